@@ -1,0 +1,59 @@
+"""Compressed-domain multi-task image analysis.
+
+A photograph is encoded once into a small layered stream; heads read the stream's latents without
+decoding it; a synthesis network gives the photograph back to people who want to see it.
+
+    import cdanalysis as cda
+
+    model = cda.load("photo")
+    stream = model.encode(image, quality=0.5)
+    label = model.analyze(stream).classification.label
+    image = model.decode(stream)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from .stream.container import LAYERS, strip
+from .stream.errors import StreamError
+from .stream.info import Info, inspect
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .model import Model, Photograph, Quality, Result
+
+__version__ = "0.1.0"
+__all__ = [
+    "Info", "StreamError", "__version__", "analyze", "decode", "encode", "inspect", "load", "strip",
+]
+
+
+def load(name: str = "photo", device: str = "cpu") -> Model:
+    """Load a model by its zoo name, or from a folder. See `cdanalysis.zoo.load`."""
+    from .zoo import load as load_model
+
+    return load_model(name, device)
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str) -> Model:
+    return load(name)
+
+
+def encode(image: Photograph, quality: Quality = 0.5, layers: Sequence[str] = LAYERS, model: str = "photo") -> bytes:
+    """Encode a photograph with a model that is loaded once and kept. See `cdanalysis.model.Model.encode`."""
+    return _loaded(model).encode(image, quality, layers)
+
+
+def analyze(stream: bytes, tasks: Sequence[str] | None = None, model: str = "photo") -> Result:
+    """Predictions from a stream, with a model that is kept. See `cdanalysis.model.Model.analyze`."""
+    return _loaded(model).analyze(stream, tasks)
+
+
+def decode(stream: bytes, preview: bool = False, model: str = "photo") -> Image.Image:
+    """The photograph in a stream, with a model that is kept. See `cdanalysis.model.Model.decode`."""
+    return _loaded(model).decode(stream, preview)

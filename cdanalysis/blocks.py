@@ -1,0 +1,40 @@
+"""Small network pieces that both the codec and the heads are made of."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Block(nn.Module):
+    """Residual block: a depthwise 3x3 convolution, then a pointwise bottleneck turned outside in.
+
+    After ConvNeXt (Liu and others, 2022), without its normalisation: a codec must keep amplitudes.
+    """
+
+    def __init__(self, channels: int, expansion: int = 2):
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.widen = nn.Conv2d(channels, expansion * channels, 1)
+        self.act = nn.GELU()
+        self.narrow = nn.Conv2d(expansion * channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.narrow(self.act(self.widen(self.depthwise(x))))
+
+
+def blocks(channels: int, depth: int) -> nn.Sequential:
+    return nn.Sequential(*(Block(channels) for _ in range(depth)))
+
+
+class Upsample(nn.Sequential):
+    """Twice the rows and columns by a pointwise convolution and a pixel shuffle."""
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__(nn.Conv2d(channels, 4 * out_channels, 1), nn.PixelShuffle(2))
+
+
+class Downsample(nn.Conv2d):
+    """Half the rows and columns by a 2x2 convolution of stride 2."""
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__(channels, out_channels, 2, stride=2)

@@ -1,0 +1,130 @@
+"""The detail layer: what eyes need beyond the semantic layer.
+
+Light transforms on a coarse grid: a patchify convolution goes from pixels to stride 8 at once and
+all further work happens at strides 8 and 16. The entropy model is conditioned on a hyper-latent
+(Balle and others, ICLR 2018) and on the decoded semantic layer.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..blocks import Downsample, blocks
+from ..latents import STEPS, LatentSpec
+from .entropy import UNIT, ContextModel, FactorizedPrior, round_ste
+from .exact import LIMIT, ExactConv2d, ExactUpsample
+from .gains import Gains
+from .semantic import STRIDE, plane_value, spread
+
+HYPER_REDUCTION = 4
+"""The hyper-latent's grid is this much coarser than the latents'."""
+
+
+class DetailAnalysis(nn.Module):
+    """g_a: photographs in [0, 1] to y at stride 16, by way of stride 8."""
+
+    def __init__(self, width: int, channels: int, depth: int):
+        super().__init__()
+        self.patchify = nn.Sequential(nn.PixelUnshuffle(8), nn.Conv2d(192, width, 3, padding=1))
+        self.fine = blocks(width, depth)
+        self.down = Downsample(width, channels)
+        self.coarse = blocks(channels, 2)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.coarse(self.down(self.fine(self.patchify(x - 0.5)))))
+
+
+class HyperAnalysis(nn.Sequential):
+    """h_a: y to z, four times coarser."""
+
+    def __init__(self, channels: int, hyper: int):
+        super().__init__(
+            Downsample(channels, hyper), nn.GELU(), nn.Conv2d(hyper, hyper, 3, padding=1), nn.GELU(), Downsample(hyper, hyper)
+        )
+
+    def forward(self, y: Tensor) -> Tensor:
+        height, width = y.shape[-2:]
+        pad = (-width % HYPER_REDUCTION, -height % HYPER_REDUCTION)
+        return super().forward(F.pad(y, (0, pad[0], 0, pad[1]), mode="replicate"))
+
+
+class HyperSynthesis(nn.Module):
+    """h_s, exact: hyper-latent, semantic latents and qualities to the context model's base."""
+
+    def __init__(self, hyper: int, semantic: int, hidden: int):
+        super().__init__()
+        self.up = nn.ModuleList([ExactUpsample(hyper, hidden), ExactUpsample(hidden, hidden)])
+        self.side = ExactConv2d(semantic + 2, hidden, 3)
+
+    def forward(self, z_hat: Tensor, side: Tensor) -> Tensor:
+        for layer in self.up:
+            z_hat = layer(z_hat)
+        return torch.cat([z_hat[..., : side.shape[-2], : side.shape[-1]], self.side(side)], 1)
+
+    def exact(self, z: Tensor, side: Tensor) -> Tensor:
+        for layer in self.up:
+            z = layer.exact(z)
+        return torch.cat([z[..., : side.shape[-2], : side.shape[-1]], self.side.exact(side)], 1)
+
+
+class DetailLayer(nn.Module):
+    """Enhancement layer of the stream.
+
+    Args:
+        semantic: channels of the semantic latents it is conditioned on.
+        channels: latent channels.
+        hyper: hyper-latent channels.
+        width: width of the analysis at stride 8.
+        depth: blocks at stride 8.
+    """
+
+    def __init__(self, semantic: int, channels: int = 160, hyper: int = 64, width: int = 128, depth: int = 4):
+        super().__init__()
+        self.spec = LatentSpec(channels, STRIDE)
+        self.hyper_spec = LatentSpec(hyper, STRIDE * HYPER_REDUCTION)
+        self.g_a = DetailAnalysis(width, channels, depth)
+        self.h_a = HyperAnalysis(channels, hyper)
+        self.h_s = HyperSynthesis(hyper, semantic, hidden=64)
+        self.gain = Gains(channels, log_range=2.0)
+        self.inverse_gain = Gains(channels, log_range=-2.0)
+        self.prior = FactorizedPrior(hyper)
+        self.context = ContextModel(channels, base=128, hidden=128, passes=2)
+
+    def forward(
+        self, x: Tensor, semantic: Tensor, qualities: tuple[Tensor, Tensor], noisy: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Differentiable coding of photographs x (N, 3, H, W), given semantic y_hat (N, C, h, w).
+
+        Returns:
+            y_hat (N, C', h, w), its bits (N, C', h, w), and the hyper-latent's bits.
+        """
+        y = self.g_a(x).float() * self.gain(qualities[1])
+        z = self.h_a(y).float()
+        with torch.autocast(y.device.type, enabled=False):
+            z_bits = self.prior.bits(z + torch.rand_like(z) - 0.5 if noisy else z.round())
+            side = torch.cat([semantic, *(spread(q, semantic) for q in qualities)], 1)
+            y_hat, bits = self.context(y, self.h_s(round_ste(z), side), noisy)
+        return y_hat, bits, z_bits
+
+    def dequantize(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """Undo the gain: (N, C', h, w) float."""
+        return y_hat * self.inverse_gain(quality)
+
+    def exact_base(self, z: Tensor, semantic: Tensor, levels: tuple[int, int]) -> Tensor:
+        """Integers on which the parse of y depends, from z (whole steps) and semantic values (sixteenths)."""
+        planes = [torch.full_like(semantic[:, :1], plane_value(level)) for level in levels]
+        side = torch.cat([(semantic * (UNIT // STEPS)).clamp(-LIMIT, LIMIT), *planes], 1)
+        return self.h_s.exact(z * UNIT, side)
+
+    def quantize(
+        self, x: Tensor, semantic: Tensor, quality: Tensor, levels: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(values (N, C', h, w) in sixteenths, z (N, C'', h'', w'') in whole steps, margin (N,))."""
+        y = self.g_a(x) * self.gain(quality)
+        raw = self.h_a(y).double()
+        z = self.prior.quantize(raw)
+        values, margin = self.context.quantize(y, self.exact_base(z, semantic, levels))
+        return values, z, torch.minimum(margin, (0.5 - (raw - raw.round()).abs()).flatten(1).amin(1))

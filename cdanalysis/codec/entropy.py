@@ -1,0 +1,183 @@
+"""Entropy models: what a symbol is expected to be, and so what it costs.
+
+Both models have two faces. In training they are ordinary differentiable functions; in coding they
+give integers (a table for each symbol, an offset in sixteenths of a step) by exact arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..latents import STEPS
+from . import tables
+from .exact import ACTIVATION_BITS, LIMIT, ExactConv2d
+
+UNIT = 2**ACTIVATION_BITS
+"""One step, in the integers of the exact networks."""
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Round, with the gradient of the identity."""
+    return x + (x.round() - x).detach()
+
+
+def gaussian_bits(residual: Tensor, log_scale: Tensor) -> Tensor:
+    """Bits of a quantised residual under a zero-mean Gaussian integrated over one step."""
+    magnitude, inverse = residual.abs(), torch.exp(-log_scale)
+    likelihood = torch.special.ndtr((0.5 - magnitude) * inverse) - torch.special.ndtr((-0.5 - magnitude) * inverse)
+    return -torch.log2(likelihood.clamp_min(1e-9))
+
+
+class FactorizedPrior(nn.Module):
+    """An independent distribution for each channel: a mixture of three logistics."""
+
+    REACH = 63
+
+    def __init__(self, channels: int, components: int = 3):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(channels, components))
+        self.means = nn.Parameter(torch.linspace(-1, 1, components).repeat(channels, 1))
+        self.log_scales = nn.Parameter(torch.zeros(channels, components))
+        self.register_buffer("table", torch.ones(channels, 2 * self.REACH + 1, dtype=torch.int32))
+
+    def bits(self, z: Tensor) -> Tensor:
+        """Bits of z (N, C, h, w), each an integer or an integer plus uniform noise."""
+        x = z[..., None]
+        means, inverse = self.means[:, None, None], torch.exp(-self.log_scales)[:, None, None]
+        upper = torch.sigmoid((x + 0.5 - means) * inverse)
+        lower = torch.sigmoid((x - 0.5 - means) * inverse)
+        weights = self.logits.softmax(-1)[:, None, None]
+        return -torch.log2(((upper - lower) * weights).sum(-1).clamp_min(1e-9))
+
+    @torch.no_grad()
+    def freeze_tables(self) -> None:
+        weights, scales = self.logits.softmax(-1), self.log_scales.exp()
+        table = tables.logistic_mixture_tables(weights.cpu(), self.means.cpu(), scales.cpu(), self.REACH)
+        self.table.copy_(table)
+
+    def quantize(self, z: Tensor) -> Tensor:
+        return z.round().clamp(-self.REACH, self.REACH)
+
+
+class Parameters(NamedTuple):
+    """Exact parameters of one pass: offsets in sixteenths, and a table for each symbol."""
+
+    offset: Tensor
+    scale_index: Tensor
+
+
+class ContextModel(nn.Module):
+    """Gaussian model of a layer, coded in a few passes; each pass sees all earlier ones.
+
+    The channels are cut into as many groups as there are passes, and the groups take turns over
+    the cells of a 2x2 lattice (4 passes) or a checkerboard (2 passes), so that every pass covers
+    the whole picture. After Li, Li, Lu: "Neural video compression with diverse contexts" (CVPR
+    2023); no raster scan. Conditions come as ``base`` (N, B, h, w).
+    """
+
+    def __init__(self, channels: int, base: int, hidden: int, passes: int):
+        super().__init__()
+        if passes not in (2, 4) or channels % passes:
+            raise ValueError(f"channels ({channels}) must divide into passes ({passes}), which must be 2 or 4")
+        self.channels, self.passes = channels, passes
+        self.contexts = nn.ModuleList(ExactConv2d(channels, hidden, 3) for _ in range(passes - 1))
+        self.mixes = nn.ModuleList(
+            ExactConv2d(base + (hidden if p else 0), hidden) for p in range(passes)
+        )
+        self.heads = nn.ModuleList(ExactConv2d(hidden, 2 * channels, relu=False) for _ in range(passes))
+        for head in self.heads:
+            nn.init.zeros_(head.bias)
+            with torch.no_grad():  # start at a scale of one step
+                head.bias[channels:] = -math.log(tables.SMALLEST_SCALE)
+
+    def masks(self, height: int, width: int, device: torch.device | None = None) -> Tensor:
+        """(passes, C, h, w) bool: which symbols each pass codes; together they code each once."""
+        rows = torch.arange(height, device=device)[:, None]
+        columns = torch.arange(width, device=device)[None, :]
+        cell = (rows + columns) % 2 if self.passes == 2 else 2 * (rows % 2) + (rows + columns) % 2
+        group = torch.arange(self.channels, device=device) // (self.channels // self.passes)
+        turn = (cell[None] + group[:, None, None]) % self.passes
+        return torch.stack([turn == p for p in range(self.passes)])
+
+    def forward(self, y: Tensor, base: Tensor, noisy: bool = True) -> tuple[Tensor, Tensor]:
+        """(y_hat, bits), both (N, C, h, w), differentiable.
+
+        y_hat is rounded around the predicted mean with a straight-through gradient; bits are those
+        of y with uniform noise (``noisy``, as in training) or of y_hat itself.
+        """
+        masks = self.masks(*y.shape[-2:], device=y.device)
+        y_hat, bits = torch.zeros_like(y), torch.zeros_like(y)
+        for p, mask in enumerate(masks):
+            hidden = base if p == 0 else torch.cat([base, self.contexts[p - 1](y_hat)], 1)
+            mean, log_scale = self.heads[p](self.mixes[p](hidden)).chunk(2, 1)
+            residual = y - mean
+            symbol = round_ste(residual)
+            sample = residual + torch.rand_like(y) - 0.5 if noisy else symbol
+            bits = torch.where(mask, gaussian_bits(sample, self._log_scale(log_scale)), bits)
+            y_hat = torch.where(mask, symbol + mean, y_hat)
+        return y_hat, bits
+
+    @staticmethod
+    def _log_scale(raw: Tensor) -> Tensor:
+        top = (tables.SCALES - 1) * tables.LOG_SCALE_STEP
+        return raw.clamp(0.0, top) + math.log(tables.SMALLEST_SCALE)
+
+    def parameters_of_pass(self, p: int, values: Tensor, base: Tensor) -> Parameters:
+        """Exact parameters from the integers of earlier passes (sixteenths) and ``base`` (integers)."""
+        hidden = base
+        if p:
+            context = (values * (UNIT // STEPS)).clamp(-LIMIT, LIMIT)
+            hidden = torch.cat([base, self.contexts[p - 1].exact(context)], 1)
+        mean, raw = self.heads[p].exact(self.mixes[p].exact(hidden)).chunk(2, 1)
+        offset = torch.floor((mean + UNIT // (2 * STEPS)) / (UNIT // STEPS))
+        # index = round(raw / (UNIT * LOG_SCALE_STEP)), the quotient as the fixed-point ratio below
+        index = torch.floor((raw * _INDEX_RATIO + 2**19) / 2**20).clamp(0, tables.SCALES - 1)
+        return Parameters(offset, index.to(torch.int64))
+
+    def quantize(self, y: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
+        """Quantise y (N, C, h, w) pass by pass.
+
+        Returns:
+            values: (N, C, h, w) float64 holding integers, sixteenths of a step.
+            margin: (N,) distance of the nearest value from a rounding tie, in steps.
+        """
+        masks = self.masks(*y.shape[-2:], device=y.device)
+        values = torch.zeros(y.shape, dtype=torch.float64, device=y.device)
+        margin = torch.full((len(y),), 0.5, dtype=torch.float64, device=y.device)
+        for p, mask in enumerate(masks):
+            parameters = self.parameters_of_pass(p, values, base)
+            residual = y.double() - parameters.offset / STEPS
+            symbols = residual.round()
+            distance = torch.where(mask, 0.5 - (residual - symbols).abs(), 0.5)
+            margin = torch.minimum(margin, distance.flatten(1).amin(1))
+            symbols = symbols.clamp(-tables.REACH, tables.REACH)
+            values = torch.where(mask, symbols * STEPS + parameters.offset, values)
+        return values, margin
+
+    def symbols_of(self, values: Tensor, base: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """For each pass (symbols, table indices, mask): what codes ``values`` (N, C, h, w) after ``base``."""
+        known = torch.zeros_like(values)
+        for p, mask in enumerate(self.masks(*values.shape[-2:], device=values.device)):
+            parameters = self.parameters_of_pass(p, known, base)
+            yield (values - parameters.offset) / STEPS, parameters.scale_index, mask
+            known = torch.where(mask, values, known)
+
+    def read(self, size: tuple[int, int], base: Tensor, pop: Pop) -> Tensor:
+        """Decode values (N, C, h, w) on a grid of ``size``; ``pop`` reads a pass's symbols from the streams."""
+        values = torch.zeros((len(base), self.channels, *size), dtype=torch.float64, device=base.device)
+        for p, mask in enumerate(self.masks(*size, device=base.device)):
+            parameters = self.parameters_of_pass(p, values, base)
+            symbols = pop(parameters.scale_index[:, mask])
+            values[:, mask] = symbols * STEPS + parameters.offset[:, mask]
+        return values
+
+
+Pop = Callable[[Tensor], Tensor]
+"""Table indices (N, n) to the symbols (N, n) float64 that N streams hold next."""
+
+_INDEX_RATIO = round(2**20 / (UNIT * tables.LOG_SCALE_STEP))

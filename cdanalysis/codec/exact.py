@@ -1,0 +1,83 @@
+"""Integer arithmetic that the parsing of symbols rests on.
+
+A stream can be parsed only with the very probabilities it was written with. Floating-point
+convolutions do not give the same number on every machine, so the networks that choose
+probabilities are evaluated on integers: fixed-point weights and activations, carried in float64,
+whose sums stay below 2**53 and are therefore exact in whatever order they are added
+(Balle, Johnston, Minnen: "Integer networks for data compression with latent-variable models",
+ICLR 2019). Training uses the same weights in ordinary floating point.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATION_BITS = 8
+"""Activations count 1/256."""
+WEIGHT_BITS = 12
+"""Weights count 1/4096."""
+LIMIT = 2**15 - 1
+"""Largest magnitude of an integer activation or weight."""
+
+
+class ExactConv2d(nn.Conv2d):
+    """A 1x1 or 3x3 convolution, optionally with ReLU, that can be evaluated exactly.
+
+    ``forward`` takes and gives ordinary floats (for training); ``exact`` takes and gives float64
+    tensors that hold integers (activations times 256).
+    """
+
+    def __init__(self, channels: int, out_channels: int, kernel_size: int = 1, relu: bool = True):
+        if kernel_size not in (1, 3):
+            raise ValueError(f"kernel_size must be 1 or 3, got {kernel_size}")
+        super().__init__(channels, out_channels, kernel_size, padding=kernel_size // 2)
+        self.relu = relu
+        # |activation| <= 2**15 and |weight| <= 2**15: fan_in * 2**30 must stay below 2**53.
+        if channels * kernel_size**2 > 2**20:
+            raise ValueError("too many inputs for exact sums")
+        self._integers: tuple[object, Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return F.relu(y) if self.relu else y
+
+    def _integer_parameters(self) -> tuple[Tensor, Tensor]:
+        """(k*k, out, in) weights and (out, 1) biases as integers in float64, cached until they change."""
+        key = (self.weight._version, self.bias._version, self.weight.data_ptr(), self.weight.device)
+        if self._integers is None or self._integers[0] != key:
+            weight = torch.round(self.weight.detach().double() * 2**WEIGHT_BITS).clamp(-LIMIT, LIMIT)
+            bias = torch.round(self.bias.detach().double() * 2 ** (WEIGHT_BITS + ACTIVATION_BITS))
+            taps = weight.permute(2, 3, 0, 1).reshape(-1, *weight.shape[:2]).contiguous()
+            self._integers = (key, taps, bias.clamp(-(2.0**40), 2.0**40)[:, None])
+        return self._integers[1:]
+
+    def exact(self, x: Tensor) -> Tensor:
+        """Integer evaluation: (N, C, h, w) integers in float64 -> (N, out, h, w) likewise.
+
+        Written as shifted matrix products, because a convolution routine may choose an algorithm
+        (Winograd, FFT) whose intermediate values are not integers.
+        """
+        taps, total = self._integer_parameters()
+        n, _, h, w = x.shape
+        side = self.kernel_size[0]
+        padded = F.pad(x, (side // 2,) * 4)
+        for index, tap in enumerate(taps):
+            i, j = divmod(index, side)
+            total = total + tap @ padded[:, :, i : i + h, j : j + w].reshape(n, x.shape[1], h * w)
+        scaled = torch.floor((total + 2 ** (WEIGHT_BITS - 1)) / 2**WEIGHT_BITS)
+        return scaled.clamp(0 if self.relu else -LIMIT, LIMIT).reshape(n, -1, h, w)
+
+
+class ExactUpsample(ExactConv2d):
+    """A pointwise exact convolution with ReLU, then a pixel shuffle to twice the rows and columns."""
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__(channels, 4 * out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(super().forward(x), 2)
+
+    def exact(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(super().exact(x), 2)

@@ -1,0 +1,75 @@
+"""The fusion decoder: detail latents, modulated by the semantic ones, to a photograph.
+
+Adaptive instance normalisation (Huang, Belongie, ICCV 2017) in its spatial form (Park and others,
+"Semantic image synthesis with spatially-adaptive normalization", CVPR 2019): the semantics give a
+scale and a shift for every cell. Features are normalised over the channels of their own cell, not
+over the picture, so that a cell's decoding depends on its neighbourhood alone.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..blocks import Block, Upsample, blocks
+
+
+class AdaIN(nn.Module):
+    """Normalise each cell over its channels, then scale and shift it by what the condition says."""
+
+    def __init__(self, channels: int, condition: int):
+        super().__init__()
+        self.to_style = nn.Conv2d(condition, 2 * channels, 1)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.to_style(condition).chunk(2, 1)
+        mean = x.mean(1, keepdim=True)
+        normal = (x - mean) * torch.rsqrt(x.var(1, keepdim=True, unbiased=False) + 1e-5)
+        return normal * (1 + scale) + shift
+
+
+class FusionBlock(nn.Module):
+    """A residual block whose branch is modulated by the semantics."""
+
+    def __init__(self, channels: int, condition: int):
+        super().__init__()
+        self.adain = AdaIN(channels, condition)
+        self.block = Block(channels)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        modulated = self.adain(x, condition)
+        return x + self.block(modulated) - modulated
+
+
+class FusionDecoder(nn.Module):
+    """g_s: dequantised detail and semantic latents (stride 16) to photographs.
+
+    Args:
+        semantic, detail: channels of the two layers.
+        width: width at stride 8; stride 16 has one and a half times as many channels.
+        depth: plain blocks at stride 8, after two fusion blocks at each stride.
+    """
+
+    def __init__(self, semantic: int, detail: int, width: int = 128, depth: int = 4, condition: int = 96):
+        super().__init__()
+        coarse = width * 3 // 2
+        self.condition = nn.Sequential(nn.Conv2d(semantic + 2, condition, 3, padding=1), nn.GELU(), Block(condition))
+        self.stem = nn.Conv2d(detail, coarse, 3, padding=1)
+        self.coarse = nn.ModuleList(FusionBlock(coarse, condition) for _ in range(2))
+        self.up = Upsample(coarse, width)
+        self.fine = nn.ModuleList(FusionBlock(width, condition) for _ in range(2))
+        self.body = blocks(width, depth)
+        self.out = nn.Sequential(nn.Conv2d(width, 192, 3, padding=1), nn.PixelShuffle(8))
+
+    def forward(self, detail: Tensor, semantic: Tensor, qualities: tuple[Tensor, Tensor]) -> Tensor:
+        """Photographs (N, 3, 16 h, 16 w), about [0, 1] but not clamped."""
+        planes = [q.expand(len(semantic), 1, *semantic.shape[-2:]) for q in qualities]
+        condition = self.condition(torch.cat([semantic, *planes], 1))
+        x = self.stem(detail)
+        for block in self.coarse:
+            x = block(x, condition)
+        x, condition = self.up(x), F.interpolate(condition, scale_factor=2)
+        for block in self.fine:
+            x = block(x, condition)
+        return self.out(self.body(x)) + 0.5

@@ -1,0 +1,141 @@
+"""The semantic layer: what machines need, and nothing that only eyes do.
+
+A frozen ImageNet backbone looks at the photograph; a small top-down network and a bottleneck of
+few channels turn its features into latents at stride 16. The layer is task-agnostic: it is
+trained so that a pyramid rebuilt from it (`cdanalysis.heads.neck`) imitates the backbone's own.
+"""
+
+from __future__ import annotations
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from ..blocks import Downsample, Upsample, blocks
+from ..latents import QUALITY_LEVELS, STEPS, LatentSpec
+from .entropy import UNIT, ContextModel
+from .exact import ExactConv2d
+from .gains import Gains
+
+STRIDE = 16
+
+
+def fold_batch_norms(net: nn.Module) -> None:
+    """Fold every batch norm into the convolution registered just before it, for good.
+
+    A frozen network computes the same function without them, in a quarter less time.
+    """
+    for module in net.modules():
+        children = list(module.named_children())
+        for (_, conv), (name, norm) in zip(children, children[1:], strict=False):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                conv.weight, conv.bias = fuse_conv_bn_weights(
+                    conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+                )
+                setattr(module, name, getattr(norm, "act", nn.Identity()))
+
+
+class Backbone(nn.Module):
+    """A frozen timm feature network: photographs in [0, 1] to features at strides 8, 16 and 32.
+
+    Its batch norms are folded; `load` takes a state dict that still has them.
+    """
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+        self.net = timm.create_model(name, features_only=True, out_indices=(2, 3, 4), pretrained=False)
+        if self.net.feature_info.reduction() != [8, 16, 32]:
+            raise ValueError(f"backbone {name!r} has no features at strides 8, 16 and 32")
+        self.channels: tuple[int, ...] = tuple(self.net.feature_info.channels())
+        fold_batch_norms(self.net)
+        self.requires_grad_(False)
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Take over the weights of a timm network of the same kind (a classifier's, say)."""
+        net = timm.create_model(self.name, features_only=True, out_indices=(2, 3, 4), pretrained=False)
+        wanted = net.state_dict().keys()
+        net.load_state_dict({name: tensor for name, tensor in weights.items() if name in wanted})
+        fold_batch_norms(net)
+        self.net.load_state_dict(net.state_dict())
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stays in evaluation mode: batch statistics never move."""
+        return super().train(False)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.net(2 * x - 1)
+
+
+class SemanticAnalysis(nn.Module):
+    """g_a of the semantic layer: backbone features (strides 8, 16, 32) to y at stride 16."""
+
+    def __init__(self, features: tuple[int, ...], hidden: int, channels: int):
+        super().__init__()
+        c8, c16, c32 = features
+        self.down = Downsample(c8, hidden)
+        self.keep = nn.Conv2d(c16, hidden, 1)
+        self.up = Upsample(c32, hidden)
+        self.body = blocks(hidden, 3)
+        self.out = nn.Conv2d(hidden, channels, 1)
+        with torch.no_grad():  # start at a low rate
+            self.out.weight.mul_(0.3)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        f8, f16, f32 = features
+        return self.out(self.body(self.down(f8) + self.keep(f16) + self.up(f32)))
+
+
+class SemanticLayer(nn.Module):
+    """Base layer of the stream: features to integer latents and back to dequantised latents.
+
+    Args:
+        features: channels of the backbone's features at strides 8, 16 and 32.
+        channels: latent channels.
+        hidden: width of the analysis and of the entropy networks.
+    """
+
+    def __init__(self, features: tuple[int, ...], channels: int = 24, hidden: int = 128):
+        super().__init__()
+        self.spec = LatentSpec(channels, STRIDE)
+        self.g_a = SemanticAnalysis(features, hidden, channels)
+        self.gain = Gains(channels, log_range=1.5)
+        self.inverse_gain = Gains(channels, log_range=-1.5)
+        self.quality_base = ExactConv2d(1, 16)
+        self.context = ContextModel(channels, base=16, hidden=64, passes=4)
+
+    def forward(self, features: list[Tensor], quality: Tensor, noisy: bool = True) -> tuple[Tensor, Tensor]:
+        """(y_hat scaled (N, C, h, w), bits (N, C, h, w)), differentiable; quality (N, 1, 1, 1) or a map."""
+        y = self.g_a(features).float() * self.gain(quality)
+        with torch.autocast(y.device.type, enabled=False):
+            return self.context(y, self.quality_base(spread(quality, y)), noisy)
+
+    def dequantize(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """Undo the gain: what heads and the fusion decoder read, (N, C, h, w) float."""
+        return y_hat * self.inverse_gain(quality)
+
+    def exact_base(self, level: int, size: tuple[int, int], device: torch.device, count: int = 1) -> Tensor:
+        """Integers on which this layer's parse depends: (count, 16, h, w) float64."""
+        plane = torch.full((count, 1, *size), plane_value(level), dtype=torch.float64, device=device)
+        return self.quality_base.exact(plane)
+
+    def quantize(self, features: list[Tensor], quality: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """(values (N, C, h, w) float64 integers in sixteenths, margin (N,)): see `ContextModel.quantize`."""
+        y = self.g_a(features) * self.gain(quality)
+        return self.context.quantize(y, self.exact_base(level, y.shape[-2:], y.device, len(y)))
+
+
+def plane_value(level: int) -> float:
+    """A quality level as an integer activation: UNIT at the best quality."""
+    return float((2 * level * UNIT + QUALITY_LEVELS) // (2 * QUALITY_LEVELS))
+
+
+def spread(quality: Tensor, like: Tensor) -> Tensor:
+    """A quality (N, 1, 1, 1) or a map (N, 1, h, w) as a plane over the grid of ``like``."""
+    return quality.expand(len(like), 1, *like.shape[-2:])
+
+
+def to_real(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Integer latents (sixteenths) as y_hat in steps."""
+    return (values.double() / STEPS).to(dtype)

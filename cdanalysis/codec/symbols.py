@@ -1,0 +1,109 @@
+"""Latents to the bytes of their layers and back, by the exact entropy models and the stream's coder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..latents import Latents
+from ..stream.coder import SymbolReader, SymbolWriter, Tables
+from ..stream.container import Stream
+from .layered import PAD, LayeredCodec
+from .semantic import STRIDE
+
+
+class SymbolCoder:
+    """Writes and reads the layers of one codec's latents.
+
+    Args:
+        codec: whose entropy models to use; its tables must be frozen.
+    """
+
+    def __init__(self, codec: LayeredCodec):
+        self.codec = codec
+        self.scales = Tables(codec.scale_tables.cpu().numpy())
+        self.hyper = Tables(codec.detail.prior.table.cpu().numpy())
+
+    def write(self, latents: Latents) -> list[list[bytes]]:
+        """For each photograph the bytes of each of its layers."""
+        codec, semantic = self.codec, latents.semantic.double()
+        base = codec.semantic.exact_base(latents.quality[0], semantic.shape[-2:], semantic.device, len(latents))
+        writers = [SymbolWriter() for _ in range(len(latents))]
+        self._push_passes(writers, codec.semantic.context.symbols_of(semantic, base))
+        layers = [[writer.finish()] for writer in writers]
+        if latents.detail is None:
+            return layers
+        writers = [SymbolWriter() for _ in range(len(latents))]
+        z = latents.hyper.double()
+        for writer, symbols in zip(writers, z, strict=True):
+            writer.push(symbols.flatten().cpu().numpy().astype(np.int64), self._hyper_indices(z), self.hyper)
+        base = codec.detail.exact_base(z, semantic, latents.quality)
+        self._push_passes(writers, codec.detail.context.symbols_of(latents.detail.double(), base))
+        for photograph, writer in zip(layers, writers, strict=True):
+            photograph.append(writer.finish())
+        return layers
+
+    def read(self, streams: Sequence[Stream], layers: int = 2) -> Latents:
+        """Latents of streams of one size and quality.
+
+        Args:
+            layers: 1 to read the semantic layer alone, 2 for both.
+
+        Raises:
+            StreamError: if a layer is missing, or its symbols do not fit its model.
+        """
+        codec, first = self.codec, streams[0]
+        device = codec.scale_tables.device
+        size, levels = (first.height, first.width), tuple(layer.level for layer in first.layers)
+        levels = levels if len(levels) == 2 else (levels[0], levels[0])
+        grid = tuple(-(-side // PAD) * PAD // STRIDE for side in size)
+        readers = [SymbolReader(stream.require("semantic").data) for stream in streams]
+        base = codec.semantic.exact_base(levels[0], grid, device, len(streams))
+        semantic = codec.semantic.context.read(grid, base, self._pop(readers, self.scales))
+        _close(readers)
+        if layers == 1:
+            return Latents(size, levels, semantic.to(torch.int32))
+        readers = [SymbolReader(stream.require("detail").data) for stream in streams]
+        hyper_grid = tuple(-(-side // (codec.detail.hyper_spec.stride // STRIDE)) for side in grid)
+        z = torch.zeros((len(streams), codec.detail.hyper_spec.channels, *hyper_grid), dtype=torch.float64, device=device)
+        for row, reader in zip(z, readers, strict=True):
+            symbols = reader.pop(self._hyper_indices(z), self.hyper)
+            row.copy_(torch.from_numpy(symbols).reshape(row.shape))
+        base = codec.detail.exact_base(z, semantic, levels)
+        detail = codec.detail.context.read(grid, base, self._pop(readers, self.scales))
+        _close(readers)
+        return Latents(size, levels, *(t.to(torch.int32) for t in (semantic, detail, z)))
+
+    @staticmethod
+    def _hyper_indices(z: Tensor) -> np.ndarray:
+        """Each hyper symbol's table is its channel's."""
+        return np.repeat(np.arange(z.shape[1]), z.shape[2] * z.shape[3])
+
+    def _push_passes(self, writers: list[SymbolWriter], passes) -> None:
+        for symbols, indices, mask in passes:
+            symbols, indices = (t[:, mask].cpu().numpy().astype(np.int64) for t in (symbols, indices))
+            for writer, row, row_indices in zip(writers, symbols, indices, strict=True):
+                writer.push(row, row_indices, self.scales)
+
+    @staticmethod
+    def _pop(readers: list[SymbolReader], tables: Tables):
+        def pop(indices: Tensor) -> Tensor:
+            rows = [r.pop(i, tables) for r, i in zip(readers, indices.cpu().numpy(), strict=True)]
+            return torch.from_numpy(np.stack(rows)).to(indices.device, torch.float64)
+
+        return pop
+
+
+def _close(readers: list[SymbolReader]) -> None:
+    for reader in readers:
+        reader.close()
+
+
+def same_kind(stream: Stream) -> tuple:
+    """Streams of equal kind can be read together."""
+    return stream.height, stream.width, tuple(layer.level for layer in stream.layers)
+
+

@@ -1,0 +1,110 @@
+"""Photographs from files, folders and tar archives."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".gif", ".ppm", ".pgm", ".jp2"}
+
+
+def data_path(name: str) -> Path:
+    """A path as given, or below the folder that the environment variable ``CDANALYSIS_DATA`` names.
+
+    Raises:
+        FileNotFoundError: if neither exists.
+    """
+    path = Path(name).expanduser()
+    candidates = [path]
+    if not path.is_absolute() and "CDANALYSIS_DATA" in os.environ:
+        candidates.append(Path(os.environ["CDANALYSIS_DATA"]) / path)
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    tried = " and ".join(str(c) for c in candidates)
+    raise FileNotFoundError(f"no data at {tried}; CDANALYSIS_DATA names the folder that data sets lie in")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any PIL image as upright 8-bit RGB: EXIF rotation applied, alpha laid on white, 16 bits scaled to 8."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        array = np.asarray(image).astype(np.float64)
+        top = 65535.0 if image.mode.startswith("I") and array.max(initial=0) > 255 else 255.0
+        image = Image.fromarray(np.clip(np.rint(array * 255.0 / top), 0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, rgba)
+    return image.convert("RGB")
+
+
+def open_photograph(source: str | Path | bytes) -> Image.Image:
+    """Read an image file (path or bytes) as upright 8-bit RGB.
+
+    Raises:
+        FileNotFoundError: if the path does not exist.
+        ValueError: if it is not an image, or is damaged.
+    """
+    name = "the image" if isinstance(source, bytes) else str(source)
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return to_rgb(image)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no such file: {name}") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{name} is not an image that can be read") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name} cannot be read: {error}") from None
+
+
+class Photographs:
+    """The photographs of a folder or a tar archive, in sorted order, with the name of their folder as class.
+
+    Indexing reads the file: (photograph, class name or "").
+
+    Raises:
+        FileNotFoundError: if the path does not exist.
+        ValueError: if there is no image in it.
+    """
+
+    def __init__(self, root: str | Path):
+        self.root = data_path(str(root))
+        self._offsets: dict[str, tuple[int, int]] | None = None
+        if self.root.is_file() and tarfile.is_tarfile(self.root):
+            with tarfile.open(self.root) as archive:
+                members = [m for m in archive if m.isfile()]
+            self._offsets = {m.name: (m.offset_data, m.size) for m in members}
+            names = [m.name for m in members]
+        elif self.root.is_dir():
+            names = [p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file()]
+        else:
+            names = [self.root.name]
+            self.root = self.root.parent
+        self.names = sorted(n for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES)
+        if not self.names:
+            raise ValueError(f"no images in {root}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def class_of(self, index: int) -> str:
+        return PurePosixPath(self.names[index]).parent.name
+
+    def read(self, index: int) -> bytes:
+        """The bytes of the file."""
+        name = self.names[index]
+        if self._offsets is None:
+            return (self.root / name).read_bytes()
+        offset, size = self._offsets[name]
+        with open(self.root, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, str]:
+        return open_photograph(self.read(index)), self.class_of(index)

@@ -1,0 +1,75 @@
+"""Classification from the feature pyramid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Labels of one photograph.
+
+    Attributes:
+        label: the most probable class.
+        score: its calibrated probability, in [0, 1].
+        top5: the five (or fewer, where there are fewer classes) most probable (label, score).
+    """
+
+    label: str
+    score: float
+    top5: list[tuple[str, float]]
+
+
+class ClassificationHead(nn.Module):
+    """Stride-32 features to class logits: pointwise expansion, global average, linear classifier.
+
+    The shape is that of the EfficientNets' own head (Tan, Le, ICML 2019), so a pre-trained
+    classifier can be taken over whole. Scores are calibrated by one temperature (Guo and others,
+    "On calibration of modern neural networks", ICML 2017).
+
+    Args:
+        channels: channels at stride 32.
+        classes: class names, in the order of the logits.
+        hidden: width of the expansion.
+    """
+
+    def __init__(self, channels: int, classes: list[str], hidden: int = 1280):
+        super().__init__()
+        self.classes = list(classes)
+        self.expand = nn.Conv2d(channels, hidden, 1)
+        self.act = nn.ReLU6()
+        self.classify = nn.Linear(hidden, len(self.classes))
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, pyramid: list[Tensor]) -> Tensor:
+        """Logits (N, classes), not yet divided by the temperature."""
+        return self.classify(self.act(self.expand(pyramid[-1])).mean((2, 3)))
+
+    @torch.no_grad()
+    def predict(self, pyramid: list[Tensor]) -> list[Classification]:
+        """One `Classification` a photograph."""
+        probabilities = (self.forward(pyramid).float() / self.temperature).softmax(1)
+        scores, indices = probabilities.topk(min(5, len(self.classes)), dim=1)
+        results = []
+        for row_scores, row in zip(scores.tolist(), indices.tolist(), strict=True):
+            top5 = [(self.classes[i], s) for i, s in zip(row, row_scores, strict=True)]
+            results.append(Classification(*top5[0], top5))
+        return results
+
+
+def fit_temperature(logits: Tensor, targets: Tensor) -> float:
+    """The temperature that minimises the negative log-likelihood of (N, classes) logits, (N,) targets."""
+    log_temperature = torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(logits.float() / log_temperature.exp(), targets)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return float(log_temperature.detach().exp())

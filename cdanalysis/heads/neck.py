@@ -1,0 +1,42 @@
+"""The neck: semantic latents to the feature pyramid that every head reads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..blocks import Downsample, Upsample, blocks
+from ..latents import LatentSpec
+
+
+class Neck(nn.Module):
+    """Dequantised semantic latents (stride 16) to features at strides 8, 16 and 32.
+
+    Trained to imitate the features that the codec's backbone sees in the photograph itself
+    (distillation: Hinton, Vinyals, Dean, 2015), so that heads made for those run on these.
+
+    Args:
+        spec: what the latents look like.
+        features: channels to give at strides 8, 16 and 32.
+        hidden: width at stride 16.
+    """
+
+    def __init__(self, spec: LatentSpec, features: tuple[int, int, int], hidden: int = 160):
+        super().__init__()
+        if spec.stride != 16:
+            raise ValueError(f"the neck reads latents of stride 16, not {spec.stride}")
+        self.hidden = hidden
+        c8, c16, c32 = features
+        self.stem = nn.Sequential(nn.Conv2d(spec.channels + 1, hidden, 3, padding=1), blocks(hidden, 4))
+        self.to16 = nn.Conv2d(hidden, c16, 1)
+        self.to8 = nn.Sequential(Upsample(hidden, hidden // 2), blocks(hidden // 2, 1), nn.Conv2d(hidden // 2, c8, 1))
+        self.to32 = nn.Sequential(Downsample(hidden, 2 * hidden), blocks(2 * hidden, 2), nn.Conv2d(2 * hidden, c32, 1))
+
+    def forward(self, semantic: Tensor, quality: Tensor) -> list[Tensor]:
+        """Features (N, c, H/s, W/s) for s in 8, 16, 32 from latents (N, C, H/16, W/16), H and W multiples of 32.
+
+        ``quality`` (N, 1, 1, 1) or (N, 1, H/16, W/16), in [0, 1], is that of the semantic layer.
+        """
+        plane = quality.to(semantic.dtype).expand(len(semantic), 1, *semantic.shape[-2:])
+        x = self.stem(torch.cat([semantic, plane], 1))
+        return [self.to8(x), self.to16(x), self.to32(x)]

@@ -1,0 +1,90 @@
+"""The one type that codec, stream and heads share: the integer latents of photographs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+STEPS = 16
+"""Latents are integers that count sixteenths of a quantisation step."""
+
+QUALITY_LEVELS = 127
+"""A layer's quality travels as an integer 0..127."""
+
+
+def quality_level(quality: float) -> int:
+    """Map a quality in [0, 1] to the integer that travels in a stream.
+
+    Raises:
+        ValueError: if ``quality`` is not a number in [0, 1].
+    """
+    if not 0.0 <= quality <= 1.0:
+        raise ValueError(f"quality must lie in [0, 1], got {quality!r}")
+    return round(quality * QUALITY_LEVELS)
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """What a head must know of a layer: channels, and image pixels a latent cell spans."""
+
+    channels: int
+    stride: int
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of latent cells that cover a photograph of ``height x width`` pixels."""
+        return -(-height // self.stride), -(-width // self.stride)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Integer latents of a batch of equally large photographs.
+
+    Every tensor is int32 and counts sixteenths of a quantisation step (``STEPS``): dividing by 16
+    gives what the literature calls y_hat. The values are exact: the same stream gives the same
+    integers on every machine.
+
+    Attributes:
+        size: true (height, width) of the photographs in pixels.
+        quality: level 0..127 of the semantic and of the detail layer.
+        semantic: (N, C, h, w), the base layer.
+        detail: (N, C', h, w), the enhancement layer; None where the stream has none.
+        hyper: (N, C'', h'', w''), side information of the detail layer, in whole steps.
+    """
+
+    size: tuple[int, int]
+    quality: tuple[int, int]
+    semantic: Tensor
+    detail: Tensor | None = None
+    hyper: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.semantic.shape[0]
+
+    def __getitem__(self, index: int) -> Latents:
+        """The latents of one photograph, still with a batch axis of length 1."""
+
+        def row(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[index : index + 1]
+
+        return replace(
+            self, semantic=self.semantic[index : index + 1], detail=row(self.detail), hyper=row(self.hyper)
+        )
+
+    def base(self) -> Latents:
+        """The same latents without their detail layer."""
+        return replace(self, detail=None, hyper=None)
+
+    def equals(self, other: Latents) -> bool:
+        """Whether both hold exactly the same integers."""
+
+        def same(a: Tensor | None, b: Tensor | None) -> bool:
+            return a is b if a is None or b is None else torch.equal(a, b)
+
+        return (
+            (self.size, self.quality) == (other.size, other.quality)
+            and same(self.semantic, other.semantic)
+            and same(self.detail, other.detail)
+            and same(self.hyper, other.hyper)
+        )

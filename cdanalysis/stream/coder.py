@@ -1,0 +1,81 @@
+"""Symbols to bytes and back: asymmetric numeral systems (Duda, 2013), by the package constriction.
+
+Every symbol names an integer probability table. A batch of symbols is coded table after table, so
+that each table is handled by one call. A writer takes batches in the order of reading.
+"""
+
+from __future__ import annotations
+
+import constriction
+import numpy as np
+
+from .errors import StreamError
+
+_Model = constriction.stream.model.Categorical
+
+
+class Tables:
+    """Probability tables, ready for the coder.
+
+    Args:
+        tables: (T, 2 R + 1) positive integers; row t gives the weights of the symbols -R..R.
+    """
+
+    def __init__(self, tables: np.ndarray):
+        self.reach = tables.shape[1] // 2
+        self.models = [_Model(row, perfect=False) for row in np.asarray(tables, dtype=np.float64)]
+
+
+class SymbolWriter:
+    """Collects batches of symbols; ``finish`` gives their bytes."""
+
+    def __init__(self) -> None:
+        self._batches: list[tuple[np.ndarray, np.ndarray, Tables]] = []
+
+    def push(self, symbols: np.ndarray, indices: np.ndarray, tables: Tables) -> None:
+        """Append a batch: symbols (n,) in -R..R and the index (n,) of the table each is coded with."""
+        if symbols.size and int(np.abs(symbols).max()) > tables.reach:
+            raise ValueError(f"a symbol lies beyond the tables' reach of {tables.reach}")
+        self._batches.append((symbols, indices, tables))
+
+    def finish(self) -> bytes:
+        coder = constriction.stream.stack.AnsCoder()
+        for symbols, indices, tables in reversed(self._batches):
+            order, bounds = _by_table(indices, len(tables.models))
+            shifted = (symbols[order] + tables.reach).astype(np.int32)
+            for t in reversed(range(len(tables.models))):
+                if bounds[t] < bounds[t + 1]:
+                    coder.encode_reverse(shifted[bounds[t] : bounds[t + 1]], tables.models[t])
+        words = coder.get_compressed()
+        return words.astype("<u4").tobytes().rstrip(b"\0")
+
+
+class SymbolReader:
+    """Reads what a `SymbolWriter` wrote, batch by batch."""
+
+    def __init__(self, data: bytes):
+        padded = data + bytes(-len(data) % 4)
+        if data.endswith(b"\0"):
+            raise StreamError("a layer's symbols do not end as a writer ends them")
+        self._coder = constriction.stream.stack.AnsCoder(np.frombuffer(padded, dtype="<u4").astype(np.uint32))
+
+    def pop(self, indices: np.ndarray, tables: Tables) -> np.ndarray:
+        """The next batch: symbols (n,) int64, given the index (n,) of the table of each."""
+        order, bounds = _by_table(indices, len(tables.models))
+        shifted = np.empty(len(indices), dtype=np.int64)
+        for t, model in enumerate(tables.models):
+            count = int(bounds[t + 1] - bounds[t])
+            if count:
+                shifted[order[bounds[t] : bounds[t + 1]]] = self._coder.decode(model, count)
+        return shifted - tables.reach
+
+    def close(self) -> None:
+        """Raises `StreamError` unless everything has been read."""
+        if not self._coder.is_empty():
+            raise StreamError("a layer holds other symbols than its model expects")
+
+
+def _by_table(indices: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """A stable order that sorts by table, and where each table's run begins (count + 1 bounds)."""
+    order = np.argsort(indices, kind="stable")
+    return order, np.searchsorted(indices[order], np.arange(count + 1))

@@ -1,0 +1,197 @@
+"""The .cda container: header, layers, checksums. Needs no network; `docs/format.md` specifies every byte."""
+
+from __future__ import annotations
+
+import binascii
+import zlib
+from dataclasses import dataclass, replace
+
+from ..latents import QUALITY_LEVELS
+from .errors import StreamError
+
+MAGIC = 0xCDA
+VERSION = 1
+LAYERS = ("semantic", "detail")
+MAX_PIXELS = 2**28
+"""Photographs that claim more pixels than this are refused before anything is allocated."""
+FINGERPRINT_BYTES = 3
+CHECK_BYTES = 3
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer's bytes as they stand in the stream (``data`` is None where the stream was cut before it).
+
+    Attributes:
+        name: "semantic" or "detail".
+        level: quality 0..127.
+        length: bytes of the layer's symbols, checksum not counted.
+    """
+
+    name: str
+    level: int
+    length: int
+    data: bytes | None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A parsed stream of one photograph of ``height x width`` pixels."""
+
+    fingerprint: str
+    width: int
+    height: int
+    layers: tuple[Layer, ...]
+    version: int = VERSION
+
+    def layer(self, name: str) -> Layer | None:
+        """The layer of that name, if its bytes are here."""
+        return next((layer for layer in self.layers if layer.name == name and layer.data is not None), None)
+
+    def require(self, name: str) -> Layer:
+        """The layer of that name, or a `StreamError` that says it is missing."""
+        layer = self.layer(name)
+        if layer is None:
+            raise StreamError(f"the stream has no {name} layer: it was stripped, or cut before that layer")
+        return layer
+
+
+def pack(stream: Stream) -> bytes:
+    """A stream's bytes. All its layers must be here.
+
+    Raises:
+        ValueError: for a size, level, fingerprint or layer that the format cannot hold.
+    """
+    _check_fields(stream)
+    header = bytearray((MAGIC << 4 | VERSION).to_bytes(2, "big"))
+    header += bytes.fromhex(stream.fingerprint)
+    header += _varint(stream.width) + _varint(stream.height)
+    for index, layer in enumerate(stream.layers):
+        more = index + 1 < len(stream.layers)
+        header.append(layer.level << 1 | more)
+        header += _varint(len(layer.data))
+    check = binascii.crc_hqx(bytes(header), 0xFFFF)
+    parts = [bytes(header), check.to_bytes(2, "big")]
+    for layer in stream.layers:
+        parts += [layer.data, _layer_check(check, layer.name, layer.data)]
+    return b"".join(parts)
+
+
+def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Stream:
+    """Parse a stream and verify every checksum.
+
+    A stream may end right after any of its layers; what follows is then missing (``data`` None).
+
+    Raises:
+        StreamError: if it is not a .cda stream, is damaged or truncated, or claims more than
+            ``max_pixels`` pixels.
+    """
+    stream, position, check = _unpack_header(bytes(data), max_pixels)
+    layers = []
+    for layer in stream.layers:
+        if layers and position == len(data):
+            layers.append(layer)
+            continue
+        end = position + layer.length
+        if end + CHECK_BYTES > len(data):
+            raise StreamError(f"truncated: the {layer.name} layer ends {end + CHECK_BYTES - len(data)} bytes too early")
+        payload = bytes(data[position:end])
+        if bytes(data[end : end + CHECK_BYTES]) != _layer_check(check, layer.name, payload):
+            raise StreamError(f"damaged: the checksum of the {layer.name} layer does not match")
+        layers.append(replace(layer, data=payload))
+        position = end + CHECK_BYTES
+    if position != len(data):
+        raise StreamError(f"damaged: {len(data) - position} bytes after the end of the stream")
+    return replace(stream, layers=tuple(layers))
+
+
+def strip(data: bytes, layers: tuple[str, ...] = ("semantic",)) -> bytes:
+    """The same stream with only the named layers; a layer needs those before it.
+
+    Raises:
+        StreamError: if the stream is bad, or lacks one of the layers.
+        ValueError: if the names are not the first one or more of ("semantic", "detail").
+    """
+    if not layers or tuple(layers) != LAYERS[: len(layers)]:
+        raise ValueError(f"layers must be ('semantic',) or ('semantic', 'detail'), got {tuple(layers)!r}")
+    stream = unpack(data)
+    return pack(replace(stream, layers=tuple(stream.require(name) for name in layers)))
+
+
+def _unpack_header(data: bytes, max_pixels: int) -> tuple[Stream, int, int]:
+    """(stream without layer bytes, position after the header, header check)."""
+    reader = _Reader(data)
+    if len(data) < 2 or int.from_bytes(data[:2], "big") >> 4 != MAGIC:
+        raise StreamError("not a .cda stream")
+    version = reader.take(2)[1] & 15
+    if version != VERSION:
+        raise StreamError(f"format version {version}; this library reads version {VERSION}")
+    fingerprint = reader.take(FINGERPRINT_BYTES).hex()
+    width, height = reader.varint(), reader.varint()
+    layers, more = [], True
+    while more:
+        if len(layers) == len(LAYERS):
+            raise StreamError("damaged: the header lists more layers than there are")
+        byte = reader.take(1)[0]
+        more = bool(byte & 1)
+        layers.append(Layer(LAYERS[len(layers)], byte >> 1, reader.varint(), None))
+    check = binascii.crc_hqx(data[: reader.position], 0xFFFF)
+    if reader.take(2) != check.to_bytes(2, "big"):
+        raise StreamError("damaged: the checksum of the header does not match")
+    if width * height == 0 or width * height > max_pixels:
+        raise StreamError(f"the header claims {width}x{height} pixels; at most {max_pixels} are accepted")
+    return Stream(fingerprint, width, height, tuple(layers), version), reader.position, check
+
+
+class _Reader:
+    def __init__(self, data: bytes):
+        self.data, self.position = data, 0
+
+    def take(self, count: int) -> bytes:
+        if self.position + count > len(self.data):
+            raise StreamError("truncated: the header is not complete")
+        self.position += count
+        return self.data[self.position - count : self.position]
+
+    def varint(self) -> int:
+        value = 0
+        for shift in range(0, 35, 7):
+            byte = self.take(1)[0]
+            value |= (byte & 127) << shift
+            if byte < 128:
+                if shift and byte == 0:
+                    raise StreamError("damaged: a number in the header is longer than it need be")
+                return value
+        raise StreamError("damaged: a number in the header is too large")
+
+
+def _varint(value: int) -> bytes:
+    """Little-endian base 128: seven bits a byte, the top bit says that more follow."""
+    parts = bytearray()
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes(parts + bytes([value]))
+
+
+def _layer_check(header_check: int, name: str, payload: bytes) -> bytes:
+    """Three bytes: CRC-16/CCITT, then the low byte of CRC-32, of the layer's symbols.
+
+    Both start from the header's checksum and the layer's number, so that a layer fits one header
+    and one place only.
+    """
+    start = (header_check + LAYERS.index(name)) & 0xFFFF
+    crc16 = binascii.crc_hqx(payload, start)
+    return crc16.to_bytes(2, "big") + bytes([zlib.crc32(payload, start) & 255])
+
+
+def _check_fields(stream: Stream) -> None:
+    if not 1 <= stream.width < 2**31 or not 1 <= stream.height < 2**31:
+        raise ValueError(f"a stream cannot hold a photograph of {stream.width}x{stream.height} pixels")
+    if len(bytes.fromhex(stream.fingerprint)) != FINGERPRINT_BYTES:
+        raise ValueError(f"a fingerprint has {2 * FINGERPRINT_BYTES} hexadecimal digits, got {stream.fingerprint!r}")
+    if tuple(layer.name for layer in stream.layers) not in (LAYERS[:1], LAYERS):
+        raise ValueError("a stream holds the layers semantic, or semantic and detail")
+    for layer in stream.layers:
+        if layer.data is None or not 0 <= layer.level <= QUALITY_LEVELS:
+            raise ValueError(f"layer {layer.name} has no data, or a quality level outside 0..{QUALITY_LEVELS}")

@@ -1,0 +1,63 @@
+"""What a stream's header says, without any network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..latents import QUALITY_LEVELS
+from .container import unpack
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One layer that is in the stream: its name, bytes of symbols, and quality in [0, 1]."""
+
+    name: str
+    bytes: int
+    quality: float
+
+
+@dataclass(frozen=True)
+class Info:
+    """What `inspect` tells of a stream.
+
+    Attributes:
+        version: of the format.
+        fingerprint: of the model that wrote it.
+        width, height: true size of the photograph in pixels.
+        quality: of the last layer in the stream, in [0, 1].
+        layers: those whose bytes are in the stream.
+        bytes: of the whole stream, container included.
+        bpp: bits of the whole stream per pixel of the photograph.
+    """
+
+    version: int
+    fingerprint: str
+    width: int
+    height: int
+    quality: float
+    layers: tuple[LayerInfo, ...]
+    bytes: int
+    bpp: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def inspect(data: bytes) -> Info:
+    """Read a stream's header and verify its checksums.
+
+    Raises:
+        StreamError: if the stream is bad.
+    """
+    stream = unpack(data)
+    layers = tuple(
+        LayerInfo(layer.name, layer.length, layer.level / QUALITY_LEVELS)
+        for layer in stream.layers
+        if layer.data is not None
+    )
+    bpp = 8 * len(data) / (stream.width * stream.height)
+    return Info(
+        stream.version, stream.fingerprint, stream.width, stream.height, layers[-1].quality, layers, len(data), bpp
+    )

@@ -1,0 +1,96 @@
+"""One training step's loss and what the progress bar shows of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..codec.semantic import STRIDE
+from .objective import cell_mean, feature_distance, log_interpolate, logit_divergence
+from .recipe import StageConfig
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+
+class StageLoss(nn.Module):
+    """Model and stage to a scalar loss; one forward, so that data-parallel wrappers can wrap it."""
+
+    def __init__(self, model: Model, stage: StageConfig):
+        super().__init__()
+        self.model, self.stage = model, stage
+        self.semantic = any(name.startswith(("codec.semantic", "neck")) for name in stage.trains)
+        self.detail = any(name.startswith(("codec.detail", "codec.synthesis")) for name in stage.trains)
+
+    def forward(self, x: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of photographs x (N, 3, H, W) in [0, 1] at a step of the stage, and its terms by name."""
+        codec, pixels = self.model.codec, x.shape[-1] * x.shape[-2]
+        quality = torch.rand(len(x), 1, 1, 1, device=x.device)
+        with torch.no_grad():
+            features = codec.backbone(x)
+        with torch.set_grad_enabled(self.semantic and torch.is_grad_enabled()):
+            y_hat, bits = codec.semantic(features, quality, noisy=self.semantic)
+        terms, losses = {}, []
+        rate = bits.flatten(1).sum(1) / pixels
+        terms["bpp_semantic"] = rate.mean()
+        if self.semantic:
+            losses.append(self._semantic_loss(features, y_hat, rate * self._rate_ramp(step), quality, terms))
+        if self.detail:
+            losses.append(self._detail_loss(x, y_hat, quality, terms))
+        loss = torch.stack(losses).sum()
+        terms["loss"] = loss
+        return loss, {name: value.detach() for name, value in terms.items()}
+
+    def _rate_ramp(self, step: int) -> float:
+        return min(1.0, (step + 1) / self.stage.rate_warmup) if self.stage.rate_warmup else 1.0
+
+    def _semantic_loss(
+        self, features: list[Tensor], y_hat: Tensor, rate: Tensor, quality: Tensor, terms: dict[str, Tensor]
+    ) -> Tensor:
+        objective, model = self.stage.objective, self.model
+        pyramid = model.neck(model.codec.semantic.dequantize(y_hat, quality), quality)
+        distance = feature_distance(pyramid, features, objective.features)
+        head = model.heads["classification"]
+        with torch.no_grad():
+            target = head(features)
+        logits = head(pyramid)
+        divergence = logit_divergence(logits, target)
+        terms["features"], terms["kl"] = distance.mean(), divergence.mean()
+        terms["agree"] = (logits.argmax(1) == target.argmax(1)).float().mean()
+        weight = log_interpolate(objective.semantic_rate, quality.flatten())
+        return (weight * rate + distance + objective.logits * divergence).mean()
+
+    def _detail_loss(self, x: Tensor, y_semantic: Tensor, quality: Tensor, terms: dict[str, Tensor]) -> Tensor:
+        objective, codec, stage = self.stage.objective, self.model.codec, self.stage
+        detail_quality = self._detail_quality(x)
+        qualities = (quality, detail_quality)
+        y_hat, y_bits, z_bits = codec.detail(x, y_semantic, qualities)
+        # A crop without detail: its latents are zero and its rate does not count.
+        kept = (torch.rand(len(x), 1, 1, 1, device=x.device) >= stage.blank).float()
+        semantic = codec.semantic.dequantize(y_semantic, quality)
+        x_hat = codec.synthesis(codec.detail.dequantize(y_hat, detail_quality) * kept, semantic, qualities)
+        error = cell_mean((x_hat.float() - x).square(), STRIDE)
+        weight = log_interpolate(objective.mse, detail_quality)
+        lowest, middle = objective.mse[0], log_interpolate(objective.mse, torch.tensor(0.5)).item()
+        weight = torch.where(kept.bool(), weight, 0.25 * lowest)
+        cells = error.shape[-1] * error.shape[-2]
+        rate = (y_bits.sum(1, keepdim=True).mean((2, 3)) + z_bits.flatten(1).sum(1, keepdim=True) / cells) / STRIDE**2
+        rate = rate.flatten() * kept.flatten()
+        distortion = (255**2 * weight * error).mean((1, 2, 3))
+        balance = (weight / middle).sqrt().mean((1, 2, 3))
+        terms["bpp_detail"] = rate.sum() / kept.sum().clamp_min(1)
+        mse = (error.mean((1, 2, 3)) * kept.flatten()).sum() / kept.sum().clamp_min(1)
+        terms["psnr"] = -10 * torch.log10(mse.clamp_min(1e-10))
+        return ((rate + distortion) / balance).mean()
+
+    def _detail_quality(self, x: Tensor) -> Tensor:
+        """Qualities (N, 1, H/16, W/16): most are even, some differ between the two sides of a soft edge."""
+        height, width = x.shape[-2] // STRIDE, x.shape[-1] // STRIDE
+        even = torch.rand(len(x), 1, 1, 1, device=x.device)
+        coarse = torch.rand(len(x), 1, 3, 3, device=x.device)
+        bumpy = F.interpolate(coarse, size=(height, width), mode="bilinear")
+        varied = torch.rand(len(x), 1, 1, 1, device=x.device) < self.stage.varied
+        return torch.where(varied, bumpy, even)

@@ -1,0 +1,61 @@
+"""The objective: rate + weighted distortions + weighted imitation, one formula.
+
+    L = w_s(q) R_semantic + w_f D_features + w_l KL_logits  +  (R_detail + lambda(q) 255^2 MSE) / sqrt(lambda(q) / lambda(1/2))
+
+Rates are in bits per pixel. Qualities are drawn anew for every crop, so that one model learns all
+rates; the last division keeps the gradients of the rates alike.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass
+class ObjectiveConfig:
+    """Weights. A pair [a, b] holds the weight at quality 0 and at quality 1, interpolated in the logarithm.
+
+    Attributes:
+        semantic_rate: weight of the semantic layer's bpp.
+        features: weights of the feature imitation at strides 8, 16, 32 (mean squared error relative
+            to the channel's variance).
+        logits: weight of the divergence of the classifier's predictions.
+        mse: lambda of the pixels' mean squared error (0..255 scale), against the detail layer's bpp.
+    """
+
+    semantic_rate: list[float] = field(default_factory=lambda: [20.0, 2.0])
+    features: list[float] = field(default_factory=lambda: [0.3, 0.6, 1.0])
+    logits: float = 0.5
+    mse: list[float] = field(default_factory=lambda: [0.001, 0.05])
+
+
+def log_interpolate(ends: list[float], quality: Tensor) -> Tensor:
+    """ends[0] at quality 0, ends[1] at quality 1, geometric in between."""
+    low, high = (math.log(end) for end in ends)
+    return torch.exp(low + (high - low) * quality)
+
+
+def feature_distance(features: list[Tensor], targets: list[Tensor], weights: list[float]) -> Tensor:
+    """Weighted squared error of feature maps relative to each channel's variance: (N,)."""
+    total = torch.zeros(len(targets[0]), device=targets[0].device)
+    for feature, target, weight in zip(features, targets, weights, strict=True):
+        target = target.float()
+        variance = target.var((0, 2, 3), keepdim=True) + 1e-4
+        total = total + weight * ((feature.float() - target).square() / variance).mean((1, 2, 3))
+    return total
+
+
+def logit_divergence(logits: Tensor, targets: Tensor) -> Tensor:
+    """KL divergence of predicted class probabilities from the target's: (N,) nats."""
+    student, teacher = logits.float().log_softmax(1), targets.float().log_softmax(1)
+    return F.kl_div(student, teacher, log_target=True, reduction="none").sum(1)
+
+
+def cell_mean(x: Tensor, stride: int) -> Tensor:
+    """Mean over channels and over latent cells: (N, C, H, W) -> (N, 1, H/stride, W/stride)."""
+    return F.avg_pool2d(x.mean(1, keepdim=True), stride)

@@ -1,0 +1,148 @@
+"""Recipes: a model and its training as data, read from YAML."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from ..codec.layered import CodecConfig
+from ..data.crops import Source
+from .objective import ObjectiveConfig
+
+
+@dataclass
+class StageConfig:
+    """One stage of training.
+
+    Attributes:
+        name: what the logs call it.
+        trains: parts of the model that move: prefixes of parameter names; all else is frozen.
+        objective: what is minimised.
+        sources: where crops come from.
+        steps, batch, crop: length, crops a step (over all processes), side of a crop in pixels.
+        lr, warmup: peak learning rate (Adam, cosine decay to a hundredth), steps of linear warm-up.
+        rate_warmup: steps over which the weight of the semantic rate grows to its full value, so that
+            the layer learns to carry something before it learns to be short.
+        clip: largest norm of the gradient.
+        varied: share of crops whose detail quality varies over the picture.
+        blank: share of crops decoded without their detail layer, so that previews are possible.
+    """
+
+    name: str = MISSING
+    trains: list[str] = field(default_factory=list)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    sources: list[Source] = field(default_factory=list)
+    steps: int = 1000
+    batch: int = 8
+    crop: int = 256
+    lr: float = 1e-3
+    warmup: int = 200
+    rate_warmup: int = 0
+    clip: float = 1.0
+    varied: float = 0.25
+    blank: float = 0.0
+
+
+@dataclass
+class CalibrationConfig:
+    """Temperature of the classification head, fitted on held-out photographs in class folders.
+
+    Attributes:
+        source: photographs in folders named by WordNet id, ImageNet index or class name.
+        every: use each ``every``-th photograph.
+        quality: quality of the semantic layer.
+    """
+
+    source: str = ""
+    every: int = 10
+    quality: float = 0.5
+
+
+@dataclass
+class Recipe:
+    """Everything that a training run depends on."""
+
+    name: str = MISSING
+    seed: int = 0
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    neck_hidden: int = 160
+    stages: list[StageConfig] = field(default_factory=list)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    precision: str = "bf16-mixed"
+    workers: int = 1
+    checkpoint_minutes: float = 5.0
+    preset: str = ""
+
+
+def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a YAML recipe; ``overrides`` are ``key=value`` words, ``preset=NAME`` picks one of its presets.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for an unknown key (the message names the nearest one) or a bad value.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no recipe at {path}")
+    try:
+        tree = OmegaConf.load(path)
+        words = OmegaConf.from_dotlist(list(overrides or []))
+    except Exception as error:  # YAML's own errors share no base class with OmegaConf's
+        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+    if not isinstance(tree, DictConfig):
+        raise ValueError(f"{path} holds no mapping")
+    presets = tree.pop("presets", OmegaConf.create({}))
+    preset = words.get("preset", tree.get("preset", ""))
+    if preset and preset not in presets:
+        known = ", ".join(sorted(presets)) or "none"
+        raise ValueError(f"{path} has no preset {preset!r}; it has: {known}")
+    merged = _merge_preset(tree, presets[preset]) if preset else tree
+    return _to_recipe(OmegaConf.merge(merged, _list_overrides(merged, words)), str(path))
+
+
+def _merge_preset(tree: DictConfig, preset: DictConfig) -> DictConfig:
+    return OmegaConf.merge(tree, _list_overrides(tree, preset))
+
+
+def _list_overrides(tree: DictConfig, words: DictConfig) -> DictConfig:
+    """OmegaConf replaces lists whole; ``stages: {detail: {steps: 9}}`` reaches into the stage of that name."""
+    words = OmegaConf.create(OmegaConf.to_container(words))
+    changes = words.get("stages")
+    if not isinstance(changes, DictConfig):
+        return words
+    stages = []
+    for stage in tree.stages:
+        stages.append(OmegaConf.merge(stage, changes.pop(stage.name, {})))
+    if changes:
+        names = [stage.name for stage in tree.stages]
+        raise ValueError(f"unknown stage {next(iter(changes))!r}; {_nearest(next(iter(changes)), names)}")
+    words.stages = stages
+    return words
+
+
+def _to_recipe(tree: DictConfig, where: str) -> Recipe:
+    schema = OmegaConf.structured(Recipe)
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(schema, tree))
+    except ConfigKeyError as error:
+        keys = [k for k in _known_keys(Recipe)]
+        bad = str(error.key)
+        raise ValueError(f"{where}: unknown key {error.full_key!r}; {_nearest(bad, keys)}") from None
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{where}: {error.full_key or 'recipe'}: {str(error).splitlines()[0]}") from None
+
+
+def _known_keys(node: Any) -> set[str]:
+    keys: set[str] = set()
+    for kind in (Recipe, StageConfig, ObjectiveConfig, Source, CodecConfig, CalibrationConfig):
+        keys |= set(kind.__dataclass_fields__)
+    return keys
+
+
+def _nearest(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)
+    return f"the nearest known one is {close[0]!r}" if close else "there are none"

@@ -1,0 +1,226 @@
+"""Runs a recipe's stages with Lightning Fabric: resumable to the bit, on one device or many."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.tensorboard import SummaryWriter
+
+from ..data.crops import Crops
+from ..model import Model
+from ..zoo import save_model
+from .losses import StageLoss
+from .recipe import Recipe, StageConfig
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class _FromStep(Sampler):
+    """Numbers of the crops of this process, from a step on: batch ``i`` holds i * batch .. (i + 1) * batch."""
+
+    def __init__(self, first: int, last: int, batch: int, rank: int, world: int):
+        self.first, self.last, self.batch, self.rank, self.world = first, last, batch, rank, world
+
+    def __iter__(self):
+        share = self.batch // self.world
+        for step in range(self.first, self.last):
+            start = step * self.batch + self.rank * share
+            yield list(range(start, start + share))
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+
+class Trainer:
+    """Trains a model by a recipe.
+
+    Args:
+        recipe: what to do.
+        folder: where the checkpoint, the TensorBoard logs and the finished model go.
+        model: a model to start from; a new one by default.
+
+    A run that was stopped goes on with ``run(resume=True)``; on the CPU the result is the same to
+    the last bit as that of a run that was not stopped.
+    """
+
+    def __init__(self, recipe: Recipe, folder: str | Path, model: Model | None = None):
+        self.recipe, self.folder = recipe, Path(folder)
+        accelerator = "auto" if torch.cuda.is_available() else "cpu"
+        devices = "auto" if accelerator == "auto" else int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        self.fabric = Fabric(
+            accelerator=accelerator, devices=devices, num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", 1)),
+            precision=recipe.precision,
+        )
+        torch.manual_seed(recipe.seed)
+        self.model = model or Model.from_recipe(recipe)
+        self.stage, self.step, self.skipped = 0, 0, 0
+
+    def run(self, resume: bool = False, stop_after: int | None = None) -> bool:
+        """Train; True when the recipe is finished, False when stopped after ``stop_after`` steps.
+
+        Raises:
+            FileNotFoundError: if told to resume and there is no checkpoint.
+            ValueError: if the checkpoint belongs to another recipe.
+        """
+        self.fabric.launch()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = self._load() if resume else None
+        budget = math.inf if stop_after is None else stop_after
+        while self.stage < len(self.recipe.stages):
+            done = self._run_stage(self.recipe.stages[self.stage], state, budget)
+            budget -= done
+            if self.step < self.recipe.stages[self.stage].steps:
+                return False
+            state, self.stage, self.step = None, self.stage + 1, 0
+            self._save(None)
+        if self.fabric.global_rank == 0:
+            self.model.codec.freeze_tables()
+            save_model(self.model, self.folder / "model", self.recipe)
+        return True
+
+    def _run_stage(self, stage: StageConfig, state: dict | None, budget: float) -> int:
+        """Train one stage from the current step on; gives the number of steps done."""
+        loss_module = StageLoss(self.model, stage)
+        parameters = _select(self.model, stage)
+        optimizer = torch.optim.AdamW(parameters, lr=stage.lr, weight_decay=0.0, betas=(0.9, 0.98))
+        loss_module, optimizer = self.fabric.setup(loss_module, optimizer)
+        if state is not None:
+            optimizer.load_state_dict(state["optimizer"])
+        loss_module.train()
+        last = int(min(stage.steps, self.step + budget))
+        first = self.step
+        writer = SummaryWriter(str(self.folder / "logs" / stage.name)) if self.fabric.global_rank == 0 else None
+        saved = time.monotonic()
+        with _Bar(stage, enabled=self.fabric.global_rank == 0) as bar:
+            for crops in self._loader(stage, last):
+                terms = self._train_step(loss_module, optimizer, parameters, stage, crops)
+                self.step += 1
+                bar.update(self.step, terms, self.skipped)
+                if writer and self.step % 20 == 0:
+                    for name, value in terms.items():
+                        writer.add_scalar(name, value, self.step)
+                if time.monotonic() - saved > 60 * self.recipe.checkpoint_minutes:
+                    self._save(optimizer)
+                    saved = time.monotonic()
+        if writer:
+            writer.close()
+        self._save(optimizer)
+        return last - first
+
+    def _train_step(self, loss_module, optimizer, parameters, stage: StageConfig, crops) -> dict[str, float]:
+        torch.manual_seed((self.recipe.seed * 1009 + self.stage) * 10**7 + self.step * 64 + self.fabric.global_rank)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(stage, self.step)
+        x = crops.to(self.fabric.device, memory_format=torch.channels_last).float() / 255
+        loss, terms = loss_module(x, self.step)
+        self.fabric.backward(loss)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, stage.clip)
+        finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
+        if self.fabric.world_size > 1:
+            finite = self.fabric.all_reduce(finite.float(), reduce_op="mean") == 1
+        if finite:
+            optimizer.step()
+        else:
+            self.skipped += 1
+        optimizer.zero_grad()
+        return {name: float(value) for name, value in terms.items()}
+
+    def _loader(self, stage: StageConfig, last: int) -> DataLoader:
+        if stage.batch % self.fabric.world_size:
+            raise ValueError(f"batch {stage.batch} does not divide among {self.fabric.world_size} processes")
+        crops = Crops(stage.sources, stage.crop, self.recipe.seed + 7919 * self.stage, stage.steps * stage.batch)
+        sampler = _FromStep(self.step, last, stage.batch, self.fabric.global_rank, self.fabric.world_size)
+        return DataLoader(crops, batch_sampler=sampler, num_workers=self.recipe.workers)
+
+    def _save(self, optimizer) -> None:
+        """Write the checkpoint whole or not at all."""
+        if self.fabric.global_rank == 0:
+            state = {
+                "recipe": asdict(self.recipe), "stage": self.stage, "step": self.step, "skipped": self.skipped,
+                "model": self.model.state_dict(), "optimizer": optimizer.state_dict() if optimizer else None,
+            }
+            part = self.folder / (CHECKPOINT + ".part")
+            torch.save(state, part)
+            os.replace(part, self.folder / CHECKPOINT)
+            summary = {"stage": self.stage, "step": self.step, "skipped": self.skipped, "seed": self.recipe.seed}
+            (self.folder / "progress.json").write_text(json.dumps(summary) + "\n")
+
+    def _load(self) -> dict | None:
+        path = self.folder / CHECKPOINT
+        if not path.is_file():
+            raise FileNotFoundError(f"nothing to resume: no {path}")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not _same_course(state["recipe"], asdict(self.recipe), state["stage"]):
+            raise ValueError(f"{path} was made by another recipe; train into another folder, or without --resume")
+        self.model.load_state_dict(state["model"])
+        self.stage, self.step, self.skipped = state["stage"], state["step"], state["skipped"]
+        return state if state["optimizer"] is not None else None
+
+
+def _same_course(old: dict, new: dict, stage: int) -> bool:
+    """Whether two recipes agree on all that a run has begun: model, seed, and the stages up to now."""
+    keys = ("codec", "neck_hidden", "seed")
+    return all(old[k] == new[k] for k in keys) and old["stages"][: stage + 1] == new["stages"][: stage + 1]
+
+
+def _select(model: Model, stage: StageConfig) -> list[torch.nn.Parameter]:
+    """Let the parameters named by the stage move, and no others."""
+    chosen = []
+    for name, parameter in model.named_parameters():
+        moves = name.startswith(tuple(stage.trains)) and not name.startswith("codec.backbone")
+        parameter.requires_grad_(moves)
+        if moves:
+            chosen.append(parameter)
+    if not chosen:
+        raise ValueError(f"stage {stage.name!r} trains nothing: no parameter starts with {stage.trains}")
+    return chosen
+
+
+def learning_rate(stage: StageConfig, step: int) -> float:
+    """Linear warm-up, then a cosine down to a hundredth of the peak."""
+    if step < stage.warmup:
+        return stage.lr * (step + 1) / stage.warmup
+    progress = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
+    return stage.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+class _Bar:
+    """A progress bar with smoothed terms; plain lines now and then where there is no terminal."""
+
+    def __init__(self, stage: StageConfig, enabled: bool):
+        self.stage, self.enabled = stage, enabled
+        self.means: dict[str, float] = {}
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[terms]}"), disable=not enabled,
+        )
+        self.said = time.monotonic()
+
+    def __enter__(self) -> _Bar:
+        self.progress.start()
+        self.task = self.progress.add_task(self.stage.name, total=self.stage.steps, terms="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def update(self, step: int, terms: dict[str, float], skipped: int) -> None:
+        for name, value in terms.items():
+            if math.isfinite(value):
+                self.means[name] = 0.98 * self.means.get(name, value) + 0.02 * value
+        text = " ".join(f"{name} {value:.4g}" for name, value in self.means.items())
+        if skipped:
+            text += f" skipped {skipped}"
+        self.progress.update(self.task, completed=step, terms=text)
+        if self.enabled and not self.progress.console.is_terminal and time.monotonic() - self.said > 30:
+            self.said = time.monotonic()
+            print(f"{self.stage.name} {step}/{self.stage.steps} {text}", flush=True)
