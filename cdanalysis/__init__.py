@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from .stream.container import LAYERS, strip
 from .stream.errors import StreamError
-from .stream.info import Info, inspect
+from .stream.info import Info
+from .stream.info import inspect as _inspect
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,6 +31,17 @@ __version__ = "0.1.0"
 __all__ = [
     "Info", "StreamError", "__version__", "analyze", "decode", "encode", "inspect", "load", "strip",
 ]
+
+
+def inspect(stream: bytes) -> Info:
+    """What a stream's header says: size, model, quality, bytes of each layer. Needs no network.
+
+    Raises:
+        StreamError: if the stream is bad.
+    """
+    from .zoo import name_of
+
+    return _inspect(stream, name_of)
 
 
 def load(name: str = "photo", device: str = "cpu") -> Model:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # the stream's room needs these words, and no torch
+    from torch import Tensor
 
 STEPS = 16
 """Latents are integers that count sixteenths of a quantisation step."""
 
-QUALITY_LEVELS = 127
-"""A layer's quality travels as an integer 0..127."""
+QUALITY_LEVELS = 120
+"""A layer's quality travels as an integer 0..120."""
 
 
 def quality_level(quality: float) -> int:
@@ -47,7 +48,7 @@ class Latents:
 
     Attributes:
         size: true (height, width) of the photographs in pixels.
-        quality: level 0..127 of the semantic and of the detail layer.
+        quality: level 0..120 of the semantic and of the detail layer.
         semantic: (N, C, h, w), the base layer.
         detail: (N, C', h, w), the enhancement layer; None where the stream has none.
         hyper: (N, C'', h'', w''), side information of the detail layer, in whole steps.
@@ -80,7 +81,7 @@ class Latents:
         """Whether both hold exactly the same integers."""
 
         def same(a: Tensor | None, b: Tensor | None) -> bool:
-            return a is b if a is None or b is None else torch.equal(a, b)
+            return a is b if a is None or b is None else a.equal(b)
 
         return (
             (self.size, self.quality) == (other.size, other.quality)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .codec.layered import CodecConfig, LayeredCodec, quality_plane
+from .codec.layered import CodecConfig, LayeredCodec, pad, quality_plane
 from .codec.semantic import to_real
 from .codec.symbols import SymbolCoder, same_kind
 from .data.photographs import to_rgb
@@ -160,6 +160,18 @@ class Model(nn.Module):
         quality = quality_plane(latents.quality[0], like)
         semantic = self.codec.semantic.dequantize(to_real(latents.semantic, like.dtype), quality)
         return self.neck(semantic, quality)
+
+    @torch.inference_mode()
+    def estimated_bits(self, stream: bytes) -> dict[str, float]:
+        """Bits of each layer in the stream as the entropy models estimate them, without the container."""
+        parsed = self._unpack(stream)
+        latents = self.symbols.read([parsed], layers=2 if parsed.layer("detail") else 1)
+        return {name: float(bits) for name, bits in self.codec.estimated_bits(latents).items()}
+
+    @torch.inference_mode()
+    def reference_pyramid(self, x: Tensor) -> list[Tensor]:
+        """The backbone's own features of photographs x (N, 3, H, W) in [0, 1]: what `pyramid` imitates."""
+        return self.codec.backbone(pad(x.to(self.device)))
 
     @torch.inference_mode()
     def _encode_group(self, x: Tensor, levels: tuple[int, int], layers: int) -> list[bytes]:

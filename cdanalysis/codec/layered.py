@@ -87,7 +87,7 @@ class LayeredCodec(nn.Module):
         lie within ``TIE`` of a rounding tie, that photograph is analysed again in double precision.
 
         Args:
-            levels: quality 0..127 of each layer.
+            levels: quality 0..120 of each layer.
             layers: 1 for the semantic layer alone, 2 for both.
         """
         padded = pad(x)

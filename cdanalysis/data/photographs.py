@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import tarfile
@@ -92,6 +93,14 @@ class Photographs:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def every(self, step: int) -> Photographs:
+        """A view of each ``step``-th photograph, the first included."""
+        if step < 1:
+            raise ValueError(f"every must be at least 1, got {step}")
+        view = copy.copy(self)
+        view.names = self.names[::step]
+        return view
 
     def class_of(self, index: int) -> str:
         return PurePosixPath(self.names[index]).parent.name

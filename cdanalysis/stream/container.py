@@ -24,7 +24,7 @@ class Layer:
 
     Attributes:
         name: "semantic" or "detail".
-        level: quality 0..127.
+        level: quality 0..120.
         length: bytes of the layer's symbols, checksum not counted.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ class Info:
 
     Attributes:
         version: of the format.
+        model: the zoo's name for the model that wrote it; None if the zoo does not know it.
         fingerprint: of the model that wrote it.
         width, height: true size of the photograph in pixels.
         quality: of the last layer in the stream, in [0, 1].
@@ -33,6 +35,7 @@ class Info:
     """
 
     version: int
+    model: str | None
     fingerprint: str
     width: int
     height: int
@@ -45,8 +48,12 @@ class Info:
         return asdict(self)
 
 
-def inspect(data: bytes) -> Info:
+def inspect(data: bytes, model_name: Callable[[str], str | None] = lambda fingerprint: None) -> Info:
     """Read a stream's header and verify its checksums.
+
+    Args:
+        data: the stream.
+        model_name: gives a model's name for its fingerprint, or None.
 
     Raises:
         StreamError: if the stream is bad.
@@ -59,5 +66,5 @@ def inspect(data: bytes) -> Info:
     )
     bpp = 8 * len(data) / (stream.width * stream.height)
     return Info(
-        stream.version, stream.fingerprint, stream.width, stream.height, layers[-1].quality, layers, len(data), bpp
+        stream.version, model_name(stream.fingerprint), stream.fingerprint, stream.width, stream.height, layers[-1].quality, layers, len(data), bpp
     )

@@ -1,0 +1,127 @@
+"""The command line: a thin layer over the package. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+
+COMMANDS = ("encode", "decode", "analyze", "inspect", "train", "evaluate", "zoo", "demo")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status is 0, 1 (a failure, one line why) or 2 (usage)."""
+    options = parser().parse_args(arguments)
+    from . import commands
+
+    try:
+        return getattr(commands, options.command)(options)
+    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, RuntimeError) as error:
+        text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else str(error)
+        print(f"cdanalysis {options.command}: {text}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"cdanalysis {options.command}: interrupted", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="cdanalysis", description="Compressed-domain multi-task image analysis.")
+    top.add_argument("--version", action="version", version=f"cdanalysis {__version__}")
+    sub = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _encode(sub)
+    _decode(sub)
+    _analyze(sub)
+    _inspect(sub)
+    _train(sub)
+    _evaluate(sub)
+    _zoo(sub)
+    _demo(sub)
+    return top
+
+
+def quality(text: str) -> float | tuple[float, float]:
+    """``0.5``, or ``0.3,0.7`` for the semantic and the detail layer."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a number: {text!r}") from None
+    if len(numbers) > 2 or not all(0 <= number <= 1 for number in numbers):
+        raise argparse.ArgumentTypeError(f"quality lies in [0, 1], one number or two with a comma; got {text!r}")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def _command(sub, name: str, help: str, model: bool = True) -> argparse.ArgumentParser:
+    command = sub.add_parser(name, help=help, description=help)
+    command.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    if model:
+        command.add_argument("--model", default="photo", help="zoo name or folder of a model (default: photo)")
+        command.add_argument("--device", default="cpu", help="where to run, as torch names devices (default: cpu)")
+    return command
+
+
+def _encode(sub) -> None:
+    command = _command(sub, "encode", "photographs to .cda streams")
+    command.add_argument("inputs", nargs="+", help="image files, or folders of them")
+    command.add_argument("-o", "--output", help="a .cda file for one input, else a folder (default: beside each input)")
+    command.add_argument("--quality", type=quality, default=0.5, help="in [0, 1], or SEMANTIC,DETAIL (default: 0.5)")
+    command.add_argument("--layers", choices=("semantic", "all"), default="all", help="which layers to write")
+
+
+def _decode(sub) -> None:
+    command = _command(sub, "decode", "streams to PNG photographs")
+    command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
+    command.add_argument("-o", "--output", help="an image file for one input, else a folder (default: beside each)")
+    command.add_argument("--preview", action="store_true", help="a rough picture where there is no detail layer")
+
+
+def _analyze(sub) -> None:
+    command = _command(sub, "analyze", "predictions from streams, without decoding them")
+    command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
+    command.add_argument("--tasks", nargs="+", help="what to predict (default: all that the model can)")
+
+
+def _inspect(sub) -> None:
+    command = _command(sub, "inspect", "what the headers of streams say", model=False)
+    command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
+
+
+def _train(sub) -> None:
+    command = sub.add_parser("train", help="train a model by a recipe", description="train a model by a recipe")
+    command.add_argument("recipe", help="YAML file")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the recipe; preset=NAME")
+    command.add_argument("-o", "--output", help="folder of the run (default: runs/NAME)")
+    command.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    command.add_argument("--threads", type=int, help="CPU threads to compute with")
+
+
+def _evaluate(sub) -> None:
+    command = _command(sub, "evaluate", "measure rate, reconstruction and accuracy on a folder of photographs")
+    command.add_argument("photographs", help="folder or tar archive; folders in it name the classes")
+    command.add_argument("--quality", type=quality, nargs="+", default=[0.25, 0.5, 0.75], help="qualities to measure")
+    command.add_argument(
+        "--tasks", nargs="+", choices=("classification", "reconstruction"), help="default: both, labels permitting"
+    )
+    command.add_argument("--every", type=int, default=1, help="use each N-th photograph only")
+    command.add_argument("--no-baselines", action="store_true", help="leave out JPEG, WebP and AVIF")
+    command.add_argument("-o", "--output", help="also write the JSON to this file")
+
+
+def _zoo(sub) -> None:
+    command = sub.add_parser("zoo", help="the models that ship", description="the models that ship")
+    command.add_argument("action", choices=("list", "show"))
+    command.add_argument("name", nargs="?", help="which model to show")
+    command.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+
+
+def _demo(sub) -> None:
+    command = _command(sub, "demo", "encode, analyse and decode a few photographs, and write a page that shows it")
+    command.add_argument("inputs", nargs="*", help="photographs (default: those that scikit-image carries)")
+    command.add_argument("-o", "--output", default="cdanalysis-demo", help="folder to write (default: cdanalysis-demo)")
+    command.add_argument("--quality", type=quality, default=0.5, help="in [0, 1], or SEMANTIC,DETAIL (default: 0.5)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

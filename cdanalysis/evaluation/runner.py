@@ -1,0 +1,189 @@
+"""Measures a model on a folder of photographs: from photograph to file, and from file to figures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import features
+from torch import Tensor
+
+from ..data.labels import class_index
+from ..data.photographs import Photographs
+from ..files import write_whole
+from ..model import Model, Quality, to_tensor
+from . import metrics
+from .baselines import BASELINES
+
+Track = Callable[[Iterable], Iterable]
+"""Wraps an iterable to show progress."""
+
+
+def _no_track(items: Iterable) -> Iterable:
+    return items
+
+
+def evaluate_folder(
+    model: Model,
+    photographs: Photographs,
+    qualities: Sequence[Quality],
+    tasks: Sequence[str] | None = None,
+    baselines: bool = True,
+    track: Track = _no_track,
+) -> dict[str, Any]:
+    """Both evaluations, with what is needed to know what was measured.
+
+    Args:
+        tasks: "classification", "reconstruction"; by default reconstruction, and classification
+            where the first photograph's folder names a class.
+    """
+    if tasks is None:
+        labelled = class_index(photographs.class_of(0), model.heads["classification"].classes) is not None
+        tasks = ("classification", "reconstruction") if labelled else ("reconstruction",)
+    report: dict[str, Any] = {
+        "data": photographs.root.name,
+        "photographs": len(photographs),
+        "model": model.name,
+        "fingerprint": model.fingerprint,
+        "versions": _versions(),
+    }
+    if "classification" in tasks:
+        report["classification"] = evaluate_classification(model, photographs, qualities, track)
+    if "reconstruction" in tasks:
+        report["reconstruction"] = evaluate_reconstruction(model, photographs, qualities, baselines, track)
+    return report
+
+
+def _versions() -> dict[str, str]:
+    packages = ("cdanalysis", "torch", "timm", "pillow", "constriction")
+    found = {name: importlib.metadata.version(name) for name in packages}
+    formats = {name: features.version(name.lower()) for name in ("jpg", "webp", "avif")}
+    return {"python": platform.python_version(), **found, **{f"pillow {k}": v or "-" for k, v in formats.items()}}
+
+
+def evaluate_classification(
+    model: Model, photographs: Photographs, qualities: Sequence[Quality], track: Track = _no_track, batch: int = 32
+) -> dict[str, Any]:
+    """Accuracy from streams of the semantic layer alone, beside the same backbone on the photographs themselves.
+
+    Every stream is written to a file; its size counts and its bytes are what the head sees. ``top1``
+    chooses among the classes that the folder has; ``top1_all`` among all that the head knows.
+
+    Raises:
+        ValueError: if a photograph's folder names no class that the head knows.
+    """
+    targets = torch.tensor([_target(photographs, model, i) for i in range(len(photographs))])
+    among = sorted(set(targets.tolist()))
+    rows = [_classify(model, photographs, None, targets, among, track, batch)]
+    rows += [_classify(model, photographs, quality, targets, among, track, batch) for quality in qualities]
+    reference = rows[0]["top1"]
+    for row in rows:
+        row["points_lost"] = 100 * (reference - row["top1"])
+    return {"photographs": len(photographs), "classes": len(among), "rows": rows}
+
+
+def _classify(
+    model: Model, photographs: Photographs, quality: Quality | None, targets: Tensor, among: list[int], track: Track, batch: int
+) -> dict[str, Any]:
+    """One row: quality None is the backbone on uncompressed photographs."""
+    logits, sizes, rates = [], [], []
+    head = model.heads["classification"]
+    for images in track(list(_batches(photographs, batch))):
+        tensors = [to_tensor(image) for image in images]
+        if quality is None:
+            pyramids = (model.reference_pyramid(tensor[None]) for tensor in tensors)
+        else:
+            streams = _through_files(model.encode_batch(tensors, quality, layers=("semantic",)))
+            sizes += [len(stream) for stream in streams]
+            rates += [metrics.bpp(len(s), t.shape[2], t.shape[1]) for s, t in zip(streams, tensors, strict=True)]
+            pyramids = (model.pyramid(model.to_latents([stream], ("semantic",))) for stream in streams)
+        with torch.inference_mode():
+            logits += [head(pyramid) for pyramid in pyramids]
+    scores = torch.cat(logits).cpu()
+    probabilities = (scores / model.heads["classification"].temperature.cpu()).softmax(1)
+    return {
+        "input": "photograph" if quality is None else "stream",
+        "quality": quality,
+        "bpp": float(np.mean(rates)) if rates else None,
+        "bytes": float(np.mean(sizes)) if sizes else None,
+        "top1": metrics.accuracy(scores, targets, among),
+        "top1_all": metrics.accuracy(scores, targets),
+        "top5_all": metrics.accuracy(scores, targets, top=5),
+        "calibration_error": metrics.calibration_error(probabilities, targets),
+    }
+
+
+def evaluate_reconstruction(
+    model: Model, photographs: Photographs, qualities: Sequence[Quality], baselines: bool = True, track: Track = _no_track
+) -> dict[str, Any]:
+    """Rate, PSNR and MS-SSIM of full decodes, beside other codecs at the nearest size they have."""
+    rows: list[dict[str, Any]] = []
+    for quality in qualities:
+        measured: dict[str, list[dict[str, Any]]] = {}
+        for index in track(range(len(photographs))):
+            for name, record in _reconstruct(model, photographs, index, quality, baselines):
+                measured.setdefault(name, []).append(record)
+        rows += [{"codec": name, "quality": quality, **_means(records)} for name, records in measured.items()]
+    return {"photographs": len(photographs), "rows": rows}
+
+
+def _reconstruct(
+    model: Model, photographs: Photographs, index: int, quality: Quality, baselines: bool
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    image = photographs[index][0]
+    original = np.asarray(image)
+    (stream,) = _through_files([model.encode(image, quality)])
+    estimate = sum(model.estimated_bits(stream).values())
+    yield "cdanalysis", {
+        **_compare(original, np.asarray(model.decode(stream)), len(stream)),
+        "estimated_bpp": estimate / (image.width * image.height),
+    }
+    for baseline in BASELINES if baselines else ():
+        if baseline.available():
+            data = baseline.encode_to_size(image, len(stream))
+            yield baseline.name, _compare(original, baseline.decode(data), len(data))
+
+
+def _compare(original: np.ndarray, decoded: np.ndarray, size: int) -> dict[str, Any]:
+    height, width = original.shape[:2]
+    return {
+        "bpp": metrics.bpp(size, width, height),
+        "psnr": metrics.psnr(original, decoded),
+        "ms_ssim": metrics.ms_ssim(original, decoded),
+    }
+
+
+def _means(records: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Means over photographs; a measure that some photograph is too small for is None."""
+    return {
+        key: None if any(r[key] is None for r in records) else float(np.mean([r[key] for r in records]))
+        for key in records[0]
+    }
+
+
+def _batches(photographs: Photographs, batch: int) -> Iterator[list[Any]]:
+    for start in range(0, len(photographs), batch):
+        yield [photographs[i][0] for i in range(start, min(start + batch, len(photographs)))]
+
+
+def _target(photographs: Photographs, model: Model, index: int) -> int:
+    folder = photographs.class_of(index)
+    target = class_index(folder, model.heads["classification"].classes)
+    if target is None:
+        raise ValueError(f"the folder {folder!r} names no class that {model.name!r} knows")
+    return target
+
+
+def _through_files(streams: list[bytes]) -> list[bytes]:
+    """Write the streams to files and read them back, so that what is measured is what lies on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{index}.cda" for index in range(len(streams))]
+        for path, stream in zip(paths, streams, strict=True):
+            write_whole(path, stream)
+        return [path.read_bytes() for path in paths]
