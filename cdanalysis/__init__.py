@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Info", "StreamError", "__version__", "analyze", "decode", "encode", "inspect", "load", "strip",
+    "Info",
+    "StreamError",
+    "__version__",
+    "analyze",
+    "decode",
+    "encode",
+    "inspect",
+    "load",
+    "strip",
 ]
 
 

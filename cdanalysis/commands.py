@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,9 +117,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
     model = zoo_module.load(options.model, options.device)
     photographs = Photographs(options.photographs).every(options.every)
-    report = evaluate_folder(
-        model, photographs, options.quality, options.tasks, not options.no_baselines, track=_track
-    )
+    report = evaluate_folder(model, photographs, options.quality, options.tasks, not options.no_baselines, track=_track)
     text = json.dumps(report, indent=2)
     if options.output:
         write_whole(options.output, text + "\n")

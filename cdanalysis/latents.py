@@ -69,9 +69,7 @@ class Latents:
         def row(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor[index : index + 1]
 
-        return replace(
-            self, semantic=self.semantic[index : index + 1], detail=row(self.detail), hyper=row(self.hyper)
-        )
+        return replace(self, semantic=self.semantic[index : index + 1], detail=row(self.detail), hyper=row(self.hyper))
 
     def base(self) -> Latents:
         """The same latents without their detail layer."""

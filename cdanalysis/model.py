@@ -53,15 +53,23 @@ class Model(nn.Module):
         neck_hidden: width of the neck.
         classes: names of the classification head's classes.
         name: what error messages call it.
+        head_hidden: width of the classification head.
     """
 
-    def __init__(self, codec: CodecConfig, neck_hidden: int, classes: Sequence[str], name: str = "model"):
+    def __init__(
+        self,
+        codec: CodecConfig,
+        neck_hidden: int,
+        classes: Sequence[str],
+        name: str = "model",
+        head_hidden: int = 1280,
+    ):
         super().__init__()
         self.name, self.fingerprint = name, "000000"
         self.codec = LayeredCodec(codec)
         features = self.codec.backbone.channels
         self.neck = Neck(self.codec.semantic.spec, features, neck_hidden)
-        self.heads = nn.ModuleDict({"classification": ClassificationHead(features[-1], list(classes))})
+        self.heads = nn.ModuleDict({"classification": ClassificationHead(features[-1], list(classes), head_hidden)})
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> Model:
@@ -74,9 +82,7 @@ class Model(nn.Module):
 
     # -- the verbs ---------------------------------------------------------------------------
 
-    def encode(
-        self, image: Photograph, quality: Quality = 0.5, layers: Sequence[str] = LAYERS
-    ) -> bytes:
+    def encode(self, image: Photograph, quality: Quality = 0.5, layers: Sequence[str] = LAYERS) -> bytes:
         """Encode a photograph into a stream.
 
         Args:
@@ -168,6 +174,13 @@ class Model(nn.Module):
         latents = self.symbols.read([parsed], layers=2 if parsed.layer("detail") else 1)
         return {name: float(bits) for name, bits in self.codec.estimated_bits(latents).items()}
 
+    def class_logits(self, streams: Sequence[bytes]) -> Tensor:
+        """Logits (N, classes) of the classification head, from the semantic layers of N streams."""
+        head = self.heads["classification"]
+        return torch.stack(
+            _grouped([self._unpack(s) for s in streams], same_kind, lambda g: list(head(self._pyramid(g))))
+        )
+
     @torch.inference_mode()
     def reference_pyramid(self, x: Tensor) -> list[Tensor]:
         """The backbone's own features of photographs x (N, 3, H, W) in [0, 1]: what `pyramid` imitates."""
@@ -184,9 +197,13 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def _analyze_group(self, streams: Sequence[Stream], tasks: Sequence[str]) -> list[Result]:
-        pyramid = self.pyramid(self.symbols.read(streams, layers=1))
+        pyramid = self._pyramid(streams)
         predictions = {task: self.heads[task].predict(pyramid) for task in tasks}
         return [Result(**{task: rows[i] for task, rows in predictions.items()}) for i in range(len(streams))]
+
+    @torch.inference_mode()
+    def _pyramid(self, streams: Sequence[Stream]) -> list[Tensor]:
+        return self.pyramid(self.symbols.read(streams, layers=1))
 
     @torch.inference_mode()
     def _decode_group(self, streams: Sequence[Stream], preview: bool) -> list[Image.Image]:

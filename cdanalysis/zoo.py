@@ -94,7 +94,8 @@ def load(name: str | Path = "photo", device: str = "cpu") -> Model:
     tensors = load_file(folder / WEIGHTS)
     if fingerprint(tensors, info["codec"]) != info["fingerprint"]:
         raise ValueError(f"{folder / WEIGHTS} is damaged: its codec's weights do not have their fingerprint")
-    model = Model(CodecConfig(**info["codec"]), info["neck_hidden"], info["classes"], info["name"])
+    shape = {key: info[key] for key in ("neck_hidden", "classes", "name", "head_hidden")}
+    model = Model(CodecConfig(**info["codec"]), **shape)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -119,6 +120,7 @@ def save_model(model: Model, folder: str | Path, recipe: Recipe | None = None) -
         "fingerprint": fingerprint(tensors, codec),
         "codec": codec,
         "neck_hidden": model.neck.hidden,
+        "head_hidden": model.heads["classification"].expand.out_channels,
         "classes": model.heads["classification"].classes,
     }
     part = folder / (WEIGHTS + ".part")

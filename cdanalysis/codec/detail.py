@@ -42,7 +42,11 @@ class HyperAnalysis(nn.Sequential):
 
     def __init__(self, channels: int, hyper: int):
         super().__init__(
-            Downsample(channels, hyper), nn.GELU(), nn.Conv2d(hyper, hyper, 3, padding=1), nn.GELU(), Downsample(hyper, hyper)
+            Downsample(channels, hyper),
+            nn.GELU(),
+            nn.Conv2d(hyper, hyper, 3, padding=1),
+            nn.GELU(),
+            Downsample(hyper, hyper),
         )
 
     def forward(self, y: Tensor) -> Tensor:
@@ -88,8 +92,8 @@ class DetailLayer(nn.Module):
         self.g_a = DetailAnalysis(width, channels, depth)
         self.h_a = HyperAnalysis(channels, hyper)
         self.h_s = HyperSynthesis(hyper, semantic, hidden=64)
-        self.gain = Gains(channels, log_range=2.0)
-        self.inverse_gain = Gains(channels, log_range=-2.0)
+        self.gain = Gains(channels, 1.0, 3.0)
+        self.inverse_gain = Gains(channels, -1.0, -3.0)
         self.prior = FactorizedPrior(hyper)
         self.context = ContextModel(channels, base=128, hidden=128, passes=2)
 

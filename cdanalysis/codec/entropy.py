@@ -86,9 +86,7 @@ class ContextModel(nn.Module):
             raise ValueError(f"channels ({channels}) must divide into passes ({passes}), which must be 2 or 4")
         self.channels, self.passes = channels, passes
         self.contexts = nn.ModuleList(ExactConv2d(channels, hidden, 3) for _ in range(passes - 1))
-        self.mixes = nn.ModuleList(
-            ExactConv2d(base + (hidden if p else 0), hidden) for p in range(passes)
-        )
+        self.mixes = nn.ModuleList(ExactConv2d(base + (hidden if p else 0), hidden) for p in range(passes))
         self.heads = nn.ModuleList(ExactConv2d(hidden, 2 * channels, relu=False) for _ in range(passes))
         for head in self.heads:
             nn.init.zeros_(head.bias)
@@ -180,4 +178,5 @@ class ContextModel(nn.Module):
 Pop = Callable[[Tensor], Tensor]
 """Table indices (N, n) to the symbols (N, n) float64 that N streams hold next."""
 
-_INDEX_RATIO = round(2**20 / (UNIT * tables.LOG_SCALE_STEP))
+_INDEX_RATIO = 40534
+"""2**20 / (UNIT * tables.LOG_SCALE_STEP), rounded: part of the format, hence a literal."""

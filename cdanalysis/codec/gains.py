@@ -11,11 +11,17 @@ from torch import Tensor, nn
 
 
 class Gains(nn.Module):
-    """Per-channel log gains at evenly spaced qualities, linearly interpolated between them."""
+    """Per-channel log gains at evenly spaced qualities, linearly interpolated between them.
 
-    def __init__(self, channels: int, log_range: float, anchors: int = 5):
+    Args:
+        channels: how many gains.
+        low, high: log gain to start with at quality 0 and at quality 1.
+        anchors: number of qualities that have gains of their own.
+    """
+
+    def __init__(self, channels: int, low: float, high: float, anchors: int = 5):
         super().__init__()
-        ramp = torch.linspace(0.0, log_range, anchors)
+        ramp = torch.linspace(low, high, anchors)
         self.log_gain = nn.Parameter(ramp[:, None].repeat(1, channels))
 
     def forward(self, quality: Tensor) -> Tensor:

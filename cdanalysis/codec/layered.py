@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..latents import QUALITY_LEVELS, Latents
-
 from . import tables
 from .detail import DetailLayer
 from .fusion import FusionDecoder
@@ -20,7 +19,7 @@ from .semantic import Backbone, SemanticLayer, spread, to_real
 PAD = 32
 """Photographs are padded, right and bottom, to a multiple of this."""
 
-TIE = 2e-3
+TIE = 1e-4
 """Values nearer to a rounding tie than this, in steps, are settled in double precision."""
 
 

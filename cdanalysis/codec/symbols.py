@@ -68,7 +68,9 @@ class SymbolCoder:
             return Latents(size, levels, semantic.to(torch.int32))
         readers = [SymbolReader(stream.require("detail").data) for stream in streams]
         hyper_grid = tuple(-(-side // (codec.detail.hyper_spec.stride // STRIDE)) for side in grid)
-        z = torch.zeros((len(streams), codec.detail.hyper_spec.channels, *hyper_grid), dtype=torch.float64, device=device)
+        z = torch.zeros(
+            (len(streams), codec.detail.hyper_spec.channels, *hyper_grid), dtype=torch.float64, device=device
+        )
         for row, reader in zip(z, readers, strict=True):
             symbols = reader.pop(self._hyper_indices(z), self.hyper)
             row.copy_(torch.from_numpy(symbols).reshape(row.shape))
@@ -105,5 +107,3 @@ def _close(readers: list[SymbolReader]) -> None:
 def same_kind(stream: Stream) -> tuple:
     """Streams of equal kind can be read together."""
     return stream.height, stream.width, tuple(layer.level for layer in stream.layers)
-
-

@@ -14,6 +14,7 @@ import torch
 from PIL import features
 from torch import Tensor
 
+from .. import __version__
 from ..data.labels import class_index
 from ..data.photographs import Photographs
 from ..files import write_whole
@@ -61,8 +62,8 @@ def evaluate_folder(
 
 
 def _versions() -> dict[str, str]:
-    packages = ("cdanalysis", "torch", "timm", "pillow", "constriction")
-    found = {name: importlib.metadata.version(name) for name in packages}
+    packages = ("torch", "timm", "pillow", "constriction")
+    found = {"cdanalysis": __version__, **{name: importlib.metadata.version(name) for name in packages}}
     formats = {name: features.version(name.lower()) for name in ("jpg", "webp", "avif")}
     return {"python": platform.python_version(), **found, **{f"pillow {k}": v or "-" for k, v in formats.items()}}
 
@@ -89,22 +90,27 @@ def evaluate_classification(
 
 
 def _classify(
-    model: Model, photographs: Photographs, quality: Quality | None, targets: Tensor, among: list[int], track: Track, batch: int
+    model: Model,
+    photographs: Photographs,
+    quality: Quality | None,
+    targets: Tensor,
+    among: list[int],
+    track: Track,
+    batch: int,
 ) -> dict[str, Any]:
     """One row: quality None is the backbone on uncompressed photographs."""
     logits, sizes, rates = [], [], []
-    head = model.heads["classification"]
-    for images in track(list(_batches(photographs, batch))):
+    for start in track(range(0, len(photographs), batch)):
+        images = [photographs[i][0] for i in range(start, min(start + batch, len(photographs)))]
         tensors = [to_tensor(image) for image in images]
         if quality is None:
-            pyramids = (model.reference_pyramid(tensor[None]) for tensor in tensors)
-        else:
-            streams = _through_files(model.encode_batch(tensors, quality, layers=("semantic",)))
-            sizes += [len(stream) for stream in streams]
-            rates += [metrics.bpp(len(s), t.shape[2], t.shape[1]) for s, t in zip(streams, tensors, strict=True)]
-            pyramids = (model.pyramid(model.to_latents([stream], ("semantic",))) for stream in streams)
-        with torch.inference_mode():
-            logits += [head(pyramid) for pyramid in pyramids]
+            head = model.heads["classification"]
+            logits += [head(model.reference_pyramid(tensor[None])) for tensor in tensors]
+            continue
+        streams = _through_files(model.encode_batch(tensors, quality, layers=("semantic",)))
+        sizes += [len(stream) for stream in streams]
+        rates += [metrics.bpp(len(s), t.shape[2], t.shape[1]) for s, t in zip(streams, tensors, strict=True)]
+        logits.append(model.class_logits(streams))
     scores = torch.cat(logits).cpu()
     probabilities = (scores / model.heads["classification"].temperature.cpu()).softmax(1)
     return {
@@ -120,7 +126,11 @@ def _classify(
 
 
 def evaluate_reconstruction(
-    model: Model, photographs: Photographs, qualities: Sequence[Quality], baselines: bool = True, track: Track = _no_track
+    model: Model,
+    photographs: Photographs,
+    qualities: Sequence[Quality],
+    baselines: bool = True,
+    track: Track = _no_track,
 ) -> dict[str, Any]:
     """Rate, PSNR and MS-SSIM of full decodes, beside other codecs at the nearest size they have."""
     rows: list[dict[str, Any]] = []
@@ -140,10 +150,13 @@ def _reconstruct(
     original = np.asarray(image)
     (stream,) = _through_files([model.encode(image, quality)])
     estimate = sum(model.estimated_bits(stream).values())
-    yield "cdanalysis", {
-        **_compare(original, np.asarray(model.decode(stream)), len(stream)),
-        "estimated_bpp": estimate / (image.width * image.height),
-    }
+    yield (
+        "cdanalysis",
+        {
+            **_compare(original, np.asarray(model.decode(stream)), len(stream)),
+            "estimated_bpp": estimate / (image.width * image.height),
+        },
+    )
     for baseline in BASELINES if baselines else ():
         if baseline.available():
             data = baseline.encode_to_size(image, len(stream))
@@ -165,11 +178,6 @@ def _means(records: list[dict[str, Any]]) -> dict[str, float | None]:
         key: None if any(r[key] is None for r in records) else float(np.mean([r[key] for r in records]))
         for key in records[0]
     }
-
-
-def _batches(photographs: Photographs, batch: int) -> Iterator[list[Any]]:
-    for start in range(0, len(photographs), batch):
-        yield [photographs[i][0] for i in range(start, min(start + batch, len(photographs)))]
 
 
 def _target(photographs: Photographs, model: Model, index: int) -> int:

@@ -138,6 +138,8 @@ def _unpack_header(data: bytes, max_pixels: int) -> tuple[Stream, int, int]:
     check = binascii.crc_hqx(data[: reader.position], 0xFFFF)
     if reader.take(2) != check.to_bytes(2, "big"):
         raise StreamError("damaged: the checksum of the header does not match")
+    if any(layer.level > QUALITY_LEVELS for layer in layers):
+        raise StreamError(f"damaged: the header claims a quality level above {QUALITY_LEVELS}")
     if width * height == 0 or width * height > max_pixels:
         raise StreamError(f"the header claims {width}x{height} pixels; at most {max_pixels} are accepted")
     return Stream(fingerprint, width, height, tuple(layers), version), reader.position, check

@@ -66,5 +66,13 @@ def inspect(data: bytes, model_name: Callable[[str], str | None] = lambda finger
     )
     bpp = 8 * len(data) / (stream.width * stream.height)
     return Info(
-        stream.version, model_name(stream.fingerprint), stream.fingerprint, stream.width, stream.height, layers[-1].quality, layers, len(data), bpp
+        stream.version,
+        model_name(stream.fingerprint),
+        stream.fingerprint,
+        stream.width,
+        stream.height,
+        layers[-1].quality,
+        layers,
+        len(data),
+        bpp,
     )

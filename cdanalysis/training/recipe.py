@@ -64,14 +64,41 @@ class CalibrationConfig:
 
 
 @dataclass
+class HeadConfig:
+    """A classification head for classes of one's own, trained on cached streams.
+
+    Attributes:
+        source: photographs in class folders; none for no such head.
+        quality: quality of the semantic layer of the streams.
+        hidden, epochs, batch, lr, weight_decay: the head's width and its training (AdamW, cosine).
+        holdout: every ``holdout``-th stream is kept for the temperature and the reported accuracy.
+    """
+
+    source: str = ""
+    quality: float = 0.5
+    hidden: int = 256
+    epochs: int = 12
+    batch: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    holdout: int = 10
+
+
+@dataclass
 class Recipe:
-    """Everything that a training run depends on."""
+    """Everything that a training run depends on.
+
+    Attributes:
+        init: a model to start from, by zoo name or folder; empty for a new one.
+    """
 
     name: str = MISSING
+    init: str = ""
     seed: int = 0
     codec: CodecConfig = field(default_factory=CodecConfig)
     neck_hidden: int = 160
     stages: list[StageConfig] = field(default_factory=list)
+    head: HeadConfig = field(default_factory=HeadConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     precision: str = "bf16-mixed"
     workers: int = 1
@@ -129,16 +156,15 @@ def _to_recipe(tree: DictConfig, where: str) -> Recipe:
     try:
         return OmegaConf.to_object(OmegaConf.merge(schema, tree))
     except ConfigKeyError as error:
-        keys = [k for k in _known_keys(Recipe)]
-        bad = str(error.key)
-        raise ValueError(f"{where}: unknown key {error.full_key!r}; {_nearest(bad, keys)}") from None
+        nearest = _nearest(str(error.key), _known_keys())
+        raise ValueError(f"{where}: unknown key {error.full_key!r}; {nearest}") from None
     except OmegaConfBaseException as error:
         raise ValueError(f"{where}: {error.full_key or 'recipe'}: {str(error).splitlines()[0]}") from None
 
 
-def _known_keys(node: Any) -> set[str]:
+def _known_keys() -> set[str]:
     keys: set[str] = set()
-    for kind in (Recipe, StageConfig, ObjectiveConfig, Source, CodecConfig, CalibrationConfig):
+    for kind in (Recipe, StageConfig, ObjectiveConfig, Source, CodecConfig, CalibrationConfig, HeadConfig):
         keys |= set(kind.__dataclass_fields__)
     return keys
 

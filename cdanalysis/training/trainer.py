@@ -17,7 +17,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..data.crops import Crops
 from ..model import Model
-from ..zoo import save_model
+from ..zoo import load, save_model
+from .heads import calibrate, train_head
 from .losses import StageLoss
 from .recipe import Recipe, StageConfig
 
@@ -57,11 +58,15 @@ class Trainer:
         accelerator = "auto" if torch.cuda.is_available() else "cpu"
         devices = "auto" if accelerator == "auto" else int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         self.fabric = Fabric(
-            accelerator=accelerator, devices=devices, num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", 1)),
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", 1)),
             precision=recipe.precision,
         )
         torch.manual_seed(recipe.seed)
-        self.model = model or Model.from_recipe(recipe)
+        self.model = model or (load(recipe.init) if recipe.init else Model.from_recipe(recipe))
+        self.model.name = recipe.name
+        self.model.to(memory_format=torch.channels_last)
         self.stage, self.step, self.skipped = 0, 0, 0
 
     def run(self, resume: bool = False, stop_after: int | None = None) -> bool:
@@ -83,9 +88,19 @@ class Trainer:
             state, self.stage, self.step = None, self.stage + 1, 0
             self._save(None)
         if self.fabric.global_rank == 0:
-            self.model.codec.freeze_tables()
-            save_model(self.model, self.folder / "model", self.recipe)
+            self._finish()
         return True
+
+    def _finish(self) -> None:
+        """Tables, heads on cached latents, calibration; then the model's folder."""
+        model = self.model.eval()
+        if self.recipe.stages:
+            model.codec.freeze_tables()
+        if self.recipe.head.source:
+            print(train_head(model, self.recipe.head, self.folder / "streams", self.recipe.seed))
+        if self.recipe.calibration.source:
+            print(f"temperature {calibrate(model, self.recipe.calibration):.3f}")
+        save_model(model, self.folder / "model", self.recipe)
 
     def _run_stage(self, stage: StageConfig, state: dict | None, budget: float) -> int:
         """Train one stage from the current step on; gives the number of steps done."""
@@ -145,8 +160,12 @@ class Trainer:
         """Write the checkpoint whole or not at all."""
         if self.fabric.global_rank == 0:
             state = {
-                "recipe": asdict(self.recipe), "stage": self.stage, "step": self.step, "skipped": self.skipped,
-                "model": self.model.state_dict(), "optimizer": optimizer.state_dict() if optimizer else None,
+                "recipe": asdict(self.recipe),
+                "stage": self.stage,
+                "step": self.step,
+                "skipped": self.skipped,
+                "model": self.model.state_dict(),
+                "optimizer": optimizer.state_dict() if optimizer else None,
             }
             part = self.folder / (CHECKPOINT + ".part")
             torch.save(state, part)
@@ -200,8 +219,12 @@ class _Bar:
         self.stage, self.enabled = stage, enabled
         self.means: dict[str, float] = {}
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[terms]}"), disable=not enabled,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[terms]}"),
+            disable=not enabled,
         )
         self.said = time.monotonic()
 

@@ -1,0 +1,88 @@
+"""What many tests share: a small model with random weights, the model that ships, and photographs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import cdanalysis as cda
+from cdanalysis.codec.layered import CodecConfig
+from cdanalysis.model import Model
+from cdanalysis.zoo import load, save_model
+
+ROOT = Path(__file__).parent.parent
+SMALL = CodecConfig(
+    semantic_channels=8,
+    semantic_hidden=16,
+    detail_channels=16,
+    hyper_channels=8,
+    width=16,
+    analysis_depth=1,
+    synthesis_depth=1,
+)
+
+
+def new_small_model(seed: int = 0) -> Model:
+    """A small model with random weights, scaled up so that its latents take many values."""
+    torch.manual_seed(seed)
+    model = Model(SMALL, neck_hidden=16, classes=["cat", "dog", "cup"], name="small")
+    with torch.no_grad():
+        model.codec.semantic.g_a.out.weight.mul_(40)
+        model.codec.detail.g_a.out.weight.mul_(40)
+    model.codec.freeze_tables()
+    return model
+
+
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "small"
+    save_model(new_small_model(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small(small_folder) -> Model:
+    return load(small_folder)
+
+
+@pytest.fixture(scope="session")
+def photo() -> Model:
+    return cda.load("photo")
+
+
+@pytest.fixture(scope="session")
+def chelsea() -> np.ndarray:
+    """A photograph of a cat, (300, 451, 3) uint8."""
+    from skimage import data
+
+    return data.chelsea()
+
+
+@pytest.fixture
+def picture(chelsea) -> np.ndarray:
+    """A corner of a photograph whose sides are no multiple of anything, (75, 101, 3) uint8."""
+    return chelsea[100:175, 150:251].copy()
+
+
+@pytest.fixture
+def image_folder(tmp_path, chelsea) -> Path:
+    """Two classes with two small photographs each."""
+    folder = tmp_path / "photographs"
+    for index, name in enumerate(["cat/a", "cat/b", "dog/c", "dog/d"]):
+        path = folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(chelsea[40 * index : 40 * index + 64, 50 * index : 50 * index + 96]).save(path)
+    return folder
+
+
+@pytest.fixture
+def data_root() -> Path:
+    root = Path(os.environ.get("CDANALYSIS_DATA", ROOT.parent / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip("CDANALYSIS_DATA names no folder of data sets")
+    return root

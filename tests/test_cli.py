@@ -1,0 +1,171 @@
+"""The command line as a person and as a program meet it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+import cdanalysis as cda
+from cdanalysis.cli import COMMANDS, main, parser
+
+
+@pytest.fixture
+def run(capsys, small_folder):
+    """Run a command with the small model; gives (status, standard output, standard error)."""
+
+    def call(*words, model=True):
+        words = [str(word) for word in words]
+        if model:
+            words += ["--model", str(small_folder)]
+        status = main(words)
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def test_there_and_back(run, image_folder, tmp_path, small):
+    status, out, _ = run("encode", image_folder, "-o", tmp_path / "streams", "--quality", "0.4,0.6", "--json")
+    report = json.loads(out)
+    assert status == 0 and len(report["files"]) == 4 and report["failures"] == []
+    path = tmp_path / "streams" / "cat" / "a.cda"
+    info = cda.inspect(path.read_bytes())
+    assert [layer.quality for layer in info.layers] == pytest.approx([0.4, 0.6])
+    assert report["files"][0]["bytes"] == path.stat().st_size == info.bytes
+
+    status, out, _ = run("decode", path, "-o", tmp_path / "back.png", "--json")
+    assert status == 0 and json.loads(out)["width"] == 96
+    assert Image.open(tmp_path / "back.png").tobytes() == small.decode(path.read_bytes()).tobytes()
+
+    assert run("decode", tmp_path / "streams", "-o", tmp_path / "pictures")[0] == 0
+    assert len(list((tmp_path / "pictures").rglob("*.png"))) == 4
+
+
+def test_analyze_json_has_the_promised_shape(run, image_folder, tmp_path):
+    run("encode", image_folder / "cat" / "a.png", "-o", tmp_path / "a.cda", "--layers", "semantic")
+    status, out, _ = run("analyze", tmp_path / "a.cda", "--json")
+    report, data = json.loads(out), (tmp_path / "a.cda").read_bytes()
+    assert status == 0 and set(report) == {"file", "bits", "bpp", "tasks"}
+    assert report["bits"] == 8 * len(data) and report["bpp"] == pytest.approx(8 * len(data) / (64 * 96))
+    found = report["tasks"]["classification"]
+    assert found["label"] == found["top5"][0][0] and found["score"] == found["top5"][0][1]
+    assert run("analyze", tmp_path / "a.cda")[1].count("a.cda") == 1
+
+
+def test_inspect_json_has_the_promised_shape(run, image_folder, tmp_path, small):
+    run("encode", image_folder / "cat" / "a.png", "-o", tmp_path / "a.cda")
+    status, out, _ = run("inspect", tmp_path / "a.cda", "--json", model=False)
+    report = json.loads(out)
+    keys = {"file", "version", "model", "fingerprint", "width", "height", "quality", "layers", "bytes", "bpp"}
+    assert status == 0 and set(report) == keys
+    assert report["fingerprint"] == small.fingerprint and [x["name"] for x in report["layers"]] == [
+        "semantic",
+        "detail",
+    ]
+    assert "semantic" in run("inspect", tmp_path / "a.cda", model=False)[1]
+
+
+def test_one_broken_photograph_does_not_stop_the_others(run, image_folder):
+    (image_folder / "cat" / "broken.png").write_text("no image")
+    status, out, err = run("encode", image_folder, "--json")
+    report = json.loads(out)
+    assert status == 1 and len(report["files"]) == 4
+    assert report["failures"][0]["file"].endswith("broken.png") and "broken.png" in err
+    assert len(list(image_folder.rglob("*.cda"))) == 4
+
+
+def test_failures_are_one_line_and_status_1(run, tmp_path, image_folder):
+    (tmp_path / "bad.cda").write_bytes(b"garbage")
+    (tmp_path / "empty").mkdir()
+    run("encode", image_folder / "cat" / "a.png", "-o", tmp_path / "base.cda", "--layers", "semantic")
+    for words, says in [
+        (("encode", tmp_path / "missing.png"), "no such file"),
+        (("encode", tmp_path / "empty"), "nothing to do"),
+        (("analyze", tmp_path / "bad.cda"), "not a .cda stream"),
+        (("decode", tmp_path / "base.cda"), "no detail layer"),
+        (("decode", tmp_path / "base.cda", "--preview", "-o", tmp_path / "x.xyz"), "unknown image type"),
+        (("analyze", tmp_path / "base.cda", "--tasks", "sound"), "unknown task"),
+        (("evaluate", tmp_path / "empty"), "no images"),
+        (("demo", tmp_path / "missing.png"), "no such file"),
+    ]:
+        status, _, err = run(*words)
+        assert status == 1 and says in err and len(err.strip().splitlines()) == 1, err
+    for words, says in [
+        (("encode", image_folder, "--model", "nowhere"), "no model 'nowhere'"),
+        (("zoo", "show"), "needs the name"),
+        (("train", tmp_path / "none.yaml"), "no recipe"),
+    ]:
+        status, _, err = run(*words, model=False)
+        assert status == 1 and says in err and len(err.strip().splitlines()) == 1, err
+
+
+def test_usage_errors_are_status_2():
+    for words in (["encode"], ["nonsense"], ["encode", "x", "--quality", "2"], ["encode", "x", "--quality", "a"], []):
+        with pytest.raises(SystemExit) as caught:
+            main(words)
+        assert caught.value.code == 2
+
+
+def test_evaluate_measures_both_tasks(run, image_folder, tmp_path):
+    (image_folder / "dog").rename(image_folder / "cup")
+    status, out, _ = run("evaluate", image_folder, "--quality", "0.5", "--json", "-o", tmp_path / "report.json")
+    report = json.loads(out)
+    assert status == 0 and json.loads((tmp_path / "report.json").read_text()) == report
+    photograph, stream = report["classification"]["rows"]
+    assert photograph["bpp"] is None and stream["bytes"] > 0 and report["classification"]["classes"] == 2
+    assert stream["points_lost"] == pytest.approx(100 * (photograph["top1"] - stream["top1"]))
+    codecs = {row["codec"]: row for row in report["reconstruction"]["rows"]}
+    assert {"cdanalysis", "JPEG", "WebP"} <= set(codecs)
+    assert codecs["cdanalysis"]["ms_ssim"] is None, "too small for MS-SSIM, and said so"
+    status, out, _ = run("evaluate", image_folder, "--quality", "0.5", "--tasks", "reconstruction", "--no-baselines")
+    assert status == 0 and "cdanalysis" in out and "JPEG" not in out
+
+
+def test_zoo_lists_and_shows_what_ships(run):
+    status, out, _ = run("zoo", "list", "--json", model=False)
+    assert status == 0 and "photo" in [m["name"] for m in json.loads(out)["models"]]
+    status, out, _ = run("zoo", "show", "photo", "--json", model=False)
+    assert status == 0 and json.loads(out)["metrics"] and len(json.loads(out)["classes"]) == 1000
+    assert "photo" in run("zoo", "show", "photo", model=False)[1]
+    assert run("zoo", "list", model=False)[0] == 0
+
+
+def test_the_demo_writes_its_page(run, tmp_path):
+    status, out, _ = run("demo", "-o", tmp_path / "demo", "--json")
+    report = json.loads(out)
+    page = (tmp_path / "demo" / "index.html").read_text()
+    assert status == 0 and len(report["photographs"]) == 4
+    assert page.count("data:image/webp;base64,") == 8 and "http" not in page and "$" not in page
+    for row in report["photographs"]:
+        assert (tmp_path / "demo" / f"{row['name']}.cda").stat().st_size == row["bytes"] > row["base_bytes"]
+        for kind in ("original", "decoded"):
+            Image.open(tmp_path / "demo" / f"{row['name']}.{kind}.png").verify()
+
+
+def test_train_from_the_command_line(run, image_folder, tmp_path, small_folder):
+    (tmp_path / "r.yaml").write_text(
+        f"name: pets\ninit: {small_folder}\nprecision: 32-true\n"
+        f"head: {{source: {image_folder}, epochs: 2, hidden: 8, holdout: 4}}\n"
+    )
+    status, out, _ = run("train", tmp_path / "r.yaml", "head.epochs=1", "-o", tmp_path / "run", model=False)
+    assert status == 0 and "the model is in" in out
+    assert cda.load(str(tmp_path / "run" / "model")).heads["classification"].classes == ["cat", "dog"]
+    status, _, err = run("train", tmp_path / "r.yaml", "haed.epochs=1", model=False)
+    assert status == 1 and "nearest known one is 'head'" in err
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from cdanalysis.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'timm', 'numpy', 'rich', 'PIL')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_every_command_is_there():
+    help_text = parser().format_help()
+    assert all(command in help_text for command in COMMANDS)

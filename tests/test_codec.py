@@ -1,0 +1,293 @@
+"""The layered codec: what is encoded is decoded, everywhere, layer by layer."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import cdanalysis as cda
+import cdanalysis.evaluation.demo
+from cdanalysis.codec import layered
+from cdanalysis.codec.layered import TIE, pad
+from cdanalysis.model import to_tensor
+from cdanalysis.stream.container import unpack
+
+
+@contextlib.contextmanager
+def threads(count: int):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def no_onednn():
+    with torch.backends.mkldnn.flags(enabled=False):
+        yield
+
+
+SETTINGS = {"one thread": lambda: threads(1), "two threads": lambda: threads(2), "no oneDNN": no_onednn}
+
+
+def test_stream_holds_exactly_the_latents(small, picture):
+    stream = small.encode(picture, 0.6)
+    with torch.inference_mode():
+        latents = small.codec.to_latents(to_tensor(picture)[None], (72, 72))
+    assert small.to_latents([stream]).equals(latents)
+    assert latents.semantic.unique().numel() > 20 and latents.detail.unique().numel() > 20
+
+
+@pytest.mark.parametrize("which", ["small", "photo"])
+def test_same_latents_whatever_the_machine_does(which, request, chelsea):
+    """Threads, batch size and oneDNN change floats; they must change neither a stream nor its reading."""
+    model = request.getfixturevalue(which)
+    crops = [chelsea[:128, 64 * i : 64 * i + 128].copy() for i in range(4)]
+    streams = {}
+    for name, setting in SETTINGS.items():
+        with setting():
+            streams[name] = [model.encode(crop, 0.5) for crop in crops]
+            streams[name + ", batch"] = model.encode_batch(crops, 0.5)
+    first = next(iter(streams.values()))
+    assert all(other == first for other in streams.values())
+    expected = model.to_latents(first)
+    for setting in SETTINGS.values():
+        with setting():
+            assert model.to_latents(first).equals(expected)
+            assert model.to_latents(first[:1]).equals(expected[0])
+
+
+def test_single_precision_stays_far_from_the_tie_margin(photo, chelsea):
+    """What justifies TIE: the largest error of single precision is many times smaller."""
+    x = pad(to_tensor(chelsea)[None])
+    codec, double = photo.codec, photo.codec._double()
+    with torch.inference_mode():
+        for level in (0, 60, 120):
+            quality = layered.quality_plane(level, x)
+            pairs = [
+                (
+                    m.semantic.g_a(m.backbone(v)) * m.semantic.gain(quality.to(v)),
+                    m.detail.g_a(v) * m.detail.gain(quality.to(v)),
+                )
+                for m, v in ((codec, x), (double, x.double()))
+            ]
+            errors = [float((a - b).abs().max()) for a, b in zip(*pairs, strict=True)]
+            hyper = [m.detail.h_a(y[1]) for m, y in zip((codec, double), pairs, strict=True)]
+            errors.append(float((hyper[0] - hyper[1]).abs().max()))
+            assert 0 < max(errors) < TIE / 5
+
+
+def test_ties_are_settled_in_double_precision(small, picture, monkeypatch):
+    """With every photograph declared doubtful, the double path runs and gives the same latents."""
+    x = to_tensor(picture)[None]
+    with torch.inference_mode():
+        expected = small.codec.to_latents(x, (60, 60))
+        calls = []
+        double = small.codec._double()
+        original = type(double)._quantize
+        monkeypatch.setattr(
+            type(double), "_quantize", lambda self, v, *a: calls.append(v.dtype) or original(self, v, *a)
+        )
+        monkeypatch.setattr(layered, "TIE", 1.0)
+        assert small.codec.to_latents(x, (60, 60)).equals(expected)
+    assert calls == [torch.float32, torch.float64]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([0.0, 0.5, 1.0]))
+def test_any_size_comes_back(small, height, width, quality):
+    rng = np.random.default_rng(height * 100 + width)
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    stream = small.encode(image, quality)
+    info = cda.inspect(stream)
+    assert (info.width, info.height) == (width, height)
+    assert small.decode(stream).size == (width, height)
+    assert small.analyze(stream).classification.label in ("cat", "dog", "cup")
+
+
+def test_large_photographs_come_back(photo):
+    """4000 x 3000 pixels, most of them even so that the test stays fast."""
+    image = np.full((3000, 4000, 3), 90, np.uint8)
+    image[1000:1512, 2000:2512] = cda.evaluation.demo.carried_photographs()["astronaut"]
+    stream = photo.encode(image, (0.2, 0.2))
+    assert (cda.inspect(stream).width, cda.inspect(stream).height) == (4000, 3000)
+    assert photo.analyze(cda.strip(stream)).classification is not None
+    decoded = np.asarray(photo.decode(stream)).astype(float)
+    assert np.abs(decoded[:500, :500] - 90).mean() < 4
+
+
+def test_the_base_works_alone_and_costs_nothing_extra(small, picture):
+    stream = small.encode(picture, 0.5)
+    base = cda.strip(stream)
+    cut = stream[: len(stream) - unpack(stream).layers[1].length - 3]
+    assert base == small.encode(picture, 0.5, layers=("semantic",))
+    assert small.analyze(base) == small.analyze(cut) == small.analyze(stream)
+    for short in (base, cut):
+        with pytest.raises(cda.StreamError, match="no detail layer"):
+            small.decode(short)
+        assert small.decode(short, preview=True).size == (101, 75)
+
+
+def test_analyze_runs_no_synthesis_and_reads_no_detail(small, picture, monkeypatch):
+    """The spy: neither the synthesis network nor any part of the detail layer may run."""
+
+    def forbidden(*_, **__):
+        raise AssertionError("analyze touched what only decode may")
+
+    stream = small.encode(picture, 0.5)
+    expected = small.analyze(stream)
+    for module in (small.codec.synthesis, *small.codec.synthesis.modules(), *small.codec.detail.modules()):
+        for name in ("forward", "exact"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, forbidden)
+    monkeypatch.setattr(type(small.codec.backbone), "forward", forbidden)
+    assert small.analyze(stream) == expected
+    with pytest.raises(AssertionError):
+        small.decode(stream)
+
+
+def test_damage_inside_a_stream_never_passes(small, picture):
+    """Every byte flipped once: all verbs raise `StreamError`."""
+    stream = small.encode(picture[:32, :32], 0.3)
+    for position in range(len(stream)):
+        damaged = bytearray(stream)
+        damaged[position] ^= 0x55
+        for verb in (small.analyze, small.decode, cda.inspect, cda.strip):
+            with pytest.raises(cda.StreamError):
+                verb(bytes(damaged))
+
+
+def test_every_cut_raises_or_is_the_base(small, picture):
+    stream = small.encode(picture[:32, :32], 0.3)
+    base = len(stream) - unpack(stream).layers[1].length - 3
+    for length in range(len(stream)):
+        with pytest.raises(cda.StreamError):
+            small.decode(stream[:length])
+        if length != base:
+            with pytest.raises(cda.StreamError):
+                small.analyze(stream[:length])
+
+
+def test_another_models_stream_is_refused_by_name(small, picture):
+    stream = bytearray(small.encode(picture, 0.5, layers=("semantic",)))
+    foreign = unpack(bytes(stream))
+    from dataclasses import replace
+
+    from cdanalysis.stream.container import pack
+
+    other = pack(replace(foreign, fingerprint="123456"))
+    with pytest.raises(cda.StreamError, match=rf"123456.*small.*{small.fingerprint}"):
+        small.analyze(other)
+
+
+def test_symbols_that_do_not_fit_their_model_are_refused(small, picture):
+    """Right checksums around wrong symbols: the entropy decoder itself notices."""
+    from dataclasses import replace
+
+    from cdanalysis.stream.container import pack
+
+    stream = unpack(small.encode(picture, 0.5, layers=("semantic",)))
+    (layer,) = stream.layers
+    longer = replace(layer, data=layer.data + b"\x01\x02\x03\x04\x05", length=layer.length + 5)
+    with pytest.raises(cda.StreamError, match="symbols"):
+        small.analyze(pack(replace(stream, layers=(longer,))))
+
+
+def test_estimated_bits_are_the_actual_ones(photo):
+    """Within 2 percent, container included, on photographs of Kodak's size."""
+    for name, image in cda.evaluation.demo.carried_photographs().items():
+        for quality in (0.2, 0.5, 0.8):
+            stream = photo.encode(image, quality)
+            estimate = sum(photo.estimated_bits(stream).values())
+            assert estimate == pytest.approx(8 * len(stream), rel=0.02), name
+
+
+def test_rate_and_fidelity_rise_with_quality(photo, chelsea):
+    sizes, errors = [], []
+    for quality in (0.0, 0.25, 0.5, 0.75, 1.0):
+        stream = photo.encode(chelsea, quality)
+        sizes.append(len(stream))
+        errors.append(float(np.square(np.asarray(photo.decode(stream)).astype(float) - chelsea).mean()))
+    assert sizes == sorted(sizes) and sizes[-1] > 6 * sizes[0]
+    assert errors == sorted(errors, reverse=True) and errors[-1] < errors[0] / 4
+
+
+def test_beats_jpeg_on_photographs_nobody_trained_on(photo):
+    """A real model is in the wheel: at JPEG's own size it is well ahead of it."""
+    from cdanalysis.evaluation.baselines import BASELINES
+    from cdanalysis.evaluation.metrics import psnr
+
+    gains = []
+    for image in cda.evaluation.demo.carried_photographs().values():
+        stream = photo.encode(image, 0.4)
+        jpeg = BASELINES[0].encode_to_size(image, len(stream))
+        ours = psnr(np.asarray(image), np.asarray(photo.decode(stream)))
+        gains.append(ours - psnr(np.asarray(image), BASELINES[0].decode(jpeg)))
+    assert np.mean(gains) > 1.0
+
+
+def test_gradients_reach_the_codec_and_not_the_backbone(small):
+    codec = layered.LayeredCodec(small.codec.config)
+    quality = torch.full((2, 1, 1, 1), 0.5)
+    coded = codec(torch.rand(2, 3, 64, 96), (quality, quality))
+    (coded.x_hat.square().mean() + coded.detail_bits.mean() + coded.semantic_bits.mean()).backward()
+    for name, parameter in codec.named_parameters():
+        if name.startswith("backbone."):
+            assert parameter.grad is None, name
+        else:
+            assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+
+
+def test_photographs_of_every_kind(small, chelsea):
+    base = Image.fromarray(chelsea[:60, :80])
+    kinds = [
+        base.convert(mode) for mode in ("RGB", "L", "RGBA", "CMYK", "P", "1", "LA", "I", "I;16", "F", "YCbCr", "HSV")
+    ]
+    for image in kinds:
+        stream = small.encode(image, 0.5)
+        assert (cda.inspect(stream).width, cda.inspect(stream).height) == (80, 60)
+    array = np.asarray(base)
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
+    assert small.encode(base) == small.encode(array) == small.encode(tensor)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8),
+        torch.zeros(3, 0, 4), torch.zeros(1, 4, 4), torch.full((3, 4, 4), 1.5), torch.full((3, 4, 4), float("nan")),
+        torch.zeros(3, 4, 4, dtype=torch.uint8), "photo.png", None,
+    ],
+)  # fmt: skip
+def test_what_is_no_photograph_is_refused(small, bad):
+    with pytest.raises(ValueError, match=r".+"):
+        small.encode(bad)
+
+
+def test_bad_arguments_are_refused(small, picture):
+    for quality in (-0.1, 1.1, float("nan"), (0.5, 2.0), (0.1, 0.2, 0.3)):
+        with pytest.raises(ValueError, match="quality"):
+            small.encode(picture, quality)
+    with pytest.raises(ValueError, match="layers must be"):
+        small.encode(picture, layers=("detail",))
+    with pytest.raises(ValueError, match="unknown task 'sound'"):
+        small.analyze(small.encode(picture), tasks=("sound",))
+
+
+def test_batches_keep_their_order(small, picture):
+    images = [picture, picture[:40], picture[:, :50], picture[:40]]
+    streams = small.encode_batch(images, 0.5)
+    assert streams == [small.encode(image, 0.5) for image in images]
+    together = [r.classification for r in small.analyze_batch(streams)]
+    alone = [small.analyze(s).classification for s in streams]
+    assert [c.label for c in together] == [c.label for c in alone]
+    assert [c.score for c in together] == pytest.approx([c.score for c in alone], abs=1e-5)
+    for decoded, image in zip(small.decode_batch(streams), images, strict=True):
+        assert decoded.size == (image.shape[1], image.shape[0])
+    assert small.encode_batch([]) == []

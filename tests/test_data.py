@@ -1,0 +1,136 @@
+"""Photographs of every kind, from everywhere; crops; labels; cached streams."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdanalysis.data.cached import CachedStreams, cache_streams
+from cdanalysis.data.crops import Crops, Source
+from cdanalysis.data.labels import class_index
+from cdanalysis.data.photographs import Photographs, data_path, open_photograph
+from cdanalysis.files import write_whole
+from cdanalysis.training.pretrained import imagenet_classes
+
+
+def saved(image: Image.Image, kind: str, **settings) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def photograph(chelsea) -> Image.Image:
+    return Image.fromarray(chelsea[:60, :80])
+
+
+def test_exif_rotation_is_applied(photograph):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = open_photograph(saved(photograph, "JPEG", exif=exif, quality=95))
+    assert upright.size == (60, 80)
+    turned = np.asarray(photograph.transpose(Image.Transpose.ROTATE_270)).astype(int)
+    assert np.abs(np.asarray(upright).astype(int) - turned).mean() < 6
+
+
+def test_sixteen_bits_are_scaled_not_cut(tmp_path):
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (8, 1))
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    array = np.asarray(open_photograph(tmp_path / "ramp.png"))
+    assert array.shape == (8, 64, 3) and array[0, 0, 0] == 0 and array[0, -1, 0] == 255
+    assert np.abs(array[0, :, 0] - np.linspace(0, 255, 64)).max() <= 1
+
+
+def test_transparency_lies_on_white_and_cmyk_keeps_its_colours(photograph):
+    clear = photograph.convert("RGBA")
+    clear.putalpha(0)
+    assert (np.asarray(open_photograph(saved(clear, "PNG"))) == 255).all()
+    cmyk = np.asarray(open_photograph(saved(photograph.convert("CMYK"), "TIFF"))).astype(int)
+    assert np.abs(cmyk - np.asarray(photograph)).mean() < 3
+
+
+def test_what_is_no_image_is_said_so(tmp_path, photograph):
+    (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "cut.jpg").write_bytes(saved(photograph, "JPEG")[:500])
+    for name in ("text.png", "cut.jpg"):
+        with pytest.raises(ValueError, match=name):
+            open_photograph(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        open_photograph(tmp_path / "missing.png")
+
+
+def test_a_tar_reads_like_its_folder(image_folder, tmp_path):
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        archive.add(image_folder, arcname=".")
+    folder, archive = Photographs(image_folder), Photographs(tmp_path / "all.tar")
+    assert len(folder) == len(archive) == 4
+    assert [folder.class_of(i) for i in range(4)] == ["cat", "cat", "dog", "dog"]
+    for i in range(4):
+        assert np.array_equal(folder[i][0], archive[i][0]) and folder[i][1] == archive[i][1]
+    assert folder.every(3).names == [folder.names[0], folder.names[3]]
+
+
+def test_empty_and_missing_folders_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="no images"):
+        Photographs(tmp_path)
+    monkeypatch.setenv("CDANALYSIS_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="CDANALYSIS_DATA"):
+        data_path("nowhere")
+    (tmp_path / "somewhere").mkdir()
+    assert data_path("somewhere") == tmp_path / "somewhere"
+
+
+def test_crops_depend_on_seed_and_number_alone(image_folder):
+    sources = [Source(path=str(image_folder), scale=[0.5, 2.0]), Source(path=str(image_folder), folder="cat")]
+    crops, again, other = Crops(sources, 32, 1, 9), Crops(sources, 32, 1, 9), Crops(sources, 32, 2, 9)
+    forward, backward = [crops[i] for i in range(9)], [again[i] for i in reversed(range(9))][::-1]
+    assert all(a.equal(b) for a, b in zip(forward, backward, strict=True))
+    assert not all(crops[i].equal(other[i]) for i in range(9))
+    assert all(crop.shape == (3, 32, 32) for crop in forward)
+    assert Crops([Source(path=str(image_folder))], 200, 0, 1)[0].shape == (3, 200, 200)
+    with pytest.raises(ValueError, match="source"):
+        Crops([], 32, 0, 1)
+
+
+def test_folder_names_mean_classes():
+    classes = imagenet_classes()
+    assert len(classes) == 1000
+    assert class_index("n01440764", classes) == 0 == class_index("tench", classes)
+    assert class_index("English_springer", classes) == 217 == class_index("n02102040", classes)
+    assert class_index("n99999999", classes) is None and class_index("nonsense", classes) is None
+    assert class_index("cup", ["cat", "Cup"]) == 1
+
+
+def test_cached_streams_are_encoded_once(image_folder, tmp_path):
+    photographs, calls = Photographs(image_folder), []
+
+    def encode(images):
+        calls.append(len(images))
+        return [bytes(image.size) for image in images]
+
+    cached = cache_streams(photographs, tmp_path / "cache", encode, batch=3)
+    assert calls == [3, 1]
+    assert [cached[i] for i in range(4)] == [(bytes((96, 64)), c) for c in ("cat", "cat", "dog", "dog")]
+    (tmp_path / "cache" / f"{photographs.names[2]}.cda").unlink()
+    cache_streams(photographs, tmp_path / "cache", encode)
+    assert calls == [3, 1, 1]
+    assert len(CachedStreams(tmp_path / "cache")) == 4
+    with pytest.raises(ValueError, match="no streams"):
+        CachedStreams(image_folder)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "file"
+    write_whole(path, b"first")
+
+    def fails(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fails)
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, b"second")
+    assert path.read_bytes() == b"first" and list(path.parent.iterdir()) == [path]

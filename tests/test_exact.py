@@ -1,0 +1,155 @@
+"""Integer arithmetic: exact, and close to the floating-point face that training sees."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from cdanalysis.codec import entropy, tables
+from cdanalysis.codec.entropy import ContextModel, FactorizedPrior
+from cdanalysis.codec.exact import ACTIVATION_BITS, LIMIT, WEIGHT_BITS, ExactConv2d, ExactUpsample
+from cdanalysis.latents import STEPS
+
+
+def integers(*shape, seed=0, top=LIMIT):
+    return torch.randint(-top, top + 1, shape, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def reference(conv: ExactConv2d, x: np.ndarray) -> np.ndarray:
+    """The layer in Python's unbounded integers, written down from its definition."""
+    weight = [
+        [int(v) for v in row]
+        for row in np.rint(conv.weight.detach().double().numpy() * 2**WEIGHT_BITS).reshape(conv.out_channels, -1)
+    ]
+    bias = [round(float(b) * 2 ** (WEIGHT_BITS + ACTIVATION_BITS)) for b in conv.bias.detach().double()]
+    k, (channels, height, width) = conv.kernel_size[0], x.shape
+    out = np.zeros((conv.out_channels, height, width), dtype=object)
+    for o, i, j in itertools.product(range(conv.out_channels), range(height), range(width)):
+        total = bias[o]
+        for c, a, b in itertools.product(range(channels), range(k), range(k)):
+            row, column = i + a - k // 2, j + b - k // 2
+            if 0 <= row < height and 0 <= column < width:
+                total += weight[o][(c * k + a) * k + b] * int(x[c, row, column])
+        value = (total + 2 ** (WEIGHT_BITS - 1)) >> WEIGHT_BITS
+        out[o, i, j] = min(max(value, 0 if conv.relu else -LIMIT), LIMIT)
+    return out
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("relu", [True, False])
+def test_matches_unbounded_integers(kernel, relu):
+    torch.manual_seed(kernel)
+    conv = ExactConv2d(5, 4, kernel, relu)
+    x = integers(1, 5, 4, 3)
+    assert (conv.exact(x)[0].numpy().astype(object) == reference(conv, x[0].numpy())).all()
+
+
+def test_no_order_of_summation_changes_it():
+    torch.manual_seed(0)
+    conv = ExactConv2d(64, 32, 3)
+    with torch.no_grad():
+        conv.weight.mul_(50)
+    x = integers(1, 64, 9, 9)
+    order = torch.randperm(64)
+    shuffled = ExactConv2d(64, 32, 3)
+    shuffled.load_state_dict({"weight": conv.weight[:, order], "bias": conv.bias})
+    assert torch.equal(conv.exact(x), shuffled.exact(x[:, order]))
+    assert torch.equal(conv.exact(x), conv.exact(torch.cat([x, integers(3, 64, 9, 9, seed=1)]))[:1])
+
+
+def test_close_to_the_floating_point_face():
+    torch.manual_seed(0)
+    for layer in (ExactConv2d(8, 8, 3), ExactUpsample(8, 4)):
+        x = integers(2, 8, 6, 6, top=2000)
+        real = layer(x.float() / 2**ACTIVATION_BITS)
+        assert torch.allclose(layer.exact(x) / 2**ACTIVATION_BITS, real.double(), atol=0.02)
+
+
+def test_changed_weights_are_noticed():
+    conv = ExactConv2d(2, 2)
+    x = integers(1, 2, 1, 1)
+    before = conv.exact(x)
+    with torch.no_grad():
+        conv.weight.neg_()
+    assert not torch.equal(before, conv.exact(x))
+
+
+@pytest.mark.parametrize("passes", [2, 4])
+def test_passes_code_every_symbol_once_and_cover_the_picture(passes):
+    model = ContextModel(8, base=4, hidden=8, passes=passes)
+    masks = model.masks(6, 7)
+    assert (masks.sum(0) == 1).all()
+    assert masks.any(1).all()
+
+
+@pytest.mark.parametrize("passes", [2, 4])
+def test_quantised_values_are_what_reading_gives(passes):
+    torch.manual_seed(passes)
+    model = ContextModel(8, base=4, hidden=8, passes=passes)
+    y, base = 4 * torch.randn(3, 8, 5, 6), integers(3, 4, 5, 6, top=500)
+    values, margin = model.quantize(y, base)
+    assert ((values - STEPS * y).abs() <= STEPS / 2 + 1e-6).all()
+    assert ((margin >= 0) & (margin <= 0.5)).all()
+    coded = [(symbols[:, mask], index[:, mask]) for symbols, index, mask in model.symbols_of(values, base)]
+
+    def pop(indices):
+        symbols, expected = coded.pop(0)
+        assert torch.equal(indices, expected)
+        return symbols
+
+    assert torch.equal(model.read((5, 6), base, pop), values)
+
+
+def test_training_face_and_exact_face_agree_on_bits():
+    torch.manual_seed(0)
+    model = ContextModel(8, base=4, hidden=8, passes=4)
+    y, base = torch.randn(2, 8, 8, 8), integers(2, 4, 8, 8, top=500)
+    values, _ = model.quantize(y, base)
+    with torch.no_grad():
+        _, bits = model((values / STEPS).float(), (base / 256).float(), noisy=False)
+    table = tables.gaussian_tables().double()
+    table = -torch.log2(table / table.sum(1, keepdim=True))
+    exact = sum(
+        table[index[:, mask], (symbols[:, mask] + tables.REACH).long()].sum()
+        for symbols, index, mask in model.symbols_of(values, base)
+    )
+    assert float(bits.sum()) == pytest.approx(float(exact), rel=0.02)
+
+
+def test_the_formats_constant_is_what_it_claims():
+    assert round(2**20 / (entropy.UNIT * tables.LOG_SCALE_STEP)) == entropy._INDEX_RATIO
+
+
+def test_tables_are_probabilities():
+    table = tables.gaussian_tables()
+    assert (table > 0).all()
+    assert ((table.sum(1) - 2**tables.PRECISION).abs() < 2**11).all()
+    assert torch.equal(table, table.flip(1))
+
+
+def test_factorised_prior_learns_its_channel():
+    torch.manual_seed(0)
+    prior = FactorizedPrior(2)
+    z = torch.stack([torch.randn(4000).mul(0.3), torch.randn(4000).mul(4) + 3]).round()[None, ..., None]
+    optimizer = torch.optim.Adam(prior.parameters(), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        prior.bits(z).mean().backward()
+        optimizer.step()
+    prior.freeze_tables()
+    rows = -torch.log2(prior.table.double() / prior.table.double().sum(1, keepdim=True))
+    for channel in range(2):
+        symbols = z[0, channel].flatten()
+        counts = torch.unique(symbols, return_counts=True)[1].double()
+        entropy = -(counts / counts.sum() * torch.log2(counts / counts.sum())).sum()
+        cost = rows[channel, (symbols + prior.REACH).long()].mean()
+        assert float(cost) == pytest.approx(float(entropy), abs=0.05)
+
+
+def test_bad_shapes_are_refused():
+    for wrong in (lambda: ExactConv2d(2, 2, 5), lambda: ExactConv2d(2**20, 1, 3), lambda: ContextModel(6, 1, 1, 4)):
+        with pytest.raises(ValueError, match=r".+"):
+            wrong()

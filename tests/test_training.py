@@ -1,0 +1,227 @@
+"""Training: recipes, exact resumption, what moves and what stands still, heads on cached streams."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL, new_small_model
+from PIL import Image
+
+from cdanalysis.data.crops import Source
+from cdanalysis.heads.classification import ClassificationHead, fit_temperature
+from cdanalysis.model import Model
+from cdanalysis.training.losses import StageLoss
+from cdanalysis.training.objective import feature_distance, log_interpolate, logit_divergence
+from cdanalysis.training.pretrained import imagenet_classes, imagenet_classifier, load_imagenet
+from cdanalysis.training.recipe import HeadConfig, Recipe, StageConfig, load_recipe
+from cdanalysis.training.trainer import Trainer, learning_rate
+from cdanalysis.zoo import load
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+def recipe_for(folder, steps=(3, 3), **changes) -> Recipe:
+    sources = [Source(path=str(folder))]
+    common = {"sources": sources, "batch": 2, "crop": 64, "warmup": 1}
+    stages = [
+        StageConfig("semantic", ["codec.semantic", "neck"], steps=steps[0], rate_warmup=2, **common),
+        StageConfig("detail", ["codec.detail", "codec.synthesis"], steps=steps[1], blank=0.2, **common),
+    ]
+    return Recipe(name="tiny", codec=SMALL, neck_hidden=16, stages=stages, precision="32-true", workers=0, **changes)
+
+
+def train(folder, recipe, **run) -> tuple[Trainer, bool]:
+    trainer = Trainer(recipe, folder, new_small_model())
+    return trainer, trainer.run(**run)
+
+
+def same_weights(a, b) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4])
+def test_a_resumed_run_equals_an_unbroken_one_to_the_bit(image_folder, tmp_path, stop):
+    recipe = recipe_for(image_folder)
+    whole, finished = train(tmp_path / "whole", recipe)
+    assert finished
+    _, finished = train(tmp_path / "pieces", recipe, stop_after=stop)
+    assert not finished
+    pieces, finished = train(tmp_path / "pieces", recipe, resume=True)
+    assert finished and same_weights(whole.model, pieces.model)
+    assert load(tmp_path / "whole" / "model").fingerprint == load(tmp_path / "pieces" / "model").fingerprint
+
+
+def test_only_what_a_stage_names_moves(image_folder, tmp_path):
+    before = new_small_model().state_dict()
+    trainer, _ = train(tmp_path, recipe_for(image_folder, steps=(0, 2)))
+    for name, tensor in trainer.model.state_dict().items():
+        moved = not torch.equal(tensor, before[name])
+        may_move = name.startswith(("codec.detail", "codec.synthesis"))
+        assert moved <= may_move, name
+    assert any(not torch.equal(t, before[n]) for n, t in trainer.model.state_dict().items())
+
+
+def test_what_is_not_finite_is_skipped_and_counted(image_folder, tmp_path, monkeypatch):
+    original = StageLoss.forward
+
+    def sometimes_nan(self, x, step):
+        loss, terms = original(self, x, step)
+        return (loss * math.nan, terms) if step == 1 else (loss, terms)
+
+    monkeypatch.setattr(StageLoss, "forward", sometimes_nan)
+    trainer, finished = train(tmp_path, recipe_for(image_folder))
+    assert finished and trainer.skipped == 2
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
+def test_a_foreign_checkpoint_is_refused(image_folder, tmp_path):
+    train(tmp_path, recipe_for(image_folder), stop_after=2)
+    with pytest.raises(ValueError, match="another recipe"):
+        train(tmp_path, recipe_for(image_folder, seed=1), resume=True)
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        train(tmp_path / "elsewhere", recipe_for(image_folder), resume=True)
+
+
+def test_a_stage_that_trains_nothing_is_refused(image_folder, tmp_path):
+    recipe = recipe_for(image_folder)
+    recipe.stages[0].trains = ["nonsense"]
+    with pytest.raises(ValueError, match="trains nothing"):
+        train(tmp_path, recipe)
+
+
+def test_every_term_falls_on_drawn_pictures(tmp_path):
+    """Two minutes of the real thing in small: both layers learn."""
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        coarse.resize((96, 96), Image.Resampling.BICUBIC).save(tmp_path / f"{i}.png")
+    recipe = recipe_for(tmp_path, steps=(120, 200))
+    for stage in recipe.stages:
+        stage.lr, stage.batch, stage.warmup, stage.rate_warmup = 3e-3, 4, 10, 0
+    trainer = Trainer(recipe, tmp_path / "run", new_small_model())
+    x = torch.stack(
+        [torch.from_numpy(np.asarray(Image.open(tmp_path / f"{i}.png"))[:64, :64].copy()) for i in range(6)]
+    )
+    x = x.permute(0, 3, 1, 2).float() / 255
+
+    def terms() -> dict[str, float]:
+        found = {}
+        for stage in recipe.stages:
+            torch.manual_seed(5)
+            with torch.no_grad():
+                loss, parts = StageLoss(trainer.model, stage)(x, 10**6)
+            found |= {f"{stage.name} {name}": float(value) for name, value in {**parts, "loss": loss}.items()}
+        return found
+
+    before = terms()
+    trainer.run()
+    trainer.model.train()
+    after = terms()
+    assert after["semantic loss"] < 0.8 * before["semantic loss"]
+    assert after["semantic features"] < before["semantic features"]
+    assert after["semantic bpp_semantic"] < before["semantic bpp_semantic"]
+    assert after["detail bpp_detail"] < before["detail bpp_detail"]
+    assert after["detail psnr"] > before["detail psnr"] + 3
+
+
+def test_the_learning_rate_warms_up_and_decays():
+    stage = StageConfig("s", steps=100, warmup=10, lr=1.0)
+    rates = [learning_rate(stage, step) for step in range(100)]
+    assert rates[0] == 0.1 and max(rates) == rates[9] == pytest.approx(1.0) and rates[-1] < 0.02
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_objective_terms_have_known_values():
+    quality = torch.tensor([0.0, 0.5, 1.0])
+    assert log_interpolate([0.01, 1.0], quality).tolist() == pytest.approx([0.01, 0.1, 1.0])
+    features = [torch.randn(4, 3, 8, 8)]
+    assert feature_distance(features, features, [1.0]).abs().max() == 0
+    mean = [features[0].mean((0, 2, 3), keepdim=True).expand_as(features[0])]
+    assert float(feature_distance(mean, features, [1.0]).mean()) == pytest.approx(1.0, rel=0.02)
+    logits = torch.tensor([[0.0, 0.0]]), torch.tensor([[math.log(3.0), 0.0]])
+    expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert float(logit_divergence(*logits)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_recipes_that_ship_load(path):
+    recipe = load_recipe(path)
+    assert recipe.name and load_recipe(path, ["preset=quick", "seed=3"]).seed == 3
+
+
+def test_recipe_overrides_reach_stages_and_lists():
+    recipe = load_recipe(CONFIGS[-1], ["stages.detail.steps=7", "codec.width=64"])
+    assert [s.steps for s in recipe.stages if s.name == "detail"] == [7] and recipe.codec.width == 64
+    assert load_recipe(CONFIGS[-1], ["preset=quick"]).stages[0].steps < recipe.stages[0].steps
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["sed=1"], "unknown key 'sed'; the nearest known one is 'seed'"),
+        (["codec.widht=3"], "the nearest known one is 'width'"),
+        (["stages.detial.steps=3"], "unknown stage 'detial'; the nearest known one is 'detail'"),
+        (["stages.detail.stepz=3"], "the nearest known one is 'steps'"),
+        (["seed=many"], "seed"),
+        (["preset=slow"], "no preset 'slow'; it has: quick"),
+    ],
+)
+def test_bad_recipes_say_what_is_wrong(words, says):
+    with pytest.raises(ValueError, match=r".+") as caught:
+        load_recipe(CONFIGS[-1], words)
+    assert says in str(caught.value)
+
+
+def test_recipes_that_are_none_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_recipe(tmp_path / "none.yaml")
+    for text in ("- a\n- b\n", "a: [b\n"):
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises(ValueError, match=r"bad\.yaml"):
+            load_recipe(tmp_path / "bad.yaml")
+
+
+def test_the_reference_is_the_pretrained_classifier():
+    """Backbone and head, folded and split, still are timm's classifier."""
+    torch.manual_seed(0)
+    net = imagenet_classifier("tf_efficientnet_lite0")
+    model = Model(SMALL, 16, imagenet_classes()).eval()
+    load_imagenet(model)
+    x = torch.rand(2, 3, 224, 224)
+    with torch.inference_mode():
+        ours, theirs = model.heads["classification"](model.reference_pyramid(x)), net(2 * x - 1)
+    assert torch.allclose(ours, theirs, atol=1e-3)
+
+
+def test_temperature_calibrates():
+    torch.manual_seed(0)
+    logits = 2 * torch.randn(4000, 5)
+    targets = torch.distributions.Categorical(logits=logits).sample()
+    assert fit_temperature(3 * logits, targets) == pytest.approx(3.0, rel=0.06)
+
+
+def test_a_head_learns_from_cached_streams(image_folder, tmp_path, small_folder):
+    """From class folders to a model that tells the classes apart, through streams on disk."""
+    head = HeadConfig(source=str(image_folder), epochs=60, batch=4, lr=0.01, hidden=32, holdout=4)
+    recipe = Recipe(name="pets", init=str(small_folder), head=head, precision="32-true")
+    assert Trainer(recipe, tmp_path / "run").run()
+    model = load(tmp_path / "run" / "model")
+    assert model.heads["classification"].classes == ["cat", "dog"] and model.name == "pets"
+    assert model.fingerprint == load(small_folder).fingerprint, "heads do not change the streams"
+    streams = sorted((tmp_path / "run" / "streams").rglob("*.cda"))
+    assert len(streams) == 4
+    labels = [model.analyze(path.read_bytes()).classification.label for path in streams[1:]]
+    assert labels == [path.parent.name for path in streams[1:]]
+
+
+def test_top5_is_sorted_and_sums_to_at_most_one():
+    torch.manual_seed(0)
+    head = ClassificationHead(4, [f"class {i}" for i in range(8)], hidden=8)
+    (one,) = head.predict([torch.randn(1, 4, 3, 3)])
+    scores = [score for _, score in one.top5]
+    assert len(scores) == 5 and scores == sorted(scores, reverse=True) and 0 < sum(scores) <= 1
+    assert (one.label, one.score) == one.top5[0]
