@@ -45,7 +45,7 @@ def measure(name: str) -> dict:
 
 def imagenette_table(report: dict) -> str:
     rows = [
-        "| input | quality | bytes | bpp | top-1 of 10 | points lost | top-1 of 1000 | top-5 of 1000 | calibration error |"
+        "| input | quality | bytes | bpp | top-1 of 10 | points lost | top-1 of 1000 | top-5 of 1000 | calibration |"
     ]
     rows.append("| --- " * 9 + "|")
     for row in report["imagenette"]["classification"]["rows"]:

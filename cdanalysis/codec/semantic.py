@@ -7,6 +7,8 @@ trained so that a pyramid rebuilt from it (`cdanalysis.heads.neck`) imitates the
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -28,7 +30,7 @@ def fold_batch_norms(net: nn.Module) -> None:
     """
     for module in net.modules():
         children = list(module.named_children())
-        for (_, conv), (name, norm) in zip(children, children[1:], strict=False):
+        for (_, conv), (name, norm) in pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 conv.weight, conv.bias = fuse_conv_bn_weights(
                     conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias

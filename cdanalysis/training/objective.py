@@ -1,6 +1,7 @@
 """The objective: rate + weighted distortions + weighted imitation, one formula.
 
-    L = w_s(q) R_semantic + w_f D_features + w_l KL_logits  +  (R_detail + lambda(q) 255^2 MSE) / sqrt(lambda(q) / lambda(1/2))
+    L = w_s(q) R_semantic + w_f D_features + w_l KL_logits
+        + (R_detail + lambda(q) 255^2 MSE) / sqrt(lambda(q) / lambda(1/2))
 
 Rates are in bits per pixel. Qualities are drawn anew for every crop, so that one model learns all
 rates; the last division keeps the gradients of the rates alike.
