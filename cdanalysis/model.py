@@ -162,10 +162,17 @@ class Model(nn.Module):
 
     def pyramid(self, latents: Latents) -> list[Tensor]:
         """Features at strides 8, 16 and 32, from the semantic layer alone."""
+        return self.neck(self._dequantize(latents), quality_plane(latents.quality[0], self.neck.to16.weight))
+
+    @torch.inference_mode()
+    def read_semantic(self, stream: bytes) -> Tensor:
+        """What the neck reads of one stream: dequantised semantic latents (C, h, w), float."""
+        return self._dequantize(self.symbols.read([self._unpack(stream)], layers=1))[0]
+
+    def _dequantize(self, latents: Latents) -> Tensor:
         like = self.neck.to16.weight
         quality = quality_plane(latents.quality[0], like)
-        semantic = self.codec.semantic.dequantize(to_real(latents.semantic, like.dtype), quality)
-        return self.neck(semantic, quality)
+        return self.codec.semantic.dequantize(to_real(latents.semantic, like.dtype), quality)
 
     @torch.inference_mode()
     def estimated_bits(self, stream: bytes) -> dict[str, float]:
@@ -185,6 +192,15 @@ class Model(nn.Module):
     def reference_pyramid(self, x: Tensor) -> list[Tensor]:
         """The backbone's own features of photographs x (N, 3, H, W) in [0, 1]: what `pyramid` imitates."""
         return self.codec.backbone(pad(x.to(self.device)))
+
+    @torch.inference_mode()
+    def reference_logits(self, images: Sequence[Photograph]) -> Tensor:
+        """Logits (N, classes) of the classification head from the photographs themselves: no codec between."""
+        head = self.heads["classification"]
+        tensors = [to_tensor(image) for image in images]
+        return torch.stack(
+            _grouped(tensors, lambda t: tuple(t.shape), lambda g: list(head(self.reference_pyramid(torch.stack(g)))))
+        )
 
     @torch.inference_mode()
     def _encode_group(self, x: Tensor, levels: tuple[int, int], layers: int) -> list[bytes]:

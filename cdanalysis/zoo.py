@@ -101,7 +101,7 @@ def load(name: str | Path = "photo", device: str = "cpu") -> Model:
     except RuntimeError as error:
         raise ValueError(f"{folder / WEIGHTS} does not fit its description: {error}") from None
     model.fingerprint = info["fingerprint"]
-    return model.eval().requires_grad_(False).to(device)
+    return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
 def save_model(model: Model, folder: str | Path, recipe: Recipe | None = None) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from cdanalysis.data.crops import Source
 from cdanalysis.heads.classification import ClassificationHead, fit_temperature
 from cdanalysis.model import Model
+from cdanalysis.training.heads import train_head
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.objective import feature_distance, log_interpolate, logit_divergence
 from cdanalysis.training.pretrained import imagenet_classes, imagenet_classifier, load_imagenet
@@ -206,16 +207,39 @@ def test_temperature_calibrates():
 
 def test_a_head_learns_from_cached_streams(image_folder, tmp_path, small_folder):
     """From class folders to a model that tells the classes apart, through streams on disk."""
-    head = HeadConfig(source=str(image_folder), epochs=60, batch=4, lr=0.01, hidden=32, holdout=4)
+    head = HeadConfig(source=str(image_folder), qualities=[0.5, 0.7], epochs=60, batch=4, lr=0.01, hidden=32, holdout=4)
     recipe = Recipe(name="pets", init=str(small_folder), head=head, precision="32-true")
     assert Trainer(recipe, tmp_path / "run").run()
     model = load(tmp_path / "run" / "model")
     assert model.heads["classification"].classes == ["cat", "dog"] and model.name == "pets"
     assert model.fingerprint == load(small_folder).fingerprint, "heads do not change the streams"
     streams = sorted((tmp_path / "run" / "streams").rglob("*.cda"))
-    assert len(streams) == 4
-    labels = [model.analyze(path.read_bytes()).classification.label for path in streams[1:]]
-    assert labels == [path.parent.name for path in streams[1:]]
+    assert len(streams) == 8
+    learned = [path for path in streams if path.stem != "a.png"]
+    labels = [model.analyze(path.read_bytes()).classification.label for path in learned]
+    assert labels == [path.parent.name for path in learned]
+
+
+def test_a_head_can_be_kept_and_go_on(image_folder, tmp_path, small):
+    """Classes stay, only what is named moves, and the pull towards the old predictions is felt."""
+    config = HeadConfig(str(image_folder), "keep", ["neck.to32"], [0.5], epochs=5, batch=2, holdout=4, lr=1e-3)
+    moved = {}
+    for distill in (0.0, 100.0):
+        model = new_small_model()
+        model.load_state_dict(small.state_dict())
+        model.eval().requires_grad_(False)
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        config.distill = distill
+        report = train_head(model, config, tmp_path / f"{distill}")
+        assert report["streams"] == 4 and 0 <= report["holdout_top1"] <= 1
+        assert model.heads["classification"].classes == ["cat", "dog", "cup"]
+        changed = {n for n, t in model.state_dict().items() if not torch.equal(t, before[n])}
+        assert changed and all(n.startswith(("neck.to32", "heads.classification")) for n in changed)
+        assert not any(p.requires_grad for p in model.parameters())
+        moved[distill] = model.heads["classification"].classify.weight - before["heads.classification.classify.weight"]
+    assert not torch.equal(*moved.values())
+    with pytest.raises(ValueError, match="'folders' or 'keep'"):
+        train_head(new_small_model(), HeadConfig(str(image_folder), "new"), tmp_path / "bad")
 
 
 def test_top5_is_sorted_and_sums_to_at_most_one():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..blocks import Downsample, blocks
 from ..latents import STEPS, LatentSpec
+from . import cosine
 from .entropy import UNIT, ContextModel, FactorizedPrior, round_ste
 from .exact import LIMIT, ExactConv2d, ExactUpsample
 from .gains import Gains
@@ -20,6 +21,8 @@ from .semantic import STRIDE, plane_value, spread
 
 HYPER_REDUCTION = 4
 """The hyper-latent's grid is this much coarser than the latents'."""
+CONTEXT_SCALE = 4
+"""Latents are divided by this where networks of the entropy model read them."""
 
 
 class DetailAnalysis(nn.Module):
@@ -31,10 +34,12 @@ class DetailAnalysis(nn.Module):
         self.fine = blocks(width, depth)
         self.down = Downsample(width, channels)
         self.coarse = blocks(channels, 2)
-        self.out = nn.Conv2d(channels, channels, 1)
+        cosine.start_convolution(self.patchify[1], cosine.patch_weights(width))
+        cosine.start_convolution(self.down, cosine.merge_weights(width, channels))
+        cosine.silence(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.coarse(self.down(self.fine(self.patchify(x - 0.5)))))
+        return self.coarse(self.down(self.fine(self.patchify(x - 0.5))))
 
 
 class HyperAnalysis(nn.Sequential):
@@ -95,7 +100,7 @@ class DetailLayer(nn.Module):
         self.gain = Gains(channels, 1.0, 3.0)
         self.inverse_gain = Gains(channels, -1.0, -3.0)
         self.prior = FactorizedPrior(hyper)
-        self.context = ContextModel(channels, base=128, hidden=128, passes=2)
+        self.context = ContextModel(channels, base=128, hidden=128, passes=2, scale=CONTEXT_SCALE)
 
     def forward(
         self, x: Tensor, semantic: Tensor, qualities: tuple[Tensor, Tensor], noisy: bool = True
@@ -106,7 +111,7 @@ class DetailLayer(nn.Module):
             y_hat (N, C', h, w), its bits (N, C', h, w), and the hyper-latent's bits.
         """
         y = self.g_a(x).float() * self.gain(qualities[1])
-        z = self.h_a(y).float()
+        z = self.h_a(y / CONTEXT_SCALE).float()
         with torch.autocast(y.device.type, enabled=False):
             z_bits = self.prior.bits(z + torch.rand_like(z) - 0.5 if noisy else z.round())
             side = torch.cat([semantic, *(spread(q, semantic) for q in qualities)], 1)
@@ -128,7 +133,7 @@ class DetailLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(values (N, C', h, w) in sixteenths, z (N, C'', h'', w'') in whole steps, margin (N,))."""
         y = self.g_a(x) * self.gain(quality)
-        raw = self.h_a(y).double()
+        raw = self.h_a(y / CONTEXT_SCALE).double()
         z = self.prior.quantize(raw)
         values, margin = self.context.quantize(y, self.exact_base(z, semantic, levels))
         return values, z, torch.minimum(margin, (0.5 - (raw - raw.round()).abs()).flatten(1).amin(1))

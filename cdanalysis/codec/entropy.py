@@ -29,8 +29,10 @@ def round_ste(x: Tensor) -> Tensor:
 def gaussian_bits(residual: Tensor, log_scale: Tensor) -> Tensor:
     """Bits of a quantised residual under a zero-mean Gaussian integrated over one step."""
     magnitude, inverse = residual.abs(), torch.exp(-log_scale)
-    likelihood = torch.special.ndtr((0.5 - magnitude) * inverse) - torch.special.ndtr((-0.5 - magnitude) * inverse)
-    return -torch.log2(likelihood.clamp_min(1e-9))
+    # In the logarithm, so that a residual far out in the tail still has a gradient.
+    upper = torch.special.log_ndtr((0.5 - magnitude) * inverse)
+    lower = torch.special.log_ndtr((-0.5 - magnitude) * inverse)
+    return -(upper + torch.log(-torch.expm1((lower - upper).clamp_max(-1e-6)))) / math.log(2)
 
 
 class FactorizedPrior(nn.Module):
@@ -76,15 +78,15 @@ class ContextModel(nn.Module):
 
     The channels are cut into as many groups as there are passes, and the groups take turns over
     the cells of a 2x2 lattice (4 passes) or a checkerboard (2 passes), so that every pass covers
-    the whole picture. After Li, Li, Lu: "Neural video compression with diverse contexts" (CVPR
+    the whole picture; they see latents divided by ``scale``. After Li, Li, Lu: "Neural video compression with diverse contexts" (CVPR
     2023); no raster scan. Conditions come as ``base`` (N, B, h, w).
     """
 
-    def __init__(self, channels: int, base: int, hidden: int, passes: int):
+    def __init__(self, channels: int, base: int, hidden: int, passes: int, scale: int = 1):
         super().__init__()
         if passes not in (2, 4) or channels % passes:
             raise ValueError(f"channels ({channels}) must divide into passes ({passes}), which must be 2 or 4")
-        self.channels, self.passes = channels, passes
+        self.channels, self.passes, self.scale = channels, passes, scale
         self.contexts = nn.ModuleList(ExactConv2d(channels, hidden, 3) for _ in range(passes - 1))
         self.mixes = nn.ModuleList(ExactConv2d(base + (hidden if p else 0), hidden) for p in range(passes))
         self.heads = nn.ModuleList(ExactConv2d(hidden, 2 * channels, relu=False) for _ in range(passes))
@@ -109,16 +111,15 @@ class ContextModel(nn.Module):
         of y with uniform noise (``noisy``, as in training) or of y_hat itself.
         """
         masks = self.masks(*y.shape[-2:], device=y.device)
-        y_hat, bits = torch.zeros_like(y), torch.zeros_like(y)
+        y_hat, means, log_scales = torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y)
         for p, mask in enumerate(masks):
-            hidden = base if p == 0 else torch.cat([base, self.contexts[p - 1](y_hat)], 1)
+            hidden = base if p == 0 else torch.cat([base, self.contexts[p - 1](y_hat / self.scale)], 1)
             mean, log_scale = self.heads[p](self.mixes[p](hidden)).chunk(2, 1)
-            residual = y - mean
-            symbol = round_ste(residual)
-            sample = residual + torch.rand_like(y) - 0.5 if noisy else symbol
-            bits = torch.where(mask, gaussian_bits(sample, self._log_scale(log_scale)), bits)
-            y_hat = torch.where(mask, symbol + mean, y_hat)
-        return y_hat, bits
+            y_hat = torch.where(mask, round_ste(y - mean) + mean, y_hat)
+            means, log_scales = torch.where(mask, mean, means), torch.where(mask, log_scale, log_scales)
+        residual = y - means
+        sample = residual + torch.rand_like(y) - 0.5 if noisy else round_ste(residual)
+        return y_hat, gaussian_bits(sample, self._log_scale(log_scales))
 
     @staticmethod
     def _log_scale(raw: Tensor) -> Tensor:
@@ -129,7 +130,7 @@ class ContextModel(nn.Module):
         """Exact parameters from the integers of earlier passes (sixteenths) and ``base`` (integers)."""
         hidden = base
         if p:
-            context = (values * (UNIT // STEPS)).clamp(-LIMIT, LIMIT)
+            context = (values * (UNIT // STEPS // self.scale)).clamp(-LIMIT, LIMIT)
             hidden = torch.cat([base, self.contexts[p - 1].exact(context)], 1)
         mean, raw = self.heads[p].exact(self.mixes[p].exact(hidden)).chunk(2, 1)
         offset = torch.floor((mean + UNIT // (2 * STEPS)) / (UNIT // STEPS))

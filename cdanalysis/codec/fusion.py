@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..blocks import Block, Upsample, blocks
+from . import cosine
 
 
 class AdaIN(nn.Module):
@@ -61,6 +62,11 @@ class FusionDecoder(nn.Module):
         self.fine = nn.ModuleList(FusionBlock(width, condition) for _ in range(2))
         self.body = blocks(width, depth)
         self.out = nn.Sequential(nn.Conv2d(width, 192, 3, padding=1), nn.PixelShuffle(8))
+        merge = cosine.merge_weights(width, detail)
+        cosine.start_convolution(self.stem, torch.eye(detail))
+        cosine.start_convolution(self.up[0], merge.flatten(1).T)
+        cosine.start_convolution(self.out[0], cosine.patch_weights(width).T)
+        cosine.silence(self)
 
     def forward(self, detail: Tensor, semantic: Tensor, qualities: tuple[Tensor, Tensor]) -> Tensor:
         """Photographs (N, 3, 16 h, 16 w), about [0, 1] but not clamped."""

@@ -104,8 +104,7 @@ def _classify(
         images = [photographs[i][0] for i in range(start, min(start + batch, len(photographs)))]
         tensors = [to_tensor(image) for image in images]
         if quality is None:
-            head = model.heads["classification"]
-            logits += [head(model.reference_pyramid(tensor[None])) for tensor in tensors]
+            logits.append(model.reference_logits(tensors))
             continue
         streams = _through_files(model.encode_batch(tensors, quality, layers=("semantic",)))
         sizes += [len(stream) for stream in streams]

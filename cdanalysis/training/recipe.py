@@ -50,11 +50,11 @@ class StageConfig:
 
 @dataclass
 class CalibrationConfig:
-    """Temperature of the classification head, fitted on held-out photographs in class folders.
+    """Temperature of the classification head, fitted on photographs in class folders.
 
     Attributes:
-        source: photographs in folders named by WordNet id, ImageNet index or class name.
-        every: use each ``every``-th photograph.
+        source: photographs in folders named by WordNet id or class name.
+        every: use each ``every``-th photograph, the same that ``HeadConfig.holdout`` keeps out.
         quality: quality of the semantic layer.
     """
 
@@ -65,17 +65,26 @@ class CalibrationConfig:
 
 @dataclass
 class HeadConfig:
-    """A classification head for classes of one's own, trained on cached streams.
+    """Training of the classification head on cached streams, codec standing still.
 
     Attributes:
-        source: photographs in class folders; none for no such head.
-        quality: quality of the semantic layer of the streams.
-        hidden, epochs, batch, lr, weight_decay: the head's width and its training (AdamW, cosine).
-        holdout: every ``holdout``-th stream is kept for the temperature and the reported accuracy.
+        source: photographs in class folders; none for no such training.
+        classes: "folders" for a new head with the folders' classes, "keep" to go on with the head
+            that is there (the loss then chooses among those of its classes that the folders name).
+        trains: what moves beside the head: prefixes of parameter names.
+        qualities: of the semantic layer; every photograph is encoded at each.
+        distill: weight of the divergence from the head's predictions on the photographs
+            themselves, before training ("keep" only).
+        hidden: width of a new head.
+        epochs, batch, lr, weight_decay: AdamW with a cosine schedule.
+        holdout: every ``holdout``-th photograph is kept for the accuracy that is reported.
     """
 
     source: str = ""
-    quality: float = 0.5
+    classes: str = "folders"
+    trains: list[str] = field(default_factory=list)
+    qualities: list[float] = field(default_factory=lambda: [0.5])
+    distill: float = 0.0
     hidden: int = 256
     epochs: int = 12
     batch: int = 64

@@ -1,0 +1,75 @@
+"""Where the transforms start: as an orthonormal block cosine transform in an opponent colour space.
+
+A random start must first find out that photographs are smooth, which costs thousands of steps.
+Starting as the linear transform that image codecs have always used (Ahmed, Natarajan, Rao, 1974),
+with residual branches that start silent, training begins at the fidelity of a block coder.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..blocks import Block
+
+COLOURS = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
+COLOURS = COLOURS / COLOURS.norm(dim=1, keepdim=True)
+"""Orthonormal: brightness, red against blue, green against both."""
+
+
+def basis(side: int) -> Tensor:
+    """(side^2, side, side) orthonormal two-dimensional cosines, the lowest frequencies first."""
+    k, n = torch.arange(side)[:, None], torch.arange(side)[None]
+    rows = torch.cos(math.pi * (n + 0.5) * k / side) * math.sqrt(2 / side)
+    rows[0] /= math.sqrt(2)
+    order = sorted(((i, j) for i in range(side) for j in range(side)), key=lambda f: (f[0] ** 2 + f[1] ** 2, f))
+    return torch.stack([rows[i][:, None] * rows[j][None] for i, j in order])
+
+
+def _shares(channels: int, luma: float) -> tuple[int, int, int]:
+    """Channels for brightness and for the two colours."""
+    chroma = round(channels * (1 - luma) / 2)
+    return channels - 2 * chroma, chroma, chroma
+
+
+def patch_weights(width: int) -> Tensor:
+    """(width, 192): 8x8 RGB patches (channel, row, column) to their lowest frequencies, half of them brightness."""
+    cosines, rows = basis(8), []
+    for colour, count in zip(COLOURS, _shares(width, 0.5), strict=True):
+        rows += [torch.einsum("c,ij->cij", colour, cosines[f]).flatten() for f in range(min(count, 64))]
+    rows += [torch.zeros(192)] * (width - len(rows))
+    return torch.stack(rows)
+
+
+def merge_weights(width: int, channels: int) -> Tensor:
+    """(channels, width, 2, 2): four neighbouring 8x8 spectra to the lowest frequencies of their 16x16 block."""
+    small, large = basis(8), basis(16).reshape(256, 2, 8, 2, 8)
+    weights, row, column = torch.zeros(channels, width, 2, 2), 0, 0
+    for many, few in zip(_shares(channels, 0.7), _shares(width, 0.5), strict=True):
+        projected = torch.einsum("kaibj,fij->kfab", large[:many], small[:few])
+        weights[row : row + many, column : column + few] = projected[:, :64]
+        row, column = row + many, column + few
+    return weights
+
+
+@torch.no_grad()
+def start_convolution(conv: nn.Conv2d, matrix: Tensor) -> None:
+    """Make a convolution the linear map ``matrix`` (out, in), or (out, in, k, k), and nothing else."""
+    conv.weight.zero_()
+    conv.bias.zero_()
+    if matrix.ndim == 4:
+        conv.weight.copy_(matrix)
+    else:
+        centre = conv.kernel_size[0] // 2
+        conv.weight[: matrix.shape[0], : matrix.shape[1], centre, centre] = matrix
+
+
+@torch.no_grad()
+def silence(module: nn.Module) -> None:
+    """Let every residual branch in ``module`` start at zero."""
+    for part in module.modules():
+        if isinstance(part, Block):
+            part.narrow.weight.zero_()
+            part.narrow.bias.zero_()
