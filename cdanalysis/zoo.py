@@ -84,6 +84,7 @@ def load(name: str | Path = "photo", device: str = "cpu") -> Model:
         FileNotFoundError: if there is no such model.
         ValueError: if its weights do not fit its description.
     """
+    import torch
     from safetensors.torch import load_file
 
     from .codec.layered import CodecConfig

@@ -78,8 +78,9 @@ class ContextModel(nn.Module):
 
     The channels are cut into as many groups as there are passes, and the groups take turns over
     the cells of a 2x2 lattice (4 passes) or a checkerboard (2 passes), so that every pass covers
-    the whole picture; they see latents divided by ``scale``. After Li, Li, Lu: "Neural video compression with diverse contexts" (CVPR
-    2023); no raster scan. Conditions come as ``base`` (N, B, h, w).
+    the whole picture. After Li, Li, Lu: "Neural video compression with diverse contexts" (CVPR
+    2023); no raster scan. Conditions come as ``base`` (N, B, h, w); the networks see latents
+    divided by ``scale``, so that large ones stay within their range.
     """
 
     def __init__(self, channels: int, base: int, hidden: int, passes: int, scale: int = 1):
