@@ -28,12 +28,14 @@ SMALL = CodecConfig(
 
 
 def new_small_model(seed: int = 0) -> Model:
-    """A small model with random weights, scaled up so that its latents take many values."""
+    """A small model with random weights, whose residual branches speak and whose latents take many values."""
     torch.manual_seed(seed)
     model = Model(SMALL, neck_hidden=16, classes=["cat", "dog", "cup"], name="small")
     with torch.no_grad():
         model.codec.semantic.g_a.out.weight.mul_(40)
-        model.codec.detail.g_a.out.weight.mul_(40)
+        for name, parameter in model.codec.named_parameters():
+            if "narrow.weight" in name and not name.startswith("backbone"):
+                parameter.normal_(std=0.1)
     model.codec.freeze_tables()
     return model
 

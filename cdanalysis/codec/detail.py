@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from ..blocks import Downsample, blocks
 from ..latents import STEPS, LatentSpec
 from . import cosine
-from .entropy import UNIT, ContextModel, FactorizedPrior, round_ste
+from .entropy import UNIT, ContextModel, FactorizedPrior, round_ste, tie_margin
 from .exact import LIMIT, ExactConv2d, ExactUpsample
 from .gains import Gains
 from .semantic import STRIDE, plane_value, spread
 
 HYPER_REDUCTION = 4
 """The hyper-latent's grid is this much coarser than the latents'."""
+TOLERANCE = 3e-4
+"""Bound of single precision's error in this layer, relative to 1 + |y|: see `tie_margin`."""
 CONTEXT_SCALE = 4
 """Latents are divided by this where networks of the entropy model read them."""
 
@@ -100,7 +102,7 @@ class DetailLayer(nn.Module):
         self.gain = Gains(channels, 1.0, 3.0)
         self.inverse_gain = Gains(channels, -1.0, -3.0)
         self.prior = FactorizedPrior(hyper)
-        self.context = ContextModel(channels, base=128, hidden=128, passes=2, scale=CONTEXT_SCALE)
+        self.context = ContextModel(channels, base=128, hidden=128, passes=2, scale=CONTEXT_SCALE, tolerance=TOLERANCE)
 
     def forward(
         self, x: Tensor, semantic: Tensor, qualities: tuple[Tensor, Tensor], noisy: bool = True
@@ -136,4 +138,4 @@ class DetailLayer(nn.Module):
         raw = self.h_a(y / CONTEXT_SCALE).double()
         z = self.prior.quantize(raw)
         values, margin = self.context.quantize(y, self.exact_base(z, semantic, levels))
-        return values, z, torch.minimum(margin, (0.5 - (raw - raw.round()).abs()).flatten(1).amin(1))
+        return values, z, torch.minimum(margin, tie_margin(raw, raw, TOLERANCE))

@@ -35,6 +35,15 @@ def gaussian_bits(residual: Tensor, log_scale: Tensor) -> Tensor:
     return -(upper + torch.log(-torch.expm1((lower - upper).clamp_max(-1e-6)))) / math.log(2)
 
 
+def tie_margin(x: Tensor, y: Tensor, tolerance: float) -> Tensor:
+    """How near rounding ``x`` comes to a tie: (N, C, h, w) to the least margin of each photograph, (N,).
+
+    In units of ``tolerance * (1 + |y|)`` steps, what single precision may be wrong by at the most:
+    its errors grow with what is analysed. Below 1, the rounding is in doubt.
+    """
+    return ((0.5 - (x - x.round()).abs()) / (tolerance * (1 + y.abs()))).flatten(1).amin(1)
+
+
 class FactorizedPrior(nn.Module):
     """An independent distribution for each channel: a mixture of three logistics."""
 
@@ -80,14 +89,15 @@ class ContextModel(nn.Module):
     the cells of a 2x2 lattice (4 passes) or a checkerboard (2 passes), so that every pass covers
     the whole picture. After Li, Li, Lu: "Neural video compression with diverse contexts" (CVPR
     2023); no raster scan. Conditions come as ``base`` (N, B, h, w); the networks see latents
-    divided by ``scale``, so that large ones stay within their range.
+    divided by ``scale``, so that large ones stay within their range. ``tolerance`` is what
+    `tie_margin` counts in.
     """
 
-    def __init__(self, channels: int, base: int, hidden: int, passes: int, scale: int = 1):
+    def __init__(self, channels: int, base: int, hidden: int, passes: int, scale: int = 1, tolerance: float = 1e-4):
         super().__init__()
         if passes not in (2, 4) or channels % passes:
             raise ValueError(f"channels ({channels}) must divide into passes ({passes}), which must be 2 or 4")
-        self.channels, self.passes, self.scale = channels, passes, scale
+        self.channels, self.passes, self.scale, self.tolerance = channels, passes, scale, tolerance
         self.contexts = nn.ModuleList(ExactConv2d(channels, hidden, 3) for _ in range(passes - 1))
         self.mixes = nn.ModuleList(ExactConv2d(base + (hidden if p else 0), hidden) for p in range(passes))
         self.heads = nn.ModuleList(ExactConv2d(hidden, 2 * channels, relu=False) for _ in range(passes))
@@ -144,17 +154,16 @@ class ContextModel(nn.Module):
 
         Returns:
             values: (N, C, h, w) float64 holding integers, sixteenths of a step.
-            margin: (N,) distance of the nearest value from a rounding tie, in steps.
+            margin: (N,) see `tie_margin`.
         """
         masks = self.masks(*y.shape[-2:], device=y.device)
         values = torch.zeros(y.shape, dtype=torch.float64, device=y.device)
-        margin = torch.full((len(y),), 0.5, dtype=torch.float64, device=y.device)
+        margin = torch.full((len(y),), torch.inf, dtype=torch.float64, device=y.device)
         for p, mask in enumerate(masks):
             parameters = self.parameters_of_pass(p, values, base)
             residual = y.double() - parameters.offset / STEPS
             symbols = residual.round()
-            distance = torch.where(mask, 0.5 - (residual - symbols).abs(), 0.5)
-            margin = torch.minimum(margin, distance.flatten(1).amin(1))
+            margin = torch.minimum(margin, tie_margin(torch.where(mask, residual, 0.0), y, self.tolerance))
             symbols = symbols.clamp(-tables.REACH, tables.REACH)
             values = torch.where(mask, symbols * STEPS + parameters.offset, values)
         return values, margin

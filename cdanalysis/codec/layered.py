@@ -19,9 +19,6 @@ from .semantic import Backbone, SemanticLayer, spread, to_real
 PAD = 32
 """Photographs are padded, right and bottom, to a multiple of this."""
 
-TIE = 1e-4
-"""Values nearer to a rounding tie than this, in steps, are settled in double precision."""
-
 
 @dataclass
 class CodecConfig:
@@ -82,8 +79,8 @@ class LayeredCodec(nn.Module):
     def to_latents(self, x: Tensor, levels: tuple[int, int], layers: int = 2) -> Latents:
         """Photographs x (N, 3, H, W) in [0, 1], of any size, to integer latents.
 
-        The result does not depend on the machine's way of adding floats: where a value comes to
-        lie within ``TIE`` of a rounding tie, that photograph is analysed again in double precision.
+        The result does not depend on the machine's way of adding floats: where a value comes
+        too near a rounding tie (`tie_margin`), that photograph is analysed again in double precision.
 
         Args:
             levels: quality 0..120 of each layer.
@@ -91,7 +88,7 @@ class LayeredCodec(nn.Module):
         """
         padded = pad(x)
         semantic, detail, hyper, margin = self._quantize(padded, levels, layers)
-        close = (margin < TIE).nonzero().flatten().tolist()
+        close = (margin < 1).nonzero().flatten().tolist()
         if close:
             exact = self._double()._quantize(padded[close].double(), levels, layers)
             for tensor, better in zip((semantic, detail, hyper), exact[:3], strict=True):

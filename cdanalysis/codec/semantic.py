@@ -21,6 +21,8 @@ from .exact import ExactConv2d
 from .gains import Gains
 
 STRIDE = 16
+TOLERANCE = 3e-5
+"""Bound of single precision's error in this layer, relative to 1 + |y|: see `tie_margin`."""
 
 
 def fold_batch_norms(net: nn.Module) -> None:
@@ -105,7 +107,7 @@ class SemanticLayer(nn.Module):
         self.gain = Gains(channels, 0.0, 1.5)
         self.inverse_gain = Gains(channels, 0.0, -1.5)
         self.quality_base = ExactConv2d(1, 16)
-        self.context = ContextModel(channels, base=16, hidden=64, passes=4)
+        self.context = ContextModel(channels, base=16, hidden=64, passes=4, tolerance=TOLERANCE)
 
     def forward(self, features: list[Tensor], quality: Tensor, noisy: bool = True) -> tuple[Tensor, Tensor]:
         """(y_hat scaled (N, C, h, w), bits (N, C, h, w)), differentiable; quality (N, 1, 1, 1) or a map."""
