@@ -26,7 +26,7 @@ from cdanalysis.zoo import METRICS, find, load
 
 ROOT = Path(__file__).parent.parent
 IMAGENETTE_QUALITIES = (0.0, 0.3, 0.6, 1.0)
-KODAK_QUALITIES = (0.0, 0.2, 0.4, 0.6, 0.8)
+KODAK_QUALITIES = (0.0, 0.2, 0.45, 0.7, 1.0)
 
 
 def measure(name: str) -> dict:
