@@ -25,13 +25,14 @@ from cdanalysis.files import write_whole
 from cdanalysis.zoo import METRICS, find, load
 
 ROOT = Path(__file__).parent.parent
-IMAGENETTE_QUALITIES = (0.0, 0.3, 0.6, 1.0)
-KODAK_QUALITIES = (0.0, 0.2, 0.45, 0.7, 1.0)
+IMAGENETTE_QUALITIES = (0.0, 0.3, 0.8)
+IMAGENETTE_EVERY = 5
+KODAK_QUALITIES = (0.0, 0.15, 0.5)
 
 
 def measure(name: str) -> dict:
     model, started = load(name), time.monotonic()
-    imagenette = Photographs("imagenette224/val.tar")
+    imagenette = Photographs("imagenette224/val.tar").every(IMAGENETTE_EVERY)
     kodak = Photographs("kodak")
     report = {
         "command": f"python tools/measure.py {name}",
