@@ -23,6 +23,7 @@ class Block(nn.Module):
 
 
 def blocks(channels: int, depth: int) -> nn.Sequential:
+    """A chain of `Block`."""
     return nn.Sequential(*(Block(channels) for _ in range(depth)))
 
 
