@@ -26,14 +26,14 @@ from cdanalysis.zoo import METRICS, find, load
 
 ROOT = Path(__file__).parent.parent
 IMAGENETTE_QUALITIES = (0.0, 0.3, 0.8)
-IMAGENETTE_EVERY = 5
+IMAGENETTE_EVERY, KODAK_EVERY = 5, 3
 KODAK_QUALITIES = (0.0, 0.15, 0.5)
 
 
 def measure(name: str) -> dict:
     model, started = load(name), time.monotonic()
     imagenette = Photographs("imagenette224/val.tar").every(IMAGENETTE_EVERY)
-    kodak = Photographs("kodak")
+    kodak = Photographs("kodak").every(KODAK_EVERY)
     report = {
         "command": f"python tools/measure.py {name}",
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, no accelerator",
@@ -51,7 +51,7 @@ def imagenette_table(report: dict) -> str:
     rows.append("| --- " * 9 + "|")
     for row in report["imagenette"]["classification"]["rows"]:
         stream = row["bpp"] is not None
-        rate = f"{row['quality']:.1f} | {row['bytes']:.0f} | {row['bpp']:.3f}" if stream else "- | - | -"
+        rate = f"{row['quality']:g} | {row['bytes']:.0f} | {row['bpp']:.3f}" if stream else "- | - | -"
         lost = f"{row['points_lost']:.1f}" if stream else "-"
         scores = f"{100 * row['top1']:.1f} % | {lost} | {100 * row['top1_all']:.1f} % | {100 * row['top5_all']:.1f} %"
         rows.append(f"| {row['input']} | {rate} | {scores} | {row['calibration_error']:.3f} |")
@@ -68,7 +68,7 @@ def kodak_table(report: dict) -> str:
     for quality, row in by_quality.items():
         ours = row["cdanalysis"]
         cells = [f"{row[c]['psnr']:.2f}, {row[c]['ms_ssim']:.4f}" + _off(row[c], ours) for c in codecs]
-        rows.append(f"| {quality:.1f} | {ours['bpp']:.3f} | {ours['estimated_bpp']:.3f} | " + " | ".join(cells) + " |")
+        rows.append(f"| {quality:g} | {ours['bpp']:.3f} | {ours['estimated_bpp']:.3f} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 

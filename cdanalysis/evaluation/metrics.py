@@ -22,7 +22,7 @@ def ms_ssim(original: np.ndarray, reconstruction: np.ndarray) -> float | None:
     """
     if min(original.shape[:2]) < 161:
         return None
-    a, b = (torch.from_numpy(x.copy()).permute(2, 0, 1)[None].double() for x in (original, reconstruction))
+    a, b = (torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float() for x in (original, reconstruction))
     return float(multiscale_structural_similarity_index_measure(a, b, data_range=255.0))
 
 
