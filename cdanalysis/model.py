@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .codec.layered import CodecConfig, LayeredCodec, pad, quality_plane
-from .codec.semantic import to_real
+from .codec.layered import CodecConfig, LayeredCodec, pad
+from .codec.semantic import quality_plane, to_real
 from .codec.symbols import SymbolCoder, same_kind
 from .data.photographs import to_rgb
 from .heads.classification import Classification, ClassificationHead

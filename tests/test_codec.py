@@ -13,7 +13,7 @@ from PIL import Image
 
 import cdanalysis as cda
 import cdanalysis.evaluation.demo
-from cdanalysis.codec import detail, layered, semantic
+from cdanalysis.codec import encoder, layered, semantic
 from cdanalysis.codec.layered import pad
 from cdanalysis.model import to_tensor
 from cdanalysis.stream.container import unpack
@@ -63,40 +63,54 @@ def test_same_latents_whatever_the_machine_does(which, request, chelsea):
             assert model.to_latents(first[:1]).equals(expected[0])
 
 
-def test_single_precision_stays_far_from_the_tie_margin(photo, chelsea):
-    """What justifies the tolerances: the largest error of single precision is several times smaller."""
-    x = pad(to_tensor(chelsea)[None])
-    codec, double = photo.codec, photo.codec._double()
-    with torch.inference_mode():
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_single_precision_stays_far_inside_its_bound(photo, chelsea, setting):
+    """What the encoder measured on a drawn picture holds on a photograph, with room to spare."""
+    own, x = photo.codec.encoder, pad(to_tensor(chelsea)[None])
+    with torch.inference_mode(), SETTINGS[setting]():
+        single = [y.double() for y in own.single(x)]
+        double = list(own.double(x.double().contiguous()))
         for level in (0, 60, 120):
-            quality = layered.quality_plane(level, x)
-            pairs = [
-                (
-                    m.semantic.g_a(m.backbone(v)) * m.semantic.gain(quality.to(v)),
-                    m.detail.g_a(v) * m.detail.gain(quality.to(v)),
-                )
-                for m, v in ((codec, x), (double, x.double()))
-            ]
-            hyper = [m.detail.h_a(y[1] / detail.CONTEXT_SCALE) for m, y in zip((codec, double), pairs, strict=True)]
-            bounds = (semantic.TOLERANCE, detail.TOLERANCE, detail.TOLERANCE)
-            for bound, (single, exact) in zip(bounds, (*zip(*pairs, strict=True), hyper), strict=True):
-                assert 0 < float(((single - exact).abs() / (1 + exact.abs())).max()) < bound / 5
+            y = double[1] * photo.codec.detail.gain(semantic.quality_plane(level, double[1]))
+            pairs = [*zip(single, double, strict=True), (own.single.hyper(y.float()), own.double.hyper(y))]
+            for bound, (value, exact) in zip(own.bounds, pairs, strict=True):
+                assert 0 < float(((value - exact).abs() / bound).max()) < 0.5
 
 
 def test_ties_are_settled_in_double_precision(small, picture, monkeypatch):
-    """With every photograph declared doubtful, the double path runs and gives the same latents."""
-    x = to_tensor(picture)[None]
+    """With every value declared doubtful, all of them come from double precision, and are the same."""
+    x, looked = to_tensor(picture)[None], []
     with torch.inference_mode():
         expected = small.codec.to_latents(x, (60, 60))
-        calls = []
-        double = small.codec._double()
-        original = type(double)._quantize
-        monkeypatch.setattr(
-            type(double), "_quantize", lambda self, v, *a: calls.append(v.dtype) or original(self, v, *a)
-        )
-        monkeypatch.setattr(small.codec.semantic.context, "tolerance", 1.0)
+        its_encoder = small.codec.encoder
+        monkeypatch.setattr(its_encoder, "bounds", [torch.full_like(b, 9.0) for b in its_encoder.bounds])
+        for name in ("semantic", "detail", "hyper"):
+            network = getattr(its_encoder.double, name)
+            forward = network.forward
+            monkeypatch.setattr(
+                network,
+                "forward",
+                lambda v, f=forward: looked.append((v[0] if isinstance(v, list) else v).dtype) or f(v),
+            )
         assert small.codec.to_latents(x, (60, 60)).equals(expected)
-    assert calls == [torch.float32, torch.float64]
+    assert looked == [torch.float64] * 3
+
+
+def test_a_window_gives_what_the_whole_photograph_gives(small, chelsea):
+    """Cells in corners, at edges and inside, from windows as large as the networks reach."""
+    x = pad(to_tensor(chelsea)[None])
+    look = encoder.SecondLook(small.codec.encoder.double, x)
+    mask = torch.zeros(1, 16, x.shape[-2] // 16, x.shape[-1] // 16, dtype=torch.bool)
+    cells = [(0, 0), (0, 13), (-1, -1), (7, 9), (7, -1)]
+    for i, j in cells:
+        mask[0, 3, i, j] = True
+    with torch.inference_mode():
+        some = look.detail(mask)
+        assert not look.whole
+        every = look.detail(torch.ones_like(mask))
+    assert look.whole
+    for i, j in cells:
+        assert torch.allclose(some[0, :, i, j], every[0, :, i, j], rtol=0, atol=1e-12)
 
 
 @settings(max_examples=25, deadline=None)

@@ -7,6 +7,8 @@ all further work happens at strides 8 and 16. The entropy model is conditioned o
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,24 +16,27 @@ from torch import Tensor, nn
 from ..blocks import Downsample, blocks
 from ..latents import STEPS, LatentSpec
 from . import cosine
-from .entropy import UNIT, ContextModel, FactorizedPrior, round_ste, tie_margin
+from .entropy import UNIT, ContextModel, FactorizedPrior, round_ste
 from .exact import LIMIT, ExactConv2d, ExactUpsample
 from .gains import Gains
 from .semantic import STRIDE, plane_value, spread
 
 HYPER_REDUCTION = 4
 """The hyper-latent's grid is this much coarser than the latents'."""
-TOLERANCE = 3e-4
-"""Bound of single precision's error in this layer, relative to 1 + |y|: see `tie_margin`."""
 CONTEXT_SCALE = 4
 """Latents are divided by this where networks of the entropy model read them."""
 
 
 class DetailAnalysis(nn.Module):
-    """g_a: photographs in [0, 1] to y at stride 16, by way of stride 8."""
+    """g_a: photographs in [0, 1] to y at stride 16, by way of stride 8.
+
+    Attributes:
+        reach: a cell of y depends on no pixels but those of the cells up to ``reach`` away.
+    """
 
     def __init__(self, width: int, channels: int, depth: int):
         super().__init__()
+        self.reach = 2 + math.ceil((1 + depth) / 2)
         self.patchify = nn.Sequential(nn.PixelUnshuffle(8), nn.Conv2d(192, width, 3, padding=1))
         self.fine = blocks(width, depth)
         self.down = Downsample(width, channels)
@@ -57,9 +62,10 @@ class HyperAnalysis(nn.Sequential):
         )
 
     def forward(self, y: Tensor) -> Tensor:
+        y = y / CONTEXT_SCALE
         height, width = y.shape[-2:]
         pad = (-width % HYPER_REDUCTION, -height % HYPER_REDUCTION)
-        return super().forward(F.pad(y, (0, pad[0], 0, pad[1]), mode="replicate"))
+        return super().forward(F.pad(y, (0, pad[0], 0, pad[1]), mode="replicate") if any(pad) else y)
 
 
 class HyperSynthesis(nn.Module):
@@ -102,7 +108,7 @@ class DetailLayer(nn.Module):
         self.gain = Gains(channels, 1.0, 3.0)
         self.inverse_gain = Gains(channels, -1.0, -3.0)
         self.prior = FactorizedPrior(hyper)
-        self.context = ContextModel(channels, base=128, hidden=128, passes=2, scale=CONTEXT_SCALE, tolerance=TOLERANCE)
+        self.context = ContextModel(channels, base=128, hidden=128, passes=2, scale=CONTEXT_SCALE)
 
     def forward(
         self, x: Tensor, semantic: Tensor, qualities: tuple[Tensor, Tensor], noisy: bool = True
@@ -113,7 +119,7 @@ class DetailLayer(nn.Module):
             y_hat (N, C', h, w), its bits (N, C', h, w), and the hyper-latent's bits.
         """
         y = self.g_a(x).float() * self.gain(qualities[1])
-        z = self.h_a(y / CONTEXT_SCALE).float()
+        z = self.h_a(y).float()
         with torch.autocast(y.device.type, enabled=False):
             z_bits = self.prior.bits(z + torch.rand_like(z) - 0.5 if noisy else z.round())
             side = torch.cat([semantic, *(spread(q, semantic) for q in qualities)], 1)
@@ -129,13 +135,3 @@ class DetailLayer(nn.Module):
         planes = [torch.full_like(semantic[:, :1], plane_value(level)) for level in levels]
         side = torch.cat([(semantic * (UNIT // STEPS)).clamp(-LIMIT, LIMIT), *planes], 1)
         return self.h_s.exact(z * UNIT, side)
-
-    def quantize(
-        self, x: Tensor, semantic: Tensor, quality: Tensor, levels: tuple[int, int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(values (N, C', h, w) in sixteenths, z (N, C'', h'', w'') in whole steps, margin (N,))."""
-        y = self.g_a(x) * self.gain(quality)
-        raw = self.h_a(y / CONTEXT_SCALE).double()
-        z = self.prior.quantize(raw)
-        values, margin = self.context.quantize(y, self.exact_base(z, semantic, levels))
-        return values, z, torch.minimum(margin, tie_margin(raw, raw, TOLERANCE))

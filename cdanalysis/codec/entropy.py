@@ -35,13 +35,31 @@ def gaussian_bits(residual: Tensor, log_scale: Tensor) -> Tensor:
     return -(upper + torch.log(-torch.expm1((lower - upper).clamp_max(-1e-6)))) / math.log(2)
 
 
-def tie_margin(x: Tensor, y: Tensor, tolerance: float) -> Tensor:
-    """How near rounding ``x`` comes to a tie: (N, C, h, w) to the least margin of each photograph, (N,).
+class Doubt(NamedTuple):
+    """What an encoder knows of the error of the values that it rounds.
 
-    In units of ``tolerance * (1 + |y|)`` steps, what single precision may be wrong by at the most:
-    its errors grow with what is analysed. Below 1, the rounding is in doubt.
+    Attributes:
+        bound: largest error of a value, broadcastable to the values (N, C, h, w).
+        settle: a mask of values (N, C, h, w) to those values, (N, C, h, w), free of error where the mask says.
     """
-    return ((0.5 - (x - x.round()).abs()) / (tolerance * (1 + y.abs()))).flatten(1).amin(1)
+
+    bound: Tensor
+    settle: Callable[[Tensor], Tensor]
+
+
+def settled_round(y: Tensor, offset: Tensor, mask: Tensor, doubt: Doubt | None) -> Tensor:
+    """``y - offset`` to whole steps where ``mask`` says, the same whatever the error within ``doubt.bound``.
+
+    A value that lies so near a rounding tie that its error could tip it is asked for again.
+    """
+    residual = y - offset
+    rounded = residual.round()
+    if doubt is None:
+        return rounded
+    near = mask & (0.5 - (residual - rounded).abs() < doubt.bound)
+    if not near.any():
+        return rounded
+    return torch.where(near, (doubt.settle(near) - offset).round(), rounded)
 
 
 class FactorizedPrior(nn.Module):
@@ -71,8 +89,10 @@ class FactorizedPrior(nn.Module):
         table = tables.logistic_mixture_tables(weights.cpu(), self.means.cpu(), scales.cpu(), self.REACH)
         self.table.copy_(table)
 
-    def quantize(self, z: Tensor) -> Tensor:
-        return z.round().clamp(-self.REACH, self.REACH)
+    def quantize(self, z: Tensor, doubt: Doubt | None = None) -> Tensor:
+        """Whole steps of z (N, C, h, w) in double precision."""
+        everywhere = torch.ones_like(z, dtype=torch.bool)
+        return settled_round(z, torch.zeros_like(z), everywhere, doubt).clamp(-self.REACH, self.REACH)
 
 
 class Parameters(NamedTuple):
@@ -89,15 +109,14 @@ class ContextModel(nn.Module):
     the cells of a 2x2 lattice (4 passes) or a checkerboard (2 passes), so that every pass covers
     the whole picture. After Li, Li, Lu: "Neural video compression with diverse contexts" (CVPR
     2023); no raster scan. Conditions come as ``base`` (N, B, h, w); the networks see latents
-    divided by ``scale``, so that large ones stay within their range. ``tolerance`` is what
-    `tie_margin` counts in.
+    divided by ``scale``, so that large ones stay within their range.
     """
 
-    def __init__(self, channels: int, base: int, hidden: int, passes: int, scale: int = 1, tolerance: float = 1e-4):
+    def __init__(self, channels: int, base: int, hidden: int, passes: int, scale: int = 1):
         super().__init__()
         if passes not in (2, 4) or channels % passes:
             raise ValueError(f"channels ({channels}) must divide into passes ({passes}), which must be 2 or 4")
-        self.channels, self.passes, self.scale, self.tolerance = channels, passes, scale, tolerance
+        self.channels, self.passes, self.scale = channels, passes, scale
         self.contexts = nn.ModuleList(ExactConv2d(channels, hidden, 3) for _ in range(passes - 1))
         self.mixes = nn.ModuleList(ExactConv2d(base + (hidden if p else 0), hidden) for p in range(passes))
         self.heads = nn.ModuleList(ExactConv2d(hidden, 2 * channels, relu=False) for _ in range(passes))
@@ -149,24 +168,15 @@ class ContextModel(nn.Module):
         index = torch.floor((raw * _INDEX_RATIO + 2**19) / 2**20).clamp(0, tables.SCALES - 1)
         return Parameters(offset, index.to(torch.int64))
 
-    def quantize(self, y: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
-        """Quantise y (N, C, h, w) pass by pass.
-
-        Returns:
-            values: (N, C, h, w) float64 holding integers, sixteenths of a step.
-            margin: (N,) see `tie_margin`.
-        """
-        masks = self.masks(*y.shape[-2:], device=y.device)
-        values = torch.zeros(y.shape, dtype=torch.float64, device=y.device)
-        margin = torch.full((len(y),), torch.inf, dtype=torch.float64, device=y.device)
-        for p, mask in enumerate(masks):
+    def quantize(self, y: Tensor, base: Tensor, doubt: Doubt | None = None) -> Tensor:
+        """Quantise y (N, C, h, w) pass by pass: (N, C, h, w) float64 holding integers, sixteenths of a step."""
+        y = y.double()
+        values = torch.zeros_like(y)
+        for p, mask in enumerate(self.masks(*y.shape[-2:], device=y.device)):
             parameters = self.parameters_of_pass(p, values, base)
-            residual = y.double() - parameters.offset / STEPS
-            symbols = residual.round()
-            margin = torch.minimum(margin, tie_margin(torch.where(mask, residual, 0.0), y, self.tolerance))
-            symbols = symbols.clamp(-tables.REACH, tables.REACH)
+            symbols = settled_round(y, parameters.offset / STEPS, mask, doubt).clamp(-tables.REACH, tables.REACH)
             values = torch.where(mask, symbols * STEPS + parameters.offset, values)
-        return values, margin
+        return values
 
     def symbols_of(self, values: Tensor, base: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """For each pass (symbols, table indices, mask): what codes ``values`` (N, C, h, w) after ``base``."""

@@ -10,6 +10,8 @@ ICLR 2019). Training uses the same weights in ordinary floating point.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +22,8 @@ WEIGHT_BITS = 12
 """Weights count 1/4096."""
 LIMIT = 2**15 - 1
 """Largest magnitude of an integer activation or weight."""
+STRIP = 2**22
+"""About as many numbers are laid out at a time for a matrix product."""
 
 
 class ExactConv2d(nn.Conv2d):
@@ -44,30 +48,38 @@ class ExactConv2d(nn.Conv2d):
         return F.relu(y) if self.relu else y
 
     def _integer_parameters(self) -> tuple[Tensor, Tensor]:
-        """(k*k, out, in) weights and (out, 1) biases as integers in float64, cached until they change."""
+        """(out, in * k * k) weights and (out, 1) biases as integers in float64, cached until they change."""
         key = (self.weight._version, self.bias._version, self.weight.data_ptr(), self.weight.device)
         if self._integers is None or self._integers[0] != key:
             weight = torch.round(self.weight.detach().double() * 2**WEIGHT_BITS).clamp(-LIMIT, LIMIT)
             bias = torch.round(self.bias.detach().double() * 2 ** (WEIGHT_BITS + ACTIVATION_BITS))
-            taps = weight.permute(2, 3, 0, 1).reshape(-1, *weight.shape[:2]).contiguous()
-            self._integers = (key, taps, bias.clamp(-(2.0**40), 2.0**40)[:, None])
+            bias = bias.clamp(-(2.0**40), 2.0**40) + 2 ** (WEIGHT_BITS - 1)  # half a unit, to round by flooring
+            self._integers = (key, weight.flatten(1), bias[:, None])
         return self._integers[1:]
 
     def exact(self, x: Tensor) -> Tensor:
         """Integer evaluation: (N, C, h, w) integers in float64 -> (N, out, h, w) likewise.
 
-        Written as shifted matrix products, because a convolution routine may choose an algorithm
+        Written as matrix products, because a convolution routine may choose an algorithm
         (Winograd, FFT) whose intermediate values are not integers.
         """
-        taps, total = self._integer_parameters()
+        weight, bias = self._integer_parameters()
         n, _, h, w = x.shape
+        total = torch.cat([weight @ columns for columns in self._columns(x)], 2)
+        total = total.add_(bias).mul_(2.0**-WEIGHT_BITS).floor_()
+        return total.clamp_(0 if self.relu else -LIMIT, LIMIT).reshape(n, -1, h, w)
+
+    def _columns(self, x: Tensor) -> Iterator[Tensor]:
+        """What each output cell reads, a strip of rows at a time: (N, C * k * k, cells of the strip)."""
+        n, c, h, w = x.shape
         side = self.kernel_size[0]
+        if side == 1:
+            yield x.reshape(n, c, h * w)
+            return
         padded = F.pad(x, (side // 2,) * 4)
-        for index, tap in enumerate(taps):
-            i, j = divmod(index, side)
-            total = total + tap @ padded[:, :, i : i + h, j : j + w].reshape(n, x.shape[1], h * w)
-        scaled = torch.floor((total + 2 ** (WEIGHT_BITS - 1)) / 2**WEIGHT_BITS)
-        return scaled.clamp(0 if self.relu else -LIMIT, LIMIT).reshape(n, -1, h, w)
+        rows = max(1, STRIP // (n * c * side**2 * w))
+        for top in range(0, h, rows):
+            yield F.unfold(padded[:, :, top : top + rows + side - 1], side)
 
 
 class ExactUpsample(ExactConv2d):

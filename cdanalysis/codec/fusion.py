@@ -48,13 +48,13 @@ class FusionDecoder(nn.Module):
 
     Args:
         semantic, detail: channels of the two layers.
-        width: width at stride 8; stride 16 has one and a half times as many channels.
+        width: width at stride 8; stride 16 has one and a half times as many channels, or those of the latents.
         depth: plain blocks at stride 8, after two fusion blocks at each stride.
     """
 
     def __init__(self, semantic: int, detail: int, width: int = 128, depth: int = 4, condition: int = 96):
         super().__init__()
-        coarse = width * 3 // 2
+        coarse = max(width * 3 // 2, detail)
         self.condition = nn.Sequential(nn.Conv2d(semantic + 2, condition, 3, padding=1), nn.GELU(), Block(condition))
         self.stem = nn.Conv2d(detail, coarse, 3, padding=1)
         self.coarse = nn.ModuleList(FusionBlock(coarse, condition) for _ in range(2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..latents import QUALITY_LEVELS, Latents
+from ..latents import Latents
 from . import tables
 from .detail import DetailLayer
+from .encoder import Encoder
 from .fusion import FusionDecoder
-from .semantic import Backbone, SemanticLayer, spread, to_real
+from .semantic import Backbone, SemanticLayer, quality_plane, spread, to_real
 
 PAD = 32
 """Photographs are padded, right and bottom, to a multiple of this."""
@@ -58,6 +58,7 @@ class LayeredCodec(nn.Module):
             config.semantic_channels, config.detail_channels, config.width, config.synthesis_depth
         )
         self.register_buffer("scale_tables", tables.gaussian_tables())
+        self._encoder: tuple[object, Encoder] | None = None
 
     def forward(self, x: Tensor, qualities: tuple[Tensor, Tensor], noisy: bool = True) -> Coded:
         """Differentiable coding of photographs x (N, 3, H, W) in [0, 1], sides multiples of 32.
@@ -79,42 +80,23 @@ class LayeredCodec(nn.Module):
     def to_latents(self, x: Tensor, levels: tuple[int, int], layers: int = 2) -> Latents:
         """Photographs x (N, 3, H, W) in [0, 1], of any size, to integer latents.
 
-        The result does not depend on the machine's way of adding floats: where a value comes
-        too near a rounding tie (`tie_margin`), that photograph is analysed again in double precision.
+        The result does not depend on the machine's way of adding floats: see `Encoder`.
 
         Args:
             levels: quality 0..120 of each layer.
             layers: 1 for the semantic layer alone, 2 for both.
         """
-        padded = pad(x)
-        semantic, detail, hyper, margin = self._quantize(padded, levels, layers)
-        close = (margin < 1).nonzero().flatten().tolist()
-        if close:
-            exact = self._double()._quantize(padded[close].double(), levels, layers)
-            for tensor, better in zip((semantic, detail, hyper), exact[:3], strict=True):
-                if tensor is not None:
-                    tensor[close] = better
-        size = (x.shape[-2], x.shape[-1])
-        to_int = (None if t is None else t.to(torch.int32) for t in (semantic, detail, hyper))
-        return Latents(size, levels, *to_int)
+        quantized = self.encoder.quantize(pad(x), levels, layers)
+        to_int = (None if t is None else t.to(torch.int32) for t in quantized)
+        return Latents((x.shape[-2], x.shape[-1]), levels, *to_int)
 
-    def _quantize(
-        self, x: Tensor, levels: tuple[int, int], layers: int
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
-        """(semantic, detail, hyper, margin) of padded photographs, in the precision of x."""
-        qualities = [quality_plane(level, x) for level in levels]
-        semantic, margin = self.semantic.quantize(self.backbone(x), qualities[0], levels[0])
-        if layers == 1:
-            return semantic, None, None, margin
-        detail, hyper, detail_margin = self.detail.quantize(x, semantic, qualities[1], levels)
-        return semantic, detail, hyper, torch.minimum(margin, detail_margin)
-
-    def _double(self) -> LayeredCodec:
-        """This codec in double precision, made when first needed and kept outside the state dict."""
-        if "_reference" not in self.__dict__:
-            with torch.inference_mode(False):  # its weights must be ordinary tensors
-                self.__dict__["_reference"] = copy.deepcopy(self).double()
-        return self.__dict__["_reference"]
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder of the weights as they are, kept until they change."""
+        key = tuple((p._version, p.data_ptr()) for p in self.parameters())
+        if self._encoder is None or self._encoder[0] != key:
+            self._encoder = (key, Encoder(self))
+        return self._encoder[1]
 
     def to_photographs(self, latents: Latents) -> Tensor:
         """Decoded photographs (N, 3, H, W) in [0, 1]; without a detail layer, a preview."""
@@ -147,8 +129,3 @@ def pad(x: Tensor) -> Tensor:
     """Repeat the right and bottom edge until both sides are multiples of ``PAD``."""
     padded = F.pad(x, (0, -x.shape[-1] % PAD, 0, -x.shape[-2] % PAD), mode="replicate")
     return padded.contiguous(memory_format=torch.channels_last)  # twice as fast on the CPU
-
-
-def quality_plane(level: int, like: Tensor) -> Tensor:
-    """A quality level as the (1, 1, 1, 1) tensor that gains take."""
-    return torch.full((1, 1, 1, 1), level / QUALITY_LEVELS, dtype=like.dtype, device=like.device)

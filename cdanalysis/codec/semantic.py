@@ -16,13 +16,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..blocks import Downsample, Upsample, blocks
 from ..latents import QUALITY_LEVELS, STEPS, LatentSpec
-from .entropy import UNIT, ContextModel
+from .entropy import UNIT, ContextModel, Doubt
 from .exact import ExactConv2d
 from .gains import Gains
 
 STRIDE = 16
-TOLERANCE = 3e-5
-"""Bound of single precision's error in this layer, relative to 1 + |y|: see `tie_margin`."""
 
 
 def fold_batch_norms(net: nn.Module) -> None:
@@ -107,7 +105,7 @@ class SemanticLayer(nn.Module):
         self.gain = Gains(channels, 0.0, 1.5)
         self.inverse_gain = Gains(channels, 0.0, -1.5)
         self.quality_base = ExactConv2d(1, 16)
-        self.context = ContextModel(channels, base=16, hidden=64, passes=4, tolerance=TOLERANCE)
+        self.context = ContextModel(channels, base=16, hidden=64, passes=4)
 
     def forward(self, features: list[Tensor], quality: Tensor, noisy: bool = True) -> tuple[Tensor, Tensor]:
         """(y_hat scaled (N, C, h, w), bits (N, C, h, w)), differentiable; quality (N, 1, 1, 1) or a map."""
@@ -124,15 +122,19 @@ class SemanticLayer(nn.Module):
         plane = torch.full((count, 1, *size), plane_value(level), dtype=torch.float64, device=device)
         return self.quality_base.exact(plane)
 
-    def quantize(self, features: list[Tensor], quality: Tensor, level: int) -> tuple[Tensor, Tensor]:
-        """(values (N, C, h, w) float64 integers in sixteenths, margin (N,)): see `ContextModel.quantize`."""
-        y = self.g_a(features) * self.gain(quality)
-        return self.context.quantize(y, self.exact_base(level, y.shape[-2:], y.device, len(y)))
+    def quantize(self, y: Tensor, level: int, doubt: Doubt | None = None) -> Tensor:
+        """y (N, C, h, w), gain included, to float64 integers in sixteenths."""
+        return self.context.quantize(y, self.exact_base(level, y.shape[-2:], y.device, len(y)), doubt)
 
 
 def plane_value(level: int) -> float:
     """A quality level as an integer activation: UNIT at the best quality."""
     return float((2 * level * UNIT + QUALITY_LEVELS) // (2 * QUALITY_LEVELS))
+
+
+def quality_plane(level: int, like: Tensor) -> Tensor:
+    """A quality level as the (1, 1, 1, 1) tensor that gains take."""
+    return torch.full((1, 1, 1, 1), level / QUALITY_LEVELS, dtype=like.dtype, device=like.device)
 
 
 def spread(quality: Tensor, like: Tensor) -> Tensor:
