@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from cdanalysis.training.heads import train_head
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.objective import feature_distance, log_interpolate, logit_divergence
 from cdanalysis.training.pretrained import imagenet_classes, imagenet_classifier, load_imagenet
+from cdanalysis.training.principal import start_semantic_layer
 from cdanalysis.training.recipe import HeadConfig, Recipe, StageConfig, load_recipe
 from cdanalysis.training.trainer import Trainer, learning_rate
 from cdanalysis.zoo import load
@@ -127,6 +129,35 @@ def test_every_term_falls_on_drawn_pictures(tmp_path):
     assert after["semantic bpp_semantic"] < before["semantic bpp_semantic"]
     assert after["detail bpp_detail"] < before["detail bpp_detail"]
     assert after["detail psnr"] > before["detail psnr"] + 3
+
+
+def model_for_components(channels: int) -> Model:
+    torch.manual_seed(0)
+    codec = replace(SMALL, semantic_channels=channels, semantic_hidden=channels)
+    return Model(codec, neck_hidden=max(80, 2 * channels), classes=["cat", "dog", "cup"])
+
+
+def test_principal_components_keep_what_an_independent_decomposition_keeps(chelsea):
+    """Stride 32: the error that the started layer leaves is the variance that a singular value decomposition leaves out."""
+    model = model_for_components(16)
+    crops = [chelsea[i : i + 96, j : j + 96] for i in range(0, 204, 16) for j in range(0, 352, 32)]
+    x = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
+    start_semantic_layer(model, x.split(40), [0.3, 0.6, 1.0])
+    with torch.no_grad():
+        features = model.codec.backbone(x)
+        pyramid = model.neck(model.codec.semantic.g_a(features), torch.zeros(1, 1, 1, 1))
+    rows = features[2].movedim(1, -1).flatten(0, 2).double()
+    deviations = (rows.var(0, correction=0) + 1e-4).sqrt()
+    left = np.linalg.svd(((rows - rows.mean(0)) / deviations).numpy(), compute_uv=False)[40:] ** 2
+    error = ((pyramid[2] - features[2]).movedim(1, -1).flatten(0, 2).double() / deviations).square().sum()
+    assert float(error) == pytest.approx(left.sum(), rel=1e-3)
+    for feature, target in zip(pyramid[:2], features[:2], strict=True):
+        assert feature_distance([feature], [target], [1.0]).mean() < 0.9
+
+
+def test_principal_components_need_room():
+    with pytest.raises(ValueError, match=r"neck_hidden must be at least 80 and semantic_hidden at least 8"):
+        start_semantic_layer(new_small_model(), [torch.rand(1, 3, 64, 64)], [1.0, 1.0, 1.0])
 
 
 def test_the_learning_rate_warms_up_and_decays():

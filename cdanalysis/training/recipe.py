@@ -26,6 +26,8 @@ class StageConfig:
         sources: where crops come from.
         steps, batch, crop: length, crops a step (over all processes), side of a crop in pixels.
         lr, warmup: peak learning rate (Adam, cosine decay to a hundredth), steps of linear warm-up.
+        principal: so many batches give the principal components that semantic layer and neck start
+            from; 0 to start from what is there.
         rate_warmup: steps over which the weight of the semantic rate grows to its full value, so that
             the layer learns to carry something before it learns to be short.
         clip: largest norm of the gradient.
@@ -42,6 +44,7 @@ class StageConfig:
     crop: int = 256
     lr: float = 1e-3
     warmup: int = 200
+    principal: int = 0
     rate_warmup: int = 0
     clip: float = 1.0
     varied: float = 0.25

@@ -6,12 +6,14 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.tensorboard import SummaryWriter
 
@@ -20,6 +22,7 @@ from ..model import Model
 from ..zoo import load, save_model
 from .heads import calibrate, train_head
 from .losses import StageLoss
+from .principal import start_semantic_layer
 from .recipe import Recipe, StageConfig
 
 CHECKPOINT = "checkpoint.pt"
@@ -104,6 +107,8 @@ class Trainer:
 
     def _run_stage(self, stage: StageConfig, state: dict | None, budget: float) -> int:
         """Train one stage from the current step on; gives the number of steps done."""
+        if stage.principal and self.step == 0:
+            start_semantic_layer(self.model, self._first_batches(stage), stage.objective.features)
         loss_module = StageLoss(self.model, stage)
         parameters = _select(self.model, stage)
         optimizer = torch.optim.AdamW(parameters, lr=stage.lr, weight_decay=0.0, betas=(0.9, 0.98))
@@ -135,8 +140,7 @@ class Trainer:
         torch.manual_seed((self.recipe.seed * 1009 + self.stage) * 10**7 + self.step * 64 + self.fabric.global_rank)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(stage, self.step)
-        x = crops.to(self.fabric.device, memory_format=torch.channels_last).float() / 255
-        loss, terms = loss_module(x, self.step)
+        loss, terms = loss_module(self._photographs(crops), self.step)
         self.fabric.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(parameters, stage.clip)
         finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
@@ -155,6 +159,14 @@ class Trainer:
         crops = Crops(stage.sources, stage.crop, self.recipe.seed + 7919 * self.stage, stage.steps * stage.batch)
         sampler = _FromStep(self.step, last, stage.batch, self.fabric.global_rank, self.fabric.world_size)
         return DataLoader(crops, batch_sampler=sampler, num_workers=self.recipe.workers)
+
+    def _first_batches(self, stage: StageConfig) -> Iterator[Tensor]:
+        crops = Crops(stage.sources, stage.crop, self.recipe.seed, stage.principal * stage.batch)
+        for batch in DataLoader(crops, batch_size=stage.batch):
+            yield self._photographs(batch)
+
+    def _photographs(self, crops: Tensor) -> Tensor:
+        return crops.to(self.fabric.device, memory_format=torch.channels_last).float() / 255
 
     def _save(self, optimizer) -> None:
         """Write the checkpoint whole or not at all."""
