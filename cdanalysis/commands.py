@@ -133,7 +133,7 @@ def evaluate(options: argparse.Namespace) -> int:
 def zoo(options: argparse.Namespace) -> int:
     if options.action == "list":
         models = [zoo_module.describe(zoo_module.find(name)) for name in zoo_module.names()]
-        rows = [{"name": m["name"], "fingerprint": m["fingerprint"], "classes": len(m["classes"])} for m in models]
+        rows = [{"name": m["name"], "fingerprint": m["fingerprint"], "tasks": ", ".join(m["heads"])} for m in models]
         print(json.dumps({"models": rows})) if options.json else _print_table("", rows)
         return 0
     if not options.name:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -15,9 +14,11 @@ from torch import Tensor, nn
 from .codec.layered import CodecConfig, LayeredCodec, pad
 from .codec.semantic import quality_plane, to_real
 from .codec.symbols import SymbolCoder, same_kind
-from .data.photographs import to_rgb
+from .data.photographs import Photograph, to_tensor
 from .heads.classification import Classification, ClassificationHead
+from .heads.detection import Detection, DetectionHead
 from .heads.neck import Neck
+from .heads.segmentation import Segmentation, SegmentationHead
 from .latents import Latents, quality_level
 from .stream.container import LAYERS, Layer, Stream, pack, unpack
 from .stream.errors import StreamError
@@ -25,11 +26,8 @@ from .stream.errors import StreamError
 if TYPE_CHECKING:
     from .training.recipe import Recipe
 
-TASKS = ("classification",)
-"""What heads can be asked for."""
-
-Photograph = Image.Image | np.ndarray | Tensor
-"""A PIL image, a uint8 array (H, W, 3) or (H, W), or a float tensor (3, H, W) in [0, 1]."""
+HEADS = {"classification": ClassificationHead, "detection": DetectionHead, "segmentation": SegmentationHead}
+"""What can be asked for, and what answers."""
 
 Quality = float | tuple[float, float]
 """One number in [0, 1] for both layers, or (semantic, detail)."""
@@ -43,6 +41,8 @@ class Result:
     """Predictions of one photograph; a task that was not asked for is None."""
 
     classification: Classification | None = None
+    detection: Detection | None = None
+    segmentation: Segmentation | None = None
 
 
 class Model(nn.Module):
@@ -51,34 +51,48 @@ class Model(nn.Module):
     Args:
         codec: shape of the codec.
         neck_hidden: width of the neck.
-        classes: names of the classification head's classes.
+        heads: for each task the arguments of its head (`HEADS`), beside the features' channels.
         name: what error messages call it.
-        head_hidden: width of the classification head.
+
+    Attributes:
+        heads: what reads the pyramid that the neck makes of latents.
+        counterparts: the same heads, trained on the backbone's features of photographs: what `heads` are
+            compared with. May be empty; a task without one has its head as its own counterpart.
     """
 
     def __init__(
         self,
         codec: CodecConfig,
         neck_hidden: int,
-        classes: Sequence[str],
+        heads: Mapping[str, Mapping[str, Any]],
         name: str = "model",
-        head_hidden: int = 1280,
     ):
         super().__init__()
         self.name, self.fingerprint = name, "000000"
         self.codec = LayeredCodec(codec)
         features = self.codec.backbone.channels
         self.neck = Neck(self.codec.semantic.spec, features, neck_hidden)
-        self.heads = nn.ModuleDict({"classification": ClassificationHead(features[-1], list(classes), head_hidden)})
+        self.heads = nn.ModuleDict({task: self.new_head(task, **options) for task, options in heads.items()})
+        self.counterparts = nn.ModuleDict()
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> Model:
         """A new model with a pre-trained backbone and classifier, ready for training."""
         from .training.pretrained import imagenet_classes, load_imagenet
 
-        model = cls(recipe.codec, recipe.neck_hidden, imagenet_classes(), recipe.name)
+        model = cls(recipe.codec, recipe.neck_hidden, {"classification": {"classes": imagenet_classes()}}, recipe.name)
         load_imagenet(model)
         return model
+
+    def new_head(self, task: str, **options: Any) -> nn.Module:
+        """A head with random weights that fits this model's pyramid."""
+        if task not in HEADS:
+            raise ValueError(f"unknown task {task!r}; there are heads for {', '.join(HEADS)}")
+        return HEADS[task](self.codec.backbone.channels, **options)
+
+    def counterpart(self, task: str) -> nn.Module:
+        """The head of a task that reads photographs' own features."""
+        return self.counterparts[task] if task in self.counterparts else self.heads[task]
 
     # -- the verbs ---------------------------------------------------------------------------
 
@@ -123,10 +137,7 @@ class Model(nn.Module):
 
     def analyze_batch(self, streams: Sequence[bytes], tasks: Sequence[str] | None = None) -> list[Result]:
         """`analyze` for a list; streams of one size and quality are worked on together."""
-        tasks = tuple(self.heads) if tasks is None else (tasks,) if isinstance(tasks, str) else tuple(tasks)
-        for task in tasks:
-            if task not in self.heads:
-                raise ValueError(f"unknown task {task!r}; model {self.name!r} can do: {', '.join(self.heads)}")
+        tasks = self._tasks(tasks)
         return _grouped([self._unpack(s) for s in streams], same_kind, lambda group: self._analyze_group(group, tasks))
 
     def decode(self, stream: bytes, preview: bool = False) -> Image.Image:
@@ -196,11 +207,29 @@ class Model(nn.Module):
     @torch.inference_mode()
     def reference_logits(self, images: Sequence[Photograph]) -> Tensor:
         """Logits (N, classes) of the classification head from the photographs themselves: no codec between."""
-        head = self.heads["classification"]
+        head = self.counterpart("classification")
         tensors = [to_tensor(image) for image in images]
         return torch.stack(
             _grouped(tensors, lambda t: tuple(t.shape), lambda g: list(head(self.reference_pyramid(torch.stack(g)))))
         )
+
+    @torch.inference_mode()
+    def reference_analyze(self, images: Sequence[Photograph], tasks: Sequence[str] | None = None) -> list[Result]:
+        """What the counterparts predict from the photographs themselves: the bound for `analyze`."""
+        tasks = self._tasks(tasks)
+
+        def work(group: list[Tensor]) -> list[Result]:
+            heads = {task: self.counterpart(task) for task in tasks}
+            return _predict(heads, self.reference_pyramid(torch.stack(group)), [tuple(t.shape[-2:]) for t in group])
+
+        return _grouped([to_tensor(image) for image in images], lambda t: tuple(t.shape), work)
+
+    def _tasks(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
+        chosen = tuple(self.heads) if tasks is None else (tasks,) if isinstance(tasks, str) else tuple(tasks)
+        for task in chosen:
+            if task not in self.heads:
+                raise ValueError(f"unknown task {task!r}; model {self.name!r} can do: {', '.join(self.heads)}")
+        return chosen
 
     @torch.inference_mode()
     def _encode_group(self, x: Tensor, levels: tuple[int, int], layers: int) -> list[bytes]:
@@ -213,9 +242,8 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def _analyze_group(self, streams: Sequence[Stream], tasks: Sequence[str]) -> list[Result]:
-        pyramid = self._pyramid(streams)
-        predictions = {task: self.heads[task].predict(pyramid) for task in tasks}
-        return [Result(**{task: rows[i] for task, rows in predictions.items()}) for i in range(len(streams))]
+        heads = {task: self.heads[task] for task in tasks}
+        return _predict(heads, self._pyramid(streams), [(stream.height, stream.width) for stream in streams])
 
     @torch.inference_mode()
     def _pyramid(self, streams: Sequence[Stream]) -> list[Tensor]:
@@ -242,30 +270,10 @@ class Model(nn.Module):
         return self.codec.scale_tables.device
 
 
-def to_tensor(image: Photograph) -> Tensor:
-    """A photograph of any accepted kind as a float32 tensor (3, H, W) in [0, 1].
-
-    Raises:
-        ValueError: if it is of no accepted kind, empty, or holds values out of range.
-    """
-    if isinstance(image, Image.Image):
-        image = np.asarray(to_rgb(image))
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-            raise ValueError(f"an array must be uint8 (H, W, 3) or (H, W), got {image.dtype} {image.shape}")
-        array = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-        tensor = torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
-    elif isinstance(image, Tensor):
-        if not image.is_floating_point() or image.ndim != 3 or image.shape[0] != 3:
-            raise ValueError(f"a tensor must be float (3, H, W), got {image.dtype} {tuple(image.shape)}")
-        tensor = image.detach().float()
-        if tensor.numel() and not (tensor.min() >= 0 and tensor.max() <= 1):
-            raise ValueError("a tensor's values must lie in [0, 1]")
-    else:
-        raise ValueError(f"not a photograph: {type(image).__name__}")
-    if tensor.numel() == 0:
-        raise ValueError("the photograph has no pixels")
-    return tensor
+def _predict(heads: Mapping[str, nn.Module], pyramid: list[Tensor], sizes: list[tuple[int, int]]) -> list[Result]:
+    """One `Result` a photograph, of all heads on one pyramid."""
+    predictions = {task: head.predict(pyramid, sizes) for task, head in heads.items()}
+    return [Result(**{task: rows[i] for task, rows in predictions.items()}) for i in range(len(sizes))]
 
 
 def _levels(quality: Quality) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """Names to models: safetensors, what is needed to rebuild the network, and a fingerprint.
 
 A model is a folder: ``model.safetensors`` (weights in half precision; its metadata describes the
-network), ``config.yaml`` (the recipe it was trained by), ``metrics.json`` and ``README.md``.
+network), ``config.yaml`` (the recipe it was trained by), ``metrics.json`` and ``README.md``; and, for
+comparisons, ``counterparts.safetensors``: heads for photographs' own features.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from .model import Model
     from .training.recipe import Recipe
 
-WEIGHTS, RECIPE, METRICS, CARD = "model.safetensors", "config.yaml", "metrics.json", "README.md"
+WEIGHTS, COUNTERPARTS = "model.safetensors", "counterparts.safetensors"
+RECIPE, METRICS, CARD = "config.yaml", "metrics.json", "README.md"
 
 
 def zoo_folder() -> Path:
@@ -47,13 +49,13 @@ def find(name: str | Path) -> Path:
     raise FileNotFoundError(f"no model {str(name)!r}: neither a folder with {WEIGHTS} nor in the zoo ({known})")
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """A model's description (name, fingerprint, shape, classes), read from the head of its weights file.
+def describe(folder: Path, file: str = WEIGHTS) -> dict[str, Any]:
+    """A model's description (name, fingerprint, shape, heads), read from the head of its weights file.
 
     Raises:
         ValueError: if the file is not one of this library's.
     """
-    path = folder / WEIGHTS
+    path = folder / file
     try:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -73,12 +75,13 @@ def _folders() -> Iterator[Path]:
     return (zoo_folder() / name for name in names())
 
 
-def load(name: str | Path = "photo", device: str = "cpu") -> Model:
+def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = False) -> Model:
     """Load a model.
 
     Args:
         name: a zoo name, or a folder that training or `save_model` wrote.
         device: where it shall run, as torch names devices.
+        counterparts: load also the heads for photographs' own features, where the folder has them.
 
     Raises:
         FileNotFoundError: if there is no such model.
@@ -95,42 +98,61 @@ def load(name: str | Path = "photo", device: str = "cpu") -> Model:
     tensors = load_file(folder / WEIGHTS)
     if fingerprint(tensors, info["codec"]) != info["fingerprint"]:
         raise ValueError(f"{folder / WEIGHTS} is damaged: its codec's weights do not have their fingerprint")
-    shape = {key: info[key] for key in ("neck_hidden", "classes", "name", "head_hidden")}
-    model = Model(CodecConfig(**info["codec"]), **shape)
+    model = Model(CodecConfig(**info["codec"]), **{key: info[key] for key in ("neck_hidden", "heads", "name")})
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"{folder / WEIGHTS} does not fit its description: {error}") from None
     model.fingerprint = info["fingerprint"]
+    if counterparts and (folder / COUNTERPARTS).is_file():
+        _load_counterparts(model, folder)
     return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
 def save_model(model: Model, folder: str | Path, recipe: Recipe | None = None) -> None:
     """Write a model's folder: weights, description and, if given, the recipe. Each file whole or not at all."""
-    from safetensors.torch import save_file
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().cpu()
-        for name, tensor in model.state_dict().items()
-    }
+    tensors = _halved(model.state_dict())
+    counterparts = {name: tensors.pop(name) for name in list(tensors) if name.startswith("counterparts.")}
     codec = asdict(model.codec.config)
     info = {
         "name": model.name,
         "fingerprint": fingerprint(tensors, codec),
         "codec": codec,
         "neck_hidden": model.neck.hidden,
-        "head_hidden": model.heads["classification"].expand.out_channels,
-        "classes": model.heads["classification"].classes,
+        "heads": {task: head.describe() for task, head in model.heads.items()},
     }
-    part = folder / (WEIGHTS + ".part")
-    save_file(tensors, part, metadata={"cdanalysis": json.dumps(info)})
-    os.replace(part, folder / WEIGHTS)
+    _write(folder / WEIGHTS, tensors, info)
+    if counterparts:
+        described = {task: head.describe() for task, head in model.counterparts.items()}
+        _write(folder / COUNTERPARTS, counterparts, {"name": model.name, "heads": described})
     if recipe is not None:
         from omegaconf import OmegaConf
 
         (folder / RECIPE).write_text(OmegaConf.to_yaml(OmegaConf.structured(recipe)))
+
+
+def _halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {n: (t.half() if t.is_floating_point() else t).contiguous().cpu() for n, t in tensors.items()}
+
+
+def _write(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
+    from safetensors.torch import save_file
+
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, part, metadata={"cdanalysis": json.dumps(info)})
+    os.replace(part, path)
+
+
+def _load_counterparts(model: Model, folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    for task, options in describe(folder, COUNTERPARTS)["heads"].items():
+        model.counterparts[task] = model.new_head(task, **options)
+    prefix = "counterparts."
+    tensors = {name.removeprefix(prefix): t for name, t in load_file(folder / COUNTERPARTS).items()}
+    model.counterparts.load_state_dict(tensors)
 
 
 def fingerprint(tensors: dict[str, Tensor], codec: dict[str, Any]) -> str:

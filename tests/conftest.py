@@ -30,7 +30,7 @@ SMALL = CodecConfig(
 def new_small_model(seed: int = 0) -> Model:
     """A small model with random weights, whose residual branches speak and whose latents take many values."""
     torch.manual_seed(seed)
-    model = Model(SMALL, neck_hidden=16, classes=["cat", "dog", "cup"], name="small")
+    model = Model(SMALL, neck_hidden=16, heads={"classification": {"classes": ["cat", "dog", "cup"]}}, name="small")
     with torch.no_grad():
         model.codec.semantic.g_a.out.weight.mul_(40)
         for name, parameter in model.codec.named_parameters():

@@ -128,7 +128,11 @@ def test_zoo_lists_and_shows_what_ships(run):
     status, out, _ = run("zoo", "list", "--json", model=False)
     assert status == 0 and "photo" in [m["name"] for m in json.loads(out)["models"]]
     status, out, _ = run("zoo", "show", "photo", "--json", model=False)
-    assert status == 0 and "metrics" in json.loads(out) and len(json.loads(out)["classes"]) == 1000
+    assert (
+        status == 0
+        and "metrics" in json.loads(out)
+        and len(json.loads(out)["heads"]["classification"]["classes"]) == 1000
+    )
     assert "photo" in run("zoo", "show", "photo", model=False)[1]
     assert run("zoo", "list", model=False)[0] == 0
 
@@ -148,12 +152,15 @@ def test_the_demo_writes_its_page(run, tmp_path):
 def test_train_from_the_command_line(run, image_folder, tmp_path, small_folder):
     (tmp_path / "r.yaml").write_text(
         f"name: pets\ninit: {small_folder}\nprecision: 32-true\n"
-        f"head: {{source: {image_folder}, epochs: 2, hidden: 8, holdout: 4}}\n"
+        "stages:\n- name: labels\n  trains: [heads.classification]\n"
+        f"  head: {{sources: [{{path: {image_folder}}}], options: {{hidden: 8}}, epochs: 2}}\n"
     )
-    status, out, _ = run("train", tmp_path / "r.yaml", "head.epochs=1", "-o", tmp_path / "run", model=False)
+    status, out, _ = run(
+        "train", tmp_path / "r.yaml", "stages.labels.head.epochs=1", "-o", tmp_path / "run", model=False
+    )
     assert status == 0 and "the model is in" in out
     assert cda.load(str(tmp_path / "run" / "model")).heads["classification"].classes == ["cat", "dog"]
-    status, _, err = run("train", tmp_path / "r.yaml", "haed.epochs=1", model=False)
+    status, _, err = run("train", tmp_path / "r.yaml", "stages.labels.haed.epochs=1", model=False)
     assert status == 1 and "nearest known one is 'head'" in err
 
 

@@ -15,7 +15,7 @@ import cdanalysis as cda
 import cdanalysis.evaluation.demo
 from cdanalysis.codec import encoder, layered, semantic
 from cdanalysis.codec.layered import pad
-from cdanalysis.model import to_tensor
+from cdanalysis.data.photographs import to_tensor
 from cdanalysis.stream.container import unpack
 
 

@@ -13,11 +13,11 @@ from conftest import SMALL, new_small_model
 from PIL import Image
 
 from cdanalysis.data.crops import Source
-from cdanalysis.heads.classification import ClassificationHead, fit_temperature
+from cdanalysis.data.labelled import LabelledSource
+from cdanalysis.heads.classification import ClassificationHead, divergence, fit_temperature
 from cdanalysis.model import Model
-from cdanalysis.training.heads import train_head
 from cdanalysis.training.losses import StageLoss
-from cdanalysis.training.objective import feature_distance, log_interpolate, logit_divergence
+from cdanalysis.training.objective import feature_distance, log_interpolate
 from cdanalysis.training.pretrained import imagenet_classes, imagenet_classifier, load_imagenet
 from cdanalysis.training.principal import start_semantic_layer
 from cdanalysis.training.recipe import HeadConfig, Recipe, StageConfig, load_recipe
@@ -134,11 +134,11 @@ def test_every_term_falls_on_drawn_pictures(tmp_path):
 def model_for_components(channels: int) -> Model:
     torch.manual_seed(0)
     codec = replace(SMALL, semantic_channels=channels, semantic_hidden=channels)
-    return Model(codec, neck_hidden=max(80, 2 * channels), classes=["cat", "dog", "cup"])
+    return Model(codec, max(80, 2 * channels), {"classification": {"classes": ["cat", "dog", "cup"]}})
 
 
 def test_principal_components_keep_what_an_independent_decomposition_keeps(chelsea):
-    """Stride 32: the error that the started layer leaves is the variance that a singular value decomposition leaves out."""
+    """The error at stride 32 is the variance that a singular value decomposition leaves out."""
     model = model_for_components(16)
     crops = [chelsea[i : i + 96, j : j + 96] for i in range(0, 204, 16) for j in range(0, 352, 32)]
     x = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
@@ -161,8 +161,8 @@ def test_principal_components_need_room():
 
 
 def test_the_learning_rate_warms_up_and_decays():
-    stage = StageConfig("s", steps=100, warmup=10, lr=1.0)
-    rates = [learning_rate(stage, step) for step in range(100)]
+    stage = StageConfig("s", warmup=10, lr=1.0)
+    rates = [learning_rate(stage, step, 100) for step in range(100)]
     assert rates[0] == 0.1 and max(rates) == rates[9] == pytest.approx(1.0) and rates[-1] < 0.02
     assert rates[10:] == sorted(rates[10:], reverse=True)
 
@@ -176,7 +176,7 @@ def test_objective_terms_have_known_values():
     assert float(feature_distance(mean, features, [1.0]).mean()) == pytest.approx(1.0, rel=0.02)
     logits = torch.tensor([[0.0, 0.0]]), torch.tensor([[math.log(3.0), 0.0]])
     expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
-    assert float(logit_divergence(*logits)) == pytest.approx(expected, rel=1e-5)
+    assert float(divergence(*logits)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
@@ -221,7 +221,7 @@ def test_the_reference_is_the_pretrained_classifier():
     """Backbone and head, folded and split, still are timm's classifier."""
     torch.manual_seed(0)
     net = imagenet_classifier("tf_efficientnet_lite0")
-    model = Model(SMALL, 16, imagenet_classes()).eval()
+    model = Model(SMALL, 16, {"classification": {"classes": imagenet_classes()}}).eval()
     load_imagenet(model)
     x = torch.rand(2, 3, 224, 224)
     with torch.inference_mode():
@@ -236,47 +236,88 @@ def test_temperature_calibrates():
     assert fit_temperature(3 * logits, targets) == pytest.approx(3.0, rel=0.06)
 
 
+def head_stage(folder, trains, batch=4, lr=0.01, **head) -> StageConfig:
+    config = HeadConfig("classification", [LabelledSource(str(folder))], **head)
+    return StageConfig("head", trains, head=config, batch=batch, lr=lr, warmup=1)
+
+
 def test_a_head_learns_from_cached_streams(image_folder, tmp_path, small_folder):
     """From class folders to a model that tells the classes apart, through streams on disk."""
-    head = HeadConfig(source=str(image_folder), qualities=[0.5, 0.7], epochs=60, batch=4, lr=0.01, hidden=32, holdout=4)
-    recipe = Recipe(name="pets", init=str(small_folder), head=head, precision="32-true")
+    head = {"qualities": [0.5, 0.7], "epochs": 60, "options": {"hidden": 32}, "holdout": 4}
+    stage = head_stage(image_folder, ["heads.classification"], **head)
+    recipe = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
     assert Trainer(recipe, tmp_path / "run").run()
     model = load(tmp_path / "run" / "model")
     assert model.heads["classification"].classes == ["cat", "dog"] and model.name == "pets"
     assert model.fingerprint == load(small_folder).fingerprint, "heads do not change the streams"
     streams = sorted((tmp_path / "run" / "streams").rglob("*.cda"))
-    assert len(streams) == 8
-    learned = [path for path in streams if path.stem != "a.png"]
-    labels = [model.analyze(path.read_bytes()).classification.label for path in learned]
-    assert labels == [path.parent.name for path in learned]
+    assert len(streams) == 2 * 3 and not any(path.stem == "a.png" for path in streams), "every fourth is held out"
+    labels = [model.analyze(path.read_bytes()).classification.label for path in streams]
+    assert labels == [path.parent.name for path in streams]
 
 
-def test_a_head_can_be_kept_and_go_on(image_folder, tmp_path, small):
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_resumed_head_equals_an_unbroken_one_to_the_bit(image_folder, tmp_path, small_folder, stop):
+    stage = head_stage(image_folder, ["heads.classification"], batch=2, epochs=2, flip=True, options={"hidden": 8})
+    recipe = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
+    whole, pieces = Trainer(recipe, tmp_path / "whole"), Trainer(recipe, tmp_path / "pieces")
+    assert whole.run() and not pieces.run(stop_after=stop)
+    pieces = Trainer(recipe, tmp_path / "pieces")
+    assert pieces.run(resume=True) and same_weights(whole.model, pieces.model)
+
+
+def test_a_head_can_be_kept_while_the_neck_learns(image_folder, tmp_path, small_folder):
     """Classes stay, only what is named moves, and the pull towards the old predictions is felt."""
-    config = HeadConfig(str(image_folder), "keep", ["neck.to32"], [0.5], epochs=5, batch=2, holdout=4, lr=1e-3)
     moved = {}
     for distill in (0.0, 100.0):
-        model = new_small_model()
-        model.load_state_dict(small.state_dict())
-        model.eval().requires_grad_(False)
-        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        config.distill = distill
-        report = train_head(model, config, tmp_path / f"{distill}")
-        assert report["streams"] == 4 and 0 <= report["holdout_top1"] <= 1
-        assert model.heads["classification"].classes == ["cat", "dog", "cup"]
-        changed = {n for n, t in model.state_dict().items() if not torch.equal(t, before[n])}
-        assert changed and all(n.startswith(("neck.to32", "heads.classification")) for n in changed)
-        assert not any(p.requires_grad for p in model.parameters())
-        moved[distill] = model.heads["classification"].classify.weight - before["heads.classification.classify.weight"]
+        stage = head_stage(image_folder, ["neck.to32"], 2, 1e-3, classes="keep", epochs=5, distill=distill)
+        recipe = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
+        before = load(small_folder).state_dict()
+        trainer = Trainer(recipe, tmp_path / f"{distill}")
+        assert trainer.run()
+        assert trainer.model.heads["classification"].classes == ["cat", "dog", "cup"]
+        changed = {n for n, t in trainer.model.state_dict().items() if not torch.equal(t, before[n])}
+        assert changed and all(n.startswith("neck.to32") for n in changed)
+        moved[distill] = trainer.model.neck.to32[0].weight.detach()
     assert not torch.equal(*moved.values())
-    with pytest.raises(ValueError, match="'folders' or 'keep'"):
-        train_head(new_small_model(), HeadConfig(str(image_folder), "new"), tmp_path / "bad")
+
+
+def test_counterparts_learn_from_photographs_and_heads_start_from_them(image_folder, tmp_path, small_folder):
+    counterpart = head_stage(image_folder, ["counterparts"], input="features", epochs=40, options={"hidden": 32})
+    head = head_stage(image_folder, ["heads.classification"], lr=0.0, epochs=1, options={"hidden": 32})
+    recipe = Recipe(name="pets", init=str(small_folder), stages=[counterpart, head], precision="32-true")
+    assert Trainer(recipe, tmp_path).run()
+    assert "classification" not in load(tmp_path / "model").counterparts
+    model = load(tmp_path / "model", counterparts=True)
+    assert same_weights(model.counterparts["classification"], model.heads["classification"])
+    photographs = [Image.open(path) for path in sorted(image_folder.rglob("*.png"))]
+    labels = [r.classification.label for r in model.reference_analyze(photographs)]
+    assert labels == ["cat", "cat", "dog", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"classes": "new"}, "'data' or 'keep'"),
+        ({"input": "pixels"}, "streams, features"),
+        ({"classes": "keep", "input": "features"}, "no classification head to keep"),
+        ({"task": "sound"}, "unknown task 'sound'"),
+        ({"task": "detection"}, "annotations"),
+        ({"sources": []}, "needs photographs"),
+    ],
+)
+def test_bad_head_stages_say_what_is_wrong(image_folder, tmp_path, small_folder, change, says):
+    stage = head_stage(image_folder, ["heads"])
+    stage.head = replace(stage.head, **change)
+    recipe = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
+    with pytest.raises(ValueError, match=says):
+        Trainer(recipe, tmp_path).run()
 
 
 def test_top5_is_sorted_and_sums_to_at_most_one():
     torch.manual_seed(0)
-    head = ClassificationHead(4, [f"class {i}" for i in range(8)], hidden=8)
-    (one,) = head.predict([torch.randn(1, 4, 3, 3)])
+    head = ClassificationHead((4, 4, 4), [f"class {i}" for i in range(8)], hidden=8)
+    (one,) = head.predict([torch.randn(1, 4, 3, 3)], [(96, 96)])
     scores = [score for _, score in one.top5]
     assert len(scores) == 5 and scores == sorted(scores, reverse=True) and 0 < sum(scores) <= 1
     assert (one.label, one.score) == one.top5[0]

@@ -8,11 +8,11 @@ from pathlib import Path
 from PIL import Image
 
 from ..files import write_whole
-from .photographs import Photographs
 
 
 def cache_streams(
-    photographs: Photographs,
+    names: Sequence[str],
+    photograph: Callable[[int], Image.Image],
     folder: str | Path,
     encode: Callable[[Sequence[Image.Image]], list[bytes]],
     track: Callable[[Iterable], Iterable] = lambda items: items,
@@ -21,20 +21,21 @@ def cache_streams(
     """Encode every photograph to ``folder/<its name>.cda``; those already there are left as they are.
 
     Args:
+        names: of the photographs; may hold slashes.
+        photograph: the number of a photograph to that photograph.
         encode: a batch of photographs to their streams.
     """
     folder = Path(folder)
-    missing = [i for i, name in enumerate(photographs.names) if not (folder / f"{name}.cda").is_file()]
+    missing = [i for i, name in enumerate(names) if not (folder / f"{name}.cda").is_file()]
     for start in track(range(0, len(missing), batch)):
         indices = missing[start : start + batch]
-        streams = encode([photographs[i][0] for i in indices])
-        for index, stream in zip(indices, streams, strict=True):
-            write_whole(folder / f"{photographs.names[index]}.cda", stream)
-    return CachedStreams(folder, [f"{name}.cda" for name in photographs.names])
+        for index, stream in zip(indices, encode([photograph(i) for i in indices]), strict=True):
+            write_whole(folder / f"{names[index]}.cda", stream)
+    return CachedStreams(folder, [f"{name}.cda" for name in names])
 
 
 class CachedStreams:
-    """Streams in a folder, in the order of ``names``, with the name of their folder as class.
+    """Streams in a folder, in the order of ``names``.
 
     Args:
         folder: where they lie.
@@ -55,6 +56,5 @@ class CachedStreams:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> tuple[bytes, str]:
-        name = self.names[index]
-        return (self.folder / name).read_bytes(), Path(name).parent.name
+    def __getitem__(self, index: int) -> bytes:
+        return (self.folder / self.names[index]).read_bytes()

@@ -9,9 +9,14 @@ import tarfile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".gif", ".ppm", ".pgm", ".jp2"}
+
+Photograph = Image.Image | np.ndarray | Tensor
+"""A PIL image, a uint8 array (H, W, 3) or (H, W), or a float tensor (3, H, W) in [0, 1]."""
 
 
 def data_path(name: str) -> Path:
@@ -43,6 +48,32 @@ def to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, rgba)
     return image.convert("RGB")
+
+
+def to_tensor(image: Photograph) -> Tensor:
+    """A photograph of any accepted kind as a float32 tensor (3, H, W) in [0, 1].
+
+    Raises:
+        ValueError: if it is of no accepted kind, empty, or holds values out of range.
+    """
+    if isinstance(image, Image.Image):
+        image = np.asarray(to_rgb(image))
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+            raise ValueError(f"an array must be uint8 (H, W, 3) or (H, W), got {image.dtype} {image.shape}")
+        array = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+        tensor = torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
+    elif isinstance(image, Tensor):
+        if not image.is_floating_point() or image.ndim != 3 or image.shape[0] != 3:
+            raise ValueError(f"a tensor must be float (3, H, W), got {image.dtype} {tuple(image.shape)}")
+        tensor = image.detach().float()
+        if tensor.numel() and not (tensor.min() >= 0 and tensor.max() <= 1):
+            raise ValueError("a tensor's values must lie in [0, 1]")
+    else:
+        raise ValueError(f"not a photograph: {type(image).__name__}")
+    if tensor.numel() == 0:
+        raise ValueError("the photograph has no pixels")
+    return tensor
 
 
 def open_photograph(source: str | Path | bytes) -> Image.Image:
@@ -107,13 +138,20 @@ class Photographs:
 
     def read(self, index: int) -> bytes:
         """The bytes of the file."""
-        name = self.names[index]
+        return self.read_named(self.names[index])
+
+    def read_named(self, name: str) -> bytes:
+        """The bytes of the file of that name."""
         if self._offsets is None:
             return (self.root / name).read_bytes()
         offset, size = self._offsets[name]
         with open(self.root, "rb") as file:
             file.seek(offset)
             return file.read(size)
+
+    def named(self, name: str) -> Image.Image:
+        """The photograph of that name."""
+        return open_photograph(self.read_named(name))
 
     def __getitem__(self, index: int) -> tuple[Image.Image, str]:
         return open_photograph(self.read(index)), self.class_of(index)

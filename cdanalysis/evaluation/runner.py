@@ -16,9 +16,9 @@ from torch import Tensor
 
 from .. import __version__
 from ..data.labels import class_index
-from ..data.photographs import Photographs
+from ..data.photographs import Photographs, to_tensor
 from ..files import write_whole
-from ..model import Model, Quality, to_tensor
+from ..model import Model, Quality
 from . import metrics
 from .baselines import BASELINES
 

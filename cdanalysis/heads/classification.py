@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,15 +32,15 @@ class ClassificationHead(nn.Module):
     "On calibration of modern neural networks", ICML 2017).
 
     Args:
-        channels: channels at stride 32.
+        features: channels at strides 8, 16 and 32; the last are read.
         classes: class names, in the order of the logits.
         hidden: width of the expansion.
     """
 
-    def __init__(self, channels: int, classes: list[str], hidden: int = 1280):
+    def __init__(self, features: tuple[int, int, int], classes: list[str], hidden: int = 1280):
         super().__init__()
         self.classes = list(classes)
-        self.expand = nn.Conv2d(channels, hidden, 1)
+        self.expand = nn.Conv2d(features[-1], hidden, 1)
         self.act = nn.ReLU6()
         self.classify = nn.Linear(hidden, len(self.classes))
         self.register_buffer("temperature", torch.ones(()))
@@ -48,9 +49,24 @@ class ClassificationHead(nn.Module):
         """Logits (N, classes), not yet divided by the temperature."""
         return self.classify(self.act(self.expand(pyramid[-1])).mean((2, 3)))
 
+    def describe(self) -> dict[str, Any]:
+        """What rebuilds this head, beside the features' channels."""
+        return {"classes": self.classes, "hidden": self.expand.out_channels}
+
+    def loss(self, pyramid: list[Tensor], targets: list[int], sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
+        """Cross-entropy of class indices; ``sizes`` as the other heads take them."""
+        logits = self(pyramid).float()
+        return {"classification": nn.functional.cross_entropy(logits, torch.tensor(targets, device=logits.device))}
+
+    def imitation(self, pyramid: list[Tensor], features: list[Tensor]) -> Tensor:
+        """Divergence (N,), in nats, of what this head makes of ``pyramid`` from what it makes of ``features``."""
+        with torch.no_grad():
+            target = self(features)
+        return divergence(self(pyramid), target)
+
     @torch.no_grad()
-    def predict(self, pyramid: list[Tensor]) -> list[Classification]:
-        """One `Classification` a photograph."""
+    def predict(self, pyramid: list[Tensor], sizes: list[tuple[int, int]]) -> list[Classification]:
+        """One `Classification` a photograph; ``sizes`` as the other heads take them."""
         probabilities = (self.forward(pyramid).float() / self.temperature).softmax(1)
         scores, indices = probabilities.topk(min(5, len(self.classes)), dim=1)
         results = []
@@ -58,6 +74,12 @@ class ClassificationHead(nn.Module):
             top5 = [(self.classes[i], s) for i, s in zip(row, row_scores, strict=True)]
             results.append(Classification(*top5[0], top5))
         return results
+
+
+def divergence(logits: Tensor, targets: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of predicted class probabilities from the target's: (N, C, ...) to (N, ...) nats."""
+    student, teacher = logits.float().log_softmax(1), targets.float().log_softmax(1)
+    return nn.functional.kl_div(student, teacher, log_target=True, reduction="none").sum(1)
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ..blocks import Downsample, Upsample, blocks
 from ..latents import LatentSpec
@@ -40,3 +44,24 @@ class Neck(nn.Module):
         plane = quality.to(semantic.dtype).expand(len(semantic), 1, *semantic.shape[-2:])
         x = self.stem(torch.cat([semantic, plane], 1))
         return [self.to8(x), self.to16(x), self.to32(x)]
+
+
+class FeaturePyramid(nn.Module):
+    """Features at strides 8, 16 and 32 to equally wide ones at strides 8, 16, 32 and, by pooling, 64.
+
+    Lin and others, "Feature pyramid networks for object detection" (CVPR 2017). Strides are in pixels of the
+    photograph, whatever the latents' are.
+
+    Args:
+        features: channels at strides 8, 16 and 32.
+        out_channels: channels of every level.
+    """
+
+    def __init__(self, features: tuple[int, int, int], out_channels: int):
+        super().__init__()
+        self.out_channels = out_channels
+        self.fpn = FeaturePyramidNetwork(list(features), out_channels, extra_blocks=LastLevelMaxPool())
+
+    def forward(self, pyramid: list[Tensor]) -> OrderedDict[str, Tensor]:
+        """Levels by their stride: "8", "16", "32" and "pool" (64)."""
+        return self.fpn(OrderedDict(zip(("8", "16", "32"), pyramid, strict=True)))

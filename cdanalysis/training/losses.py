@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..codec.semantic import STRIDE
-from .objective import cell_mean, feature_distance, log_interpolate, logit_divergence
+from .objective import cell_mean, feature_distance, log_interpolate
 from .recipe import StageConfig
 
 if TYPE_CHECKING:
@@ -53,15 +53,13 @@ class StageLoss(nn.Module):
         objective, model = self.stage.objective, self.model
         pyramid = model.neck(model.codec.semantic.dequantize(y_hat, quality), quality)
         distance = feature_distance(pyramid, features, objective.features)
-        head = model.heads["classification"]
-        with torch.no_grad():
-            target = head(features)
-        logits = head(pyramid)
-        divergence = logit_divergence(logits, target)
-        terms["features"], terms["kl"] = distance.mean(), divergence.mean()
-        terms["agree"] = (logits.argmax(1) == target.argmax(1)).float().mean()
-        weight = log_interpolate(objective.semantic_rate, quality.flatten())
-        return (weight * rate + distance + objective.logits * divergence).mean()
+        terms["features"] = distance.mean()
+        loss = log_interpolate(objective.semantic_rate, quality.flatten()) * rate + distance
+        for task, weight in objective.imitation.items():
+            divergence = model.counterpart(task).imitation(pyramid, features)
+            terms[task] = divergence.mean()
+            loss = loss + weight * divergence
+        return loss.mean()
 
     def _detail_loss(self, x: Tensor, y_semantic: Tensor, quality: Tensor, terms: dict[str, Tensor]) -> Tensor:
         objective, codec, stage = self.stage.objective, self.model.codec, self.stage

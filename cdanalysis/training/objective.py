@@ -1,10 +1,10 @@
 """The objective: rate + weighted distortions + weighted imitation, one formula.
 
-    L = w_s(q) R_semantic + w_f D_features + w_l KL_logits
+    L = w_s(q) R_semantic + w_f D_features + sum_t w_t D_t
         + (R_detail + lambda(q) 255^2 MSE) / sqrt(lambda(q) / lambda(1/2))
 
-Rates are in bits per pixel. Qualities are drawn anew for every crop, so that one model learns all
-rates; the last division keeps the gradients of the rates alike.
+D_t is the imitation of what the frozen counterpart of task t predicts. Rates are in bits per pixel. Qualities are
+drawn anew for every crop, so that one model learns all rates; the last division keeps the gradients of the rates alike.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ class ObjectiveConfig:
         semantic_rate: weight of the semantic layer's bpp.
         features: weights of the feature imitation at strides 8, 16, 32 (mean squared error relative
             to the channel's variance).
-        logits: weight of the divergence of the classifier's predictions.
+        imitation: for a task, the weight of how far its counterpart's predictions on the decoded pyramid are from those
+            on the photograph's own features.
         mse: lambda of the pixels' mean squared error (0..255 scale), against the detail layer's bpp.
     """
 
     semantic_rate: list[float] = field(default_factory=lambda: [20.0, 2.0])
     features: list[float] = field(default_factory=lambda: [0.3, 0.6, 1.0])
-    logits: float = 0.5
+    imitation: dict[str, float] = field(default_factory=lambda: {"classification": 1.0})
     mse: list[float] = field(default_factory=lambda: [0.001, 0.05])
 
 
@@ -49,12 +50,6 @@ def feature_distance(features: list[Tensor], targets: list[Tensor], weights: lis
         variance = target.var((0, 2, 3), keepdim=True) + 1e-4
         total = total + weight * ((feature.float() - target).square() / variance).mean((1, 2, 3))
     return total
-
-
-def logit_divergence(logits: Tensor, targets: Tensor) -> Tensor:
-    """KL divergence of predicted class probabilities from the target's: (N,) nats."""
-    student, teacher = logits.float().log_softmax(1), targets.float().log_softmax(1)
-    return F.kl_div(student, teacher, log_target=True, reduction="none").sum(1)
 
 
 def cell_mean(x: Tensor, stride: int) -> Tensor:

@@ -12,6 +12,9 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from ..codec.layered import CodecConfig
 from ..data.crops import Source
+from ..data.labelled import LabelledSource
+from .examples import HeadConfig
+from .heads import CalibrationConfig
 from .objective import ObjectiveConfig
 
 
@@ -23,6 +26,8 @@ class StageConfig:
         name: what the logs call it.
         trains: parts of the model that move: prefixes of parameter names; all else is frozen.
         objective: what is minimised.
+        head: for a stage that trains a head, what it trains it on; ``objective``, ``sources``, ``steps`` and ``crop``
+            then do not count.
         sources: where crops come from.
         steps, batch, crop: length, crops a step (over all processes), side of a crop in pixels.
         lr, warmup: peak learning rate (Adam, cosine decay to a hundredth), steps of linear warm-up.
@@ -30,6 +35,7 @@ class StageConfig:
             from; 0 to start from what is there.
         rate_warmup: steps over which the weight of the semantic rate grows to its full value, so that
             the layer learns to carry something before it learns to be short.
+        weight_decay: of AdamW.
         clip: largest norm of the gradient.
         varied: share of crops whose detail quality varies over the picture.
         blank: share of crops decoded without their detail layer, so that previews are possible.
@@ -38,6 +44,7 @@ class StageConfig:
     name: str = MISSING
     trains: list[str] = field(default_factory=list)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    head: HeadConfig | None = None
     sources: list[Source] = field(default_factory=list)
     steps: int = 1000
     batch: int = 8
@@ -46,54 +53,10 @@ class StageConfig:
     warmup: int = 200
     principal: int = 0
     rate_warmup: int = 0
+    weight_decay: float = 0.0
     clip: float = 1.0
     varied: float = 0.25
     blank: float = 0.0
-
-
-@dataclass
-class CalibrationConfig:
-    """Temperature of the classification head, fitted on photographs in class folders.
-
-    Attributes:
-        source: photographs in folders named by WordNet id or class name.
-        every: use each ``every``-th photograph, the same that ``HeadConfig.holdout`` keeps out.
-        quality: quality of the semantic layer.
-    """
-
-    source: str = ""
-    every: int = 10
-    quality: float = 0.5
-
-
-@dataclass
-class HeadConfig:
-    """Training of the classification head on cached streams, codec standing still.
-
-    Attributes:
-        source: photographs in class folders; none for no such training.
-        classes: "folders" for a new head with the folders' classes, "keep" to go on with the head
-            that is there (the loss then chooses among those of its classes that the folders name).
-        trains: what moves beside the head: prefixes of parameter names.
-        qualities: of the semantic layer; every photograph is encoded at each.
-        distill: weight of the divergence from the head's predictions on the photographs
-            themselves, before training ("keep" only).
-        hidden: width of a new head.
-        epochs, batch, lr, weight_decay: AdamW with a cosine schedule.
-        holdout: every ``holdout``-th photograph is kept for the accuracy that is reported.
-    """
-
-    source: str = ""
-    classes: str = "folders"
-    trains: list[str] = field(default_factory=list)
-    qualities: list[float] = field(default_factory=lambda: [0.5])
-    distill: float = 0.0
-    hidden: int = 256
-    epochs: int = 12
-    batch: int = 64
-    lr: float = 1e-3
-    weight_decay: float = 1e-2
-    holdout: int = 10
 
 
 @dataclass
@@ -110,7 +73,6 @@ class Recipe:
     codec: CodecConfig = field(default_factory=CodecConfig)
     neck_hidden: int = 160
     stages: list[StageConfig] = field(default_factory=list)
-    head: HeadConfig = field(default_factory=HeadConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     precision: str = "bf16-mixed"
     workers: int = 1
@@ -174,9 +136,14 @@ def _to_recipe(tree: DictConfig, where: str) -> Recipe:
         raise ValueError(f"{where}: {error.full_key or 'recipe'}: {str(error).splitlines()[0]}") from None
 
 
+_SCHEMAS = (
+    Recipe, StageConfig, ObjectiveConfig, Source, CodecConfig, CalibrationConfig, HeadConfig, LabelledSource,
+)  # fmt: skip
+
+
 def _known_keys() -> set[str]:
     keys: set[str] = set()
-    for kind in (Recipe, StageConfig, ObjectiveConfig, Source, CodecConfig, CalibrationConfig, HeadConfig):
+    for kind in _SCHEMAS:
         keys |= set(kind.__dataclass_fields__)
     return keys
 

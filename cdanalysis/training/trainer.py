@@ -6,42 +6,21 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
 from torch.utils.tensorboard import SummaryWriter
 
-from ..data.crops import Crops
 from ..model import Model
 from ..zoo import load, save_model
-from .heads import calibrate, train_head
-from .losses import StageLoss
-from .principal import start_semantic_layer
+from .courses import course_of
+from .heads import calibrate
 from .recipe import Recipe, StageConfig
 
 CHECKPOINT = "checkpoint.pt"
-
-
-class _FromStep(Sampler):
-    """Numbers of the crops of this process, from a step on: batch ``i`` holds i * batch .. (i + 1) * batch."""
-
-    def __init__(self, first: int, last: int, batch: int, rank: int, world: int):
-        self.first, self.last, self.batch, self.rank, self.world = first, last, batch, rank, world
-
-    def __iter__(self):
-        share = self.batch // self.world
-        for step in range(self.first, self.last):
-            start = step * self.batch + self.rank * share
-            yield list(range(start, start + share))
-
-    def __len__(self) -> int:
-        return self.last - self.first
 
 
 class Trainer:
@@ -84,9 +63,9 @@ class Trainer:
         state = self._load() if resume else None
         budget = math.inf if stop_after is None else stop_after
         while self.stage < len(self.recipe.stages):
-            done = self._run_stage(self.recipe.stages[self.stage], state, budget)
+            done, finished = self._run_stage(state, budget)
             budget -= done
-            if self.step < self.recipe.stages[self.stage].steps:
+            if not finished:
                 return False
             state, self.stage, self.step = None, self.stage + 1, 0
             self._save(None)
@@ -95,34 +74,38 @@ class Trainer:
         return True
 
     def _finish(self) -> None:
-        """Tables, heads on cached latents, calibration; then the model's folder."""
+        """Tables and calibration; then the model's folder."""
         model = self.model.eval()
-        if self.recipe.stages:
+        if any(stage.head is None for stage in self.recipe.stages):
             model.codec.freeze_tables()
-        if self.recipe.head.source:
-            print(train_head(model, self.recipe.head, self.folder / "streams", self.recipe.seed))
         if self.recipe.calibration.source:
             print(f"temperature {calibrate(model, self.recipe.calibration):.3f}")
         save_model(model, self.folder / "model", self.recipe)
 
-    def _run_stage(self, stage: StageConfig, state: dict | None, budget: float) -> int:
-        """Train one stage from the current step on; gives the number of steps done."""
-        if stage.principal and self.step == 0:
-            start_semantic_layer(self.model, self._first_batches(stage), stage.objective.features)
-        loss_module = StageLoss(self.model, stage)
+    def _run_stage(self, state: dict | None, budget: float) -> tuple[int, bool]:
+        """Train the current stage from the current step on; gives the steps done, and whether it is finished."""
+        stage = self.recipe.stages[self.stage]
+        course = course_of(self.model, self.recipe, self.stage, self.fabric, self.folder)
+        if self.step == 0:
+            course.start(self.model)
+        if state is not None and stage.head is not None:
+            self.model.load_state_dict(state["model"])  # the course has made its head anew
         parameters = _select(self.model, stage)
-        optimizer = torch.optim.AdamW(parameters, lr=stage.lr, weight_decay=0.0, betas=(0.9, 0.98))
-        loss_module, optimizer = self.fabric.setup(loss_module, optimizer)
+        optimizer = torch.optim.AdamW(parameters, lr=stage.lr, weight_decay=stage.weight_decay, betas=(0.9, 0.98))
+        loss_module, optimizer = self.fabric.setup(course.loss, optimizer)
         if state is not None:
             optimizer.load_state_dict(state["optimizer"])
-        loss_module.train()
-        last = int(min(stage.steps, self.step + budget))
+        loss_module.train(stage.head is None)
+        if stage.head is not None:
+            course.loss.head.train()
+        last = int(min(course.steps, self.step + budget))
         first = self.step
         writer = SummaryWriter(str(self.folder / "logs" / stage.name)) if self.fabric.global_rank == 0 else None
         saved = time.monotonic()
-        with _Bar(stage, enabled=self.fabric.global_rank == 0) as bar:
-            for crops in self._loader(stage, last):
-                terms = self._train_step(loss_module, optimizer, parameters, stage, crops)
+        with _Bar(stage.name, course.steps, enabled=self.fabric.global_rank == 0) as bar:
+            for batch in course.batches(first, last):
+                lr = learning_rate(stage, self.step, course.steps)
+                terms = self._train_step(loss_module, optimizer, parameters, stage.clip, lr, batch)
                 self.step += 1
                 bar.update(self.step, terms, self.skipped)
                 if writer and self.step % 20 == 0:
@@ -134,15 +117,15 @@ class Trainer:
         if writer:
             writer.close()
         self._save(optimizer)
-        return last - first
+        return last - first, self.step >= course.steps
 
-    def _train_step(self, loss_module, optimizer, parameters, stage: StageConfig, crops) -> dict[str, float]:
+    def _train_step(self, loss_module, optimizer, parameters, clip: float, lr: float, batch) -> dict[str, float]:
         torch.manual_seed((self.recipe.seed * 1009 + self.stage) * 10**7 + self.step * 64 + self.fabric.global_rank)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(stage, self.step)
-        loss, terms = loss_module(self._photographs(crops), self.step)
+            group["lr"] = lr
+        loss, terms = loss_module(batch, self.step)
         self.fabric.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, stage.clip)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
         finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
         if self.fabric.world_size > 1:
             finite = self.fabric.all_reduce(finite.float(), reduce_op="mean") == 1
@@ -153,21 +136,6 @@ class Trainer:
         optimizer.zero_grad()
         return {name: float(value) for name, value in terms.items()}
 
-    def _loader(self, stage: StageConfig, last: int) -> DataLoader:
-        if stage.batch % self.fabric.world_size:
-            raise ValueError(f"batch {stage.batch} does not divide among {self.fabric.world_size} processes")
-        crops = Crops(stage.sources, stage.crop, self.recipe.seed + 7919 * self.stage, stage.steps * stage.batch)
-        sampler = _FromStep(self.step, last, stage.batch, self.fabric.global_rank, self.fabric.world_size)
-        return DataLoader(crops, batch_sampler=sampler, num_workers=self.recipe.workers)
-
-    def _first_batches(self, stage: StageConfig) -> Iterator[Tensor]:
-        crops = Crops(stage.sources, stage.crop, self.recipe.seed, stage.principal * stage.batch)
-        for batch in DataLoader(crops, batch_size=stage.batch):
-            yield self._photographs(batch)
-
-    def _photographs(self, crops: Tensor) -> Tensor:
-        return crops.to(self.fabric.device, memory_format=torch.channels_last).float() / 255
-
     def _save(self, optimizer) -> None:
         """Write the checkpoint whole or not at all."""
         if self.fabric.global_rank == 0:
@@ -176,6 +144,8 @@ class Trainer:
                 "stage": self.stage,
                 "step": self.step,
                 "skipped": self.skipped,
+                "heads": _described(self.model.heads),
+                "counterparts": _described(self.model.counterparts),
                 "model": self.model.state_dict(),
                 "optimizer": optimizer.state_dict() if optimizer else None,
             }
@@ -192,9 +162,16 @@ class Trainer:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not _same_course(state["recipe"], asdict(self.recipe), state["stage"]):
             raise ValueError(f"{path} was made by another recipe; train into another folder, or without --resume")
+        for heads, described in ((self.model.heads, "heads"), (self.model.counterparts, "counterparts")):
+            for task, options in state[described].items():
+                heads[task] = self.model.new_head(task, **options)
         self.model.load_state_dict(state["model"])
         self.stage, self.step, self.skipped = state["stage"], state["step"], state["skipped"]
         return state if state["optimizer"] is not None else None
+
+
+def _described(heads: torch.nn.ModuleDict) -> dict[str, dict]:
+    return {task: head.describe() for task, head in heads.items()}
 
 
 def _same_course(old: dict, new: dict, stage: int) -> bool:
@@ -216,19 +193,19 @@ def _select(model: Model, stage: StageConfig) -> list[torch.nn.Parameter]:
     return chosen
 
 
-def learning_rate(stage: StageConfig, step: int) -> float:
-    """Linear warm-up, then a cosine down to a hundredth of the peak."""
+def learning_rate(stage: StageConfig, step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine down to a hundredth of the peak at the end of ``steps``."""
     if step < stage.warmup:
         return stage.lr * (step + 1) / stage.warmup
-    progress = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
+    progress = (step - stage.warmup) / max(1, steps - stage.warmup)
     return stage.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
 class _Bar:
     """A progress bar with smoothed terms; plain lines now and then where there is no terminal."""
 
-    def __init__(self, stage: StageConfig, enabled: bool):
-        self.stage, self.enabled = stage, enabled
+    def __init__(self, name: str, steps: int, enabled: bool):
+        self.name, self.steps, self.enabled = name, steps, enabled
         self.means: dict[str, float] = {}
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -242,7 +219,7 @@ class _Bar:
 
     def __enter__(self) -> _Bar:
         self.progress.start()
-        self.task = self.progress.add_task(self.stage.name, total=self.stage.steps, terms="")
+        self.task = self.progress.add_task(self.name, total=self.steps, terms="")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -258,4 +235,4 @@ class _Bar:
         self.progress.update(self.task, completed=step, terms=text)
         if self.enabled and not self.progress.console.is_terminal and time.monotonic() - self.said > 30:
             self.said = time.monotonic()
-            print(f"{self.stage.name} {step}/{self.stage.steps} {text}", flush=True)
+            print(f"{self.name} {step}/{self.steps} {text}", flush=True)

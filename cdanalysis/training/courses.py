@@ -1,0 +1,104 @@
+"""What a stage trains on and what it minimises: a course gives the batches and the loss of one stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from ..data.crops import Crops
+from ..model import Model
+from .examples import Batch, Examples
+from .heads import HeadLoss
+from .losses import StageLoss
+from .principal import start_semantic_layer
+from .recipe import Recipe
+
+
+class CodecCourse:
+    """Crops of photographs, for the codec and the neck."""
+
+    def __init__(self, model: Model, recipe: Recipe, number: int, fabric: Fabric):
+        self.recipe, self.number, self.fabric = recipe, number, fabric
+        self.stage = stage = recipe.stages[number]
+        self.steps, self.loss = stage.steps, StageLoss(model, stage)
+        if stage.batch % fabric.world_size:
+            raise ValueError(f"batch {stage.batch} does not divide among {fabric.world_size} processes")
+
+    def start(self, model: Model) -> None:
+        """What happens once, before the first step."""
+        stage = self.stage
+        if stage.principal:
+            crops = Crops(stage.sources, stage.crop, self.recipe.seed, stage.principal * stage.batch)
+            batches = map(self._photographs, DataLoader(crops, batch_size=stage.batch))
+            start_semantic_layer(model, batches, stage.objective.features)
+
+    def batches(self, first: int, last: int) -> Iterator[Tensor]:
+        """Photographs (N, 3, H, W) in [0, 1] for this process, for each step from ``first`` to before ``last``."""
+        stage, fabric = self.stage, self.fabric
+        seed = self.recipe.seed + 7919 * self.number
+        crops = Crops(stage.sources, stage.crop, seed, stage.steps * stage.batch)
+        sampler = _FromStep(first, last, stage.batch, fabric.global_rank, fabric.world_size)
+        return map(self._photographs, DataLoader(crops, batch_sampler=sampler, num_workers=self.recipe.workers))
+
+    def _photographs(self, crops: Tensor) -> Tensor:
+        return crops.to(self.fabric.device, memory_format=torch.channels_last).float() / 255
+
+
+class HeadCourse:
+    """Cached examples, for a head."""
+
+    def __init__(self, model: Model, recipe: Recipe, number: int, fabric: Fabric, folder: Path):
+        self.recipe, self.number, self.fabric = recipe, number, fabric
+        self.stage = stage = recipe.stages[number]
+        model.eval()
+        self.examples = Examples(model, stage.head, folder / "streams")
+        torch.manual_seed(recipe.seed * 1009 + number)  # for the weights of a new head
+        self.loss = HeadLoss(model, stage.head, self.examples.classes)
+        self.each = len(self.examples.batches(stage.batch))
+        self.steps = stage.head.epochs * self.each
+
+    def start(self, model: Model) -> None:
+        """Nothing happens before the first step."""
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """Examples for this process, for each step from ``first`` to before ``last``."""
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        epoch, order = -1, []
+        for step in range(first, last):
+            if step // self.each != epoch:
+                epoch = step // self.each
+                seed = (self.recipe.seed * 1009 + self.number) * 10**5 + epoch
+                order = self.examples.batches(self.stage.batch, torch.Generator().manual_seed(seed))
+            rows = order[step % self.each]
+            yield self.examples.batch(rows[rank::world] or rows[:1], self.fabric.device)
+
+
+Course = CodecCourse | HeadCourse
+
+
+def course_of(model: Model, recipe: Recipe, number: int, fabric: Fabric, folder: Path) -> Course:
+    """The course of a recipe's stage."""
+    if recipe.stages[number].head is None:
+        return CodecCourse(model, recipe, number, fabric)
+    return HeadCourse(model, recipe, number, fabric, folder)
+
+
+class _FromStep(Sampler):
+    """Numbers of the crops of this process, from a step on: batch ``i`` holds i * batch .. (i + 1) * batch."""
+
+    def __init__(self, first: int, last: int, batch: int, rank: int, world: int):
+        self.first, self.last, self.batch, self.rank, self.world = first, last, batch, rank, world
+
+    def __iter__(self):
+        share = self.batch // self.world
+        for step in range(self.first, self.last):
+            start = step * self.batch + self.rank * share
+            yield list(range(start, start + share))
+
+    def __len__(self) -> int:
+        return self.last - self.first
