@@ -81,6 +81,7 @@ def _analyze(sub) -> None:
     command = _command(sub, "analyze", "predictions from streams, without decoding them")
     command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
     command.add_argument("--tasks", nargs="+", help="what to predict (default: all that the model can)")
+    command.add_argument("-o", "--output", help="write segmentation masks (PNG of class indices) here")
 
 
 def _inspect(sub) -> None:
@@ -101,9 +102,9 @@ def _evaluate(sub) -> None:
     command = _command(sub, "evaluate", "measure rate, reconstruction and accuracy on a folder of photographs")
     command.add_argument("photographs", help="folder or tar archive; folders in it name the classes")
     command.add_argument("--quality", type=quality, nargs="+", default=[0.25, 0.5, 0.75], help="qualities to measure")
-    command.add_argument(
-        "--tasks", nargs="+", choices=("classification", "reconstruction"), help="default: both, labels permitting"
-    )
+    tasks = ("classification", "reconstruction", "detection", "segmentation")
+    command.add_argument("--tasks", nargs="+", choices=tasks, help="default: the first two, labels permitting")
+    command.add_argument("--annotations", help="COCO JSON file, for detection")
     command.add_argument("--every", type=int, default=1, help="use each N-th photograph only")
     command.add_argument("--no-baselines", action="store_true", help="leave out JPEG, WebP and AVIF")
     command.add_argument("-o", "--output", help="also write the JSON to this file")

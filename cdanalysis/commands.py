@@ -64,25 +64,33 @@ def _image_format(path: Path) -> str:
 
 
 def analyze(options: argparse.Namespace) -> int:
+    from .evaluation.show import described, summary
+
     model = zoo_module.load(options.model, options.device)
 
-    def work(source: Path, _: Path) -> dict[str, Any]:
+    def work(source: Path, target: Path) -> dict[str, Any]:
         data = source.read_bytes()
-        result = model.analyze(data, options.tasks)
-        info = inspect_stream(data)
-        tasks: dict[str, Any] = {}
-        if result.classification is not None:
-            c = result.classification
-            tasks["classification"] = {
-                "label": c.label,
-                "score": c.score,
-                "top5": c.top5,
-            }
-        shown = {key: tasks.get("classification", {}).get(key) for key in ("label", "score")}
-        return {"file": str(source), "bits": 8 * info.bytes, "bpp": info.bpp, "tasks": tasks, **shown}
+        result, info = model.analyze(data, options.tasks), inspect_stream(data)
+        mask = None
+        if options.output and result.segmentation is not None:
+            mask = target
+            write_whole(mask, _png(result.segmentation.mask))
+        tasks = described(result, mask)
+        return {"file": str(source), "bits": 8 * info.bytes, "bpp": info.bpp, "tasks": tasks, **summary(result)}
 
-    jobs = list(_jobs(options.inputs, None, {".cda"}, ""))
-    return _run(jobs, work, options.json, ("file", "bits", "bpp", "label", "score"), hidden=("label", "score"))
+    jobs = list(_jobs(options.inputs, options.output, {".cda"}, ".mask.png"))
+    tasks = options.tasks or list(model.heads)
+    return _run(jobs, work, options.json, ("file", "bits", "bpp", *tasks), hidden=tuple(tasks))
+
+
+def _png(array: Any) -> bytes:
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def inspect(options: argparse.Namespace) -> int:
@@ -112,19 +120,29 @@ def train(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
+    from .data.labelled import LabelledSource, open_labelled
     from .data.photographs import Photographs
-    from .evaluation.runner import evaluate_folder
+    from .evaluation.runner import evaluate_folder, evaluate_labelled
 
-    model = zoo_module.load(options.model, options.device)
-    photographs = Photographs(options.photographs).every(options.every)
-    report = evaluate_folder(model, photographs, options.quality, options.tasks, not options.no_baselines, track=_track)
+    model = zoo_module.load(options.model, options.device, counterparts=True)
+    baselines, chosen = not options.no_baselines, options.tasks or []
+    special = [task for task in ("detection", "segmentation") if task in chosen]
+    if special and len(chosen) > 1:
+        raise ValueError(f"{special[0]} is measured alone: its data are not those of other tasks")
+    if special:
+        source = LabelledSource(options.photographs, options.annotations or "")
+        labelled = open_labelled(special[0], source).every(options.every)
+        report = evaluate_labelled(model, special[0], labelled, options.quality, track=_track)
+    else:
+        photographs = Photographs(options.photographs).every(options.every)
+        report = evaluate_folder(model, photographs, options.quality, options.tasks, baselines, track=_track)
     text = json.dumps(report, indent=2)
     if options.output:
         write_whole(options.output, text + "\n")
     if options.json:
         print(text)
     else:
-        for task in ("classification", "reconstruction"):
+        for task in ("classification", "reconstruction", "detection", "segmentation"):
             if task in report:
                 _print_table(f"{task}, {report['photographs']} photographs", report[task]["rows"])
     return 0

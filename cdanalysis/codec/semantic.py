@@ -102,8 +102,8 @@ class SemanticLayer(nn.Module):
         super().__init__()
         self.spec = LatentSpec(channels, STRIDE)
         self.g_a = SemanticAnalysis(features, hidden, channels)
-        self.gain = Gains(channels, 0.0, 1.5)
-        self.inverse_gain = Gains(channels, 0.0, -1.5)
+        self.gain = Gains(channels, -1.2, 0.0)
+        self.inverse_gain = Gains(channels, 1.2, 0.0)
         self.quality_base = ExactConv2d(1, 16)
         self.context = ContextModel(channels, base=16, hidden=64, passes=4)
 

@@ -39,6 +39,7 @@ class CocoPhotographs:
 
     def __init__(self, photographs: str | Path, annotations: str | Path):
         self.photographs = Photographs(photographs)
+        self.title = self.photographs.title
         self.coco = _read(data_path(str(annotations)))
         categories = sorted(self.coco.dataset["categories"], key=lambda c: c["id"])
         self.classes = [c["name"] for c in categories]

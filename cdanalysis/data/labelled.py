@@ -1,7 +1,7 @@
 """Data sets with targets, one interface for every task.
 
-A labelled set has ``names``, ``classes``, ``len`` and ``every``; indexing it gives (photograph, target): a class index,
-`Boxes`, or a picture of class indices.
+A labelled set has a ``title``, ``names``, ``classes``, ``len`` and ``every``; indexing it gives (photograph, target),
+where a target is a class index, `Boxes`, or a picture of class indices.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ class LabelledSource:
 class LabelledSet(Protocol):
     """What every labelled set has."""
 
+    title: str
     names: Sequence[str]
     classes: list[str]
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> tuple[Image.Image, Any]: ...
+    def image(self, index: int) -> Image.Image: ...
     def every(self, step: int) -> LabelledSet: ...
 
 
@@ -53,6 +55,7 @@ class ClassFolders:
 
     def __init__(self, root: str | Path):
         self.photographs = Photographs(root)
+        self.title = self.photographs.title
         self.classes = sorted({self.photographs.class_of(i) for i in range(len(self.photographs))})
         if len(self.classes) < 2:
             raise ValueError(f"a classifier needs two or more class folders; {root} has {len(self.classes)}")
@@ -69,6 +72,9 @@ class ClassFolders:
         view = copy.copy(self)
         view.photographs = self.photographs.every(step)
         return view
+
+    def image(self, index: int) -> Image.Image:
+        return self.photographs[index][0]
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         image, folder = self.photographs[index]

@@ -107,6 +107,7 @@ class Photographs:
 
     def __init__(self, root: str | Path):
         self.root = data_path(str(root))
+        self.title = "/".join(self.root.parts[-2:])
         self._offsets: dict[str, tuple[int, int]] | None = None
         if self.root.is_file() and tarfile.is_tarfile(self.root):
             with tarfile.open(self.root) as archive:

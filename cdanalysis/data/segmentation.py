@@ -34,6 +34,7 @@ class LabelledPixels:
 
     def __init__(self, root: str | Path):
         self.files = Photographs(root)
+        self.title = self.files.title
         description = _classes_file(self.files)
         kept = [c for c in sorted(description["classes"], key=lambda c: c["index"]) if not c.get("ignore")]
         self.classes = [c["name"] for c in kept]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -16,8 +16,9 @@ from PIL import Image
 from .. import strip
 from ..data.photographs import open_photograph
 from ..files import write_whole
-from ..model import Model, Quality
+from ..model import Model, Quality, Result
 from . import metrics
+from .show import drawn_classes, drawn_objects, grey_canvas, summary
 
 CARRIED = ("astronaut", "chelsea", "coffee", "rocket")
 """Photographs that come with scikit-image."""
@@ -43,7 +44,7 @@ def run_demo(
         inputs: image files; none for those that scikit-image carries.
 
     Returns:
-        ``{"photographs": [{name, bytes, bpp, base_bytes, label, score, psnr}…], "page": path}``.
+        ``{"photographs": [{name, bytes, bpp, base_bytes, TASK: one line…, psnr}…], "page": path}``.
 
     Raises:
         FileNotFoundError, ValueError: for an input that cannot be read.
@@ -51,9 +52,9 @@ def run_demo(
     photographs = {Path(p).stem: open_photograph(p) for p in inputs} if inputs else carried_photographs()
     rows, cards = [], []
     for name, image in track(list(photographs.items())):
-        row, decoded, top5 = _one(model, name, image, quality, folder)
+        row, pictures, top5 = _one(model, name, image, quality, folder)
         rows.append(row)
-        cards.append(_card(row, image, decoded, top5))
+        cards.append(_card(row, pictures, top5))
     page = folder / "index.html"
     text = Template(_PAGE).substitute(cards="\n".join(cards), model=html.escape(model.name), version=model.fingerprint)
     write_whole(page, text)
@@ -62,24 +63,40 @@ def run_demo(
 
 def _one(
     model: Model, name: str, image: Image.Image, quality: Quality, folder: Path
-) -> tuple[dict[str, Any], Image.Image, list[tuple[str, float]]]:
+) -> tuple[dict[str, Any], list[tuple[str, Image.Image]], list[tuple[str, float]]]:
+    """(row of the table, captions with pictures, best labels) of one photograph; writes its files."""
     stream = model.encode(image, quality)
     base = strip(stream, ("semantic",))
-    prediction = model.analyze(base).classification
+    result = model.analyze(base)
     decoded = model.decode(stream)
     write_whole(folder / f"{name}.cda", stream)
-    for kind, picture in (("original", image), ("decoded", decoded)):
+    pictures = []
+    for kind, caption, picture in _pictures(image, decoded, result):
         write_whole(folder / f"{name}.{kind}.png", _bytes_of(picture, "PNG"))
+        pictures.append((caption, picture))
     row = {
         "name": name,
         "bytes": len(stream),
         "bpp": metrics.bpp(len(stream), image.width, image.height),
         "base_bytes": len(base),
-        "label": prediction.label,
-        "score": prediction.score,
+        **summary(result),
         "psnr": metrics.psnr(np.asarray(image), np.asarray(decoded)),
     }
-    return row, decoded, prediction.top5
+    return row, pictures, result.classification.top5
+
+
+def _pictures(image: Image.Image, decoded: Image.Image, result: Result) -> Iterator[tuple[str, str, Image.Image]]:
+    """(kind, caption, picture): both photographs, then what each head saw."""
+    yield "original", f"original, {image.width} × {image.height}", image
+    yield "decoded", "decoded", decoded
+    if result.detection is not None:
+        canvas = grey_canvas(image.width, image.height)
+        yield "objects", "objects, from the semantic layer alone", drawn_objects(result.detection, canvas)
+        yield "objects-over", "the same over the decoded photograph", drawn_objects(result.detection, decoded)
+    if result.segmentation is not None:
+        canvas = grey_canvas(image.width, image.height)
+        yield "classes", "classes of pixels, from the semantic layer alone", drawn_classes(result.segmentation, canvas)
+        yield "classes-over", "the same over the decoded photograph", drawn_classes(result.segmentation, decoded)
 
 
 def _bytes_of(image: Image.Image, kind: str, **settings: Any) -> bytes:
@@ -88,7 +105,7 @@ def _bytes_of(image: Image.Image, kind: str, **settings: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _card(row: dict[str, Any], image: Image.Image, decoded: Image.Image, top5: list[tuple[str, float]]) -> str:
+def _card(row: dict[str, Any], captioned: list[tuple[str, Image.Image]], top5: list[tuple[str, float]]) -> str:
     bars = "".join(
         f'<li><span style="width:{100 * score:.1f}%"></span><b>{html.escape(label.split(",")[0])}</b>'
         f"<i>{100 * score:.0f}&thinsp;%</i></li>"
@@ -104,7 +121,7 @@ def _card(row: dict[str, Any], image: Image.Image, decoded: Image.Image, top5: l
     pictures = "".join(
         f'<figure><img src="{_data_uri(picture)}" width="{picture.width}" height="{picture.height}" '
         f'alt="{html.escape(row["name"])}, {caption}"><figcaption>{caption}</figcaption></figure>'
-        for picture, caption in ((image, f"original, {image.width} × {image.height}"), (decoded, "decoded"))
+        for caption, picture in captioned
     )
     return (
         f'<article><h2>{html.escape(row["name"])}</h2><div class="pair">{pictures}</div>'

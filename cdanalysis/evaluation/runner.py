@@ -15,12 +15,18 @@ from PIL import features
 from torch import Tensor
 
 from .. import __version__
+from ..data.labelled import LabelledSet
 from ..data.labels import class_index
 from ..data.photographs import Photographs, to_tensor
 from ..files import write_whole
 from ..model import Model, Quality
 from . import metrics
 from .baselines import BASELINES
+from .scores import DetectionScorer, SegmentationScorer
+
+SCORERS = {"detection": DetectionScorer, "segmentation": SegmentationScorer}
+MAIN_SCORES = {"detection": "AP50", "segmentation": "mIoU"}
+"""What is compared between a head and its counterpart."""
 
 Track = Callable[[Iterable], Iterable]
 """Wraps an iterable to show progress."""
@@ -47,18 +53,30 @@ def evaluate_folder(
     if tasks is None:
         labelled = class_index(photographs.class_of(0), model.heads["classification"].classes) is not None
         tasks = ("classification", "reconstruction") if labelled else ("reconstruction",)
-    report: dict[str, Any] = {
-        "data": photographs.root.name,
-        "photographs": len(photographs),
-        "model": model.name,
-        "fingerprint": model.fingerprint,
-        "versions": _versions(),
-    }
+    report = _head_of_report(model, photographs.root.name, len(photographs))
     if "classification" in tasks:
         report["classification"] = evaluate_classification(model, photographs, qualities, track)
     if "reconstruction" in tasks:
         report["reconstruction"] = evaluate_reconstruction(model, photographs, qualities, baselines, track)
     return report
+
+
+def evaluate_labelled(
+    model: Model, task: str, labelled: LabelledSet, qualities: Sequence[Quality], track: Track = _no_track
+) -> dict[str, Any]:
+    """`evaluate_task`, with what is needed to know what was measured."""
+    report = _head_of_report(model, labelled.title, len(labelled))
+    return {**report, task: evaluate_task(model, task, labelled, qualities, track)}
+
+
+def _head_of_report(model: Model, data: str, photographs: int) -> dict[str, Any]:
+    return {
+        "data": data,
+        "photographs": photographs,
+        "model": model.name,
+        "fingerprint": model.fingerprint,
+        "versions": _versions(),
+    }
 
 
 def _versions() -> dict[str, str]:
@@ -121,6 +139,49 @@ def _classify(
         "top1_all": metrics.accuracy(scores, targets),
         "top5_all": metrics.accuracy(scores, targets, top=5),
         "calibration_error": metrics.calibration_error(probabilities, targets),
+    }
+
+
+def evaluate_task(
+    model: Model, task: str, labelled: LabelledSet, qualities: Sequence[Quality], track: Track = _no_track
+) -> dict[str, Any]:
+    """Detection or segmentation from streams of the semantic layer alone, beside the counterpart on photographs.
+
+    Every stream is written to a file; its size counts and its bytes are what the head sees. ``kept`` is the
+    share of the counterpart's main score that is left.
+
+    Raises:
+        ValueError: if the model has no such head, or the head does not know the data set's classes.
+    """
+    if task not in model.heads:
+        raise ValueError(f"model {model.name!r} has no {task} head; it has: {', '.join(model.heads)}")
+    rows = [_score(model, task, labelled, quality, track) for quality in (None, *qualities)]
+    main = MAIN_SCORES[task]
+    for row in rows:
+        row["kept"] = row[main] / rows[0][main] if rows[0][main] else None
+    return {"photographs": len(labelled), "classes": len(labelled.classes), "rows": rows}
+
+
+def _score(model: Model, task: str, labelled: LabelledSet, quality: Quality | None, track: Track) -> dict[str, Any]:
+    """One row: quality None is the counterpart on uncompressed photographs."""
+    head = model.counterpart(task) if quality is None else model.heads[task]
+    scorer, sizes, rates = SCORERS[task](labelled, head.classes), [], []
+    for index in track(range(len(labelled))):
+        image = labelled.image(index)
+        if quality is None:
+            (result,) = model.reference_analyze([image], (task,))
+        else:
+            (stream,) = _through_files([model.encode(image, quality, layers=("semantic",))])
+            sizes.append(len(stream))
+            rates.append(metrics.bpp(len(stream), image.width, image.height))
+            result = model.analyze(stream, (task,))
+        scorer.add(index, getattr(result, task))
+    return {
+        "input": "photograph" if quality is None else "stream",
+        "quality": quality,
+        "bpp": float(np.mean(rates)) if rates else None,
+        "bytes": float(np.mean(sizes)) if sizes else None,
+        **scorer.scores(),
     }
 
 

@@ -114,16 +114,12 @@ class DetectionHead(nn.Module):
         with torch.no_grad():
             target = {name: value.float() for name, value in self(features).items()}
         ours = {name: value.float() for name, value in self(pyramid).items()}
-        wanted = target["cls_logits"].sigmoid()
-        cost = F.binary_cross_entropy_with_logits(ours["cls_logits"], wanted, reduction="none")
-        least = F.binary_cross_entropy_with_logits(target["cls_logits"], wanted, reduction="none")
-        weight = wanted.amax(2)
         boxes = F.smooth_l1_loss(ours["bbox_regression"], target["bbox_regression"], reduction="none").mean(2)
         if "bbox_ctrness" in ours:
-            centre = target["bbox_ctrness"].sigmoid()
-            boxes = boxes + F.binary_cross_entropy_with_logits(ours["bbox_ctrness"], centre, reduction="none")[..., 0]
-        total = (weight * ((cost - least).sum(2) + boxes)).sum(1)
-        return total / weight.sum(1)
+            boxes = boxes + _divergence(ours["bbox_ctrness"], target["bbox_ctrness"]).sum(2)
+        weight = target["cls_logits"].sigmoid().amax(2)
+        total = weight * (_divergence(ours["cls_logits"], target["cls_logits"]).sum(2) + boxes)
+        return total.sum(1) / weight.sum(1)
 
     @torch.no_grad()
     def predict(self, pyramid: list[Tensor], sizes: list[tuple[int, int]]) -> list[Detection]:
@@ -167,6 +163,13 @@ class DetectionHead(nn.Module):
         split = {name: list(value.split([repeats * p for p in places], 1)) for name, value in outputs.items()}
         anchors = [list(a.split([repeats * p for p in places])) for a in anchors]
         return detector.postprocess_detections(split, anchors, sizes), {}
+
+
+def _divergence(logits: Tensor, targets: Tensor) -> Tensor:
+    """Kullback-Leibler divergence, in nats, of probabilities of two outcomes, element by element."""
+    wanted = targets.sigmoid()
+    cost, least = (F.binary_cross_entropy_with_logits(x, wanted, reduction="none") for x in (logits, targets))
+    return cost - least
 
 
 def _fcos(backbone: FeaturePyramid, classes: int, convs: int) -> nn.Module:

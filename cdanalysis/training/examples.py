@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,8 @@ class Examples:
             streams.append((quality, cache_streams(variant.names, variant.image, folder, encode, track)))
         for index in track(range(len(variant.names))):
             image, target = variant[index]
+            if isinstance(target, Boxes) and config.options.get("kind") != "mask_rcnn":
+                target = replace(target, masks=None)  # nobody reads them, and they are large
             size = (image.height, image.width)
             wanted = config.input == "features" or config.distill
             features = [f[0].half() for f in model.reference_pyramid(to_tensor(image)[None])] if wanted else []
@@ -176,7 +178,8 @@ class _Variant:
         self.names = [labelled.names[i] + (".flip" if flip else "") for i in self.indices]
 
     def image(self, index: int) -> Image.Image:
-        return self[index][0]
+        image = self.labelled.image(self.indices[index])
+        return ImageOps.mirror(image) if self.flip else image
 
     def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
         image, target = self.labelled[self.indices[index]]

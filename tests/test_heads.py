@@ -1,0 +1,463 @@
+"""Detection and segmentation heads: geometry in pixels, losses that fall, scores that independent code confirms."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchmetrics.detection import MeanAveragePrecision
+
+from cdanalysis.data.coco import CocoPhotographs
+from cdanalysis.data.segmentation import LabelledPixels
+from cdanalysis.evaluation.runner import evaluate_labelled, evaluate_task
+from cdanalysis.evaluation.scores import DetectionScorer, SegmentationScorer
+from cdanalysis.evaluation.show import drawn_classes, drawn_objects, grey_canvas, shares
+from cdanalysis.heads.detection import KINDS, Detection, DetectionHead
+from cdanalysis.heads.segmentation import Segmentation, SegmentationHead
+from cdanalysis.targets import IGNORE, Boxes
+from cdanalysis.zoo import load, save_model
+
+CHANNELS = (8, 12, 16)
+CLASSES = ["square", "bar"]
+
+
+def drawn_pyramid(objects: list[tuple[int, tuple[int, int, int, int]]], size=(128, 160)) -> list[torch.Tensor]:
+    """Features in which an object of class c lights channel c of the cells that it covers, one photograph."""
+    picture = torch.zeros(1, 8, *size)
+    for label, (left, top, right, bottom) in objects:
+        picture[0, label, top:bottom, left:right] = 1
+    levels = [torch.nn.functional.avg_pool2d(picture, stride) for stride in (8, 16, 32)]
+    return [
+        torch.cat([level, torch.zeros(1, c - 8, *level.shape[-2:])], 1)
+        for level, c in zip(levels, CHANNELS, strict=True)
+    ]
+
+
+def targets_of(objects, masks=False, size=(128, 160)) -> Boxes:
+    boxes = torch.tensor([box for _, box in objects], dtype=torch.float32).reshape(-1, 4)
+    drawn = torch.zeros(len(objects), *size, dtype=torch.bool)
+    for row, (_, (left, top, right, bottom)) in zip(drawn, objects, strict=True):
+        row[top:bottom, left:right] = True
+    return Boxes(boxes, torch.tensor([label for label, _ in objects], dtype=torch.int64), drawn if masks else None)
+
+
+def random_objects(rng) -> list:
+    objects = []
+    for label in rng.permutation(2)[: rng.integers(1, 3)].tolist():
+        width, height = (48, 48) if label == 0 else (32, 64)
+        left, top = int(rng.integers(0, 160 - width)), int(rng.integers(0, 128 - height))
+        objects.append((label, (left, top, left + width, top + height)))
+    return objects
+
+
+def trained(kind: str, steps: int, size=(128, 160)) -> DetectionHead:
+    torch.manual_seed(0)
+    head = DetectionHead(CHANNELS, CLASSES, kind, width=32, convs=4 if kind == "retinanet" else 1).train()
+    optimizer = torch.optim.Adam(head.parameters(), lr=2e-3)
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        scenes = [random_objects(rng) for _ in range(4)]
+        pyramid = [torch.cat(level) for level in zip(*map(drawn_pyramid, scenes), strict=True)]
+        losses = head.loss(pyramid, [targets_of(s, masks=kind == "mask_rcnn") for s in scenes], [size] * 4)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+    return head.eval()
+
+
+def overlap(a, b) -> float:
+    """Intersection over union of two (left, top, right, bottom)."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    common = max(width, 0) * max(height, 0)
+    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
+
+
+def test_a_detector_finds_drawn_boxes_in_pixels():
+    """Known boxes come back where they are, though the photograph's sides are no multiples of the padding."""
+    head, size = trained("fcos", 150), (119, 151)
+    objects = [(0, (8, 16, 56, 64)), (1, (88, 40, 120, 104))]
+    (found,) = head.predict(drawn_pyramid(objects), [size])
+    for label, box in objects:
+        x, y, w, h = found.boxes[found.labels.index(CLASSES[label])].tolist()
+        assert overlap((x, y, x + w, y + h), box) > 0.7
+    assert (found.boxes >= 0).all()
+    assert (found.boxes[:, :2] + found.boxes[:, 2:] <= [size[1], size[0]]).all()
+    assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_learns_and_predicts(kind):
+    """Losses are finite and reach all parameters; predictions have their shapes; no objects is no trouble."""
+    torch.manual_seed(0)
+    head = DetectionHead(CHANNELS, CLASSES, kind, width=32, convs=4 if kind == "retinanet" else 1).train()
+    scenes = [[(0, (8, 8, 56, 56)), (1, (90, 20, 122, 84))], []]
+    pyramid = [torch.cat(level) for level in zip(*map(drawn_pyramid, scenes), strict=True)]
+    losses = head.loss(pyramid, [targets_of(s, masks=kind == "mask_rcnn") for s in scenes], [(120, 150)] * 2)
+    sum(losses.values()).backward()
+    for name, parameter in head.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+    with pytest.raises(RuntimeError, match="evaluation mode"):
+        head.predict(pyramid, [(120, 150)] * 2)
+    head.eval()
+    for found in head.predict(pyramid, [(120, 150)] * 2):
+        count = len(found.labels)
+        assert found.boxes.shape == (count, 4) and found.scores.shape == (count,)
+        if kind == "mask_rcnn":
+            assert found.masks.shape == (count, 120, 150) and found.masks.dtype == bool
+        else:
+            assert found.masks is None
+    rebuilt = DetectionHead(CHANNELS, **head.describe())
+    rebuilt.load_state_dict(head.state_dict())
+
+
+@pytest.mark.parametrize("kind", ["fcos", "retinanet"])
+def test_imitation_is_nothing_where_nothing_differs(kind):
+    torch.manual_seed(0)
+    for head in (
+        DetectionHead(CHANNELS, CLASSES, kind, width=32, convs=4 if kind == "retinanet" else 1),
+        SegmentationHead(CHANNELS, CLASSES, width=32),
+    ):
+        for parameter in head.parameters():  # a new RetinaNet's weights are so small that it says nothing
+            torch.nn.init.normal_(parameter, std=0.1)
+        pyramid = drawn_pyramid([(0, (8, 8, 56, 56))])
+        other = [(level + torch.randn_like(level)).requires_grad_() for level in pyramid]
+        assert head.imitation(pyramid, pyramid).tolist() == pytest.approx([0.0], abs=1e-5)
+        distance = head.imitation(other, pyramid)
+        assert distance.shape == (1,) and distance.item() > 0
+        distance.sum().backward()
+        assert all(level.grad is not None for level in other)
+
+
+def test_a_two_stage_detector_cannot_be_imitated():
+    head = DetectionHead(CHANNELS, CLASSES, "faster_rcnn", width=32)
+    with pytest.raises(ValueError, match="no dense predictions"):
+        head.imitation(drawn_pyramid([]), drawn_pyramid([]))
+
+
+def test_masks_lie_in_their_boxes():
+    """What the mask branch says of a box, 28x28, is laid over that box and nothing else."""
+    head = DetectionHead(CHANNELS, CLASSES, "mask_rcnn", width=32)
+    left_half = torch.zeros(1, 1, 28, 28)
+    left_half[..., :14] = 1
+    box = torch.tensor([[40.0, 24.0, 88.0, 72.0]])
+    found = {"boxes": box, "labels": torch.tensor([1]), "scores": torch.tensor([0.9]), "masks": left_half}
+    one = head._detection(found, (119, 151))
+    assert one.labels == ["square"] and one.boxes.tolist() == [[40, 24, 48, 48]]
+    rows, columns = np.nonzero(one.masks[0])
+    assert (rows.min(), rows.max()) == (24, 71) and columns.min() == 40 and abs(columns.max() - 63) <= 1
+
+
+def test_a_segmentation_learns_which_pixel_is_what():
+    torch.manual_seed(0)
+    head, size = SegmentationHead(CHANNELS, ["ground", *CLASSES], width=32), (119, 151)
+    optimizer = torch.optim.Adam(head.parameters(), lr=5e-3)
+    rng, losses = np.random.default_rng(0), []
+    for _ in range(40):
+        scenes = [random_objects(rng) for _ in range(4)]
+        pyramid = [torch.cat(level) for level in zip(*map(drawn_pyramid, scenes), strict=True)]
+        loss = head.loss(pyramid, [labels_of(s)[: size[0], : size[1]] for s in scenes], [size] * 4)["segmentation"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    objects = [(0, (8, 16, 56, 64)), (1, (88, 40, 120, 104))]
+    (found,) = head.predict(drawn_pyramid(objects), [size])
+    assert found.mask.shape == size and found.mask.dtype == np.uint8 and losses[-1] < losses[0] / 3
+    assert (found.mask == labels_of(objects)[: size[0], : size[1]].numpy()).mean() > 0.9
+
+
+def labels_of(objects, size=(128, 160)) -> torch.Tensor:
+    labels = torch.zeros(size, dtype=torch.int64)
+    for label, (left, top, right, bottom) in objects:
+        labels[top:bottom, left:right] = label + 1
+    return labels
+
+
+def test_ignored_pixels_have_no_gradient():
+    head = SegmentationHead(CHANNELS, CLASSES, width=32)
+    pyramid = [level.requires_grad_() for level in drawn_pyramid([(0, (0, 0, 160, 128))])]
+    target = torch.full((128, 160), IGNORE, dtype=torch.int64)
+    target[:8, :8] = 1
+    head.loss(pyramid, [target], [(128, 160)])["segmentation"].backward()
+    reached = pyramid[0].grad.abs().sum((0, 1))
+    whole = torch.full((128, 160), 1, dtype=torch.int64)
+    again = [level.detach().requires_grad_() for level in pyramid]
+    head.loss(again, [whole], [(128, 160)])["segmentation"].backward()
+    assert reached[0, 0] > 0 and reached.sum() < again[0].grad.abs().sum() * 64
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: DetectionHead(CHANNELS, CLASSES, "yolo"), "kind must be one of"),
+        (lambda: DetectionHead(CHANNELS, CLASSES, width=40), "multiple of 32"),
+        (lambda: DetectionHead(CHANNELS, CLASSES, "retinanet"), "four convolutions"),
+        (lambda: SegmentationHead(CHANNELS, CLASSES, width=40), "multiple of 32"),
+        (lambda: SegmentationHead(CHANNELS, ["one"]), "2 to 255 classes"),
+    ],
+)
+def test_impossible_heads_are_refused(build, says):
+    with pytest.raises(ValueError, match=says):
+        build()
+
+
+# -- data sets and scores ---------------------------------------------------------------------
+
+
+def coco_folder(tmp_path, annotations, size=(100, 80), images=1, **more):
+    content = {
+        "images": [{"id": i + 1, "file_name": f"{i}.png", "width": size[0], "height": size[1]} for i in range(images)],
+        "categories": [{"id": 7, "name": "bar"}, {"id": 3, "name": "square"}],
+        "annotations": [{"id": i + 1, "area": 1.0, "iscrowd": 0, **a} for i, a in enumerate(annotations)],
+        **more,
+    }
+    for i in range(images):
+        Image.new("RGB", size).save(tmp_path / f"{i}.png")
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    return CocoPhotographs(tmp_path, tmp_path / "boxes.json")
+
+
+def boxed(category, box, image=1, **more):
+    return {"image_id": image, "category_id": category, "bbox": list(box), "area": box[2] * box[3], **more}
+
+
+def test_coco_targets_are_inside_the_photograph(tmp_path):
+    labelled = coco_folder(
+        tmp_path,
+        [
+            boxed(3, (-10, 5, 30, 20)), boxed(7, (90, 70, 50, 50)), boxed(7, (200, 200, 5, 5)),
+            boxed(3, (5, 5, 9, 9), iscrowd=1), boxed(3, (5, 5, 0.5, 9)),
+        ],
+        images=2,
+    )  # fmt: skip
+    assert labelled.classes == ["square", "bar"] and len(labelled) == 2
+    image, target = labelled[0]
+    assert image.size == (100, 80) and target.labels.tolist() == [0, 1]
+    assert target.boxes.tolist() == [[0, 5, 20, 25], [90, 70, 100, 80]] and target.masks is None
+    assert labelled[1][1].boxes.shape == (0, 4), "a photograph without objects"
+    mirrored = target.flipped(100)
+    assert mirrored.boxes.tolist() == [[80, 5, 100, 25], [0, 70, 10, 80]]
+    assert mirrored.flipped(100).boxes.equal(target.boxes)
+    assert labelled.every(2).names == ["0.png"]
+
+
+def test_bad_coco_files_say_what_is_wrong(tmp_path):
+    for wrong, says in (
+        ([boxed(9, (0, 0, 5, 5))], "unknown category id 9"),
+        ([boxed(3, (0, 0, 5, 5), image=8)], "unknown image 8"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            coco_folder(tmp_path, wrong)
+    coco_folder(tmp_path, [], images=2)
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(ValueError, match=r"1 photographs .* missing, '1.png'"):
+        CocoPhotographs(tmp_path, tmp_path / "boxes.json")
+    (tmp_path / "boxes.json").write_text("[]")
+    with pytest.raises(ValueError, match="not a COCO annotation file"):
+        CocoPhotographs(tmp_path, tmp_path / "boxes.json")
+
+
+def detection(*found) -> Detection:
+    labels, boxes, scores = zip(*found, strict=True) if found else ((), (), ())
+    return Detection(np.array(boxes, np.float32).reshape(-1, 4), list(labels), np.array(scores, np.float32))
+
+
+def test_average_precision_of_cases_worked_out_by_hand(tmp_path):
+    objects = [boxed(3, (10, 10, 20, 20)), boxed(3, (60, 40, 20, 20))]
+    one = ("square", (10, 10, 20, 20), 0.9)
+    other = ("square", (60, 40, 20, 20), 0.8)
+    wrong = ("square", (40, 10, 10, 10), 0.95)
+    shifted = ("square", (60, 44, 20, 20), 0.8)  # intersection over union 16 / 24
+    cases = [
+        ((one, other), 1.0, 1.0),
+        ((one,), 51 / 101, 51 / 101),  # full precision up to a recall of a half: 51 of 101 points
+        ((wrong, one, other), 2 / 3, 2 / 3),  # the best precision at every recall is 2 / 3
+        ((one, shifted), 1.0, 51 / 101),
+        ((), 0.0, 0.0),
+        ((("bar", (10, 10, 20, 20), 0.9),), 0.0, 0.0),
+    ]
+    for found, ap50, ap75 in cases:
+        scorer = DetectionScorer(coco_folder(tmp_path, objects), ["bar", "square", "cup"])
+        scorer.add(0, detection(*found))
+        scores = scorer.scores()
+        assert (scores["AP50"], scores["AP75"]) == pytest.approx((ap50, ap75)), found
+
+
+def test_average_precision_is_torchmetrics_own(tmp_path):
+    rng = np.random.default_rng(3)
+    drawn, metric = [], MeanAveragePrecision()
+    names, ids = ("square", "bar"), (3, 7)
+    truth = [[(rng.integers(2), *rng.uniform((0, 0, 8, 8), (60, 40, 40, 40))) for _ in range(4)] for _ in range(6)]
+    for image, objects in enumerate(truth):
+        drawn += [boxed(ids[c], [float(side) for side in box], image + 1) for c, *box in objects]
+    labelled = coco_folder(tmp_path, drawn, images=6)
+    scorer = DetectionScorer(labelled, names)
+    for image, objects in enumerate(truth):
+        found = [(names[c], np.array(box) + rng.normal(0, 2, 4), rng.random()) for c, *box in objects]
+        found += [(names[rng.integers(2)], rng.uniform((0, 0, 8, 8), (60, 40, 40, 40)), rng.random()) for _ in range(3)]
+        scorer.add(image, detection(*found))
+
+        def corners(boxes):
+            boxes = torch.tensor(np.array(boxes), dtype=torch.float32)
+            return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+
+        metric.update(
+            [{
+                "boxes": corners([b for _, b, _ in found]),
+                "scores": torch.tensor([s for *_, s in found], dtype=torch.float32),
+                "labels": torch.tensor([names.index(n) for n, *_ in found]),
+            }],
+            [{"boxes": corners([b for _, *b in objects]), "labels": torch.tensor([int(c) for c, *_ in objects])}],
+        )  # fmt: skip
+    theirs, ours = metric.compute(), scorer.scores()
+    expected = [float(theirs[name]) for name in ("map", "map_50", "map_75")]
+    assert list(ours.values())[:3] == pytest.approx(expected, abs=1e-5) and 0.2 < ours["AP50"] < 1
+
+
+def labelled_pixels(folder, pictures, size=(40, 30)) -> LabelledPixels:
+    classes = [{"index": 2, "name": "b", "colour": [0, 0, 9]}, {"index": 0, "name": "a", "colour": [9, 0, 0]},
+               {"index": 1, "name": "void", "colour": [0, 0, 0], "ignore": True}]  # fmt: skip
+    (folder / "images").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    (folder / "classes.json").write_text(json.dumps({"classes": classes}))
+    for i, labels in enumerate(pictures):
+        Image.new("RGB", size).save(folder / "images" / f"{i}.jpg")
+        Image.fromarray(labels).save(folder / "labels" / f"{i}.png")
+    return LabelledPixels(folder)
+
+
+def test_labelled_pixels_and_their_scores(tmp_path):
+    """Indices with a gap become classes in order; mean IoU and accuracy are what NumPy counts."""
+    rng = np.random.default_rng(0)
+    pictures = [rng.choice([0, 1, 2], (30, 40), p=[0.5, 0.1, 0.4]).astype(np.uint8) for _ in range(3)]
+    labelled = labelled_pixels(tmp_path / "set", pictures)
+    assert labelled.classes == ["a", "b"] and labelled.colours == [(9, 0, 0), (0, 0, 9)]
+    assert set(np.unique(labelled[0][1])) == {0, 1, IGNORE}
+    scorer = SegmentationScorer(labelled, ["b", "a", "c"])  # another order, and a class that the data lack
+    guesses = [rng.integers(0, 3, (30, 40)).astype(np.uint8) for _ in range(3)]
+    hits, unions, right, counted = np.zeros(2), np.zeros(2), 0, 0
+    for i, guess in enumerate(guesses):
+        scorer.add(i, Segmentation(guess, ["b", "a", "c"]))
+        ours, truth = np.array([1, 0, 2])[guess], labelled.labels(i)
+        counts = truth != IGNORE
+        right, counted = right + (ours == truth)[counts].sum(), counted + counts.sum()
+        for c in range(2):
+            hits[c] += ((ours == c) & (truth == c) & counts).sum()
+            unions[c] += (((ours == c) | (truth == c)) & counts).sum()
+    scores = scorer.scores()
+    assert scores["mIoU"] == pytest.approx((hits / unions).mean(), abs=1e-6)
+    assert scores["pixel_accuracy"] == pytest.approx(right / counted, abs=1e-6)
+
+
+def test_bad_labelled_pixels_say_what_is_wrong(tmp_path):
+    labelled = labelled_pixels(tmp_path / "set", [np.zeros((30, 41), np.uint8)])
+    with pytest.raises(ValueError, match="differ in size"):
+        labelled[0]
+    (tmp_path / "set" / "labels" / "0.png").unlink()
+    with pytest.raises(ValueError, match="has no labels"):
+        LabelledPixels(tmp_path / "set")
+    (tmp_path / "set" / "classes.json").write_text("{}")
+    with pytest.raises(ValueError, match="lists no classes"):
+        LabelledPixels(tmp_path / "set")
+    (tmp_path / "set" / "classes.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"classes\.json"):
+        LabelledPixels(tmp_path / "set")
+
+
+def test_a_head_that_does_not_know_the_classes_is_refused(tmp_path):
+    (tmp_path / "coco").mkdir()
+    with pytest.raises(ValueError, match="does not know 1 of the data set's classes, 'square'"):
+        DetectionScorer(coco_folder(tmp_path / "coco", []), ["bar"])
+    with pytest.raises(ValueError, match="does not know 2"):
+        SegmentationScorer(labelled_pixels(tmp_path / "set", [np.zeros((30, 40), np.uint8)]), ["x", "y"])
+
+
+# -- three tasks of one model -----------------------------------------------------------------
+
+
+def test_one_parse_and_one_neck_serve_all_tasks(three_tasks, picture, monkeypatch):
+    stream = three_tasks.encode(picture, 0.5, layers=("semantic",))
+    alone = {task: three_tasks.analyze(stream, task) for task in three_tasks.heads}
+    calls = []
+    for owner, name in ((three_tasks.symbols, "read"), (three_tasks.neck, "forward")):
+        original = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, n=name, f=original, **k: calls.append(n) or f(*a, **k))
+    result = three_tasks.analyze(stream)
+    assert calls == ["read", "forward"]
+    assert result.classification == alone["classification"].classification
+    assert np.array_equal(result.segmentation.mask, alone["segmentation"].segmentation.mask)
+    assert np.array_equal(result.detection.boxes, alone["detection"].detection.boxes)
+    for task, only in alone.items():
+        assert [t for t in three_tasks.heads if getattr(only, t) is not None] == [task]
+    height, width = picture.shape[:2]
+    assert result.segmentation.mask.shape == (height, width) and len(result.detection.labels) > 0
+    assert (result.detection.boxes[:, :2] + result.detection.boxes[:, 2:] <= [width + 1e-3, height + 1e-3]).all()
+
+
+def test_predictions_do_not_depend_on_the_batch(three_tasks, picture):
+    images = [picture, picture[::-1].copy(), picture[:40]]
+    streams = three_tasks.encode_batch(images, 0.5, layers=("semantic",))
+    for together, stream in zip(three_tasks.analyze_batch(streams), streams, strict=True):
+        alone = three_tasks.analyze(stream)
+        assert np.array_equal(together.segmentation.mask, alone.segmentation.mask)
+        assert np.allclose(together.detection.scores[:5], alone.detection.scores[:5], atol=1e-5)
+
+
+def test_a_model_with_three_heads_comes_back(three_tasks, tmp_path, picture):
+    three_tasks.counterparts["detection"] = three_tasks.new_head("detection", classes=["cat", "dog"], width=32).eval()
+    save_model(three_tasks, tmp_path)
+    del three_tasks.counterparts["detection"]
+    model, plain = load(tmp_path, counterparts=True), load(tmp_path)
+    assert list(model.heads) == ["classification", "detection", "segmentation"] and not plain.counterparts
+    assert list(model.counterparts) == ["detection"] and not model.counterparts["detection"].training
+    stream = model.encode(picture)
+    assert len(model.analyze(stream).detection.labels) > 0
+    assert model.reference_analyze([picture], ("segmentation",))[0].segmentation.mask.shape == picture.shape[:2]
+
+
+def test_evaluation_from_streams_on_disk(three_tasks, tmp_path):
+    """Rates are those of the files; scores those of the predictions; the counterpart stands first."""
+    rng = np.random.default_rng(0)
+    size = (70, 50)
+    labelled = coco_folder(tmp_path, [boxed(3, (5, 5, 20, 20)), boxed(7, (30, 10, 30, 30), 2)], size, images=2)
+    with pytest.raises(ValueError, match="'square' first"):
+        evaluate_task(three_tasks, "detection", labelled, (0.5,))
+    (tmp_path / "boxes.json").write_text(
+        (tmp_path / "boxes.json").read_text().replace("square", "cat").replace("bar", "dog")
+    )
+    labelled = CocoPhotographs(tmp_path, tmp_path / "boxes.json")
+    report = evaluate_labelled(three_tasks, "detection", labelled, (0.2, 0.8))
+    first, low, high = report["detection"]["rows"]
+    assert first["input"] == "photograph" and first["bpp"] is None and 0 < low["bpp"] <= high["bpp"]
+    sizes = [len(three_tasks.encode(labelled.image(i), 0.2, layers=("semantic",))) for i in range(2)]
+    assert low["bytes"] == np.mean(sizes) and low["bpp"] == pytest.approx(8 * np.mean(sizes) / (70 * 50))
+    assert all(0 <= row["AP"] <= row["AP50"] <= 1 for row in (first, low, high))
+    pixels = labelled_pixels(tmp_path / "set", [rng.choice([0, 2], (30, 40)).astype(np.uint8) for _ in range(2)])
+    pixels.classes = ["road", "tree"]
+    (row, _) = evaluate_task(three_tasks, "segmentation", pixels, (0.5,))["rows"]
+    assert 0 <= row["mIoU"] <= row["pixel_accuracy"] + 1e-6 <= 1 + 1e-6
+    with pytest.raises(ValueError, match="has no sound head"):
+        evaluate_task(three_tasks, "sound", pixels, ())
+
+
+def test_drawings_show_what_was_found():
+    found = Detection(
+        np.array([[10, 12, 30, 20], [50, 5, 20, 20]], np.float32), ["cat", "dog"], np.array([0.9, 0.1], np.float32)
+    )
+    canvas = grey_canvas(90, 60)
+    drawn = np.asarray(drawn_objects(found, canvas))
+    changed = (drawn != np.asarray(canvas)).any(2)
+    assert changed[31, 12:38].all() and changed[20, 10], "the box's edges"
+    assert not changed[20:30, 15:35].any() and not changed[14:, 50:].any(), "not its inside, and not the doubtful one"
+    masks = np.zeros((2, 60, 90), bool)
+    masks[0, 15:30, 12:38] = True
+    with_mask = drawn_objects(replace(found, masks=masks), canvas)
+    assert (np.asarray(with_mask)[20:28, 15:35] != np.asarray(canvas)[20:28, 15:35]).any(2).all()
+    segmentation = Segmentation(np.repeat(np.uint8([[0], [1]]), 30, 0).repeat(90, 1), ["sky", "road"])
+    colours = np.asarray(drawn_classes(segmentation, canvas))
+    assert len(np.unique(colours[:, 80:].reshape(-1, 3), axis=0)) == 2
+    assert shares(segmentation) == {"sky": 0.5, "road": 0.5}
