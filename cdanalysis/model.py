@@ -19,7 +19,7 @@ from .heads.classification import Classification, ClassificationHead
 from .heads.detection import Detection, DetectionHead
 from .heads.neck import Neck
 from .heads.segmentation import Segmentation, SegmentationHead
-from .latents import Latents, quality_level
+from .latents import QUALITY_LEVELS, Latents, quality_level
 from .stream.container import LAYERS, Layer, Stream, pack, unpack
 from .stream.errors import StreamError
 
@@ -176,9 +176,17 @@ class Model(nn.Module):
         return self.neck(self._dequantize(latents), quality_plane(latents.quality[0], self.neck.to16.weight))
 
     @torch.inference_mode()
-    def read_semantic(self, stream: bytes) -> Tensor:
-        """What the neck reads of one stream: dequantised semantic latents (C, h, w), float."""
-        return self._dequantize(self.symbols.read([self._unpack(stream)], layers=1))[0]
+    def read_base(self, stream: bytes) -> tuple[Tensor, float, tuple[int, int]]:
+        """What the neck reads of one stream.
+
+        Returns:
+            dequantised semantic latents (C, h, w), their quality in [0, 1], and the photograph's (height, width).
+
+        Raises:
+            StreamError: if the stream is bad, or was written by another model.
+        """
+        latents = self.symbols.read([self._unpack(stream)], layers=1)
+        return self._dequantize(latents)[0], latents.quality[0] / QUALITY_LEVELS, latents.size
 
     def _dequantize(self, latents: Latents) -> Tensor:
         like = self.neck.to16.weight

@@ -134,7 +134,7 @@ class Examples:
             if config.input == "features":
                 self.rows.append(_Example(features, 1.0, target, size, []))
             for quality, cached in streams:
-                latents = model.read_semantic(cached[index]).half()
+                latents = model.read_base(cached[index])[0].half()
                 self.rows.append(_Example([latents], quality, target, size, features))
 
     def __len__(self) -> int:

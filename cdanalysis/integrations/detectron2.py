@@ -1,0 +1,201 @@
+"""detectron2's models on streams: a backbone, a mixin for its meta-architectures, and a dataset mapper.
+
+Geometry stays in pixels of the photograph: annotations need no scaling, and predictions come out where detectron2
+always gives them. Latents are padded to the right and at the bottom, to a multiple of ``size_divisibility`` pixels.
+Needs detectron2 (Wu, Kirillov, Massa, Lo, Girshick, 2019): the README says how to install it.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from detectron2.data import detection_utils
+from detectron2.data.transforms import TransformList
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.backbone import Backbone
+from detectron2.modeling.meta_arch import GeneralizedRCNN, PanopticFPN, RetinaNet, SemanticSegmentor
+from detectron2.modeling.meta_arch.fcos import FCOS
+from detectron2.modeling.postprocessing import sem_seg_postprocess
+from detectron2.structures import ImageList
+from PIL import Image
+from torch import Tensor
+
+from ..blocks import Upsample
+from ..codec.layered import PAD
+from ..heads.neck import FeaturePyramid
+from ..model import Model
+from ..zoo import load
+
+LEVELS = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
+"""Names of the features, and the pixels of the photograph that a cell spans."""
+
+
+class LatentBackbone(Backbone):
+    """Semantic latents to p2..p6, by a model's neck and a feature pyramid.
+
+    Args:
+        model: a zoo name, the folder of a model, or a model; its neck is copied.
+        out_channels: channels of every level.
+        out_features: which of `LEVELS` to give.
+        freeze_neck: whether the neck stands still.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Model = "photo",
+        out_channels: int = 256,
+        out_features: tuple[str, ...] = tuple(LEVELS),
+        freeze_neck: bool = True,
+    ):
+        super().__init__()
+        unknown = [name for name in out_features if name not in LEVELS]
+        if unknown:
+            raise ValueError(f"unknown feature {unknown[0]!r}; there are {', '.join(LEVELS)}")
+        model = model if isinstance(model, Model) else load(model)
+        self.neck = copy.deepcopy(model.neck).requires_grad_(not freeze_neck)
+        self.pyramid = FeaturePyramid(model.codec.backbone.channels, out_channels)
+        self.finest = Upsample(out_channels, out_channels) if "p2" in out_features else None
+        self._out_features = list(out_features)
+        self._out_channels = out_channels
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Features from dequantised latents and, as their last channel, the quality: (N, C + 1, h, w)."""
+        levels = list(self.pyramid(self.neck(x[:, :-1], x[:, -1:])).values())
+        features = dict(zip(("p3", "p4", "p5", "p6"), levels, strict=True))
+        if self.finest is not None:
+            features["p2"] = self.finest(features["p3"])
+        return {name: features[name] for name in self._out_features}
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return {name: ShapeSpec(channels=self._out_channels, stride=LEVELS[name]) for name in self._out_features}
+
+    @property
+    def size_divisibility(self) -> int:
+        """What the codec pads photographs to."""
+        return PAD
+
+
+class ReadsLatents:
+    """Mixin over detectron2's meta-architectures: batches hold latents, as `LatentMapper` makes them, not pixels.
+
+    Put it first: ``class MyRCNN(ReadsLatents, GeneralizedRCNN)``. Give the model a `LatentBackbone`, and
+    ``pixel_mean`` and ``pixel_std`` nothing: there are no pixels.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(pixel_mean=(0.0,), pixel_std=(1.0,), **options)
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Latents side by side, zeros to the right and below; sizes are the photographs'."""
+        for entry in batched_inputs:
+            if "latents" not in entry:
+                raise ValueError("the batch holds no latents: map the data set with LatentMapper")
+        planes = [entry["latents"].to(self.device) for entry in batched_inputs]
+        height, width = (max(plane.shape[axis] for plane in planes) for axis in (1, 2))
+        padded = [F.pad(plane, (0, width - plane.shape[2], 0, height - plane.shape[1])) for plane in planes]
+        return ImageList(torch.stack(padded), [entry["size"] for entry in batched_inputs])
+
+
+class LatentRCNN(ReadsLatents, GeneralizedRCNN):
+    """Faster, Mask or Cascade R-CNN on latents."""
+
+
+class LatentRetinaNet(ReadsLatents, RetinaNet):
+    """RetinaNet on latents."""
+
+
+class LatentFCOS(ReadsLatents, FCOS):
+    """FCOS on latents."""
+
+
+class LatentPanopticFPN(ReadsLatents, PanopticFPN):
+    """Panoptic FPN on latents."""
+
+
+class LatentSemanticSegmentor(ReadsLatents, SemanticSegmentor):
+    """Semantic FPN on latents."""
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """As `SemanticSegmentor.forward`, which reads its pictures itself and so cannot be told otherwise."""
+        images = self.preprocess_image(batched_inputs)
+        features, targets = self.backbone(images.tensor), None
+        if "sem_seg" in batched_inputs[0]:
+            targets = [entry["sem_seg"].to(self.device) for entry in batched_inputs]
+            ignore = self.sem_seg_head.ignore_value
+            targets = ImageList.from_tensors(targets, self.backbone.size_divisibility, ignore).tensor
+        results, losses = self.sem_seg_head(features, targets)
+        if self.training:
+            return losses
+        processed = []
+        for result, entry, size in zip(results, batched_inputs, images.image_sizes, strict=True):
+            height, width = entry.get("height", size[0]), entry.get("width", size[1])
+            processed.append({"sem_seg": sem_seg_postprocess(result, size, height, width)})
+        return processed
+
+
+class LatentMapper:
+    """Maps detectron2's dataset dicts to what `ReadsLatents` takes, reading streams instead of pictures.
+
+    ``file_name`` names the photograph; its stream lies beside it, or in ``streams``, under the same name with ``.cda``
+    for the ending. No augmentation: a stored latent has none but those that were encoded.
+
+    Args:
+        model: the model that wrote the streams: a zoo name, a folder, or a model.
+        is_train: whether annotations are wanted.
+        streams: folder of the streams.
+        masks: whether annotations have masks to learn from.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Model = "photo",
+        is_train: bool = True,
+        streams: str | Path | None = None,
+        masks: bool = False,
+    ):
+        self.model = model if isinstance(model, Model) else load(model)
+        self.is_train, self.masks = is_train, masks
+        self.streams = None if streams is None else Path(streams)
+
+    def path_of(self, file_name: str) -> Path:
+        """The stream of a photograph."""
+        path = Path(file_name).with_suffix(".cda")
+        return path if self.streams is None else self.streams / path.name
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """One entry: ``latents`` (C + 1, h, w), ``size`` (height, width), and ``instances`` or ``sem_seg`` in training.
+
+        Raises:
+            FileNotFoundError: if there is no stream.
+            StreamError: if it is bad, or another model's.
+            ValueError: if its size is not that which the data set gives.
+        """
+        entry = copy.deepcopy(dataset_dict)
+        data = self.path_of(entry["file_name"]).read_bytes()
+        semantic, quality, size = self.model.read_base(data)
+        if (entry.get("height", size[0]), entry.get("width", size[1])) != size:
+            raise ValueError(
+                f"{entry['file_name']}: the stream's photograph is {size[1]}x{size[0]}, not the data set's"
+            )
+        entry["latents"] = torch.cat([semantic, torch.full_like(semantic[:1], quality)])
+        entry["size"], entry["height"], entry["width"] = size, *size
+        annotations, labels = entry.pop("annotations", None), entry.pop("sem_seg_file_name", None)
+        if self.is_train and annotations is not None:
+            entry["instances"] = self._instances(annotations, size)
+        if self.is_train and labels is not None:
+            entry["sem_seg"] = torch.from_numpy(np.asarray(Image.open(labels)).astype(np.int64))
+        return entry
+
+    def _instances(self, annotations: list[dict[str, Any]], size: tuple[int, int]) -> Any:
+        kept = [a for a in annotations if not a.get("iscrowd", 0)]
+        for annotation in kept:
+            if not self.masks:
+                annotation.pop("segmentation", None)
+        moved = [detection_utils.transform_instance_annotations(a, TransformList([]), size) for a in kept]
+        form = "polygon" if all(isinstance(a.get("segmentation"), list) for a in moved) else "bitmask"
+        return detection_utils.filter_empty_instances(detection_utils.annotations_to_instances(moved, size, form))

@@ -1,0 +1,213 @@
+"""detectron2's own models on streams. Needs detectron2: `.ci/run` installs it, so there these tests run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+pytest.importorskip("detectron2", reason="detectron2 is not installed: tools/install_detectron2.py")
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import LazyConfig, instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+from detectron2.evaluation import COCOEvaluator
+from detectron2.structures import Instances
+from detectron2.utils.events import EventStorage
+
+from cdanalysis.integrations.detectron2 import LEVELS, LatentBackbone, LatentMapper
+from cdanalysis.stream.errors import StreamError
+
+CONFIGS = Path(__file__).parent.parent / "configs" / "detectron2"
+SIZE = (119, 151)  # no multiple of the padding
+
+
+def drawn(folder: Path, model, count: int, seed: int = 0) -> Path:
+    """Photographs of red rectangles and blue discs on noise, their streams, and their COCO file with polygons."""
+    rng = np.random.default_rng(seed)
+    images, annotations = [], []
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        picture = Image.fromarray(rng.integers(90, 130, (*SIZE, 3), dtype=np.uint8))
+        draw = ImageDraw.Draw(picture)
+        for category in rng.permutation([1, 2])[: rng.integers(1, 3)].tolist():
+            w, h = (int(v) for v in rng.integers(32, 56, 2))
+            x, y = int(rng.integers(0, SIZE[1] - w)), int(rng.integers(0, SIZE[0] - h))
+            corners = [x, y, x + w, y, x + w, y + h, x, y + h]
+            if category == 1:
+                draw.rectangle((x, y, x + w, y + h), fill=(220, 30, 30))
+            else:
+                draw.ellipse((x, y, x + w, y + h), fill=(30, 40, 220))
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": number, "category_id": category, "bbox": [x, y, w, h],
+                 "area": w * h, "iscrowd": 0, "segmentation": [corners]}
+            )  # fmt: skip
+        picture.save(folder / f"{number}.png")
+        (folder / f"{number}.cda").write_bytes(model.encode(picture, 0.9, layers=("semantic",)))
+        images.append({"id": number, "file_name": f"{number}.png", "height": SIZE[0], "width": SIZE[1]})
+    categories = [{"id": 1, "name": "rectangle"}, {"id": 2, "name": "disc"}]
+    path = folder / "boxes.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory, photo):
+    path = drawn(tmp_path_factory.mktemp("shapes"), photo, 3)
+    return path, load_coco_json(str(path), str(path.parent), "drawn")
+
+
+def small_config(name: str):
+    config = LazyConfig.load(str(CONFIGS / f"{name}.py")).model
+    config.backbone.out_channels = 32
+    if name == "mask_rcnn":
+        config.roi_heads.num_classes = 2
+        config.roi_heads.box_head.fc_dims = [64]
+        config.roi_heads.box_predictor.input_shape.channels = 64
+        config.roi_heads.mask_head.conv_dims = [32, 32]
+    elif name == "retinanet":
+        config.num_classes, config.head.conv_dims = 2, [32]
+    else:
+        config.sem_seg_head.num_classes, config.sem_seg_head.conv_dims = 3, 32
+    return config
+
+
+def batch_of(name: str, photo, records, folder) -> list[dict]:
+    mapper = LatentMapper(photo, masks=name == "mask_rcnn")
+    if name == "semantic_fpn":
+        for record in records:
+            path = folder / (Path(record["file_name"]).stem + ".labels.png")
+            labels = np.zeros(SIZE, np.uint8)
+            for annotation in record["annotations"]:
+                x, y, w, h = (int(v) for v in annotation["bbox"])
+                labels[y : y + h, x : x + w] = annotation["category_id"] + 1
+            Image.fromarray(labels).save(path)
+        records = [
+            {**{k: v for k, v in r.items() if k != "annotations"},
+             "sem_seg_file_name": str(folder / (Path(r["file_name"]).stem + ".labels.png"))}
+            for r in records
+        ]  # fmt: skip
+    return [mapper(record) for record in records]
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn", "retinanet", "semantic_fpn"])
+def test_train_step_prediction_and_checkpoint(name, photo, shapes, tmp_path):
+    torch.manual_seed(0)
+    _, records = shapes
+    model = instantiate(small_config(name)).train()
+    batch = batch_of(name, photo, records, tmp_path)
+    neck = {n: p.clone() for n, p in model.backbone.neck.state_dict().items()}
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    totals = []
+    with EventStorage():
+        for _ in range(4):
+            losses = model(batch)
+            assert losses and all(torch.isfinite(v) for v in losses.values())
+            optimizer.zero_grad()
+            sum(losses.values()).backward()
+            optimizer.step()
+            totals.append(sum(losses.values()).item())
+    assert totals[-1] < totals[0]
+    assert all(torch.equal(p, neck[n]) for n, p in model.backbone.neck.state_dict().items()), "the neck is frozen"
+    DetectionCheckpointer(model, str(tmp_path)).save("model")
+    torch.manual_seed(1)
+    again = instantiate(small_config(name))
+    DetectionCheckpointer(again).load(str(tmp_path / "model.pth"))
+    model.eval(), again.eval()
+    with torch.no_grad():
+        first, second = model(batch), again(batch)
+    for one, other in zip(first, second, strict=True):
+        if name == "semantic_fpn":
+            assert one["sem_seg"].shape == (3, *SIZE) and torch.equal(one["sem_seg"], other["sem_seg"])
+        else:
+            assert isinstance(one["instances"], Instances) and one["instances"].image_size == SIZE
+            assert torch.equal(one["instances"].pred_boxes.tensor, other["instances"].pred_boxes.tensor)
+
+
+def test_the_backbone_says_what_it_gives(photo):
+    backbone = LatentBackbone(photo, out_channels=32).eval()
+    assert backbone.size_divisibility == 32
+    with torch.no_grad():
+        features = backbone(torch.randn(2, photo.codec.semantic.spec.channels + 1, 8, 10))
+    for name, spec in backbone.output_shape().items():
+        assert spec.stride == LEVELS[name]
+        assert features[name].shape == (2, spec.channels, -(-8 * 16 // spec.stride), -(-10 * 16 // spec.stride))
+    with pytest.raises(ValueError, match="unknown feature 'p9'"):
+        LatentBackbone(photo, out_features=("p9",))
+    moving = LatentBackbone(photo, out_channels=32, freeze_neck=False)
+    assert all(p.requires_grad for p in moving.parameters())
+
+
+def test_photographs_of_different_sizes_share_a_batch(photo, tmp_path):
+    """Padding goes right and down, and predictions of each are those it has alone."""
+    torch.manual_seed(0)
+    model = instantiate(small_config("retinanet")).eval()
+    model.test_score_thresh = 0.0
+    mapper = LatentMapper(photo, is_train=False)
+    entries = []
+    for index, (height, width) in enumerate([(64, 100), (119, 151)]):
+        picture = np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        (tmp_path / f"{index}.cda").write_bytes(photo.encode(picture, 0.5))
+        entries.append(mapper({"file_name": str(tmp_path / f"{index}.png")}))
+    with torch.no_grad():
+        for result, (height, width) in zip(model(entries), [(64, 100), (119, 151)], strict=True):
+            found = result["instances"]
+            assert found.image_size == (height, width)
+            assert (found.pred_boxes.tensor <= torch.tensor([width, height, width, height])).all()
+
+
+def test_what_is_no_latent_is_refused(photo, shapes, tmp_path):
+    _, records = shapes
+    model = instantiate(small_config("retinanet")).eval()
+    with pytest.raises(ValueError, match="LatentMapper"):
+        model([{"image": torch.zeros(3, 64, 64)}])
+    mapper = LatentMapper(photo)
+    with pytest.raises(ValueError, match="151x119, not the data set's"):
+        mapper({**records[0], "width": 150})
+    with pytest.raises(FileNotFoundError):
+        mapper({"file_name": str(tmp_path / "none.png")})
+    (tmp_path / "bad.cda").write_bytes(b"not a stream")
+    with pytest.raises(StreamError):
+        mapper({"file_name": str(tmp_path / "bad.png")})
+    empty = mapper({**records[0], "annotations": []})
+    assert len(empty["instances"]) == 0
+
+
+def test_it_learns_32_photographs_by_heart(photo, tmp_path):
+    """From streams alone to an AP50 of at least 0.9, by detectron2's own evaluator."""
+    torch.manual_seed(0)
+    path = drawn(tmp_path, photo, 32, seed=1)
+    DatasetCatalog.register("drawn-32", lambda: load_coco_json(str(path), str(tmp_path), "drawn-32"))
+    MetadataCatalog.get("drawn-32").set(json_file=str(path))
+    try:
+        records = DatasetCatalog.get("drawn-32")
+        config = small_config("retinanet")
+        config.backbone.out_channels, config.head.conv_dims = 64, [64, 64]
+        model = instantiate(config).train()
+        batch = [LatentMapper(photo)(record) for record in records]
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
+        steps = 120
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
+        with EventStorage():
+            for step in range(steps):
+                losses = model([batch[i] for i in np.random.default_rng(step).permutation(32)[:8]])
+                optimizer.zero_grad()
+                sum(losses.values()).backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+        model.eval()
+        evaluator = COCOEvaluator("drawn-32", ("bbox",), output_dir=None, use_fast_impl=False)
+        evaluator.reset()
+        with torch.no_grad():
+            for entry in batch:
+                evaluator.process([entry], model([entry]))
+        assert evaluator.evaluate()["bbox"]["AP50"] >= 90
+    finally:
+        DatasetCatalog.remove("drawn-32")
+        MetadataCatalog.pop("drawn-32", None)

@@ -1,0 +1,88 @@
+"""Install the pure-Python part of detectron2 0.6 where its C++ part cannot be built.
+
+    python tools/install_detectron2.py
+
+The official way is ``pip install 'git+https://github.com/facebookresearch/detectron2'``. This script is for machines
+without a compiler, or without that repository: it takes the sources at tag v0.6 from there where it is reachable, else
+from the source archive ``pb1-detectron2==0.6`` (whose Python files are those of the tag, and which has no C++ sources),
+changes what keeps them from running today, says what it changed, and installs the result with pip. Rotated boxes and
+deformable convolutions need the C++ part and do not work; everything that this library uses does. What detectron2
+imports comes with ``pip install 'cdanalysis[detectron2]'``.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+REPOSITORY = "https://github.com/facebookresearch/detectron2"
+ARCHIVE = "pb1-detectron2==0.6"
+ALIASES = re.compile(r"\bnp\.(bool|int|float|object)\b")
+EMPTY_EXTENSION = '"""Stands in for the compiled part: it has none of its functions."""\n'
+
+
+def pip(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "pip", "--quiet", *words], check=True)
+
+
+def official(folder: Path) -> Path | None:
+    """The official sources at the tag, if the repository can be reached."""
+    command = ["git", "clone", "--quiet", "--depth", "1", "--branch", "v0.6", REPOSITORY, str(folder / "official")]
+    try:
+        subprocess.run(command, check=True, timeout=120, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return folder / "official"
+
+
+def archived(folder: Path) -> Path:
+    """The sources of the archive."""
+    pip("install", "setuptools", "wheel")  # its setup.py is older than isolated builds
+    pip("download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-d", str(folder), ARCHIVE)
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as members:
+        members.extractall(folder, filter="data")
+    return next(path for path in folder.iterdir() if path.is_dir())
+
+
+def changed(root: Path) -> list[str]:
+    """Change the sources in place; gives a line for each change."""
+    lines = []
+    setup = root / "setup.py"
+    text = setup.read_text().replace("ext_modules=get_extensions()", "ext_modules=[]")
+    setup.write_text(text)
+    lines.append("setup.py: no C++ extension is built")
+    (root / "detectron2" / "_C.py").write_text(EMPTY_EXTENSION)
+    lines.append("detectron2/_C.py: an empty module instead of the compiled one")
+    for path in sorted((root / "detectron2").rglob("*.py")):
+        text = path.read_text()
+        new, aliases = ALIASES.subn(lambda match: match[1], text)
+        linear = new.count("Image.LINEAR")
+        new = new.replace("Image.LINEAR", "Image.BILINEAR")
+        if new != text:
+            path.write_text(new)
+            what = [f"{aliases} of NumPy's removed names for built-in types"] * bool(aliases)
+            what += [f"{linear} of Pillow's removed name for BILINEAR"] * bool(linear)
+            lines.append(f"{path.relative_to(root)}: {' and '.join(what)} replaced")
+    return lines
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        root = official(folder)
+        print(f"sources: {REPOSITORY} at v0.6" if root else f"sources: {ARCHIVE} ({REPOSITORY} cannot be reached)")
+        root = root or archived(folder)
+        for line in changed(root):
+            print(f"  {line}")
+        pip("install", "setuptools", "wheel")
+        pip("install", "--no-deps", "--no-build-isolation", str(root))
+    subprocess.run([sys.executable, "-c", "import detectron2; print('detectron2', detectron2.__version__)"], check=True)
+
+
+if __name__ == "__main__":
+    main()
