@@ -81,7 +81,11 @@ def main() -> None:
             print(f"  {line}")
         pip("install", "setuptools", "wheel")
         pip("install", "--no-deps", "--no-build-isolation", str(root))
-    subprocess.run([sys.executable, "-c", "import detectron2; print('detectron2', detectron2.__version__)"], check=True)
+    check = "import detectron2.modeling; print('detectron2', detectron2.__version__, 'works')"
+    if subprocess.run([sys.executable, "-W", "ignore", "-c", check]).returncode:
+        sys.exit(
+            "detectron2 is installed but cannot be imported; pip install 'cdanalysis[detectron2]' brings what it needs"
+        )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -37,8 +38,10 @@ def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> nn.Mod
     """
     heads = model.counterparts if config.input == "features" else model.heads
     if config.classes == "keep":
-        if config.task not in heads:
+        if config.task not in model.heads:
             raise ValueError(f"there is no {config.task} head to keep")
+        if config.task not in model.counterparts:  # from here on the two go different ways
+            model.counterparts[config.task] = copy.deepcopy(model.heads[config.task])
         _positions(heads[config.task].classes, classes)
         return heads[config.task]
     if config.classes != "data":
