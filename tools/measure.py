@@ -19,29 +19,67 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
+from cdanalysis.data.coco import CocoPhotographs
 from cdanalysis.data.photographs import Photographs
-from cdanalysis.evaluation.runner import evaluate_folder
+from cdanalysis.data.segmentation import LabelledPixels
+from cdanalysis.evaluation.runner import evaluate_folder, evaluate_labelled
 from cdanalysis.files import write_whole
+from cdanalysis.model import Model
 from cdanalysis.zoo import METRICS, find, load
 
 ROOT = Path(__file__).parent.parent
-IMAGENETTE_QUALITIES = (0.0, 0.3, 0.8)
-IMAGENETTE_EVERY, KODAK_EVERY = 5, 3
-KODAK_QUALITIES = (0.0, 0.15, 0.5)
+QUALITIES = {
+    "imagenette": (0.0, 0.15, 0.3, 0.6, 1.0),
+    "kodak": (0.0, 0.15, 0.3, 0.5, 0.75, 1.0),
+    "coco_boxes": (0.0, 0.2, 0.4, 0.7, 1.0),
+    "camvid_val": (0.0, 0.2, 0.4, 0.7, 1.0),
+    "camvid_test": (0.0, 0.2, 0.4, 0.7, 1.0),
+}
+TITLES = {"detection": "AP | AP50 | AP75", "segmentation": "mIoU | pixel accuracy"}
 
 
-def measure(name: str) -> dict:
-    model, started = load(name), time.monotonic()
-    imagenette = Photographs("imagenette224/val.tar").every(IMAGENETTE_EVERY)
-    kodak = Photographs("kodak").every(KODAK_EVERY)
+def measure(name: str, sets: list[str], report: dict) -> dict:
+    """The report with ``sets`` measured anew."""
+    model = load(name, counterparts=True)
     report = {
         "command": f"python tools/measure.py {name}",
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, no accelerator",
-        "imagenette": evaluate_folder(model, imagenette, IMAGENETTE_QUALITIES, ("classification",), track=track),
-        "kodak": evaluate_folder(model, kodak, KODAK_QUALITIES, ("reconstruction",), track=track),
+        "minutes": {},
+        **report,
     }
-    report["minutes"] = round((time.monotonic() - started) / 60, 1)
+    for each in sets:
+        started = time.monotonic()
+        report[each] = _measure_one(model, each)
+        report["minutes"][each] = round((time.monotonic() - started) / 60, 1)
     return report
+
+
+def _measure_one(model: Model, name: str) -> dict:
+    qualities = QUALITIES[name]
+    if name == "imagenette":
+        photographs = Photographs("imagenette224/val.tar")
+        return evaluate_folder(model, photographs, qualities, ("classification",), track=track)
+    if name == "kodak":
+        return evaluate_folder(model, Photographs("kodak"), qualities, ("reconstruction",), track=track)
+    if name == "coco_boxes":
+        labelled = CocoPhotographs("coco_boxes/val.tar", "coco_boxes/instances_val.json")
+        return evaluate_labelled(model, "detection", labelled, qualities, track=track)
+    labelled = LabelledPixels(f"camvid/{name.removeprefix('camvid_')}.tar")
+    return evaluate_labelled(model, "segmentation", labelled, qualities, track=track)
+
+
+def labelled_table(report: dict, name: str) -> str:
+    """Scores of heads on streams below their counterparts'."""
+    task = "detection" if name == "coco_boxes" else "segmentation"
+    columns = TITLES[task].split(" | ")
+    rows = [f"| input | quality | bytes | bpp | {TITLES[task]} | kept |"]
+    rows.append("| --- " * (5 + len(columns)) + "|")
+    for row in report[name][task]["rows"]:
+        stream = row["bpp"] is not None
+        rate = f"{row['quality']:g} | {row['bytes']:.0f} | {row['bpp']:.3f}" if stream else "- | - | -"
+        scores = " | ".join(f"{row[c.replace(' ', '_')]:.3f}" for c in columns)
+        rows.append(f"| {row['input']} | {rate} | {scores} | {100 * row['kept']:.1f} % |")
+    return "\n".join(rows)
 
 
 def imagenette_table(report: dict) -> str:
@@ -77,11 +115,21 @@ def _off(row: dict, ours: dict) -> str:
     return "" if abs(row["bpp"] / ours["bpp"] - 1) < 0.03 else f" (at {row['bpp']:.3f} bpp)"
 
 
-def write_tables(report: dict, paths: list[Path]) -> None:
+def tables_of(report: dict) -> dict[str, str]:
+    """A table for each set that was measured."""
+    tables = {}
+    for name in QUALITIES:
+        if name in report:
+            own = {"imagenette": imagenette_table, "kodak": kodak_table}
+            tables[name] = own[name](report) if name in own else labelled_table(report, name)
+    return tables
+
+
+def write_tables(tables: dict[str, str], paths: list[Path]) -> None:
     """Replace what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``."""
     for path in paths:
         text = path.read_text()
-        for name, table in (("imagenette", imagenette_table(report)), ("kodak", kodak_table(report))):
+        for name, table in tables.items():
             pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
             text = re.sub(pattern, lambda m, t=table: m[1] + t + "\n" + m[2], text, flags=re.S)
         write_whole(path, text)
@@ -91,13 +139,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name")
     parser.add_argument("--tables", action="store_true", help="rewrite the tables from metrics.json alone")
+    parser.add_argument("--sets", nargs="+", choices=tuple(QUALITIES), help="measure these anew (default: all)")
     options = parser.parse_args()
-    folder = find(options.name)
+    path = find(options.name) / METRICS
     if not options.tables:
-        write_whole(folder / METRICS, json.dumps(measure(options.name), indent=2) + "\n")
-    report = json.loads((folder / METRICS).read_text())
-    write_tables(report, [folder / "README.md", ROOT / "README.md"])
-    print(imagenette_table(report), kodak_table(report), sep="\n\n")
+        known = json.loads(path.read_text()) if options.sets and path.is_file() else {}
+        report = measure(options.name, options.sets or list(QUALITIES), known)
+        write_whole(path, json.dumps(report, indent=2) + "\n")
+    tables = tables_of(json.loads(path.read_text()))
+    write_tables(tables, [path.parent / "README.md", ROOT / "README.md"])
+    print(*tables.values(), sep="\n\n")
 
 
 if __name__ == "__main__":
