@@ -12,7 +12,7 @@ IGNORE = 255
 """Pixels of this class count neither in losses nor in scores."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Boxes:
     """The objects of one photograph.
 

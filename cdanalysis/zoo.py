@@ -142,6 +142,7 @@ def _write(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None
 
     part = path.with_name(path.name + ".part")
     save_file(tensors, part, metadata={"cdanalysis": json.dumps(info)})
+    part.chmod(0o644)  # safetensors makes files for the owner alone
     os.replace(part, path)
 
 
