@@ -25,7 +25,9 @@ from .stream.info import inspect as _inspect
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .model import Model, Photograph, Quality, Result
+    from .data.photographs import Photograph
+    from .latents import Quality
+    from .model import Model, Result
 
 __version__ = "0.1.0"
 __all__ = [

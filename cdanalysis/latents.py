@@ -26,6 +26,22 @@ def quality_level(quality: float) -> int:
     return round(quality * QUALITY_LEVELS)
 
 
+Quality = float | tuple[float, float]
+"""One number in [0, 1] for both layers, or (semantic, detail)."""
+
+
+def quality_levels(quality: Quality) -> tuple[int, int]:
+    """The levels of the semantic and the detail layer.
+
+    Raises:
+        ValueError: if ``quality`` is neither a number in [0, 1] nor a pair of such.
+    """
+    pair = tuple(quality) if isinstance(quality, (tuple, list)) else (quality, quality)
+    if len(pair) != 2:
+        raise ValueError(f"quality must be one number or a pair (semantic, detail), got {quality!r}")
+    return quality_level(pair[0]), quality_level(pair[1])
+
+
 @dataclass(frozen=True)
 class LatentSpec:
     """What a head must know of a layer: channels, and image pixels a latent cell spans."""

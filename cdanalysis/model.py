@@ -19,8 +19,8 @@ from .heads.classification import Classification, ClassificationHead
 from .heads.detection import Detection, DetectionHead
 from .heads.neck import Neck
 from .heads.segmentation import Segmentation, SegmentationHead
-from .latents import QUALITY_LEVELS, Latents, quality_level
-from .stream.container import LAYERS, Layer, Stream, pack, unpack
+from .latents import QUALITY_LEVELS, Latents, Quality, quality_levels
+from .stream.container import LAYERS, Layer, Stream, layer_count, pack, unpack
 from .stream.errors import StreamError
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 HEADS = {"classification": ClassificationHead, "detection": DetectionHead, "segmentation": SegmentationHead}
 """What can be asked for, and what answers."""
-
-Quality = float | tuple[float, float]
-"""One number in [0, 1] for both layers, or (semantic, detail)."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,6 +48,7 @@ class Model(nn.Module):
     Args:
         codec: shape of the codec.
         neck_hidden: width of the neck.
+        neck_layers: the layers that the neck reads, and so all heads: ("semantic",), or both.
         heads: for each task the arguments of its head (`HEADS`), beside the features' channels.
         name: what error messages call it.
 
@@ -66,12 +64,14 @@ class Model(nn.Module):
         neck_hidden: int,
         heads: Mapping[str, Mapping[str, Any]],
         name: str = "model",
+        neck_layers: Sequence[str] = ("semantic",),
     ):
         super().__init__()
         self.name, self.fingerprint = name, "000000"
         self.codec = LayeredCodec(codec)
         features = self.codec.backbone.channels
-        self.neck = Neck(self.codec.semantic.spec, features, neck_hidden)
+        detail = self.codec.detail.spec if layer_count(neck_layers) == 2 else None
+        self.neck = Neck(self.codec.semantic.spec, features, neck_hidden, detail)
         self.heads = nn.ModuleDict({task: self.new_head(task, **options) for task, options in heads.items()})
         self.counterparts = nn.ModuleDict()
 
@@ -80,9 +80,19 @@ class Model(nn.Module):
         """A new model with a pre-trained backbone and classifier, ready for training."""
         from .training.pretrained import imagenet_classes, load_imagenet
 
-        model = cls(recipe.codec, recipe.neck_hidden, {"classification": {"classes": imagenet_classes()}}, recipe.name)
+        heads = {"classification": {"classes": imagenet_classes()}}
+        model = cls(recipe.codec, recipe.neck_hidden, heads, recipe.name, recipe.neck_layers or ("semantic",))
         load_imagenet(model)
         return model
+
+    def read_layers(self, layers: Sequence[str]) -> None:
+        """Let the neck, and so all heads, read these layers; what it learned of the semantic layer stays."""
+        detail = self.codec.detail.spec if layer_count(layers) == 2 else None
+        old, new = self.neck, Neck(self.codec.semantic.spec, self.codec.backbone.channels, self.neck.hidden, detail)
+        new.load_state_dict(
+            {**new.state_dict(), **{n: t for n, t in old.state_dict().items() if n in new.state_dict()}}
+        )
+        self.neck = new.to(self.device)
 
     def new_head(self, task: str, **options: Any) -> nn.Module:
         """A head with random weights that fits this model's pyramid."""
@@ -114,12 +124,10 @@ class Model(nn.Module):
         self, images: Sequence[Photograph], quality: Quality = 0.5, layers: Sequence[str] = LAYERS
     ) -> list[bytes]:
         """`encode` for a list; photographs of one size are worked on together."""
-        if not layers or tuple(layers) != LAYERS[: len(layers)]:
-            raise ValueError(f"layers must be ('semantic',) or ('semantic', 'detail'), got {tuple(layers)!r}")
-        levels = _levels(quality)
+        count, levels = layer_count(layers), quality_levels(quality)
         tensors = [to_tensor(image) for image in images]
         return _grouped(
-            tensors, lambda t: tuple(t.shape), lambda group: self._encode_group(torch.stack(group), levels, len(layers))
+            tensors, lambda t: tuple(t.shape), lambda group: self._encode_group(torch.stack(group), levels, count)
         )
 
     def analyze(self, stream: bytes, tasks: Sequence[str] | None = None) -> Result:
@@ -171,27 +179,36 @@ class Model(nn.Module):
     def symbols(self) -> SymbolCoder:
         return SymbolCoder(self.codec)
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that the neck reads, and so all that `analyze` needs of a stream."""
+        return LAYERS[: len(self.neck.specs)]
+
     def pyramid(self, latents: Latents) -> list[Tensor]:
-        """Features at strides 8, 16 and 32, from the semantic layer alone."""
+        """Features at strides 8, 16 and 32, from the layers that the neck reads."""
         return self.neck(self._dequantize(latents), quality_plane(latents.quality[0], self.neck.to16.weight))
 
     @torch.inference_mode()
-    def read_base(self, stream: bytes) -> tuple[Tensor, float, tuple[int, int]]:
+    def read_latents(self, stream: bytes) -> tuple[list[Tensor], float, tuple[int, int]]:
         """What the neck reads of one stream.
 
         Returns:
-            dequantised semantic latents (C, h, w), their quality in [0, 1], and the photograph's (height, width).
+            dequantised latents (C, h, w) of each layer that the neck reads, the semantic layer's quality in [0, 1], and
+            the photograph's (height, width).
 
         Raises:
-            StreamError: if the stream is bad, or was written by another model.
+            StreamError: if the stream is bad, was written by another model, or lacks a layer.
         """
-        latents = self.symbols.read([self._unpack(stream)], layers=1)
-        return self._dequantize(latents)[0], latents.quality[0] / QUALITY_LEVELS, latents.size
+        latents = self.symbols.read([self._unpack(stream)], len(self.layers))
+        return [layer[0] for layer in self._dequantize(latents)], latents.quality[0] / QUALITY_LEVELS, latents.size
 
-    def _dequantize(self, latents: Latents) -> Tensor:
-        like = self.neck.to16.weight
-        quality = quality_plane(latents.quality[0], like)
-        return self.codec.semantic.dequantize(to_real(latents.semantic, like.dtype), quality)
+    def _dequantize(self, latents: Latents) -> list[Tensor]:
+        codec, like = self.codec, self.neck.to16.weight
+        layers = zip((codec.semantic, codec.detail), (latents.semantic, latents.detail), latents.quality, strict=True)
+        return [
+            layer.dequantize(to_real(values, like.dtype), quality_plane(level, like))
+            for layer, values, level in list(layers)[: len(self.layers)]
+        ]
 
     @torch.inference_mode()
     def estimated_bits(self, stream: bytes) -> dict[str, float]:
@@ -255,7 +272,7 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def _pyramid(self, streams: Sequence[Stream]) -> list[Tensor]:
-        return self.pyramid(self.symbols.read(streams, layers=1))
+        return self.pyramid(self.symbols.read(streams, len(self.layers)))
 
     @torch.inference_mode()
     def _decode_group(self, streams: Sequence[Stream], preview: bool) -> list[Image.Image]:
@@ -282,13 +299,6 @@ def _predict(heads: Mapping[str, nn.Module], pyramid: list[Tensor], sizes: list[
     """One `Result` a photograph, of all heads on one pyramid."""
     predictions = {task: head.predict(pyramid, sizes) for task, head in heads.items()}
     return [Result(**{task: rows[i] for task, rows in predictions.items()}) for i in range(len(sizes))]
-
-
-def _levels(quality: Quality) -> tuple[int, int]:
-    pair = tuple(quality) if isinstance(quality, (tuple, list)) else (quality, quality)
-    if len(pair) != 2:
-        raise ValueError(f"quality must be one number or a pair (semantic, detail), got {quality!r}")
-    return quality_level(pair[0]), quality_level(pair[1])
 
 
 def _layer(name: str, level: int, data: bytes) -> Layer:

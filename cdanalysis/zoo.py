@@ -98,7 +98,9 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
     tensors = load_file(folder / WEIGHTS)
     if fingerprint(tensors, info["codec"]) != info["fingerprint"]:
         raise ValueError(f"{folder / WEIGHTS} is damaged: its codec's weights do not have their fingerprint")
-    model = Model(CodecConfig(**info["codec"]), **{key: info[key] for key in ("neck_hidden", "heads", "name")})
+    model = Model(
+        CodecConfig(**info["codec"]), **{key: info[key] for key in ("neck_hidden", "neck_layers", "heads", "name")}
+    )
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -121,6 +123,7 @@ def save_model(model: Model, folder: str | Path, recipe: Recipe | None = None) -
         "fingerprint": fingerprint(tensors, codec),
         "codec": codec,
         "neck_hidden": model.neck.hidden,
+        "neck_layers": model.layers,
         "heads": {task: head.describe() for task, head in model.heads.items()},
     }
     _write(folder / WEIGHTS, tensors, info)

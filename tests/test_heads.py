@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import new_small_model
 from PIL import Image
 from torchmetrics.detection import MeanAveragePrecision
 
+import cdanalysis as cda
 from cdanalysis.data.coco import CocoPhotographs
 from cdanalysis.data.segmentation import LabelledPixels
 from cdanalysis.evaluation.runner import evaluate_labelled, evaluate_task
@@ -417,6 +419,29 @@ def test_a_model_with_three_heads_comes_back(three_tasks, tmp_path, picture):
     stream = model.encode(picture)
     assert len(model.analyze(stream).detection.labels) > 0
     assert model.reference_analyze([picture], ("segmentation",))[0].segmentation.mask.shape == picture.shape[:2]
+
+
+def test_heads_can_read_the_detail_layer_too(small, tmp_path, picture):
+    """What the detail adds starts at nothing; then it counts, and a stream without it is refused."""
+    model = new_small_model()
+    model.load_state_dict(small.state_dict())
+    model.fingerprint = small.fingerprint
+    model.read_layers(("semantic", "detail"))
+    model.eval()
+    stream = small.encode(picture, 0.5)
+    assert model.layers == ("semantic", "detail") and small.layers == ("semantic",)
+    score = small.analyze(stream).classification.score
+    assert model.analyze(stream).classification.score == pytest.approx(score, abs=1e-5)
+    with torch.no_grad():
+        model.neck.from_detail[0].weight.normal_()
+    assert model.analyze(stream).classification.score != pytest.approx(score, abs=1e-3)
+    with pytest.raises(cda.StreamError, match="no detail layer"):
+        model.analyze(cda.strip(stream))
+    save_model(model, tmp_path)
+    again = load(tmp_path)
+    assert again.layers == model.layers and len(again.read_latents(again.encode(picture))[0]) == 2
+    with pytest.raises(ValueError, match="reads 2 layers, got 1"):
+        model.neck([torch.zeros(1, 8, 2, 2)], torch.zeros(1, 1, 1, 1))
 
 
 def test_evaluation_from_streams_on_disk(three_tasks, tmp_path):

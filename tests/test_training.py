@@ -12,6 +12,7 @@ import torch
 from conftest import SMALL, new_small_model
 from PIL import Image
 
+import cdanalysis as cda
 from cdanalysis.data.crops import Source
 from cdanalysis.data.labelled import LabelledSource
 from cdanalysis.heads.classification import ClassificationHead, divergence, fit_temperature
@@ -145,7 +146,7 @@ def test_principal_components_keep_what_an_independent_decomposition_keeps(chels
     start_semantic_layer(model, x.split(40), [0.3, 0.6, 1.0])
     with torch.no_grad():
         features = model.codec.backbone(x)
-        pyramid = model.neck(model.codec.semantic.g_a(features), torch.zeros(1, 1, 1, 1))
+        pyramid = model.neck([model.codec.semantic.g_a(features)], torch.zeros(1, 1, 1, 1))
     rows = features[2].movedim(1, -1).flatten(0, 2).double()
     deviations = (rows.var(0, correction=0) + 1e-4).sqrt()
     left = np.linalg.svd(((rows - rows.mean(0)) / deviations).numpy(), compute_uv=False)[40:] ** 2
@@ -282,6 +283,16 @@ def test_a_head_can_be_kept_while_the_neck_learns(image_folder, tmp_path, small_
         assert same_weights(trainer.model.counterparts["classification"], trainer.model.heads["classification"])
         moved[distill] = trainer.model.neck.to32[0].weight.detach()
     assert not torch.equal(*moved.values())
+
+
+def test_a_head_can_learn_from_both_layers(image_folder, tmp_path, small_folder):
+    stage = head_stage(image_folder, ["heads.classification", "neck.from_detail"], epochs=2, options={"hidden": 8})
+    recipe = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
+    recipe.neck_layers = ["semantic", "detail"]
+    assert Trainer(recipe, tmp_path).run()
+    model = load(tmp_path / "model")
+    assert model.layers == ("semantic", "detail") and model.neck.from_detail[0].weight.abs().sum() > 0
+    assert all(len(cda.inspect(p.read_bytes()).layers) == 2 for p in (tmp_path / "streams").rglob("*.cda"))
 
 
 def test_counterparts_learn_from_photographs_and_heads_start_from_them(image_folder, tmp_path, small_folder):

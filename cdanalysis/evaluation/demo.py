@@ -16,7 +16,8 @@ from PIL import Image
 from .. import strip
 from ..data.photographs import open_photograph
 from ..files import write_whole
-from ..model import Model, Quality, Result
+from ..latents import Quality
+from ..model import Model, Result
 from . import metrics
 from .show import drawn_classes, drawn_objects, grey_canvas, summary
 

@@ -19,7 +19,8 @@ from ..data.labelled import LabelledSet
 from ..data.labels import class_index
 from ..data.photographs import Photographs, to_tensor
 from ..files import write_whole
-from ..model import Model, Quality
+from ..latents import Quality
+from ..model import Model
 from . import metrics
 from .baselines import BASELINES
 from .scores import DetectionScorer, SegmentationScorer

@@ -64,8 +64,9 @@ class LatentBackbone(Backbone):
         self._out_channels = out_channels
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Features from dequantised latents and, as their last channel, the quality: (N, C + 1, h, w)."""
-        levels = list(self.pyramid(self.neck(x[:, :-1], x[:, -1:])).values())
+        """Features from (N, C, h, w): dequantised latents of all layers that the neck reads, then the quality."""
+        layers = list(x[:, :-1].split([spec.channels for spec in self.neck.specs], 1))
+        levels = list(self.pyramid(self.neck(layers, x[:, -1:])).values())
         features = dict(zip(("p3", "p4", "p5", "p6"), levels, strict=True))
         if self.finest is not None:
             features["p2"] = self.finest(features["p3"])
@@ -168,7 +169,7 @@ class LatentMapper:
         return path if self.streams is None else self.streams / path.name
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """One entry: ``latents`` (C + 1, h, w), ``size`` (height, width), and ``instances`` or ``sem_seg`` in training.
+        """One entry: ``latents`` (C, h, w), ``size`` (height, width), and ``instances`` or ``sem_seg`` in training.
 
         Raises:
             FileNotFoundError: if there is no stream.
@@ -177,12 +178,12 @@ class LatentMapper:
         """
         entry = copy.deepcopy(dataset_dict)
         data = self.path_of(entry["file_name"]).read_bytes()
-        semantic, quality, size = self.model.read_base(data)
+        layers, quality, size = self.model.read_latents(data)
         if (entry.get("height", size[0]), entry.get("width", size[1])) != size:
             raise ValueError(
                 f"{entry['file_name']}: the stream's photograph is {size[1]}x{size[0]}, not the data set's"
             )
-        entry["latents"] = torch.cat([semantic, torch.full_like(semantic[:1], quality)])
+        entry["latents"] = torch.cat([*layers, torch.full_like(layers[0][:1], quality)])
         entry["size"], entry["height"], entry["width"] = size, *size
         annotations, labels = entry.pop("annotations", None), entry.pop("sem_seg_file_name", None)
         if self.is_train and annotations is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..latents import QUALITY_LEVELS
@@ -16,6 +17,17 @@ MAX_PIXELS = 2**28
 """Photographs that claim more pixels than this are refused before anything is allocated."""
 FINGERPRINT_BYTES = 3
 CHECK_BYTES = 3
+
+
+def layer_count(layers: Sequence[str]) -> int:
+    """How many layers a list of their names stands for.
+
+    Raises:
+        ValueError: if it is not the first of ``LAYERS``, or both in order.
+    """
+    if not layers or tuple(layers) != LAYERS[: len(layers)]:
+        raise ValueError(f"layers must be ('semantic',) or ('semantic', 'detail'), got {tuple(layers)!r}")
+    return len(layers)
 
 
 @dataclass(frozen=True)

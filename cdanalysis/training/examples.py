@@ -34,7 +34,7 @@ class HeadConfig:
         classes: "data" for a new head with the data's classes (which starts from the counterpart, where there is
             one), "keep" for the head that is there, which must know the data's classes.
         options: arguments of a new head, beside its classes.
-        qualities: of the semantic layer; every photograph is encoded at each.
+        qualities: of the stream; every photograph is encoded at each.
         flip: use every photograph's mirror image too; it is encoded like any other.
         epochs: how often every example is seen; replaces the stage's ``steps``.
         distill: weight of the imitation of what the counterpart makes of the photographs themselves.
@@ -58,7 +58,7 @@ class Batch:
     """Examples of one grid.
 
     Attributes:
-        tensors: the pyramid (three), or the dequantised semantic latents (one), each (N, C, h, w).
+        tensors: the pyramid (three), or dequantised latents, one for each layer that the neck reads; (N, C, h, w).
         qualities: (N, 1, 1, 1) of the semantic layer; only counts for latents.
         targets: N targets.
         sizes: true (height, width) of the photographs.
@@ -110,7 +110,7 @@ class Examples:
             if labelled.classes != self.classes:
                 raise ValueError(f"the classes of {source.path} are not those of {config.sources[0].path}")
         self.model, self.config = model, config
-        self.folder = folder / semantic_fingerprint(model)
+        self.folder = folder / streams_fingerprint(model)
         self.rows: list[_Example] = []
         for labelled in sets:
             for flip in (False, True) if config.flip else (False,):
@@ -122,7 +122,7 @@ class Examples:
         streams = []
         for quality in config.qualities if config.input == "streams" else ():
             folder = self.folder / f"{quality:g}"
-            encode = lambda images, q=quality: model.encode_batch(images, q, layers=("semantic",))  # noqa: E731
+            encode = lambda images, q=quality: model.encode_batch(images, q, model.layers)  # noqa: E731
             streams.append((quality, cache_streams(variant.names, variant.image, folder, encode, track)))
         for index in track(range(len(variant.names))):
             image, target = variant[index]
@@ -134,8 +134,8 @@ class Examples:
             if config.input == "features":
                 self.rows.append(_Example(features, 1.0, target, size, []))
             for quality, cached in streams:
-                latents = model.read_base(cached[index])[0].half()
-                self.rows.append(_Example([latents], quality, target, size, features))
+                latents = [layer.half() for layer in model.read_latents(cached[index])[0]]
+                self.rows.append(_Example(latents, quality, target, size, features))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -199,10 +199,11 @@ def _on(target: Any, device: torch.device) -> Any:
     return target.to(device) if isinstance(target, Tensor) else target
 
 
-def semantic_fingerprint(model: Model) -> str:
-    """Six hexadecimal digits of all that the bytes of a semantic layer depend on."""
+def streams_fingerprint(model: Model) -> str:
+    """Six hexadecimal digits of all that the bytes depend on that the neck reads."""
     digest = hashlib.sha256()
-    for part in (model.codec.backbone, model.codec.semantic):
+    parts = (model.codec.backbone, model.codec.semantic, model.codec.detail)
+    for part in parts[: 1 + len(model.layers)]:
         for name, tensor in part.state_dict().items():
             digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:6]

@@ -67,7 +67,7 @@ class HeadLoss(nn.Module):
         """Loss of a batch, and its terms by name."""
         pyramid = batch.tensors
         if self.config.input == "streams":
-            pyramid = self.model.neck(batch.tensors[0], batch.qualities)
+            pyramid = self.model.neck(batch.tensors, batch.qualities)
         if self.among and self.config.classes == "keep":
             logits = self.head(pyramid).float()[:, self.among]
             targets = torch.tensor(batch.targets, device=logits.device)

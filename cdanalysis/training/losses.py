@@ -51,7 +51,7 @@ class StageLoss(nn.Module):
         self, features: list[Tensor], y_hat: Tensor, rate: Tensor, quality: Tensor, terms: dict[str, Tensor]
     ) -> Tensor:
         objective, model = self.stage.objective, self.model
-        pyramid = model.neck(model.codec.semantic.dequantize(y_hat, quality), quality)
+        pyramid = model.neck([model.codec.semantic.dequantize(y_hat, quality)], quality)
         distance = feature_distance(pyramid, features, objective.features)
         terms["features"] = distance.mean()
         loss = log_interpolate(objective.semantic_rate, quality.flatten()) * rate + distance

@@ -65,6 +65,7 @@ class Recipe:
 
     Attributes:
         init: a model to start from, by zoo name or folder; empty for a new one.
+        neck_layers: layers that the neck reads, and so all heads; empty for those of the model to start from.
     """
 
     name: str = MISSING
@@ -72,6 +73,7 @@ class Recipe:
     seed: int = 0
     codec: CodecConfig = field(default_factory=CodecConfig)
     neck_hidden: int = 160
+    neck_layers: list[str] = field(default_factory=list)
     stages: list[StageConfig] = field(default_factory=list)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     precision: str = "bf16-mixed"

@@ -47,6 +47,8 @@ class Trainer:
         )
         torch.manual_seed(recipe.seed)
         self.model = model or (load(recipe.init) if recipe.init else Model.from_recipe(recipe))
+        if recipe.neck_layers and tuple(recipe.neck_layers) != self.model.layers:
+            self.model.read_layers(recipe.neck_layers)
         self.model.name = recipe.name
         self.model.to(memory_format=torch.channels_last)
         self.stage, self.step, self.skipped = 0, 0, 0
