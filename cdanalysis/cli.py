@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from . import __version__
 
-COMMANDS = ("encode", "decode", "analyze", "inspect", "train", "evaluate", "zoo", "demo")
+COMMANDS = ("encode", "decode", "analyze", "inspect", "train", "evaluate", "benchmark", "zoo", "demo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     _inspect(sub)
     _train(sub)
     _evaluate(sub)
+    _benchmark(sub)
     _zoo(sub)
     _demo(sub)
     return top
@@ -107,6 +108,12 @@ def _evaluate(sub) -> None:
     command.add_argument("--annotations", help="COCO JSON file, for detection")
     command.add_argument("--every", type=int, default=1, help="use each N-th photograph only")
     command.add_argument("--no-baselines", action="store_true", help="leave out JPEG, WebP and AVIF")
+    command.add_argument("-o", "--output", help="also write the JSON to this file")
+
+
+def _benchmark(sub) -> None:
+    command = _command(sub, "benchmark", "how much faster heads train on latents than from photographs")
+    command.add_argument("--photographs", type=int, default=64, help="how many make an epoch (default: 64)")
     command.add_argument("-o", "--output", help="also write the JSON to this file")
 
 

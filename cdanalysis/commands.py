@@ -148,6 +148,21 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def benchmark(options: argparse.Namespace) -> int:
+    from .evaluation.benchmark import benchmark as run
+
+    report = run(zoo_module.load(options.model, options.device), options.photographs)
+    text = json.dumps(report, indent=2)
+    if options.output:
+        write_whole(options.output, text + "\n")
+    if options.json:
+        print(text)
+    else:
+        title = f"an epoch of {report['photographs']} photographs, {report['hardware']}"
+        _print_table(title, report["head_training"])
+    return 0
+
+
 def zoo(options: argparse.Namespace) -> int:
     if options.action == "list":
         models = [zoo_module.describe(zoo_module.find(name)) for name in zoo_module.names()]

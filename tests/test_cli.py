@@ -164,6 +164,15 @@ def test_train_from_the_command_line(run, image_folder, tmp_path, small_folder):
     assert status == 1 and "nearest known one is 'head'" in err
 
 
+def test_benchmark_compares_three_tasks(run, tmp_path):
+    status, out, _ = run("benchmark", "--photographs", "3", "--json", "-o", tmp_path / "b.json")
+    report = json.loads(out)
+    assert status == 0 and json.loads((tmp_path / "b.json").read_text()) == report
+    assert [row["task"] for row in report["head_training"]] == ["classification", "detection", "segmentation"]
+    for row in report["head_training"]:
+        assert row["ratio"] == pytest.approx(row["end_to_end_s"] / row["from_latents_s"]) and row["from_latents_s"] > 0
+
+
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from cdanalysis.cli import main\n"
