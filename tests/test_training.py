@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import SMALL, new_small_model
-from PIL import Image
+from PIL import Image, ImageOps
 
 import cdanalysis as cda
 from cdanalysis.data.crops import Source
 from cdanalysis.data.labelled import LabelledSource
 from cdanalysis.heads.classification import ClassificationHead, divergence, fit_temperature
 from cdanalysis.model import Model
+from cdanalysis.training.examples import Examples
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.objective import feature_distance, log_interpolate
 from cdanalysis.training.pretrained import imagenet_classes, imagenet_classifier, load_imagenet
@@ -255,6 +256,25 @@ def test_a_head_learns_from_cached_streams(image_folder, tmp_path, small_folder)
     assert len(streams) == 2 * 3 and not any(path.stem == "a.png" for path in streams), "every fourth is held out"
     labels = [model.analyze(path.read_bytes()).classification.label for path in streams]
     assert labels == [path.parent.name for path in streams]
+
+
+def test_examples_are_those_asked_for(image_folder, tmp_path, small):
+    """Mirror images are encoded like any other; what is held out or passed over is not there."""
+
+    def examples(**options):
+        config = HeadConfig("classification", [LabelledSource(str(image_folder))], **options)
+        return Examples(small, config, tmp_path)
+
+    assert len(examples()) == 4 and len(examples(every=2)) == 2 and len(examples(holdout=2)) == 2
+    both = examples(flip=True, qualities=[0.3, 0.6])
+    assert len(both) == 16
+    path = sorted(image_folder.rglob("*.png"))[1]
+    mirrored = small.encode(ImageOps.mirror(Image.open(path).convert("RGB")), 0.3, layers=("semantic",))
+    cached = list(tmp_path.rglob(f"0.3/{path.parent.name}/{path.name}.flip.cda"))
+    assert [c.read_bytes() for c in cached] == [mirrored]
+    features = examples(input="features")
+    batch = features.batch([0, 1], torch.device("cpu"))
+    assert [t.shape[-1] for t in batch.tensors] == [12, 6, 3] and batch.targets == [0, 0] and not batch.features
 
 
 @pytest.mark.parametrize("stop", [1, 3])

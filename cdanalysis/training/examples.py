@@ -39,6 +39,7 @@ class HeadConfig:
         epochs: how often every example is seen; replaces the stage's ``steps``.
         distill: weight of the imitation of what the counterpart makes of the photographs themselves.
         holdout: every ``holdout``-th photograph is left out; 0 to use all.
+        every: use only each ``every``-th photograph of the sources.
     """
 
     task: str = "classification"
@@ -51,6 +52,7 @@ class HeadConfig:
     epochs: int = 12
     distill: float = 0.0
     holdout: int = 0
+    every: int = 1
 
 
 @dataclass
@@ -102,7 +104,7 @@ class Examples:
     ):
         if config.input not in INPUTS:
             raise ValueError(f"input must be one of {', '.join(INPUTS)}, got {config.input!r}")
-        sets = [open_labelled(config.task, source) for source in config.sources]
+        sets = [open_labelled(config.task, source).every(config.every) for source in config.sources]
         if not sets or not all(len(s) for s in sets):
             raise ValueError(f"training a {config.task} head needs photographs")
         self.classes = sets[0].classes
