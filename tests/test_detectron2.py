@@ -64,40 +64,48 @@ def shapes(tmp_path_factory, photo):
     return path, load_coco_json(str(path), str(path.parent), "drawn")
 
 
+MODELS = ("mask_rcnn", "cascade_mask_rcnn", "retinanet", "fcos", "semantic_fpn", "panoptic_fpn")
+
+
 def small_config(name: str):
+    """The committed config with few channels and the drawn classes."""
     config = LazyConfig.load(str(CONFIGS / f"{name}.py")).model
     config.backbone.out_channels = 32
-    if name == "mask_rcnn":
+    if "roi_heads" in config:
         config.roi_heads.num_classes = 2
-        config.roi_heads.box_head.fc_dims = [64]
-        config.roi_heads.box_predictor.input_shape.channels = 64
+        cascade = name.startswith("cascade")
+        for head in config.roi_heads.box_heads if cascade else [config.roi_heads.box_head]:
+            head.fc_dims = [64]
+        for predictor in config.roi_heads.box_predictors if cascade else [config.roi_heads.box_predictor]:
+            predictor.input_shape.channels = 64
         config.roi_heads.mask_head.conv_dims = [32, 32]
-    elif name == "retinanet":
-        config.num_classes, config.head.conv_dims = 2, [32]
-    else:
+    if "sem_seg_head" in config:
         config.sem_seg_head.num_classes, config.sem_seg_head.conv_dims = 3, 32
+    if "head" in config:
+        config.num_classes, config.head.conv_dims = 2, [32]
     return config
 
 
 def batch_of(name: str, photo, records, folder) -> list[dict]:
-    mapper = LatentMapper(photo, masks=name == "mask_rcnn")
-    if name == "semantic_fpn":
-        for record in records:
-            path = folder / (Path(record["file_name"]).stem + ".labels.png")
+    """The records as the mapper gives them, with label pictures for models that want them."""
+    mapper = LatentMapper(photo, masks="rcnn" in name or name == "panoptic_fpn")
+    wanted = []
+    for record in records:
+        record = dict(record)
+        if name in ("semantic_fpn", "panoptic_fpn"):
+            record["sem_seg_file_name"] = str(folder / (Path(record["file_name"]).stem + ".labels.png"))
             labels = np.zeros(SIZE, np.uint8)
             for annotation in record["annotations"]:
                 x, y, w, h = (int(v) for v in annotation["bbox"])
                 labels[y : y + h, x : x + w] = annotation["category_id"] + 1
-            Image.fromarray(labels).save(path)
-        records = [
-            {**{k: v for k, v in r.items() if k != "annotations"},
-             "sem_seg_file_name": str(folder / (Path(r["file_name"]).stem + ".labels.png"))}
-            for r in records
-        ]  # fmt: skip
-    return [mapper(record) for record in records]
+            Image.fromarray(labels).save(record["sem_seg_file_name"])
+        if name == "semantic_fpn":
+            del record["annotations"]
+        wanted.append(mapper(record))
+    return wanted
 
 
-@pytest.mark.parametrize("name", ["mask_rcnn", "retinanet", "semantic_fpn"])
+@pytest.mark.parametrize("name", MODELS)
 def test_train_step_prediction_and_checkpoint(name, photo, shapes, tmp_path):
     torch.manual_seed(0)
     _, records = shapes
@@ -124,9 +132,11 @@ def test_train_step_prediction_and_checkpoint(name, photo, shapes, tmp_path):
     with torch.no_grad():
         first, second = model(batch), again(batch)
     for one, other in zip(first, second, strict=True):
-        if name == "semantic_fpn":
+        if "sem_seg" in one:
             assert one["sem_seg"].shape == (3, *SIZE) and torch.equal(one["sem_seg"], other["sem_seg"])
-        else:
+        if name == "panoptic_fpn":
+            assert one["panoptic_seg"][0].shape == SIZE
+        if name != "semantic_fpn":
             assert isinstance(one["instances"], Instances) and one["instances"].image_size == SIZE
             assert torch.equal(one["instances"].pred_boxes.tensor, other["instances"].pred_boxes.tensor)
 
