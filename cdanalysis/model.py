@@ -217,6 +217,7 @@ class Model(nn.Module):
         latents = self.symbols.read([parsed], layers=2 if parsed.layer("detail") else 1)
         return {name: float(bits) for name, bits in self.codec.estimated_bits(latents).items()}
 
+    @torch.inference_mode()
     def class_logits(self, streams: Sequence[bytes]) -> Tensor:
         """Logits (N, classes) of the classification head, from the semantic layers of N streams."""
         head = self.heads["classification"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
@@ -56,7 +58,8 @@ class HeadCourse:
         self.recipe, self.number, self.fabric = recipe, number, fabric
         self.stage = stage = recipe.stages[number]
         model.eval()
-        self.examples = Examples(model, stage.head, folder / "streams")
+        shown = partial(track, description=f"{stage.name}: examples", disable=fabric.global_rank != 0)
+        self.examples = Examples(model, stage.head, folder / "streams", shown)
         torch.manual_seed(recipe.seed * 1009 + number)  # for the weights of a new head
         self.loss = HeadLoss(model, stage.head, self.examples.classes)
         self.each = len(self.examples.batches(stage.batch))
