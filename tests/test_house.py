@@ -14,7 +14,7 @@ PACKAGE = ROOT / "cdanalysis"
 
 # Rooms from the ground up; a room imports only from floors below its own (or from itself).
 FLOORS = {
-    "latents": 0, "targets": 0, "blocks": 0, "files": 0,
+    "latents": 0, "targets": 0, "observers": 0, "blocks": 0, "files": 0,
     "stream": 1, "data": 1, "heads": 1,
     "codec": 2, "model": 3, "zoo": 4, "training": 5, "": 5, "evaluation": 6, "integrations": 6, "commands": 7, "cli": 8,
 }  # fmt: skip

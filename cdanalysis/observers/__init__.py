@@ -1,0 +1,9 @@
+"""Who looks at the picture: each observer turns (photograph, reconstruction) into a distortion."""
+
+from .adversarial import Adversary, PatchDiscriminator
+from .base import Observer
+from .perceptual import LPIPS
+from .pixel import MSSSIM, SquaredError
+from .semantic import FeatureDistance
+
+__all__ = ["LPIPS", "MSSSIM", "Adversary", "FeatureDistance", "Observer", "PatchDiscriminator", "SquaredError"]

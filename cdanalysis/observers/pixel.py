@@ -1,0 +1,58 @@
+"""Observers that compare pixels: squared error and structural similarity."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import Observer, weighted_mean
+
+
+class SquaredError(Observer):
+    """Mean squared error of pixels in [0, 1]."""
+
+    def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
+        return weighted_mean((original - reconstruction).square(), weight)
+
+
+class MSSSIM(Observer):
+    """1 - MS-SSIM: Wang, Simoncelli, Bovik, "Multiscale structural similarity" (Asilomar 2003).
+
+    Args:
+        scales: exponents of the scales, the finest first; a picture must have at least 11 pixels at the coarsest.
+    """
+
+    def __init__(self, scales: tuple[float, ...] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        super().__init__()
+        self.scales = scales
+        x = torch.arange(11.0) - 5
+        window = torch.exp(-x.square() / (2 * 1.5**2))
+        self.register_buffer("window", window / window.sum(), persistent=False)
+
+    def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Raises ValueError if the pictures are too small for the scales."""
+        least = 11 * 2 ** (len(self.scales) - 1)
+        if min(original.shape[-2:]) < least:
+            raise ValueError(f"MS-SSIM over {len(self.scales)} scales needs sides of at least {least} pixels")
+        a, b, product = original, reconstruction, 1.0
+        for number, exponent in enumerate(self.scales):
+            contrast, similarity = self._maps(a, b)
+            last = number == len(self.scales) - 1
+            # A negative mean has no such power, and no meaning: nothing alike is 0.
+            product = product * weighted_mean(similarity if last else contrast, weight).clamp_min(1e-6) ** exponent
+            a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+        return 1 - product
+
+    def _maps(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """(contrast and structure, those times luminance) at every place where the window fits."""
+        stacked = torch.cat([a, b, a * a, b * b, a * b])
+        mean_a, mean_b, aa, bb, ab = self._blur(stacked).chunk(5)
+        first, second = 0.01**2, 0.03**2
+        contrast = (2 * (ab - mean_a * mean_b) + second) / (aa - mean_a**2 + bb - mean_b**2 + second)
+        return contrast, contrast * (2 * mean_a * mean_b + first) / (mean_a**2 + mean_b**2 + first)
+
+    def _blur(self, x: Tensor) -> Tensor:
+        window = self.window.to(x).repeat(x.shape[1], 1, 1, 1)
+        x = F.conv2d(x, window.transpose(2, 3), groups=x.shape[1])
+        return F.conv2d(x, window, groups=x.shape[1])

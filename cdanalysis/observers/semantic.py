@@ -1,0 +1,68 @@
+"""The semantic observer: distance in the features of a network that understands pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .base import Observer, weighted_mean
+
+
+class FeatureDistance(Observer):
+    """Squared distance in a network's features: the machine observer of Weber, Renggli, Grabner, Zhang, "Observer
+    dependent lossy image compression" (2019).
+
+    At each layer the squared difference is divided by the mean square of the photograph's own features, so that layers
+    count alike; the distortion is the mean over layers.
+
+    Args:
+        net: a classifier, or a detector's backbone; it is frozen.
+        layers: names of the modules whose outputs are compared, as ``named_modules`` lists them.
+        mean, std: what the network wants its pixels, in [0, 1], normalised by.
+
+    Raises:
+        ValueError: if a layer is not there; the message lists some that are.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        layers: Sequence[str],
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+    ):
+        super().__init__()
+        modules = dict(net.named_modules())
+        for layer in layers:
+            if layer not in modules or not layer:
+                names = ", ".join(name for name in list(modules)[1:9])
+                raise ValueError(f"the network has no layer {layer!r}; it has, among others: {names}")
+        self.net, self.layers = net, tuple(layers)
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1), persistent=False)
+        self.freeze()
+
+    def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
+        with torch.no_grad():
+            wanted = self._features(original)
+        distances = [
+            weighted_mean((f - w).square(), weight) / w.square().mean((1, 2, 3)).clamp_min(1e-8)
+            for f, w in zip(self._features(reconstruction), wanted, strict=True)
+        ]
+        return torch.stack(distances).mean(0)
+
+    def _features(self, x: Tensor) -> list[Tensor]:
+        found: dict[str, Tensor] = {}
+        hooks = [
+            self.net.get_submodule(layer).register_forward_hook(lambda _, __, out, n=layer: found.__setitem__(n, out))
+            for layer in self.layers
+        ]
+        try:
+            self.net((x - self.mean.to(x)) / self.std.to(x))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        features = [found[layer] for layer in self.layers]
+        return [f if f.ndim == 4 else f.flatten(1)[..., None, None] for f in features]
