@@ -59,7 +59,7 @@ def three_tasks(small) -> Model:
     model.load_state_dict(small.state_dict())
     model.fingerprint = small.fingerprint
     torch.manual_seed(1)
-    model.heads["detection"] = model.new_head("detection", classes=["cat", "dog"], width=32)
+    model.heads["detection"] = model.new_head("detection", classes=["cat", "dog"], width=64)
     model.heads["segmentation"] = model.new_head("segmentation", classes=["sky", "road", "tree"], width=32)
     torch.nn.init.constant_(model.heads["detection"].detector.head.classification_head.cls_logits.bias, 0.0)
     return model.eval().requires_grad_(False)

@@ -11,6 +11,7 @@ from PIL import Image
 
 import cdanalysis as cda
 from cdanalysis.cli import COMMANDS, main, parser
+from cdanalysis.zoo import save_model
 
 
 @pytest.fixture
@@ -53,6 +54,46 @@ def test_analyze_json_has_the_promised_shape(run, image_folder, tmp_path):
     found = report["tasks"]["classification"]
     assert found["label"] == found["top5"][0][0] and found["score"] == found["top5"][0][1]
     assert run("analyze", tmp_path / "a.cda")[1].count("a.cda") == 1
+
+
+def test_analyze_of_three_tasks(three_tasks, capsys, image_folder, tmp_path):
+    """Boxes as numbers, shares of classes, masks as pictures of class indices, one line each for people."""
+    save_model(three_tasks, tmp_path / "model")
+    words = ["--model", str(tmp_path / "model")]
+    assert main(["encode", str(image_folder / "cat"), "-o", str(tmp_path / "streams"), *words]) == 0
+    capsys.readouterr()
+    assert main(["analyze", str(tmp_path / "streams"), "-o", str(tmp_path / "masks"), "--json", *words]) == 0
+    first = json.loads(capsys.readouterr().out)["files"][0]["tasks"]
+    assert set(first) == {"classification", "detection", "segmentation"}
+    assert set(first["detection"][0]) == {"label", "score", "box"} and len(first["detection"][0]["box"]) == 4
+    assert sum(first["segmentation"]["classes"].values()) == pytest.approx(1)
+    mask = Image.open(first["segmentation"]["mask"])
+    assert mask.size == (96, 64) and mask.mode == "L"
+    assert main(["analyze", str(tmp_path / "streams"), "--tasks", "segmentation", *words]) == 0
+    assert "%" in capsys.readouterr().out
+    assert main(["demo", str(image_folder / "cat" / "a.png"), "-o", str(tmp_path / "demo"), *words]) == 0
+    assert {p.name for p in (tmp_path / "demo").glob("a.*.png")} == {
+        f"a.{kind}.png" for kind in ("original", "decoded", "objects", "objects-over", "classes", "classes-over")
+    }
+
+
+def test_evaluate_detection_and_segmentation(three_tasks, capsys, image_folder, tmp_path):
+    save_model(three_tasks, tmp_path / "model")
+    words = ["--model", str(tmp_path / "model"), "--quality", "0.5", "--json"]
+    content = {
+        "images": [{"id": 1, "file_name": "cat/a.png", "width": 96, "height": 64}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 30, 30], "area": 900, "iscrowd": 0}],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    boxes = ["--tasks", "detection", "--annotations", str(tmp_path / "boxes.json")]
+    assert main(["evaluate", str(image_folder), *boxes, *words]) == 0
+    rows = json.loads(capsys.readouterr().out)["detection"]["rows"]
+    assert [row["input"] for row in rows] == ["photograph", "stream"] and "AP50" in rows[1]
+    assert main(["evaluate", str(image_folder), "--tasks", "detection", *words]) == 1
+    assert "set annotations" in capsys.readouterr().err
+    assert main(["evaluate", str(image_folder), "--tasks", "detection", "classification", *words]) == 1
+    assert "measured alone" in capsys.readouterr().err
 
 
 def test_inspect_json_has_the_promised_shape(run, image_folder, tmp_path, small):

@@ -58,7 +58,7 @@ def random_objects(rng) -> list:
 
 def trained(kind: str, steps: int, size=(128, 160)) -> DetectionHead:
     torch.manual_seed(0)
-    head = DetectionHead(CHANNELS, CLASSES, kind, width=32, convs=4 if kind == "retinanet" else 1).train()
+    head = DetectionHead(CHANNELS, CLASSES, kind, width=64, convs=4 if kind == "retinanet" else 1).train()
     optimizer = torch.optim.Adam(head.parameters(), lr=2e-3)
     rng = np.random.default_rng(0)
     for _ in range(steps):
@@ -95,7 +95,7 @@ def test_a_detector_finds_drawn_boxes_in_pixels():
 def test_every_kind_learns_and_predicts(kind):
     """Losses are finite and reach all parameters; predictions have their shapes; no objects is no trouble."""
     torch.manual_seed(0)
-    head = DetectionHead(CHANNELS, CLASSES, kind, width=32, convs=4 if kind == "retinanet" else 1).train()
+    head = DetectionHead(CHANNELS, CLASSES, kind, width=64, convs=4 if kind == "retinanet" else 1).train()
     scenes = [[(0, (8, 8, 56, 56)), (1, (90, 20, 122, 84))], []]
     pyramid = [torch.cat(level) for level in zip(*map(drawn_pyramid, scenes), strict=True)]
     losses = head.loss(pyramid, [targets_of(s, masks=kind == "mask_rcnn") for s in scenes], [(120, 150)] * 2)
@@ -120,7 +120,7 @@ def test_every_kind_learns_and_predicts(kind):
 def test_imitation_is_nothing_where_nothing_differs(kind):
     torch.manual_seed(0)
     for head in (
-        DetectionHead(CHANNELS, CLASSES, kind, width=32, convs=4 if kind == "retinanet" else 1),
+        DetectionHead(CHANNELS, CLASSES, kind, width=64, convs=4 if kind == "retinanet" else 1),
         SegmentationHead(CHANNELS, CLASSES, width=32),
     ):
         for parameter in head.parameters():  # a new RetinaNet's weights are so small that it says nothing
@@ -135,14 +135,14 @@ def test_imitation_is_nothing_where_nothing_differs(kind):
 
 
 def test_a_two_stage_detector_cannot_be_imitated():
-    head = DetectionHead(CHANNELS, CLASSES, "faster_rcnn", width=32)
+    head = DetectionHead(CHANNELS, CLASSES, "faster_rcnn", width=64)
     with pytest.raises(ValueError, match="no dense predictions"):
         head.imitation(drawn_pyramid([]), drawn_pyramid([]))
 
 
 def test_masks_lie_in_their_boxes():
     """What the mask branch says of a box, 28x28, is laid over that box and nothing else."""
-    head = DetectionHead(CHANNELS, CLASSES, "mask_rcnn", width=32)
+    head = DetectionHead(CHANNELS, CLASSES, "mask_rcnn", width=64)
     left_half = torch.zeros(1, 1, 28, 28)
     left_half[..., :14] = 1
     box = torch.tensor([[40.0, 24.0, 88.0, 72.0]])
@@ -196,7 +196,8 @@ def test_ignored_pixels_have_no_gradient():
     ("build", "says"),
     [
         (lambda: DetectionHead(CHANNELS, CLASSES, "yolo"), "kind must be one of"),
-        (lambda: DetectionHead(CHANNELS, CLASSES, width=40), "multiple of 32"),
+        (lambda: DetectionHead(CHANNELS, CLASSES, width=80), "multiple of 32"),
+        (lambda: DetectionHead(CHANNELS, CLASSES, width=32), "at least 64"),
         (lambda: DetectionHead(CHANNELS, CLASSES, "retinanet"), "four convolutions"),
         (lambda: SegmentationHead(CHANNELS, CLASSES, width=40), "multiple of 32"),
         (lambda: SegmentationHead(CHANNELS, ["one"]), "2 to 255 classes"),
@@ -410,7 +411,7 @@ def test_predictions_do_not_depend_on_the_batch(three_tasks, picture):
 
 
 def test_a_model_with_three_heads_comes_back(three_tasks, tmp_path, picture):
-    three_tasks.counterparts["detection"] = three_tasks.new_head("detection", classes=["cat", "dog"], width=32).eval()
+    three_tasks.counterparts["detection"] = three_tasks.new_head("detection", classes=["cat", "dog"], width=64).eval()
     save_model(three_tasks, tmp_path)
     del three_tasks.counterparts["detection"]
     model, plain = load(tmp_path, counterparts=True), load(tmp_path)
@@ -419,6 +420,15 @@ def test_a_model_with_three_heads_comes_back(three_tasks, tmp_path, picture):
     stream = model.encode(picture)
     assert len(model.analyze(stream).detection.labels) > 0
     assert model.reference_analyze([picture], ("segmentation",))[0].segmentation.mask.shape == picture.shape[:2]
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (33, 7), (64, 96)])
+def test_photographs_of_any_size_have_predictions_of_that_size(three_tasks, height, width):
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    result = three_tasks.analyze(three_tasks.encode(picture, 0.5, layers=("semantic",)))
+    assert result.segmentation.mask.shape == (height, width)
+    boxes = result.detection.boxes
+    assert (boxes >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= [width + 1e-3, height + 1e-3]).all()
 
 
 def test_heads_can_read_the_detail_layer_too(small, tmp_path, picture):

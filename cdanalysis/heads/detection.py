@@ -50,7 +50,7 @@ class DetectionHead(nn.Module):
         features: channels at strides 8, 16 and 32.
         classes: class names.
         kind: one of ``KINDS``.
-        width: channels of the feature pyramid, a multiple of 32.
+        width: channels of the feature pyramid, a multiple of 32, at least 64.
         convs: convolutions before the predictions of "fcos" and "retinanet".
     """
 
@@ -60,8 +60,8 @@ class DetectionHead(nn.Module):
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-        if width % 32:
-            raise ValueError(f"width must be a multiple of 32, got {width}")
+        if width % 32 or width < 64:  # FCOS normalises 32 groups of channels, even of a single cell
+            raise ValueError(f"width must be a multiple of 32 and at least 64, got {width}")
         self.classes, self.kind, self.width, self.convs = list(classes), kind, width, convs
         self.detector = _BUILDERS[kind](FeaturePyramid(features, width), len(self.classes), convs)
 
