@@ -20,6 +20,7 @@ from cdanalysis.model import Model
 from cdanalysis.training.examples import Examples
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.objective import feature_distance, log_interpolate
+from cdanalysis.training.observing import ObserverConfig, Panel
 from cdanalysis.training.pretrained import imagenet_classes, imagenet_classifier, load_imagenet
 from cdanalysis.training.principal import start_semantic_layer
 from cdanalysis.training.recipe import HeadConfig, Recipe, StageConfig, load_recipe
@@ -160,6 +161,65 @@ def test_principal_components_keep_what_an_independent_decomposition_keeps(chels
 def test_principal_components_need_room():
     with pytest.raises(ValueError, match=r"neck_hidden must be at least 80 and semantic_hidden at least 8"):
         start_semantic_layer(new_small_model(), [torch.rand(1, 3, 64, 64)], [1.0, 1.0, 1.0])
+
+
+def test_the_detail_loss_is_its_formula(chelsea):
+    """Rate and lambda times 255^2 times the squared error, over the root of lambda by its middle."""
+    stage = StageConfig("detail", ["codec.detail"], varied=0.0, blank=0.0)
+    stage.objective.lambdas = [0.002, 0.02]
+    x = torch.from_numpy(chelsea[:64, :96].copy()).permute(2, 0, 1)[None].float() / 255
+    loss_of = StageLoss(new_small_model(), stage)
+    torch.manual_seed(3)
+    loss, terms = loss_of(x, 0)
+    torch.manual_seed(3)
+    torch.rand(1, 1, 1, 1)  # the semantic quality
+    lam = log_interpolate([0.002, 0.02], torch.rand(1, 1, 1, 1)).item()
+    mse = 10 ** (-terms["psnr"].item() / 10)
+    expected = (terms["bpp_detail"].item() + lam * 255**2 * mse) / math.sqrt(lam / math.sqrt(0.002 * 0.02))
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_panel_weighs_its_observers(chelsea):
+    x = torch.from_numpy(chelsea[:192, :192].copy()).permute(2, 0, 1)[None].float() / 255
+    y = (x + 0.05 * torch.randn_like(x)).clamp(0, 1).requires_grad_()
+    configs = [
+        ObserverConfig("mse", 2.0),
+        ObserverConfig("ms_ssim", 0.5, "human"),
+        ObserverConfig("features", 0.1, "machine", layers=["blocks.1"]),
+    ]
+    for alpha, names in ((0.0, ["mse", "ms_ssim"]), (0.25, ["mse", "ms_ssim", "features"]), (1.0, ["mse", "features"])):
+        total, each = Panel(configs, alpha)(x, y, None)
+        assert list(each) == names
+        counts = {"mse": 2.0, "ms_ssim": 0.5 * (1 - alpha), "features": 0.1 * alpha}
+        assert total.item() == pytest.approx(sum(counts[n] * each[n].item() for n in names))
+    total.sum().backward()
+    assert y.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("configs", "alpha", "says"),
+    [
+        ([], 0.5, "no observer"),
+        ([ObserverConfig(side="human")], 1.0, "no observer"),
+        ([ObserverConfig(side="alien")], 0.5, "both, human, machine"),
+        ([ObserverConfig("sharpness")], 0.5, "mse, ms_ssim, lpips, features"),
+        ([ObserverConfig()], 1.5, "alpha must lie"),
+        ([ObserverConfig("features", layers=["fc"])], 0.5, "no layer 'fc'"),
+    ],
+)
+def test_impossible_panels_are_refused(configs, alpha, says):
+    with pytest.raises(ValueError, match=says):
+        Panel(configs, alpha)
+
+
+def test_a_stage_may_ask_other_observers(image_folder, tmp_path):
+    recipe = recipe_for(image_folder, steps=(1, 3))
+    recipe.stages[1].crop = 192
+    recipe.stages[1].objective.observers = [
+        ObserverConfig("ms_ssim", 0.02, "human"), ObserverConfig("features", 0.01, "machine", layers=["blocks.2"]),
+    ]  # fmt: skip
+    trainer, finished = train(tmp_path, recipe)
+    assert finished and trainer.skipped == 0
 
 
 def test_the_learning_rate_warms_up_and_decays():

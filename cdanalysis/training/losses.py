@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..codec.semantic import STRIDE
-from .objective import cell_mean, feature_distance, log_interpolate
+from .objective import feature_distance, log_interpolate
+from .observing import Panel
 from .recipe import StageConfig
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class StageLoss(nn.Module):
         self.model, self.stage = model, stage
         self.semantic = any(name.startswith(("codec.semantic", "neck")) for name in stage.trains)
         self.detail = any(name.startswith(("codec.detail", "codec.synthesis")) for name in stage.trains)
+        if self.detail:
+            self.panel = Panel(stage.objective.observers, stage.objective.alpha)
 
     def forward(self, x: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of photographs x (N, 3, H, W) in [0, 1] at a step of the stage, and its terms by name."""
@@ -70,19 +73,23 @@ class StageLoss(nn.Module):
         kept = (torch.rand(len(x), 1, 1, 1, device=x.device) >= stage.blank).float()
         semantic = codec.semantic.dequantize(y_semantic, quality)
         x_hat = codec.synthesis(codec.detail.dequantize(y_hat, detail_quality) * kept, semantic, qualities)
-        error = cell_mean((x_hat.float() - x).square(), STRIDE)
-        weight = log_interpolate(objective.mse, detail_quality)
-        lowest, middle = objective.mse[0], log_interpolate(objective.mse, torch.tensor(0.5)).item()
-        weight = torch.where(kept.bool(), weight, 0.25 * lowest)
-        cells = error.shape[-1] * error.shape[-2]
-        rate = (y_bits.sum(1, keepdim=True).mean((2, 3)) + z_bits.flatten(1).sum(1, keepdim=True) / cells) / STRIDE**2
-        rate = rate.flatten() * kept.flatten()
-        distortion = (255**2 * weight * error).mean((1, 2, 3))
-        balance = (weight / middle).sqrt().mean((1, 2, 3))
+        x_hat = x_hat.float()
+        # Every place counts by its lambda; `seen` is the observers' mean over places that do.
+        lambdas = log_interpolate(objective.lambdas, detail_quality)
+        lowest, middle = objective.lambdas[0], log_interpolate(objective.lambdas, torch.tensor(0.5)).item()
+        lambdas = torch.where(kept.bool(), lambdas, 0.25 * lowest)
+        with torch.autocast(x.device.type, enabled=False):
+            seen, each = self.panel(x, x_hat, lambdas)
+        weight = lambdas.mean((1, 2, 3))
+        cells = x.shape[-1] * x.shape[-2] / STRIDE**2
+        rate = (y_bits.flatten(1).sum(1) + z_bits.flatten(1).sum(1)) / cells / STRIDE**2 * kept.flatten()
+        balance = (lambdas / middle).sqrt().mean((1, 2, 3))
+        share = kept.flatten() / kept.sum().clamp_min(1)
         terms["bpp_detail"] = rate.sum() / kept.sum().clamp_min(1)
-        mse = (error.mean((1, 2, 3)) * kept.flatten()).sum() / kept.sum().clamp_min(1)
-        terms["psnr"] = -10 * torch.log10(mse.clamp_min(1e-10))
-        return ((rate + distortion) / balance).mean()
+        mse = (x_hat - x).square().mean((1, 2, 3))
+        terms["psnr"] = torch.where(kept.any(), -10 * torch.log10((mse * share).sum().clamp_min(1e-10)), torch.nan)
+        terms |= {name: (value * share).sum() for name, value in each.items() if name != "mse"}
+        return ((rate + 255**2 * weight * seen) / balance).mean()
 
     def _detail_quality(self, x: Tensor) -> Tensor:
         """Qualities (N, 1, H/16, W/16): most are even, some differ between the two sides of a soft edge."""

@@ -1,10 +1,11 @@
 """The objective: rate + weighted distortions + weighted imitation, one formula.
 
     L = w_s(q) R_semantic + w_f D_features + sum_t w_t D_t
-        + (R_detail + lambda(q) 255^2 MSE) / sqrt(lambda(q) / lambda(1/2))
+        + (R_detail + lambda(q) 255^2 sum_k w_k D_k) / sqrt(lambda(q) / lambda(1/2))
 
-D_t is the imitation of what the frozen counterpart of task t predicts. Rates are in bits per pixel. Qualities are
-drawn anew for every crop, so that one model learns all rates; the last division keeps the gradients of the rates alike.
+D_t is the imitation of what the frozen counterpart of task t predicts. D_k is the distortion that observer k sees;
+with the squared error alone, the last sum is the pixels' mean squared error. Rates are in bits per pixel. Qualities
+are drawn anew for every crop, so that one model learns all rates; the last division keeps the rates' gradients alike.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from .observing import ObserverConfig
 
 
 @dataclass
@@ -27,13 +29,17 @@ class ObjectiveConfig:
             to the channel's variance).
         imitation: for a task, the weight of how far its counterpart's predictions on the decoded pyramid are from those
             on the photograph's own features.
-        mse: lambda of the pixels' mean squared error (0..255 scale), against the detail layer's bpp.
+        lambdas: what the observers' distortion counts, against the detail layer's bpp, times 255^2.
+        observers: who looks at the reconstruction; by default the squared error of pixels.
+        alpha: from the human observers alone (0) to the machine ones alone (1).
     """
 
     semantic_rate: list[float] = field(default_factory=lambda: [20.0, 2.0])
     features: list[float] = field(default_factory=lambda: [0.3, 0.6, 1.0])
     imitation: dict[str, float] = field(default_factory=lambda: {"classification": 1.0})
-    mse: list[float] = field(default_factory=lambda: [0.001, 0.05])
+    lambdas: list[float] = field(default_factory=lambda: [0.001, 0.05])
+    observers: list[ObserverConfig] = field(default_factory=lambda: [ObserverConfig()])
+    alpha: float = 0.5
 
 
 def log_interpolate(ends: list[float], quality: Tensor) -> Tensor:
@@ -50,8 +56,3 @@ def feature_distance(features: list[Tensor], targets: list[Tensor], weights: lis
         variance = target.var((0, 2, 3), keepdim=True) + 1e-4
         total = total + weight * ((feature.float() - target).square() / variance).mean((1, 2, 3))
     return total
-
-
-def cell_mean(x: Tensor, stride: int) -> Tensor:
-    """Mean over channels and over latent cells: (N, C, H, W) -> (N, 1, H/stride, W/stride)."""
-    return F.avg_pool2d(x.mean(1, keepdim=True), stride)

@@ -16,6 +16,7 @@ from ..data.labelled import LabelledSource
 from .examples import HeadConfig
 from .heads import CalibrationConfig
 from .objective import ObjectiveConfig
+from .observing import ObserverConfig
 
 
 @dataclass
@@ -139,7 +140,8 @@ def _to_recipe(tree: DictConfig, where: str) -> Recipe:
 
 
 _SCHEMAS = (
-    Recipe, StageConfig, ObjectiveConfig, Source, CodecConfig, CalibrationConfig, HeadConfig, LabelledSource,
+    Recipe, StageConfig, ObjectiveConfig, ObserverConfig, Source, CodecConfig, CalibrationConfig, HeadConfig,
+    LabelledSource,
 )  # fmt: skip
 
 
