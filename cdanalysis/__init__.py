@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .data.photographs import Photograph
+    from .importance import Importance
     from .latents import Quality
-    from .model import Model, Result
+    from .model import Model
+    from .results import Result
 
 __version__ = "0.1.0"
 __all__ = [
@@ -66,9 +68,18 @@ def _loaded(name: str) -> Model:
     return load(name)
 
 
-def encode(image: Photograph, quality: Quality = 0.5, layers: Sequence[str] = LAYERS, model: str = "photo") -> bytes:
+def encode(
+    image: Photograph,
+    quality: Quality | None = None,
+    layers: Sequence[str] = LAYERS,
+    *,
+    bpp: float | tuple[float, float] | None = None,
+    max_bytes: int | tuple[int, int] | None = None,
+    importance: Importance | None = None,
+    model: str = "photo",
+) -> bytes:
     """Encode a photograph with a model that is loaded once and kept. See `cdanalysis.model.Model.encode`."""
-    return _loaded(model).encode(image, quality, layers)
+    return _loaded(model).encode(image, quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance)
 
 
 def analyze(stream: bytes, tasks: Sequence[str] | None = None, model: str = "photo") -> Result:

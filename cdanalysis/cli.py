@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         return getattr(commands, options.command)(options)
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, RuntimeError) as error:
+    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, RuntimeError, ImportError) as error:
         text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else str(error)
         print(f"cdanalysis {options.command}: {text}", file=sys.stderr)
         return 1
@@ -54,6 +54,28 @@ def quality(text: str) -> float | tuple[float, float]:
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
+def budget(text: str) -> float | tuple[float, float]:
+    """``20000``, or ``500,19000`` for the semantic and the detail layer."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a number: {text!r}") from None
+    if len(numbers) > 2 or not all(number > 0 for number in numbers):
+        raise argparse.ArgumentTypeError(f"a budget is a number above 0, or two with a comma; got {text!r}")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def importance(text: str) -> str | list[tuple[float, ...]]:
+    """Boxes ``X,Y,W,H;X,Y,W,H`` as numbers; anything else names a model or a file."""
+    try:
+        boxes = [tuple(float(number) for number in box.split(",")) for box in text.split(";")]
+    except ValueError:
+        return text
+    if not all(len(box) == 4 for box in boxes):
+        raise argparse.ArgumentTypeError(f"a box is four numbers X,Y,W,H; got {text!r}")
+    return boxes
+
+
 def _command(sub, name: str, help: str, model: bool = True) -> argparse.ArgumentParser:
     command = sub.add_parser(name, help=help, description=help)
     command.add_argument("--json", action="store_true", help="print one JSON object on standard output")
@@ -67,7 +89,13 @@ def _encode(sub) -> None:
     command = _command(sub, "encode", "photographs to .cda streams")
     command.add_argument("inputs", nargs="+", help="image files, or folders of them")
     command.add_argument("-o", "--output", help="a .cda file for one input, else a folder (default: beside each input)")
-    command.add_argument("--quality", type=quality, default=0.5, help="in [0, 1], or SEMANTIC,DETAIL (default: 0.5)")
+    rate = command.add_mutually_exclusive_group()
+    rate.add_argument("--quality", type=quality, help="in [0, 1], or SEMANTIC,DETAIL (default: 0.5)")
+    rate.add_argument("--bpp", type=budget, help="bits a pixel that a stream may have, or SEMANTIC,DETAIL")
+    rate.add_argument("--max-bytes", type=budget, help="bytes that a stream may have, or SEMANTIC,DETAIL")
+    command.add_argument(
+        "--importance", type=importance, help="'saliency', an .onnx network, a mask image, or boxes X,Y,W,H;..."
+    )
     command.add_argument("--layers", choices=("semantic", "all"), default="all", help="which layers to write")
 
 

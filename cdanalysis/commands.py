@@ -27,7 +27,14 @@ def encode(options: argparse.Namespace) -> int:
     jobs = list(_jobs(options.inputs, options.output, SUFFIXES, ".cda"))
 
     def work(source: Path, target: Path) -> dict[str, Any]:
-        stream = model.encode(open_photograph(source), options.quality, layers)
+        stream = model.encode(
+            open_photograph(source),
+            options.quality,
+            layers,
+            bpp=options.bpp,
+            max_bytes=options.max_bytes,
+            importance=options.importance,
+        )
         write_whole(target, stream)
         info = inspect_stream(stream)
         return {"file": str(source), "stream": str(target), "bytes": info.bytes, "bpp": info.bpp}

@@ -14,6 +14,10 @@ STEPS = 16
 QUALITY_LEVELS = 120
 """A layer's quality travels as an integer 0..120."""
 
+DROP = 8
+"""A quality map counts by how many times this many levels a place lies below its layer's level."""
+MOST_DROPS = 15
+
 
 def quality_level(quality: float) -> int:
     """Map a quality in [0, 1] to the integer that travels in a stream.
@@ -68,6 +72,8 @@ class Latents:
         semantic: (N, C, h, w), the base layer.
         detail: (N, C', h, w), the enhancement layer; None where the stream has none.
         hyper: (N, C'', h'', w''), side information of the detail layer, in whole steps.
+        drops: (N, 1, h/2, w/2), 0..``MOST_DROPS``: the detail layer's quality lies this many times ``DROP`` levels
+            below its level there; None where it is the same everywhere.
     """
 
     size: tuple[int, int]
@@ -75,6 +81,14 @@ class Latents:
     semantic: Tensor
     detail: Tensor | None = None
     hyper: Tensor | None = None
+    drops: Tensor | None = None
+
+    @property
+    def levels(self) -> tuple[int, int | Tensor]:
+        """Quality levels 0..120 of both layers; the second is int32 (N, 1, h, w) where places differ."""
+        if self.drops is None:
+            return self.quality
+        return self.quality[0], lowered(self.quality[1], self.drops)
 
     def __len__(self) -> int:
         return self.semantic.shape[0]
@@ -85,11 +99,13 @@ class Latents:
         def row(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor[index : index + 1]
 
-        return replace(self, semantic=self.semantic[index : index + 1], detail=row(self.detail), hyper=row(self.hyper))
+        semantic, others = self.semantic[index : index + 1], (self.detail, self.hyper, self.drops)
+        detail, hyper, drops = map(row, others)
+        return replace(self, semantic=semantic, detail=detail, hyper=hyper, drops=drops)
 
     def base(self) -> Latents:
         """The same latents without their detail layer."""
-        return replace(self, detail=None, hyper=None)
+        return replace(self, detail=None, hyper=None, drops=None)
 
     def equals(self, other: Latents) -> bool:
         """Whether both hold exactly the same integers."""
@@ -102,4 +118,11 @@ class Latents:
             and same(self.semantic, other.semantic)
             and same(self.detail, other.detail)
             and same(self.hyper, other.hyper)
+            and same(self.drops, other.drops)
         )
+
+
+def lowered(level: int, drops: Tensor) -> Tensor:
+    """Quality levels (N, 1, h, w) of the latent cells: ``level`` lowered by ``drops`` (N, 1, h/2, w/2), at least 0."""
+    levels = (level - DROP * drops).clamp_min(0)
+    return levels.repeat_interleave(2, 2).repeat_interleave(2, 3)

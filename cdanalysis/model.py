@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .codec.layered import CodecConfig, LayeredCodec, pad
+from .codec.layered import CodecConfig, LayeredCodec
 from .codec.semantic import quality_plane, to_real
 from .codec.symbols import SymbolCoder, same_kind
 from .data.photographs import Photograph, to_tensor
-from .heads.classification import Classification, ClassificationHead
-from .heads.detection import Detection, DetectionHead
+from .encoding import StreamWriter, budget_of
+from .heads.classification import ClassificationHead
+from .heads.detection import DetectionHead
 from .heads.neck import Neck
-from .heads.segmentation import Segmentation, SegmentationHead
+from .heads.segmentation import SegmentationHead
+from .importance import Importance, drops_of
 from .latents import QUALITY_LEVELS, Latents, Quality, quality_levels
-from .stream.container import LAYERS, Layer, Stream, layer_count, pack, unpack
+from .reference import Reference
+from .results import Result, grouped, predict
+from .stream.container import LAYERS, Stream, layer_count, unpack
 from .stream.errors import StreamError
 
 if TYPE_CHECKING:
@@ -28,18 +31,6 @@ if TYPE_CHECKING:
 
 HEADS = {"classification": ClassificationHead, "detection": DetectionHead, "segmentation": SegmentationHead}
 """What can be asked for, and what answers."""
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Result:
-    """Predictions of one photograph; a task that was not asked for is None."""
-
-    classification: Classification | None = None
-    detection: Detection | None = None
-    segmentation: Segmentation | None = None
 
 
 class Model(nn.Module):
@@ -106,29 +97,61 @@ class Model(nn.Module):
 
     # -- the verbs ---------------------------------------------------------------------------
 
-    def encode(self, image: Photograph, quality: Quality = 0.5, layers: Sequence[str] = LAYERS) -> bytes:
+    def encode(
+        self,
+        image: Photograph,
+        quality: Quality | None = None,
+        layers: Sequence[str] = LAYERS,
+        *,
+        bpp: float | tuple[float, float] | None = None,
+        max_bytes: int | tuple[int, int] | None = None,
+        importance: Importance | None = None,
+    ) -> bytes:
         """Encode a photograph into a stream.
 
         Args:
             image: PIL image of any mode, uint8 array (H, W, 3) or (H, W), or float tensor
                 (3, H, W) in [0, 1].
-            quality: in [0, 1], for both layers; or a pair (semantic, detail).
+            quality: in [0, 1], for both layers; or a pair (semantic, detail). 0.5 where no budget is given.
             layers: ("semantic",) for a stream without detail.
+            bpp: instead of a quality: the most bits a pixel that the whole stream may have; or a pair, for the symbols
+                of each layer.
+            max_bytes: the same in bytes.
+            importance: where the detail layer's bits should go: a map (H, W) in [0, 1], a mask (image, or image file),
+                boxes (x, y, width, height), "saliency", or a callable that maps a photograph to a map. Places of
+                importance 1 get the quality, others less.
 
         Raises:
-            ValueError: for an image, quality or layer list that is none of these.
+            ValueError: for an image, quality, layer list or importance that is none of these, and for a budget
+                of which the model cannot use 95 % or more; the message names what it can.
         """
-        return self.encode_batch([image], quality, layers)[0]
+        return self.encode_batch([image], quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance)[0]
 
     def encode_batch(
-        self, images: Sequence[Photograph], quality: Quality = 0.5, layers: Sequence[str] = LAYERS
+        self,
+        images: Sequence[Photograph],
+        quality: Quality | None = None,
+        layers: Sequence[str] = LAYERS,
+        *,
+        bpp: float | tuple[float, float] | None = None,
+        max_bytes: int | tuple[int, int] | None = None,
+        importance: Importance | None = None,
     ) -> list[bytes]:
-        """`encode` for a list; photographs of one size are worked on together."""
-        count, levels = layer_count(layers), quality_levels(quality)
+        """`encode` for a list, with one ``importance`` for all; photographs of one size are worked on together."""
+        if sum(given is not None for given in (quality, bpp, max_bytes)) > 1:
+            raise ValueError("give one of quality, bpp and max_bytes")
+        count, levels = layer_count(layers), quality_levels(0.5 if quality is None else quality)
         tensors = [to_tensor(image) for image in images]
-        return _grouped(
-            tensors, lambda t: tuple(t.shape), lambda group: self._encode_group(torch.stack(group), levels, count)
-        )
+
+        def writer(group: list[Tensor]) -> StreamWriter:
+            drops = None if importance is None else drops_of(importance, group)
+            return StreamWriter(self.codec, self.symbols, self.fingerprint, torch.stack(group), count, drops)
+
+        with torch.inference_mode():
+            if bpp is None and max_bytes is None:
+                return grouped(tensors, lambda t: tuple(t.shape), lambda group: writer(group).at(levels))
+            budgets = [budget_of(x[0].numel(), bpp, max_bytes) for x in tensors]
+            return [writer([x]).within(budget) for x, budget in zip(tensors, budgets, strict=True)]
 
     def analyze(self, stream: bytes, tasks: Sequence[str] | None = None) -> Result:
         """Predictions from a stream's semantic layer. Never decodes the photograph.
@@ -145,8 +168,8 @@ class Model(nn.Module):
 
     def analyze_batch(self, streams: Sequence[bytes], tasks: Sequence[str] | None = None) -> list[Result]:
         """`analyze` for a list; streams of one size and quality are worked on together."""
-        tasks = self._tasks(tasks)
-        return _grouped([self._unpack(s) for s in streams], same_kind, lambda group: self._analyze_group(group, tasks))
+        tasks = self.tasks(tasks)
+        return grouped([self._unpack(s) for s in streams], same_kind, lambda group: self._analyze_group(group, tasks))
 
     def decode(self, stream: bytes, preview: bool = False) -> Image.Image:
         """The photograph, by the synthesis network.
@@ -166,7 +189,7 @@ class Model(nn.Module):
         def kind(stream: Stream) -> tuple:
             return (*same_kind(stream), preview and stream.layer("detail") is None)
 
-        return _grouped([self._unpack(s) for s in streams], kind, lambda group: self._decode_group(group, preview))
+        return grouped([self._unpack(s) for s in streams], kind, lambda group: self._decode_group(group, preview))
 
     # -- between the verbs and the networks --------------------------------------------------
 
@@ -204,7 +227,7 @@ class Model(nn.Module):
 
     def _dequantize(self, latents: Latents) -> list[Tensor]:
         codec, like = self.codec, self.neck.to16.weight
-        layers = zip((codec.semantic, codec.detail), (latents.semantic, latents.detail), latents.quality, strict=True)
+        layers = zip((codec.semantic, codec.detail), (latents.semantic, latents.detail), latents.levels, strict=True)
         return [
             layer.dequantize(to_real(values, like.dtype), quality_plane(level, like))
             for layer, values, level in list(layers)[: len(self.layers)]
@@ -222,35 +245,16 @@ class Model(nn.Module):
         """Logits (N, classes) of the classification head, from the semantic layers of N streams."""
         head = self.heads["classification"]
         return torch.stack(
-            _grouped([self._unpack(s) for s in streams], same_kind, lambda g: list(head(self._pyramid(g))))
+            grouped([self._unpack(s) for s in streams], same_kind, lambda g: list(head(self._pyramid(g))))
         )
 
-    @torch.inference_mode()
-    def reference_pyramid(self, x: Tensor) -> list[Tensor]:
-        """The backbone's own features of photographs x (N, 3, H, W) in [0, 1]: what `pyramid` imitates."""
-        return self.codec.backbone(pad(x.to(self.device)))
+    @property
+    def reference(self) -> Reference:
+        """What the counterparts make of photographs themselves."""
+        return Reference(self)
 
-    @torch.inference_mode()
-    def reference_logits(self, images: Sequence[Photograph]) -> Tensor:
-        """Logits (N, classes) of the classification head from the photographs themselves: no codec between."""
-        head = self.counterpart("classification")
-        tensors = [to_tensor(image) for image in images]
-        return torch.stack(
-            _grouped(tensors, lambda t: tuple(t.shape), lambda g: list(head(self.reference_pyramid(torch.stack(g)))))
-        )
-
-    @torch.inference_mode()
-    def reference_analyze(self, images: Sequence[Photograph], tasks: Sequence[str] | None = None) -> list[Result]:
-        """What the counterparts predict from the photographs themselves: the bound for `analyze`."""
-        tasks = self._tasks(tasks)
-
-        def work(group: list[Tensor]) -> list[Result]:
-            heads = {task: self.counterpart(task) for task in tasks}
-            return _predict(heads, self.reference_pyramid(torch.stack(group)), [tuple(t.shape[-2:]) for t in group])
-
-        return _grouped([to_tensor(image) for image in images], lambda t: tuple(t.shape), work)
-
-    def _tasks(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
+    def tasks(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
+        """The tasks of that list, which must be known here; all of them for None."""
         chosen = tuple(self.heads) if tasks is None else (tasks,) if isinstance(tasks, str) else tuple(tasks)
         for task in chosen:
             if task not in self.heads:
@@ -258,18 +262,9 @@ class Model(nn.Module):
         return chosen
 
     @torch.inference_mode()
-    def _encode_group(self, x: Tensor, levels: tuple[int, int], layers: int) -> list[bytes]:
-        latents = self.codec.to_latents(x.to(self.device), levels, layers)
-        height, width = latents.size
-        return [
-            pack(Stream(self.fingerprint, width, height, tuple(map(_layer, LAYERS, levels, parts))))
-            for parts in self.symbols.write(latents)
-        ]
-
-    @torch.inference_mode()
     def _analyze_group(self, streams: Sequence[Stream], tasks: Sequence[str]) -> list[Result]:
         heads = {task: self.heads[task] for task in tasks}
-        return _predict(heads, self._pyramid(streams), [(stream.height, stream.width) for stream in streams])
+        return predict(heads, self._pyramid(streams), [(stream.height, stream.width) for stream in streams])
 
     @torch.inference_mode()
     def _pyramid(self, streams: Sequence[Stream]) -> list[Tensor]:
@@ -294,24 +289,3 @@ class Model(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.codec.scale_tables.device
-
-
-def _predict(heads: Mapping[str, nn.Module], pyramid: list[Tensor], sizes: list[tuple[int, int]]) -> list[Result]:
-    """One `Result` a photograph, of all heads on one pyramid."""
-    predictions = {task: head.predict(pyramid, sizes) for task, head in heads.items()}
-    return [Result(**{task: rows[i] for task, rows in predictions.items()}) for i in range(len(sizes))]
-
-
-def _layer(name: str, level: int, data: bytes) -> Layer:
-    return Layer(name, level, len(data), data)
-
-
-def _grouped(items: Sequence[T], kind: Callable[[T], object], work: Callable[[list[T]], list[R]]) -> list[R]:
-    """Do ``work`` on the items of each kind together; results in the order of the items."""
-    groups: dict[object, list[int]] = {}
-    for index, item in enumerate(items):
-        groups.setdefault(kind(item), []).append(index)
-    results: dict[int, R] = {}
-    for indices in groups.values():
-        results.update(zip(indices, work([items[i] for i in indices]), strict=True))
-    return [results[index] for index in range(len(items))]

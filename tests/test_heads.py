@@ -419,7 +419,7 @@ def test_a_model_with_three_heads_comes_back(three_tasks, tmp_path, picture):
     assert list(model.counterparts) == ["detection"] and not model.counterparts["detection"].training
     stream = model.encode(picture)
     assert len(model.analyze(stream).detection.labels) > 0
-    assert model.reference_analyze([picture], ("segmentation",))[0].segmentation.mask.shape == picture.shape[:2]
+    assert model.reference.analyze([picture], ("segmentation",))[0].segmentation.mask.shape == picture.shape[:2]
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (33, 7), (64, 96)])

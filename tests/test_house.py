@@ -16,7 +16,8 @@ PACKAGE = ROOT / "cdanalysis"
 FLOORS = {
     "latents": 0, "targets": 0, "observers": 0, "blocks": 0, "files": 0,
     "stream": 1, "data": 1, "heads": 1,
-    "codec": 2, "model": 3, "zoo": 4, "training": 5, "": 5, "evaluation": 6, "integrations": 6, "commands": 7, "cli": 8,
+    "codec": 2, "results": 2, "importance": 3, "encoding": 3, "reference": 3,
+    "model": 4, "zoo": 5, "training": 6, "": 6, "evaluation": 7, "integrations": 7, "commands": 8, "cli": 9,
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

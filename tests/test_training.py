@@ -287,7 +287,7 @@ def test_the_reference_is_the_pretrained_classifier():
     load_imagenet(model)
     x = torch.rand(2, 3, 224, 224)
     with torch.inference_mode():
-        ours, theirs = model.heads["classification"](model.reference_pyramid(x)), net(2 * x - 1)
+        ours, theirs = model.heads["classification"](model.reference.pyramid(x)), net(2 * x - 1)
     assert torch.allclose(ours, theirs, atol=1e-3)
 
 
@@ -384,7 +384,7 @@ def test_counterparts_learn_from_photographs_and_heads_start_from_them(image_fol
     model = load(tmp_path / "model", counterparts=True)
     assert same_weights(model.counterparts["classification"], model.heads["classification"])
     photographs = [Image.open(path) for path in sorted(image_folder.rglob("*.png"))]
-    labels = [r.classification.label for r in model.reference_analyze(photographs)]
+    labels = [r.classification.label for r in model.reference.analyze(photographs)]
     assert labels == ["cat", "cat", "dog", "dog"]
 
 

@@ -19,7 +19,7 @@ from . import cosine
 from .entropy import UNIT, ContextModel, FactorizedPrior, round_ste
 from .exact import LIMIT, ExactConv2d, ExactUpsample
 from .gains import Gains
-from .semantic import STRIDE, plane_value, spread
+from .semantic import STRIDE, exact_plane, spread
 
 HYPER_REDUCTION = 4
 """The hyper-latent's grid is this much coarser than the latents'."""
@@ -130,8 +130,8 @@ class DetailLayer(nn.Module):
         """Undo the gain: (N, C', h, w) float."""
         return y_hat * self.inverse_gain(quality)
 
-    def exact_base(self, z: Tensor, semantic: Tensor, levels: tuple[int, int]) -> Tensor:
-        """Integers on which the parse of y depends, from z (whole steps) and semantic values (sixteenths)."""
-        planes = [torch.full_like(semantic[:, :1], plane_value(level)) for level in levels]
+    def exact_base(self, z: Tensor, semantic: Tensor, levels: tuple[int, int | Tensor]) -> Tensor:
+        """Integers on which the parse of y depends, from z (whole steps), semantic values (sixteenths) and levels."""
+        planes = [exact_plane(level, semantic) for level in levels]
         side = torch.cat([(semantic * (UNIT // STEPS)).clamp(-LIMIT, LIMIT), *planes], 1)
         return self.h_s.exact(z * UNIT, side)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,14 @@ class Analysis(nn.Module):
         return self.semantic(self.backbone(x)), self.detail(x)
 
 
+class Analysed(NamedTuple):
+    """Photographs after analysis: y of both layers, before their gains, and where to look again."""
+
+    semantic: Tensor
+    detail: Tensor | None
+    looked: SecondLook
+
+
 class Encoder:
     """Padded photographs to integer latents.
 
@@ -65,23 +73,27 @@ class Encoder:
         double.append(self.double.hyper(best * double[1]))
         return [(s - d).abs().amax((0, 2, 3), keepdim=True) for s, d in zip(single, double, strict=True)]
 
-    def quantize(self, x: Tensor, levels: tuple[int, int], layers: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """(semantic, detail, hyper) of padded photographs x (N, 3, H, W): float64 holding integers."""
-        codec, looked = self.codec, SecondLook(self.double, x)
-        gain = codec.semantic.gain(quality_plane(levels[0], x.double()))
-        y = self.single.semantic(self.single.backbone(x)).double() * gain
+    def analyse(self, x: Tensor, layers: int) -> Analysed:
+        """What padded photographs x (N, 3, H, W) are, before any quality is chosen."""
+        semantic = self.single.semantic(self.single.backbone(x)).double()
+        detail = self.single.detail(x).double() if layers == 2 else None
+        return Analysed(semantic, detail, SecondLook(self.double, x))
+
+    def quantize(self, y: Analysed, levels: tuple[int, int | Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """(semantic, detail, hyper), float64 integers, at quality levels (the second may be (N, 1, h, w))."""
+        codec, looked = self.codec, y.looked
+        gain = codec.semantic.gain(quality_plane(levels[0], y.semantic))
         doubt = Doubt(self.bounds[0] * gain, lambda mask: looked.semantic(mask) * gain)
-        semantic = codec.semantic.quantize(y, levels[0], doubt)
-        if layers == 1:
+        semantic = codec.semantic.quantize(y.semantic * gain, levels[0], doubt)
+        if y.detail is None:
             return semantic, None, None
-        gain = codec.detail.gain(quality_plane(levels[1], x.double()))
-        y = self.single.detail(x).double() * gain
-        z = self.single.hyper(y.to(x.dtype)).double()
+        more = codec.detail.gain(quality_plane(levels[1], y.detail))
+        z = self.single.hyper((y.detail * more).to(looked.x.dtype)).double()
         z_bound = self.bounds[2].expand_as(z)
-        hyper = codec.detail.prior.quantize(z, Doubt(z_bound, lambda mask: looked.hyper(mask, gain)))
+        hyper = codec.detail.prior.quantize(z, Doubt(z_bound, lambda mask: looked.hyper(mask, more)))
         base = codec.detail.exact_base(hyper, semantic, levels)
-        doubt = Doubt(self.bounds[1] * gain, lambda mask: looked.detail(mask) * gain)
-        return semantic, codec.detail.context.quantize(y, base, doubt), hyper
+        doubt = Doubt(self.bounds[1] * more, lambda mask: looked.detail(mask) * more)
+        return semantic, codec.detail.context.quantize(y.detail * more, base, doubt), hyper
 
 
 def drawn_pictures(side: int = 128) -> Tensor:
@@ -124,7 +136,7 @@ class SecondLook:
         """z, right in the photographs in which ``mask`` (N, C'', h'', w'') says anything."""
         z = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
         for n in _photographs(mask):
-            z[n] = self.networks.hyper(self._whole_detail(n)[None] * gain)[0]
+            z[n] = self.networks.hyper(self._whole_detail(n)[None] * gain.expand(len(z), -1, -1, -1)[n])[0]
         return z
 
     def detail(self, mask: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..latents import Latents
+from ..latents import Latents, lowered
 from . import tables
-from .detail import DetailLayer
-from .encoder import Encoder
+from .detail import HYPER_REDUCTION, DetailLayer
+from .encoder import Analysed, Encoder
 from .fusion import FusionDecoder
 from .semantic import Backbone, SemanticLayer, quality_plane, spread, to_real
 
@@ -77,7 +77,7 @@ class LayeredCodec(nn.Module):
         """Turn what training learned of the hyper-latent's distribution into integer tables."""
         self.detail.prior.freeze_tables()
 
-    def to_latents(self, x: Tensor, levels: tuple[int, int], layers: int = 2) -> Latents:
+    def to_latents(self, x: Tensor, levels: tuple[int, int], layers: int = 2, drops: Tensor | None = None) -> Latents:
         """Photographs x (N, 3, H, W) in [0, 1], of any size, to integer latents.
 
         The result does not depend on the machine's way of adding floats: see `Encoder`.
@@ -85,10 +85,24 @@ class LayeredCodec(nn.Module):
         Args:
             levels: quality 0..120 of each layer.
             layers: 1 for the semantic layer alone, 2 for both.
+            drops: how far the detail layer's quality lies below its level, place by place: see `Latents`.
         """
-        quantized = self.encoder.quantize(pad(x), levels, layers)
-        to_int = (None if t is None else t.to(torch.int32) for t in quantized)
-        return Latents((x.shape[-2], x.shape[-1]), levels, *to_int)
+        return self.latents_at(self.analyse(x, layers), (x.shape[-2], x.shape[-1]), levels, drops)
+
+    def analyse(self, x: Tensor, layers: int = 2) -> Analysed:
+        """The part of `to_latents` that is the same at every quality."""
+        return self.encoder.analyse(pad(x), layers)
+
+    def latents_at(
+        self, analysed: Analysed, size: tuple[int, int], levels: tuple[int, int], drops: Tensor | None = None
+    ) -> Latents:
+        """Latents of analysed photographs of ``size`` (height, width) at two quality levels."""
+        drops = None if analysed.detail is None else drops
+        local = levels if drops is None else (levels[0], lowered(levels[1], drops))
+        semantic, detail, hyper = (
+            None if t is None else t.to(torch.int32) for t in self.encoder.quantize(analysed, local)
+        )
+        return Latents(size, levels, semantic, detail, hyper, drops)
 
     @property
     def encoder(self) -> Encoder:
@@ -101,7 +115,7 @@ class LayeredCodec(nn.Module):
     def to_photographs(self, latents: Latents) -> Tensor:
         """Decoded photographs (N, 3, H, W) in [0, 1]; without a detail layer, a preview."""
         like = self.synthesis.stem.weight
-        qualities = tuple(quality_plane(level, like) for level in latents.quality)
+        qualities = tuple(quality_plane(level, like) for level in latents.levels)
         semantic = self.semantic.dequantize(to_real(latents.semantic, like.dtype), qualities[0])
         if latents.detail is None:
             detail = semantic.new_zeros(len(latents), self.detail.spec.channels, *semantic.shape[-2:])
@@ -112,17 +126,28 @@ class LayeredCodec(nn.Module):
 
     def estimated_bits(self, latents: Latents) -> dict[str, Tensor]:
         """Bits (N,) of each layer as the entropy models' floating-point face estimates them, without container."""
+        return {name: bits.flatten(1).sum(1) for name, bits in self.bit_maps(latents).items()}
+
+    def bit_maps(self, latents: Latents) -> dict[str, Tensor]:
+        """Estimated bits (N, h, w) of each layer in each cell; a hyper-latent's are shared out among its cells."""
         device = latents.semantic.device
-        qualities = tuple(quality_plane(level, torch.zeros((), device=device)) for level in latents.quality)
+        qualities = tuple(quality_plane(level, torch.zeros((), device=device)) for level in latents.levels)
         y_semantic = to_real(latents.semantic)
         base = self.semantic.quality_base(spread(qualities[0], y_semantic))
-        bits = {"semantic": self.semantic.context(y_semantic, base, noisy=False)[1].flatten(1).sum(1)}
+        maps = {"semantic": self.semantic.context(y_semantic, base, noisy=False)[1].sum(1)}
         if latents.detail is not None:
             z = latents.hyper.float()
             side = torch.cat([y_semantic, *(spread(q, y_semantic) for q in qualities)], 1)
             y_bits = self.detail.context(to_real(latents.detail), self.detail.h_s(z, side), noisy=False)[1]
-            bits["detail"] = y_bits.flatten(1).sum(1) + self.detail.prior.bits(z).flatten(1).sum(1)
-        return bits
+            maps["detail"] = y_bits.sum(1) + _shared(self.detail.prior.bits(z).sum(1), y_bits.shape[-2:])
+        return maps
+
+
+def _shared(values: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Values (N, h'', w'') of coarse cells, each in equal parts to the cells of ``grid`` that lie in it."""
+    rows, columns = (torch.arange(side, device=values.device) // HYPER_REDUCTION for side in grid)
+    counts = rows.bincount()[:, None] * columns.bincount()
+    return (values / counts)[:, rows][:, :, columns]
 
 
 def pad(x: Tensor) -> Tensor:

@@ -119,22 +119,25 @@ class SemanticLayer(nn.Module):
 
     def exact_base(self, level: int, size: tuple[int, int], device: torch.device, count: int = 1) -> Tensor:
         """Integers on which this layer's parse depends: (count, 16, h, w) float64."""
-        plane = torch.full((count, 1, *size), plane_value(level), dtype=torch.float64, device=device)
-        return self.quality_base.exact(plane)
+        grid = torch.empty((count, 1, *size), dtype=torch.float64, device=device)
+        return self.quality_base.exact(exact_plane(level, grid))
 
     def quantize(self, y: Tensor, level: int, doubt: Doubt | None = None) -> Tensor:
         """y (N, C, h, w), gain included, to float64 integers in sixteenths."""
         return self.context.quantize(y, self.exact_base(level, y.shape[-2:], y.device, len(y)), doubt)
 
 
-def plane_value(level: int) -> float:
-    """A quality level as an integer activation: UNIT at the best quality."""
-    return float((2 * level * UNIT + QUALITY_LEVELS) // (2 * QUALITY_LEVELS))
+def exact_plane(level: int | Tensor, like: Tensor) -> Tensor:
+    """Levels as integer activations, UNIT at the best quality: (N, 1, h, w) float64 on the grid of ``like``."""
+    level = torch.as_tensor(level, device=like.device).to(torch.int64)
+    plane = (2 * level * UNIT + QUALITY_LEVELS) // (2 * QUALITY_LEVELS)
+    return plane.double().expand(len(like), 1, *like.shape[-2:])
 
 
-def quality_plane(level: int, like: Tensor) -> Tensor:
-    """A quality level as the (1, 1, 1, 1) tensor that gains take."""
-    return torch.full((1, 1, 1, 1), level / QUALITY_LEVELS, dtype=like.dtype, device=like.device)
+def quality_plane(level: int | Tensor, like: Tensor) -> Tensor:
+    """A level as the (1, 1, 1, 1) tensor that gains take, levels (N, 1, h, w) as a map; numbers of ``like``'s kind."""
+    level = torch.as_tensor(level, device=like.device).to(like.dtype)
+    return (level / QUALITY_LEVELS).reshape((1, 1, 1, 1) if level.ndim == 0 else level.shape)
 
 
 def spread(quality: Tensor, like: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from ..latents import Latents
 from ..stream.coder import SymbolReader, SymbolWriter, Tables
 from ..stream.container import Stream
+from ..stream.quality_map import pop_map, push_map
 from .layered import PAD, LayeredCodec
 from .semantic import STRIDE
 
@@ -37,10 +39,13 @@ class SymbolCoder:
         if latents.detail is None:
             return layers
         writers = [SymbolWriter() for _ in range(len(latents))]
+        if latents.drops is not None:
+            for writer, drops in zip(writers, latents.drops, strict=True):
+                push_map(writer, drops[0].cpu().numpy())
         z = latents.hyper.double()
         for writer, symbols in zip(writers, z, strict=True):
             writer.push(symbols.flatten().cpu().numpy().astype(np.int64), self._hyper_indices(z), self.hyper)
-        base = codec.detail.exact_base(z, semantic, latents.quality)
+        base = codec.detail.exact_base(z, semantic, latents.levels)
         self._push_passes(writers, codec.detail.context.symbols_of(latents.detail.double(), base))
         for photograph, writer in zip(layers, writers, strict=True):
             photograph.append(writer.finish())
@@ -66,18 +71,24 @@ class SymbolCoder:
         _close(readers)
         if layers == 1:
             return Latents(size, levels, semantic.to(torch.int32))
+        return self._read_detail(streams, Latents(size, levels, semantic.to(torch.int32)))
+
+    def _read_detail(self, streams: Sequence[Stream], base: Latents) -> Latents:
+        """The latents of the detail layer beside those of the semantic one."""
+        detail, grid, device = self.codec.detail, base.semantic.shape[-2:], base.semantic.device
         readers = [SymbolReader(stream.require("detail").data) for stream in streams]
-        hyper_grid = tuple(-(-side // (codec.detail.hyper_spec.stride // STRIDE)) for side in grid)
-        z = torch.zeros(
-            (len(streams), codec.detail.hyper_spec.channels, *hyper_grid), dtype=torch.float64, device=device
-        )
+        if streams[0].require("detail").mapped:
+            maps = np.stack([pop_map(reader, (grid[0] // 2, grid[1] // 2)) for reader in readers])
+            base = replace(base, drops=torch.from_numpy(maps)[:, None].to(device, torch.int32))
+        hyper_grid = detail.hyper_spec.grid(*(STRIDE * side for side in grid))
+        z = torch.zeros((len(streams), detail.hyper_spec.channels, *hyper_grid), dtype=torch.float64, device=device)
         for row, reader in zip(z, readers, strict=True):
             symbols = reader.pop(self._hyper_indices(z), self.hyper)
             row.copy_(torch.from_numpy(symbols).reshape(row.shape))
-        base = codec.detail.exact_base(z, semantic, levels)
-        detail = codec.detail.context.read(grid, base, self._pop(readers, self.scales))
+        exact = detail.exact_base(z, base.semantic.double(), base.levels)
+        values = detail.context.read(grid, exact, self._pop(readers, self.scales))
         _close(readers)
-        return Latents(size, levels, *(t.to(torch.int32) for t in (semantic, detail, z)))
+        return replace(base, detail=values.to(torch.int32), hyper=z.to(torch.int32))
 
     @staticmethod
     def _hyper_indices(z: Tensor) -> np.ndarray:
@@ -106,4 +117,4 @@ def _close(readers: list[SymbolReader]) -> None:
 
 def same_kind(stream: Stream) -> tuple:
     """Streams of equal kind can be read together."""
-    return stream.height, stream.width, tuple(layer.level for layer in stream.layers)
+    return stream.height, stream.width, tuple((layer.level, layer.mapped) for layer in stream.layers)

@@ -17,7 +17,8 @@ from .. import strip
 from ..data.photographs import open_photograph
 from ..files import write_whole
 from ..latents import Quality
-from ..model import Model, Result
+from ..model import Model
+from ..results import Result
 from . import metrics
 from .show import drawn_classes, drawn_objects, grey_canvas, summary
 

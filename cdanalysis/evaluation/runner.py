@@ -123,7 +123,7 @@ def _classify(
         images = [photographs[i][0] for i in range(start, min(start + batch, len(photographs)))]
         tensors = [to_tensor(image) for image in images]
         if quality is None:
-            logits.append(model.reference_logits(tensors))
+            logits.append(model.reference.logits(tensors))
             continue
         streams = _through_files(model.encode_batch(tensors, quality, layers=("semantic",)))
         sizes += [len(stream) for stream in streams]
@@ -170,7 +170,7 @@ def _score(model: Model, task: str, labelled: LabelledSet, quality: Quality | No
     for index in track(range(len(labelled))):
         image = labelled.image(index)
         if quality is None:
-            (result,) = model.reference_analyze([image], (task,))
+            (result,) = model.reference.analyze([image], (task,))
         else:
             (stream,) = _through_files([model.encode(image, quality, layers=("semantic",))])
             sizes.append(len(stream))

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..heads.detection import Detection
 from ..heads.segmentation import Segmentation
-from ..model import Result
+from ..results import Result
 
 SHOWN = 0.3
 """Detections below this score are not drawn."""

@@ -38,12 +38,14 @@ class Layer:
         name: "semantic" or "detail".
         level: quality 0..120.
         length: bytes of the layer's symbols, checksum not counted.
+        mapped: whether a quality map leads the layer's symbols; the detail layer's alone may have one.
     """
 
     name: str
     level: int
     length: int
     data: bytes | None
+    mapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def pack(stream: Stream) -> bytes:
     header += _varint(stream.width) + _varint(stream.height)
     for index, layer in enumerate(stream.layers):
         more = index + 1 < len(stream.layers)
-        header.append(layer.level << 1 | more)
+        header.append(layer.level << 1 | (layer.mapped if index else more))
         header += _varint(len(layer.data))
     check = binascii.crc_hqx(bytes(header), 0xFFFF)
     parts = [bytes(header), check.to_bytes(2, "big")]
@@ -140,13 +142,11 @@ def _unpack_header(data: bytes, max_pixels: int) -> tuple[Stream, int, int]:
         raise StreamError(f"format version {version}; this library reads version {VERSION}")
     fingerprint = reader.take(FINGERPRINT_BYTES).hex()
     width, height = reader.varint(), reader.varint()
-    layers, more = [], True
-    while more:
-        if len(layers) == len(LAYERS):
-            raise StreamError("damaged: the header lists more layers than there are")
+    byte = reader.take(1)[0]
+    layers = [Layer(LAYERS[0], byte >> 1, reader.varint(), None)]
+    if byte & 1:
         byte = reader.take(1)[0]
-        more = bool(byte & 1)
-        layers.append(Layer(LAYERS[len(layers)], byte >> 1, reader.varint(), None))
+        layers.append(Layer(LAYERS[1], byte >> 1, reader.varint(), None, mapped=bool(byte & 1)))
     check = binascii.crc_hqx(data[: reader.position], 0xFFFF)
     if reader.take(2) != check.to_bytes(2, "big"):
         raise StreamError("damaged: the checksum of the header does not match")
@@ -209,3 +209,5 @@ def _check_fields(stream: Stream) -> None:
     for layer in stream.layers:
         if layer.data is None or not 0 <= layer.level <= QUALITY_LEVELS:
             raise ValueError(f"layer {layer.name} has no data, or a quality level outside 0..{QUALITY_LEVELS}")
+        if layer.mapped and layer.name != LAYERS[1]:
+            raise ValueError(f"the {layer.name} layer can have no quality map")

@@ -12,11 +12,15 @@ from .container import unpack
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """One layer that is in the stream: its name, bytes of symbols, and quality in [0, 1]."""
+    """One layer that is in the stream: its name, bytes of symbols, and quality in [0, 1].
+
+    ``mapped`` says that a map in the layer lowers its quality in places.
+    """
 
     name: str
     bytes: int
     quality: float
+    mapped: bool
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def inspect(data: bytes, model_name: Callable[[str], str | None] = lambda finger
     """
     stream = unpack(data)
     layers = tuple(
-        LayerInfo(layer.name, layer.length, layer.level / QUALITY_LEVELS)
+        LayerInfo(layer.name, layer.length, layer.level / QUALITY_LEVELS, layer.mapped)
         for layer in stream.layers
         if layer.data is not None
     )

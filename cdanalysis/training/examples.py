@@ -132,7 +132,7 @@ class Examples:
                 target = replace(target, masks=None)  # nobody reads them, and they are large
             size = (image.height, image.width)
             wanted = config.input == "features" or config.distill
-            features = [f[0].half() for f in model.reference_pyramid(to_tensor(image)[None])] if wanted else []
+            features = [f[0].half() for f in model.reference.pyramid(to_tensor(image)[None])] if wanted else []
             if config.input == "features":
                 self.rows.append(_Example(features, 1.0, target, size, []))
             for quality, cached in streams:

@@ -1,0 +1,121 @@
+"""Photographs to streams: at a quality, or at the best one whose bytes stay within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from .codec.encoder import Analysed
+from .codec.layered import LayeredCodec
+from .codec.symbols import SymbolCoder
+from .latents import DROP, QUALITY_LEVELS
+from .stream.container import LAYERS, Layer, Stream, pack
+
+Budget = int | tuple[int, int]
+"""Bytes of a whole stream, or of the symbols of the semantic and of the detail layer."""
+
+WASTE = 0.95
+"""A budget of which less than this share could be used is refused."""
+
+
+class StreamWriter:
+    """Writes photographs of one size; analyses them once, however many qualities are tried.
+
+    Args:
+        codec, symbols, fingerprint: of the model.
+        x: photographs (N, 3, H, W) in [0, 1].
+        layers: 1 for the semantic layer alone, 2 for both.
+        drops: how far the detail layer's quality lies below its level, place by place; see `Latents`.
+    """
+
+    def __init__(
+        self,
+        codec: LayeredCodec,
+        symbols: SymbolCoder,
+        fingerprint: str,
+        x: Tensor,
+        layers: int,
+        drops: Tensor | None = None,
+    ):
+        device = codec.scale_tables.device
+        self.codec, self.symbols, self.fingerprint = codec, symbols, fingerprint
+        self.drops = drops.to(device) if layers == 2 and drops is not None and drops.any() else None
+        self.size = (x.shape[-2], x.shape[-1])
+        self.analysed = codec.analyse(x.to(device), layers)
+
+    def at(self, levels: tuple[int, int]) -> list[bytes]:
+        """Streams at the quality levels 0..120 of both layers."""
+        (height, width), mapped = self.size, self.drops is not None
+        return [
+            pack(Stream(self.fingerprint, width, height, tuple(_layers(levels, parts, mapped))))
+            for parts in self._bytes(self.analysed, levels)
+        ]
+
+    def _bytes(self, analysed: Analysed, levels: tuple[int, int]) -> list[list[bytes]]:
+        """For each photograph the bytes of each layer's symbols."""
+        drops = self.drops
+        if drops is not None:  # what would fall below level 0 need not be told apart
+            drops = drops.clamp_max(-(-levels[1] // DROP))
+        return self.symbols.write(self.codec.latents_at(analysed, self.size, levels, drops))
+
+    def within(self, budget: Budget) -> bytes:
+        """The stream of the only photograph at the best quality that ``budget`` allows.
+
+        Raises:
+            ValueError: if the model cannot come within 5 % of the budget; the message names what it can.
+        """
+        if isinstance(budget, int):
+            level = best_level(lambda n: len(self.at((n, n))[0]), budget, "a stream")
+            return self.at((level, level))[0]
+        if self.analysed.detail is None:
+            raise ValueError("a budget for the detail layer, which is not written")
+        alone = self.analysed._replace(detail=None)
+        first = best_level(lambda n: len(self._bytes(alone, (n, 0))[0][0]), budget[0], "the semantic layer")
+        second = best_level(lambda n: len(self._bytes(self.analysed, (first, n))[0][1]), budget[1], "the detail layer")
+        return self.at((first, second))[0]
+
+
+def best_level(bytes_at: Callable[[int], int], budget: int, what: str) -> int:
+    """The highest quality level 0..120 whose bytes stay within ``budget``, by bisection.
+
+    Args:
+        bytes_at: bytes at a level; grows with it, but for a few bytes.
+        what: what the bytes are of, for the message.
+
+    Raises:
+        ValueError: if ``budget`` is too small, or so large that less than ``WASTE`` of it could be used.
+    """
+    least, most = bytes_at(0), bytes_at(QUALITY_LEVELS)
+    if not least <= budget <= most / WASTE:
+        raise ValueError(f"{what} of this photograph can have {least} to {most} bytes, not {budget}")
+    if most <= budget:
+        return QUALITY_LEVELS
+    low, high = 0, QUALITY_LEVELS  # within the budget; beyond it
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if bytes_at(middle) <= budget else (low, middle)
+    return low
+
+
+def _layers(levels: tuple[int, int], parts: list[bytes], mapped: bool) -> list[Layer]:
+    return [
+        Layer(name, level, len(data), data, mapped and name == "detail")
+        for name, level, data in zip(LAYERS, levels, parts, strict=False)
+    ]
+
+
+def budget_of(pixels: int, bpp: float | tuple[float, float] | None, max_bytes: Budget | None) -> Budget | None:
+    """The bytes that ``bpp`` bits a pixel are, or ``max_bytes``; None if neither is given.
+
+    Raises:
+        ValueError: for a budget that is no positive number, or no pair of such.
+    """
+    wanted = max_bytes if bpp is None else bpp
+    if wanted is None:
+        return None
+    parts = tuple(wanted) if isinstance(wanted, (tuple, list)) else (wanted,)
+    if len(parts) not in (1, 2) or not all(isinstance(p, (int, float)) and 0 < p < float("inf") for p in parts):
+        raise ValueError(f"a budget is one positive number or a pair (semantic, detail), got {wanted!r}")
+    sizes = tuple(int(part if bpp is None else part * pixels / 8) for part in parts)
+    return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])

@@ -1,0 +1,78 @@
+"""Where people look first: saliency models that are ready to use. Each maps a photograph to numbers in [0, 1]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+
+class SpectralResidual:
+    """What a photograph's spectrum does not expect (Hou, Zhang: "Saliency detection", CVPR 2007), by OpenCV.
+
+    Raises:
+        ModuleNotFoundError: where OpenCV's contributed modules are not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import cv2
+
+            self._compute = cv2.saliency.StaticSaliencySpectralResidual_create().computeSaliency
+        except (ImportError, AttributeError):
+            raise ModuleNotFoundError("spectral-residual saliency needs: pip install 'cdanalysis[saliency]'") from None
+
+    def __call__(self, photograph: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) to float32 (H, W) in [0, 1]."""
+        known, values = self._compute(np.ascontiguousarray(photograph[..., ::-1]))
+        if not known:
+            raise ValueError("no saliency could be computed for the photograph")
+        return _stretched(values)
+
+
+class U2NetP:
+    """A small salient-object network (Qin and others: "U2-Net", Pattern Recognition 2020), by onnxruntime.
+
+    Args:
+        path: its ONNX file.
+
+    Raises:
+        ModuleNotFoundError: where onnxruntime is not installed.
+        ValueError: if the file is not such a network.
+    """
+
+    SIDE = 320
+    MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+
+    def __init__(self, path: str | Path):
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ModuleNotFoundError("U2-Net-P needs: pip install 'cdanalysis[saliency]'") from None
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            (entry,) = self.session.get_inputs()
+        except Exception as error:  # onnxruntime's errors share no base class of their own
+            raise ValueError(f"{path} is no saliency network that onnxruntime reads: {error}") from None
+        if len(entry.shape) != 4 or entry.shape[1] != 3:
+            raise ValueError(f"{path} is no saliency network: its input has the shape {entry.shape}")
+        self.input = entry.name
+
+    def __call__(self, photograph: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) to float32 (H, W) in [0, 1]."""
+        from PIL import Image
+
+        height, width = photograph.shape[:2]
+        small = np.asarray(Image.fromarray(photograph).resize((self.SIDE, self.SIDE), Image.Resampling.BILINEAR))
+        x = (small / max(1, small.max()) - self.MEAN) / self.DEVIATION
+        values = self.session.run(None, {self.input: x.transpose(2, 0, 1)[None].astype(np.float32)})[0][0, 0]
+        image = Image.fromarray(_stretched(values)).resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(image)
+
+
+def _stretched(values: np.ndarray) -> np.ndarray:
+    """From 0 to 1; a map without any difference is 1 everywhere."""
+    low, high = float(values.min()), float(values.max())
+    if high - low < 1e-9:
+        return np.ones(values.shape, dtype=np.float32)
+    return ((values - low) / (high - low)).astype(np.float32)
