@@ -25,8 +25,7 @@ class AdaIN(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         scale, shift = self.to_style(condition).chunk(2, 1)
-        mean = x.mean(1, keepdim=True)
-        normal = (x - mean) * torch.rsqrt(x.var(1, keepdim=True, unbiased=False) + 1e-5)
+        normal = F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2]).permute(0, 3, 1, 2)
         return normal * (1 + scale) + shift
 
 
