@@ -26,6 +26,26 @@ class Boxes:
     labels: Tensor
     masks: Tensor | None = None
 
+    def scaled(self, width: float, height: float) -> Boxes:
+        """The objects of the photograph resized to ``width`` and ``height`` times its size; masks cannot follow.
+
+        Raises:
+            ValueError: if the objects have masks.
+        """
+        if self.masks is not None:
+            raise ValueError("masks are not resized")
+        return Boxes(self.boxes * self.boxes.new_tensor([width, height, width, height]), self.labels)
+
+    def cropped(self, left: int, top: int, width: int, height: int, seen: float = 0.3) -> Boxes:
+        """The objects in a window of the photograph, but for those of whose box less than ``seen`` is in it."""
+        corner = self.boxes.new_tensor([left, top, left, top])
+        limit = self.boxes.new_tensor([width, height, width, height])
+        boxes = (self.boxes - corner).clamp_min(0).minimum(limit)
+        area = lambda b: (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])  # noqa: E731
+        keep = (area(boxes) >= seen * area(self.boxes)) & ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(1)
+        masks = None if self.masks is None else self.masks[keep, top : top + height, left : left + width]
+        return Boxes(boxes[keep], self.labels[keep], masks)
+
     def flipped(self, width: int) -> Boxes:
         """The objects of the photograph's mirror image, ``width`` pixels wide."""
         boxes = self.boxes.clone()

@@ -18,6 +18,7 @@ from cdanalysis.data.labelled import LabelledSource
 from cdanalysis.heads.classification import ClassificationHead, divergence, fit_temperature
 from cdanalysis.model import Model
 from cdanalysis.training.examples import Examples
+from cdanalysis.training.lessons import CropBatch
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.objective import feature_distance, log_interpolate
 from cdanalysis.training.observing import ObserverConfig, Panel
@@ -119,7 +120,7 @@ def test_every_term_falls_on_drawn_pictures(tmp_path):
         for stage in recipe.stages:
             torch.manual_seed(5)
             with torch.no_grad():
-                loss, parts = StageLoss(trainer.model, stage)(x, 10**6)
+                loss, parts = StageLoss(trainer.model, stage)(CropBatch(x), 10**6)
             found |= {f"{stage.name} {name}": float(value) for name, value in {**parts, "loss": loss}.items()}
         return found
 
@@ -170,7 +171,7 @@ def test_the_detail_loss_is_its_formula(chelsea):
     x = torch.from_numpy(chelsea[:64, :96].copy()).permute(2, 0, 1)[None].float() / 255
     loss_of = StageLoss(new_small_model(), stage)
     torch.manual_seed(3)
-    loss, terms = loss_of(x, 0)
+    loss, terms = loss_of(CropBatch(x), 0)
     torch.manual_seed(3)
     torch.rand(1, 1, 1, 1)  # the semantic quality
     lam = log_interpolate([0.002, 0.02], torch.rand(1, 1, 1, 1)).item()
@@ -202,7 +203,8 @@ def test_a_panel_weighs_its_observers(chelsea):
         ([], 0.5, "no observer"),
         ([ObserverConfig(side="human")], 1.0, "no observer"),
         ([ObserverConfig(side="alien")], 0.5, "both, human, machine"),
-        ([ObserverConfig("sharpness")], 0.5, "mse, ms_ssim, lpips, features"),
+        ([ObserverConfig("sharpness")], 0.5, "mse, ms_ssim, lpips, features, adversarial"),
+        ([ObserverConfig("adversarial", loss="earth")], 0.5, "hinge, non_saturating"),
         ([ObserverConfig()], 1.5, "alpha must lie"),
         ([ObserverConfig("features", layers=["fc"])], 0.5, "no layer 'fc'"),
     ],

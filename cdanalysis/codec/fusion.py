@@ -49,10 +49,14 @@ class FusionDecoder(nn.Module):
         semantic, detail: channels of the two layers.
         width: width at stride 8; stride 16 has one and a half times as many channels, or those of the latents.
         depth: plain blocks at stride 8, after two fusion blocks at each stride.
+        fused: whether the semantics are seen; without them, the qualities alone modulate.
     """
 
-    def __init__(self, semantic: int, detail: int, width: int = 128, depth: int = 4, condition: int = 96):
+    def __init__(
+        self, semantic: int, detail: int, width: int = 128, depth: int = 4, condition: int = 96, fused: bool = True
+    ):
         super().__init__()
+        self.fused = fused
         coarse = max(width * 3 // 2, detail)
         self.condition = nn.Sequential(nn.Conv2d(semantic + 2, condition, 3, padding=1), nn.GELU(), Block(condition))
         self.stem = nn.Conv2d(detail, coarse, 3, padding=1)
@@ -70,7 +74,7 @@ class FusionDecoder(nn.Module):
     def forward(self, detail: Tensor, semantic: Tensor, qualities: tuple[Tensor, Tensor]) -> Tensor:
         """Photographs (N, 3, 16 h, 16 w), about [0, 1] but not clamped."""
         planes = [q.expand(len(semantic), 1, *semantic.shape[-2:]) for q in qualities]
-        condition = self.condition(torch.cat([semantic, *planes], 1))
+        condition = self.condition(torch.cat([semantic if self.fused else torch.zeros_like(semantic), *planes], 1))
         x = self.stem(detail)
         for block in self.coarse:
             x = block(x, condition)

@@ -22,7 +22,7 @@ PAD = 32
 
 @dataclass
 class CodecConfig:
-    """Shape of a layered codec."""
+    """Shape of a layered codec; ``fused`` says whether the fusion decoder sees the semantic layer."""
 
     backbone: str = "tf_efficientnet_lite0"
     semantic_channels: int = 24
@@ -32,6 +32,7 @@ class CodecConfig:
     width: int = 128
     analysis_depth: int = 4
     synthesis_depth: int = 4
+    fused: bool = True
 
 
 class Coded(NamedTuple):
@@ -55,7 +56,7 @@ class LayeredCodec(nn.Module):
             config.semantic_channels, config.detail_channels, config.hyper_channels, config.width, config.analysis_depth
         )
         self.synthesis = FusionDecoder(
-            config.semantic_channels, config.detail_channels, config.width, config.synthesis_depth
+            config.semantic_channels, config.detail_channels, config.width, config.synthesis_depth, fused=config.fused
         )
         self.register_buffer("scale_tables", tables.gaussian_tables())
         self._encoder: tuple[object, Encoder] | None = None

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from rich.progress import track
-from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..data.crops import Crops
+from ..data.labelled_crops import LabelledCrops
 from ..model import Model
 from .examples import Batch, Examples
 from .heads import HeadLoss
+from .lessons import CropBatch, Lesson
 from .losses import StageLoss
 from .principal import start_semantic_layer
 from .recipe import Recipe
@@ -27,9 +30,24 @@ class CodecCourse:
     def __init__(self, model: Model, recipe: Recipe, number: int, fabric: Fabric):
         self.recipe, self.number, self.fabric = recipe, number, fabric
         self.stage = stage = recipe.stages[number]
-        self.steps, self.loss = stage.steps, StageLoss(model, stage)
-        if stage.batch % fabric.world_size:
-            raise ValueError(f"batch {stage.batch} does not divide among {fabric.world_size} processes")
+        for batch in (stage.batch, *(lesson.batch for lesson in stage.lessons)):
+            if batch % fabric.world_size:
+                raise ValueError(f"batch {batch} does not divide among {fabric.world_size} processes")
+        self.crops = Crops(stage.sources, stage.crop, self._seed(0), stage.steps * stage.batch)
+        self.lessons = [
+            LabelledCrops(lesson.task, lesson.sources, stage.crop, self._seed(1 + i), stage.steps * lesson.batch)
+            for i, lesson in enumerate(stage.lessons)
+        ]
+        torch.manual_seed(recipe.seed * 1009 + number)  # for the weights of a new adversary
+        self.steps, self.loss = stage.steps, StageLoss(model, stage, [crops.classes for crops in self.lessons])
+
+    def _seed(self, loader: int) -> int:
+        return self.recipe.seed + 7919 * self.number + 104729 * loader
+
+    @property
+    def own(self) -> nn.ModuleDict:
+        """What learns or changes beside the model."""
+        return self.loss.own
 
     def start(self, model: Model) -> None:
         """What happens once, before the first step."""
@@ -39,13 +57,25 @@ class CodecCourse:
             batches = map(self._photographs, DataLoader(crops, batch_size=stage.batch))
             start_semantic_layer(model, batches, stage.objective.features)
 
-    def batches(self, first: int, last: int) -> Iterator[Tensor]:
-        """Photographs (N, 3, H, W) in [0, 1] for this process, for each step from ``first`` to before ``last``."""
-        stage, fabric = self.stage, self.fabric
-        seed = self.recipe.seed + 7919 * self.number
-        crops = Crops(stage.sources, stage.crop, seed, stage.steps * stage.batch)
-        sampler = _FromStep(first, last, stage.batch, fabric.global_rank, fabric.world_size)
-        return map(self._photographs, DataLoader(crops, batch_sampler=sampler, num_workers=self.recipe.workers))
+    def batches(self, first: int, last: int) -> Iterator[CropBatch]:
+        """Crops, and labelled ones, for this process, for each step from ``first`` to before ``last``."""
+        loaders = [self._loader(self.crops, self.stage.batch, first, last)]
+        for lesson, crops in zip(self.stage.lessons, self.lessons, strict=True):
+            loaders.append(self._loader(crops, lesson.batch, first, last, _pairs))
+        return map(self._batch, zip(*loaders, strict=True))
+
+    def _loader(self, crops: Dataset, batch: int, first: int, last: int, collate=None) -> DataLoader:
+        sampler = _FromStep(first, last, batch, self.fabric.global_rank, self.fabric.world_size)
+        return DataLoader(crops, batch_sampler=sampler, num_workers=self.recipe.workers, collate_fn=collate)
+
+    def _batch(self, parts: tuple) -> CropBatch:
+        crops, *labelled = parts
+        photographs, lessons, first = [crops], [], len(crops)
+        for lesson, (more, targets) in zip(self.stage.lessons, labelled, strict=True):
+            photographs.append(more)
+            lessons.append(Lesson(lesson.task, first, targets))
+            first += len(targets)
+        return CropBatch(self._photographs(torch.cat(photographs)), lessons)
 
     def _photographs(self, crops: Tensor) -> Tensor:
         return crops.to(self.fabric.device, memory_format=torch.channels_last).float() / 255
@@ -65,6 +95,11 @@ class HeadCourse:
         self.each = len(self.examples.batches(stage.batch))
         self.steps = stage.head.epochs * self.each
 
+    @property
+    def own(self) -> nn.ModuleDict:
+        """Nothing but the head changes."""
+        return nn.ModuleDict()
+
     def start(self, model: Model) -> None:
         """Nothing happens before the first step."""
 
@@ -79,6 +114,11 @@ class HeadCourse:
                 order = self.examples.batches(self.stage.batch, torch.Generator().manual_seed(seed))
             rows = order[step % self.each]
             yield self.examples.batch(rows[rank::world] or rows[:1], self.fabric.device)
+
+
+def _pairs(examples: list[tuple[Tensor, Any]]) -> tuple[Tensor, list[Any]]:
+    crops, targets = zip(*examples, strict=True)
+    return torch.stack(crops), list(targets)
 
 
 Course = CodecCourse | HeadCourse

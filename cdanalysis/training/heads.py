@@ -42,7 +42,7 @@ def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> nn.Mod
             raise ValueError(f"there is no {config.task} head to keep")
         if config.task not in model.counterparts:  # from here on the two go different ways
             model.counterparts[config.task] = copy.deepcopy(model.heads[config.task])
-        _positions(heads[config.task].classes, classes)
+        positions(heads[config.task].classes, classes)
         return heads[config.task]
     if config.classes != "data":
         raise ValueError(f"classes must be 'data' or 'keep', got {config.classes!r}")
@@ -61,7 +61,7 @@ class HeadLoss(nn.Module):
         super().__init__()
         self.model, self.config = model, config
         self.head = prepare_head(model, config, classes)
-        self.among = _positions(self.head.classes, classes) if config.task == "classification" else []
+        self.among = positions(self.head.classes, classes) if config.task == "classification" else []
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch, and its terms by name."""
@@ -82,13 +82,13 @@ class HeadLoss(nn.Module):
         return loss, {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
 
 
-def _positions(known: list[str], classes: list[str]) -> list[int]:
+def positions(known: list[str], classes: list[str]) -> list[int]:
     """Where the data's classes stand among those that a head knows."""
-    positions = [class_index(name, known) for name in classes]
-    for name, position in zip(classes, positions, strict=True):
+    found = [class_index(name, known) for name in classes]
+    for name, position in zip(classes, found, strict=True):
         if position is None:
             raise ValueError(f"{name!r} names none of the head's classes")
-    return positions
+    return found
 
 
 @torch.inference_mode()
@@ -96,13 +96,13 @@ def calibrate(model: Model, config: CalibrationConfig) -> float:
     """Fit the temperature of the classification head on streams of labelled photographs; gives it."""
     photographs = ClassFolders(config.source).every(config.every)
     head = model.heads["classification"]
-    positions = _positions(head.classes, photographs.classes)
+    places = positions(head.classes, photographs.classes)
     logits, targets = [], []
     for start in range(0, len(photographs), 32):
         group = [photographs[i] for i in range(start, min(start + 32, len(photographs)))]
         images = [image for image, _ in group]
         logits.append(model.class_logits(model.encode_batch(images, config.quality, layers=("semantic",))))
-        targets += [positions[target] for _, target in group]
+        targets += [places[target] for _, target in group]
     with torch.inference_mode(False):
         temperature = fit_temperature(torch.cat(logits).clone().cpu(), torch.tensor(targets))
     head.temperature.fill_(temperature)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..codec.semantic import STRIDE
+from .control import RateController
+from .lessons import CropBatch, LessonLoss
 from .objective import feature_distance, log_interpolate
 from .observing import Panel
 from .recipe import StageConfig
@@ -18,51 +21,98 @@ if TYPE_CHECKING:
 
 
 class StageLoss(nn.Module):
-    """Model and stage to a scalar loss; one forward, so that data-parallel wrappers can wrap it."""
+    """Model and stage to a scalar loss; one forward, so that data-parallel wrappers can wrap it.
 
-    def __init__(self, model: Model, stage: StageConfig):
+    Args:
+        model: what is trained.
+        stage: how.
+        classes: for each of the stage's lessons, its data's classes.
+    """
+
+    def __init__(self, model: Model, stage: StageConfig, classes: Sequence[list[str]] = ()):
         super().__init__()
         self.model, self.stage = model, stage
         self.semantic = any(name.startswith(("codec.semantic", "neck")) for name in stage.trains)
         self.detail = any(name.startswith(("codec.detail", "codec.synthesis")) for name in stage.trains)
+        if stage.lessons and not self.semantic:
+            raise ValueError("lessons teach heads along with the semantic layer or the neck: let one of them move")
+        self.lessons = nn.ModuleDict(
+            {lesson.task: LessonLoss(model, lesson, c) for lesson, c in zip(stage.lessons, classes, strict=True)}
+        )
+        self.own = nn.ModuleDict()
+        if stage.target_bpp:
+            self.own["controller"] = RateController(stage.target_bpp, stage.control_speed)
         if self.detail:
-            self.panel = Panel(stage.objective.observers, stage.objective.alpha)
+            channels = model.codec.semantic.spec.channels
+            self.panel = Panel(stage.objective.observers, stage.objective.alpha, channels)
+            self.own["adversaries"] = nn.ModuleList(adversary for _, adversary in self.panel.adversaries())
 
-    def forward(self, x: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of photographs x (N, 3, H, W) in [0, 1] at a step of the stage, and its terms by name."""
-        codec, pixels = self.model.codec, x.shape[-1] * x.shape[-2]
-        quality = torch.rand(len(x), 1, 1, 1, device=x.device)
+    def own_parameters(self) -> list[dict[str, Any]]:
+        """Parameters that learn beside the model's, as groups for the optimiser; ``share`` is of the stage's rate."""
+        adversaries = self.panel.adversaries() if self.detail else []
+        return [
+            {"params": list(adversary.parameters()), "share": config.lr / self.stage.lr, "betas": (0.5, 0.9)}
+            for config, adversary in adversaries
+        ]
+
+    def forward(self, batch: CropBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch at a step of the stage, and its terms by name."""
+        codec, x = self.model.codec, batch.photographs
+        quality = _drawn(self.stage.semantic_quality, torch.rand(len(x), 1, 1, 1, device=x.device))
         with torch.no_grad():
             features = codec.backbone(x)
         with torch.set_grad_enabled(self.semantic and torch.is_grad_enabled()):
             y_hat, bits = codec.semantic(features, quality, noisy=self.semantic)
         terms, losses = {}, []
-        rate = bits.flatten(1).sum(1) / pixels
+        rate = bits.flatten(1).sum(1) / (x.shape[-1] * x.shape[-2])
         terms["bpp_semantic"] = rate.mean()
         if self.semantic:
-            losses.append(self._semantic_loss(features, y_hat, rate * self._rate_ramp(step), quality, terms))
+            losses.append(self._semantic_loss(batch, features, y_hat, rate * self._rate_ramp(step), quality, terms))
         if self.detail:
             losses.append(self._detail_loss(x, y_hat, quality, terms))
+        self._control(terms)
         loss = torch.stack(losses).sum()
         terms["loss"] = loss
         return loss, {name: value.detach() for name, value in terms.items()}
+
+    def _rate_factor(self) -> float:
+        return self.own["controller"].factor if "controller" in self.own else 1.0
+
+    def _control(self, terms: dict[str, Tensor]) -> None:
+        """Let the controller, if there is one, take note of the rate."""
+        if "controller" in self.own:
+            terms["rate_factor"] = torch.tensor(self._rate_factor())
+            if torch.is_grad_enabled():
+                self.own["controller"].observe(terms["bpp_semantic"] + terms.get("bpp_detail", 0.0))
 
     def _rate_ramp(self, step: int) -> float:
         return min(1.0, (step + 1) / self.stage.rate_warmup) if self.stage.rate_warmup else 1.0
 
     def _semantic_loss(
-        self, features: list[Tensor], y_hat: Tensor, rate: Tensor, quality: Tensor, terms: dict[str, Tensor]
+        self,
+        batch: CropBatch,
+        features: list[Tensor],
+        y_hat: Tensor,
+        rate: Tensor,
+        quality: Tensor,
+        terms: dict[str, Tensor],
     ) -> Tensor:
         objective, model = self.stage.objective, self.model
         pyramid = model.neck([model.codec.semantic.dequantize(y_hat, quality)], quality)
         distance = feature_distance(pyramid, features, objective.features)
         terms["features"] = distance.mean()
-        loss = log_interpolate(objective.semantic_rate, quality.flatten()) * rate + distance
+        weight = log_interpolate(objective.semantic_rate, quality.flatten()) * self._rate_factor()
+        loss = weight * rate + distance
         for task, weight in objective.imitation.items():
             divergence = model.counterpart(task).imitation(pyramid, features)
             terms[task] = divergence.mean()
             loss = loss + weight * divergence
-        return loss.mean()
+        loss = loss.mean()
+        for lesson in batch.lessons:
+            learned = self.lessons[lesson.task](pyramid, lesson, batch.photographs.shape[-1])
+            terms[f"{lesson.task} lesson"] = learned
+            loss = loss + learned
+        return loss
 
     def _detail_loss(self, x: Tensor, y_semantic: Tensor, quality: Tensor, terms: dict[str, Tensor]) -> Tensor:
         objective, codec, stage = self.stage.objective, self.model.codec, self.stage
@@ -78,8 +128,7 @@ class StageLoss(nn.Module):
         lambdas = log_interpolate(objective.lambdas, detail_quality)
         lowest, middle = objective.lambdas[0], log_interpolate(objective.lambdas, torch.tensor(0.5)).item()
         lambdas = torch.where(kept.bool(), lambdas, 0.25 * lowest)
-        with torch.autocast(x.device.type, enabled=False):
-            seen, each = self.panel(x, x_hat, lambdas)
+        seen, each = self.panel(x, x_hat, lambdas, semantic)
         weight = lambdas.mean((1, 2, 3))
         cells = x.shape[-1] * x.shape[-2] / STRIDE**2
         rate = (y_bits.flatten(1).sum(1) + z_bits.flatten(1).sum(1)) / cells / STRIDE**2 * kept.flatten()
@@ -89,7 +138,12 @@ class StageLoss(nn.Module):
         mse = (x_hat - x).square().mean((1, 2, 3))
         terms["psnr"] = torch.where(kept.any(), -10 * torch.log10((mse * share).sum().clamp_min(1e-10)), torch.nan)
         terms |= {name: (value * share).sum() for name, value in each.items() if name != "mse"}
-        return ((rate + 255**2 * weight * seen) / balance).mean()
+        loss = ((self._rate_factor() * rate + 255**2 * weight * seen) / balance).mean()
+        lesson = self.panel.lesson(x, x_hat, semantic)
+        if lesson is not None:
+            terms["adversary"] = lesson
+            loss = loss + lesson
+        return loss
 
     def _detail_quality(self, x: Tensor) -> Tensor:
         """Qualities (N, 1, H/16, W/16): most are even, some differ between the two sides of a soft edge."""
@@ -98,4 +152,9 @@ class StageLoss(nn.Module):
         coarse = torch.rand(len(x), 1, 3, 3, device=x.device)
         bumpy = F.interpolate(coarse, size=(height, width), mode="bilinear")
         varied = torch.rand(len(x), 1, 1, 1, device=x.device) < self.stage.varied
-        return torch.where(varied, bumpy, even)
+        return _drawn(self.stage.detail_quality, torch.where(varied, bumpy, even))
+
+
+def _drawn(ends: list[float], uniform: Tensor) -> Tensor:
+    """Numbers in [0, 1] as numbers between two qualities."""
+    return ends[0] + (ends[1] - ends[0]) * uniform

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..data.photographs import data_path
-from ..observers import LPIPS, MSSSIM, FeatureDistance, Observer, SquaredError
+from ..observers import LPIPS, MSSSIM, Adversary, FeatureDistance, Observer, PatchDiscriminator, SquaredError
 from .pretrained import imagenet_classifier
 
-KINDS = ("mse", "ms_ssim", "lpips", "features")
+KINDS = ("mse", "ms_ssim", "lpips", "features", "adversarial")
 SIDES = ("both", "human", "machine")
 
 
@@ -21,12 +21,15 @@ class ObserverConfig:
     """One observer of the reconstruction.
 
     Attributes:
-        kind: "mse", "ms_ssim", "lpips" or "features" (of an ImageNet classifier).
+        kind: "mse", "ms_ssim", "lpips", "features" (of an ImageNet classifier), or "adversarial" (a discriminator that
+            sees the semantic layer, and learns along).
         weight: what a distortion of 1 counts, where 1 stands for a mean squared error of 1 on pixels in [0, 1].
         side: whose view it is: "human" counts 1 - alpha times, "machine" alpha times, "both" always.
         weights: SqueezeNet's weights for "lpips", a path below ``CDANALYSIS_DATA`` or absolute; empty to download them.
         network: timm's name of the classifier, for "features".
         layers: its modules whose outputs are compared.
+        loss: of an adversary: "hinge" or "non_saturating".
+        lr: an adversary's own learning rate; it follows the stage's schedule.
     """
 
     kind: str = "mse"
@@ -35,13 +38,15 @@ class ObserverConfig:
     weights: str = ""
     network: str = "tf_efficientnet_lite0"
     layers: list[str] = field(default_factory=lambda: ["blocks.2", "blocks.4", "blocks.6"])
+    loss: str = "hinge"
+    lr: float = 1e-4
 
 
-def new_observer(config: ObserverConfig) -> Observer:
-    """The observer that a configuration describes.
+def new_observer(config: ObserverConfig, semantic: int) -> Observer | Adversary:
+    """The observer that a configuration describes; ``semantic`` is the channels of the semantic layer.
 
     Raises:
-        ValueError: if there is no such kind or layer.
+        ValueError: if there is no such kind, layer or loss.
         FileNotFoundError: if its weights are not there.
     """
     if config.kind == "mse":
@@ -54,6 +59,8 @@ def new_observer(config: ObserverConfig) -> Observer:
         net = imagenet_classifier(config.network)
         options: dict[str, Any] = {name: getattr(net, "pretrained_cfg", {})[name] for name in ("mean", "std")}
         return FeatureDistance(net, config.layers, **options)
+    if config.kind == "adversarial":
+        return Adversary(PatchDiscriminator(semantic), config.loss)
     raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {config.kind!r}")
 
 
@@ -63,12 +70,13 @@ class Panel(nn.Module):
     Args:
         configs: the observers.
         alpha: in [0, 1], from the human observers alone to the machine ones alone.
+        semantic: channels of the semantic layer, which an adversary sees.
 
     Raises:
         ValueError: if nobody looks, or alpha or a side is none.
     """
 
-    def __init__(self, configs: list[ObserverConfig], alpha: float = 0.5):
+    def __init__(self, configs: list[ObserverConfig], alpha: float = 0.5, semantic: int = 1):
         super().__init__()
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
@@ -76,17 +84,35 @@ class Panel(nn.Module):
         for config in configs:
             if config.side not in SIDES:
                 raise ValueError(f"side must be one of {', '.join(SIDES)}, got {config.side!r}")
-        asked = [config for config in configs if shares[config.side] * config.weight > 0]
-        if not asked:
+        self.asked = [config for config in configs if shares[config.side] * config.weight > 0]
+        if not self.asked:
             raise ValueError("no observer has a weight above 0")
-        self.names = [config.kind for config in asked]
-        self.counts = [shares[config.side] * config.weight for config in asked]
-        self.observers = nn.ModuleList(new_observer(config) for config in asked)
+        self.counts = [shares[config.side] * config.weight for config in self.asked]
+        self.observers = nn.ModuleList(new_observer(config, semantic) for config in self.asked)
 
     def forward(
-        self, original: Tensor, reconstruction: Tensor, weight: Tensor | None
+        self, original: Tensor, reconstruction: Tensor, weight: Tensor | None, semantic: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total distortion (N,), and each observer's own by its name, as `Observer` takes its arguments."""
-        each = [observer(original, reconstruction, weight) for observer in self.observers]
-        total = torch.stack([count * one for count, one in zip(self.counts, each, strict=True)]).sum(0)
-        return total, dict(zip(self.names, each, strict=True))
+        """Total distortion (N,), and each observer's own by its name, as `Observer` takes its arguments.
+
+        ``semantic`` (N, C, h, w) is what an adversary sees of the semantic layer.
+        """
+        each = {}
+        for config, observer in zip(self.asked, self.observers, strict=True):
+            if isinstance(observer, Adversary):
+                each[config.kind] = observer(reconstruction, semantic, weight).float()
+                continue
+            with torch.autocast(original.device.type, enabled=False):
+                each[config.kind] = observer(original, reconstruction, weight)
+        total = torch.stack([count * one for count, one in zip(self.counts, each.values(), strict=True)]).sum(0)
+        return total, each
+
+    def lesson(self, original: Tensor, reconstruction: Tensor, semantic: Tensor) -> Tensor | None:
+        """Loss, a scalar, of the adversaries themselves, which has no gradients for the codec; None without any."""
+        losses = [a.lesson(original, reconstruction, semantic).float().mean() for _, a in self.adversaries()]
+        return torch.stack(losses).sum() if losses else None
+
+    def adversaries(self) -> list[tuple[ObserverConfig, Adversary]]:
+        """The observers that learn."""
+        pairs = zip(self.asked, self.observers, strict=True)
+        return [(config, observer) for config, observer in pairs if isinstance(observer, Adversary)]

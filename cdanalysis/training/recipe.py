@@ -15,6 +15,7 @@ from ..data.crops import Source
 from ..data.labelled import LabelledSource
 from .examples import HeadConfig
 from .heads import CalibrationConfig
+from .lessons import LessonConfig
 from .objective import ObjectiveConfig
 from .observing import ObserverConfig
 
@@ -40,6 +41,10 @@ class StageConfig:
         clip: largest norm of the gradient.
         varied: share of crops whose detail quality varies over the picture.
         blank: share of crops decoded without their detail layer, so that previews are possible.
+        semantic_quality, detail_quality: between which the layers' qualities are drawn.
+        target_bpp: a rate, of both layers together, that a controller holds by scaling the rates' weights; 0 for none.
+        control_speed: see `RateController`.
+        lessons: labelled crops, for heads that learn along with the semantic layer; ``trains`` must name the heads.
     """
 
     name: str = MISSING
@@ -58,6 +63,11 @@ class StageConfig:
     clip: float = 1.0
     varied: float = 0.25
     blank: float = 0.0
+    semantic_quality: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    detail_quality: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    target_bpp: float = 0.0
+    control_speed: float = 0.02
+    lessons: list[LessonConfig] = field(default_factory=list)
 
 
 @dataclass
@@ -141,7 +151,7 @@ def _to_recipe(tree: DictConfig, where: str) -> Recipe:
 
 _SCHEMAS = (
     Recipe, StageConfig, ObjectiveConfig, ObserverConfig, Source, CodecConfig, CalibrationConfig, HeadConfig,
-    LabelledSource,
+    LabelledSource, LessonConfig,
 )  # fmt: skip
 
 

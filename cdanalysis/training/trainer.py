@@ -8,6 +8,7 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -16,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..model import Model
 from ..zoo import load, save_model
-from .courses import course_of
+from .courses import CodecCourse, Course, course_of
 from .heads import calibrate
 from .recipe import Recipe, StageConfig
 
@@ -50,7 +51,6 @@ class Trainer:
         if recipe.neck_layers and tuple(recipe.neck_layers) != self.model.layers:
             self.model.read_layers(recipe.neck_layers)
         self.model.name = recipe.name
-        self.model.to(memory_format=torch.channels_last)
         self.stage, self.step, self.skipped = 0, 0, 0
 
     def run(self, resume: bool = False, stop_after: int | None = None) -> bool:
@@ -70,7 +70,7 @@ class Trainer:
             if not finished:
                 return False
             state, self.stage, self.step = None, self.stage + 1, 0
-            self._save(None)
+            self._save()
         if self.fabric.global_rank == 0:
             self._finish()
         return True
@@ -90,13 +90,15 @@ class Trainer:
         course = course_of(self.model, self.recipe, self.stage, self.fabric, self.folder)
         if self.step == 0:
             course.start(self.model)
+        self.model.to(memory_format=torch.channels_last)  # also heads that are new, or were loaded: sums depend on it
         if state is not None and stage.head is not None:
             self.model.load_state_dict(state["model"])  # the course has made its head anew
-        parameters = _select(self.model, stage)
-        optimizer = torch.optim.AdamW(parameters, lr=stage.lr, weight_decay=stage.weight_decay, betas=(0.9, 0.98))
+        groups = [{"params": _select(self.model, stage), "share": 1.0}, *_own_parameters(course)]
+        optimizer = torch.optim.AdamW(groups, lr=stage.lr, weight_decay=stage.weight_decay, betas=(0.9, 0.98))
         loss_module, optimizer = self.fabric.setup(course.loss, optimizer)
         if state is not None:
             optimizer.load_state_dict(state["optimizer"])
+            course.own.load_state_dict(state["own"])
         loss_module.train(stage.head is None)
         if stage.head is not None:
             course.loss.head.train()
@@ -107,28 +109,28 @@ class Trainer:
         with _Bar(stage.name, course.steps, enabled=self.fabric.global_rank == 0) as bar:
             for batch in course.batches(first, last):
                 lr = learning_rate(stage, self.step, course.steps)
-                terms = self._train_step(loss_module, optimizer, parameters, stage.clip, lr, batch)
+                terms = self._train_step(loss_module, optimizer, stage.clip, lr, batch)
                 self.step += 1
                 bar.update(self.step, terms, self.skipped)
                 if writer and self.step % 20 == 0:
                     for name, value in terms.items():
                         writer.add_scalar(name, value, self.step)
                 if time.monotonic() - saved > 60 * self.recipe.checkpoint_minutes:
-                    self._save(optimizer)
+                    self._save(optimizer, course.own)
                     saved = time.monotonic()
         if writer:
             writer.close()
-        self._save(optimizer)
+        self._save(optimizer, course.own)
         return last - first, self.step >= course.steps
 
-    def _train_step(self, loss_module, optimizer, parameters, clip: float, lr: float, batch) -> dict[str, float]:
+    def _train_step(self, loss_module, optimizer, clip: float, lr: float, batch) -> dict[str, float]:
         torch.manual_seed((self.recipe.seed * 1009 + self.stage) * 10**7 + self.step * 64 + self.fabric.global_rank)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["share"]
         loss, terms = loss_module(batch, self.step)
         self.fabric.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
-        finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
+        norms = [torch.nn.utils.clip_grad_norm_(group["params"], clip) for group in optimizer.param_groups]
+        finite = torch.isfinite(torch.stack([*norms, loss.detach()])).all()
         if self.fabric.world_size > 1:
             finite = self.fabric.all_reduce(finite.float(), reduce_op="mean") == 1
         if finite:
@@ -138,8 +140,8 @@ class Trainer:
         optimizer.zero_grad()
         return {name: float(value) for name, value in terms.items()}
 
-    def _save(self, optimizer) -> None:
-        """Write the checkpoint whole or not at all."""
+    def _save(self, optimizer=None, own: torch.nn.Module | None = None) -> None:
+        """Write the checkpoint whole or not at all; between stages it holds no optimiser, and nothing of a stage."""
         if self.fabric.global_rank == 0:
             state = {
                 "recipe": asdict(self.recipe),
@@ -150,6 +152,7 @@ class Trainer:
                 "counterparts": _described(self.model.counterparts),
                 "model": self.model.state_dict(),
                 "optimizer": optimizer.state_dict() if optimizer else None,
+                "own": own.state_dict() if own is not None else None,
             }
             part = self.folder / (CHECKPOINT + ".part")
             torch.save(state, part)
@@ -180,6 +183,11 @@ def _same_course(old: dict, new: dict, stage: int) -> bool:
     """Whether two recipes agree on all that a run has begun: model, seed, and the stages up to now."""
     keys = ("codec", "neck_hidden", "seed")
     return all(old[k] == new[k] for k in keys) and old["stages"][: stage + 1] == new["stages"][: stage + 1]
+
+
+def _own_parameters(course: Course) -> list[dict[str, Any]]:
+    """Optimiser groups of what a stage trains beside the model."""
+    return course.loss.own_parameters() if isinstance(course, CodecCourse) else []
 
 
 def _select(model: Model, stage: StageConfig) -> list[torch.nn.Parameter]:

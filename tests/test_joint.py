@@ -1,0 +1,309 @@
+"""Stages that train everything together: lessons for heads, adversaries, a rate that is held."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL, new_small_model
+from PIL import Image
+
+from cdanalysis.data.crops import Source
+from cdanalysis.data.labelled import LabelledSource
+from cdanalysis.data.labelled_crops import LabelledCrops
+from cdanalysis.model import Model
+from cdanalysis.targets import IGNORE, Boxes
+from cdanalysis.training.control import RateController
+from cdanalysis.training.lessons import CropBatch, LessonConfig, LessonLoss
+from cdanalysis.training.losses import StageLoss
+from cdanalysis.training.observing import ObserverConfig
+from cdanalysis.training.recipe import Recipe, StageConfig
+from cdanalysis.training.trainer import Trainer
+
+SIDE = 96
+
+
+@pytest.fixture
+def world(tmp_path) -> Path:
+    """Drawn data for all three tasks: red or blue rectangles on a coarse field, known to the pixel."""
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    (tmp_path / "pixels" / "images").mkdir(parents=True)
+    (tmp_path / "pixels" / "labels").mkdir()
+    for i in range(6):
+        field = Image.fromarray(rng.integers(90, 160, (4, 4, 3), dtype=np.uint8)).resize((SIDE, SIDE))
+        array, kind = np.asarray(field).copy(), i % 2
+        x, y = (int(v) for v in rng.integers(8, 40, 2))
+        array[y : y + 44, x : x + 40] = ((230, 20, 20), (20, 20, 230))[kind]
+        labels = np.zeros((SIDE, SIDE), np.uint8)
+        labels[y : y + 44, x : x + 40] = 1 + kind
+        folder = tmp_path / "classes" / ("red", "blue")[kind]
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (folder / f"{i}.png", tmp_path / "pixels" / "images" / f"{i}.png"):
+            Image.fromarray(array).save(path)
+        Image.fromarray(labels).save(tmp_path / "pixels" / "labels" / f"{i}.png")
+        images.append({"id": i, "file_name": f"{i}.png", "width": SIDE, "height": SIDE})
+        annotations.append({"id": i + 1, "image_id": i, "category_id": 1 + kind, "bbox": [x, y, 40, 44], "area": 1760})
+    categories = [{"id": 1, "name": "red"}, {"id": 2, "name": "blue"}]
+    coco = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "boxes.json").write_text(json.dumps(coco))
+    described = [{"index": i, "name": n, "colour": [i, i, i], "ignore": False} for i, n in enumerate("brd")]
+    (tmp_path / "pixels" / "classes.json").write_text(json.dumps({"classes": described}))
+    return tmp_path
+
+
+def lessons_in(world: Path, batch: int = 2) -> list[LessonConfig]:
+    boxes = LabelledSource(str(world / "pixels" / "images"), str(world / "boxes.json"))
+    return [
+        LessonConfig("classification", [LabelledSource(str(world / "classes"))], batch),
+        LessonConfig("detection", [boxes], batch),
+        LessonConfig("segmentation", [LabelledSource(str(world / "pixels"))], batch),
+    ]
+
+
+def new_model(codec=SMALL) -> Model:
+    torch.manual_seed(2)
+    model = new_small_model()
+    if codec != SMALL:
+        model = Model(codec, neck_hidden=16, heads={}, name="small")
+    model.heads["classification"] = model.new_head("classification", classes=["cat", "blue", "red"], hidden=64)
+    model.heads["detection"] = model.new_head("detection", classes=["red", "blue"], width=64, convs=1)
+    model.heads["segmentation"] = model.new_head("segmentation", classes=list("brd"), width=32)
+    return model
+
+
+def joint_recipe(world: Path, **changes) -> Recipe:
+    stage = StageConfig(
+        "joint",
+        ["codec.semantic", "neck", "codec.detail", "codec.synthesis", "heads"],
+        sources=[Source(str(world / "pixels" / "images"), scale=[1.0, 1.0])],
+        lessons=lessons_in(world),
+        **{"steps": 3, "batch": 2, "crop": 64, "warmup": 1, "lr": 2e-3, "clip": 5.0, **changes},
+    )
+    stage.objective.imitation = {}
+    return Recipe(name="joint", codec=SMALL, neck_hidden=16, stages=[stage], precision="32-true", workers=0)
+
+
+# -- labelled crops ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("crop", [64, 160])
+def test_targets_follow_their_crops(world, crop):
+    """Rectangles are where boxes and labels say, whatever was cut out, enlarged or mirrored."""
+    by_task = {lesson.task: LabelledCrops(lesson.task, lesson.sources, crop, 1, 20) for lesson in lessons_in(world)}
+    for index in range(20):
+        photograph, target = by_task["classification"][index]
+        red, _, blue = photograph.float().mean((1, 2))
+        assert photograph.shape == (3, crop, crop)
+        assert by_task["classification"].classes[target] == ("red" if red > blue else "blue")
+        photograph, labels = by_task["segmentation"][index]
+        kind = (photograph[0] > 200).long() + 2 * (photograph[2] > 200).long()
+        assert labels.shape == (crop, crop) and (kind == labels).float().mean() > 0.95
+        photograph, objects = by_task["detection"][index]
+        marked = (photograph.amax(0) > 200).nonzero()
+        for box in objects.boxes:
+            corners = torch.cat([marked.amin(0).flip(0), marked.amax(0).flip(0) + 1])
+            assert (box - corners).abs().max() <= 3
+
+
+def test_crops_are_a_function_of_seed_and_number(world):
+    first, second = (LabelledCrops("detection", lessons_in(world)[1].sources, 64, 5, 9) for _ in range(2))
+    assert torch.equal(first[7][0], second[7][0]) and torch.equal(first[7][1].boxes, second[7][1].boxes)
+    assert not torch.equal(first[7][0], first[6][0])
+
+
+def test_boxes_are_cut_and_dropped_at_a_window():
+    masks = torch.zeros(3, 50, 60, dtype=torch.bool)
+    masks[0, 10:20, 10:30] = True
+    objects = Boxes(torch.tensor([[10.0, 10, 30, 20], [0, 0, 12, 12], [40, 40, 60, 50]]), torch.arange(3), masks)
+    cut = objects.cropped(10, 10, 30, 30)
+    assert cut.boxes.tolist() == [[0, 0, 20, 10]] and cut.labels.tolist() == [0]
+    assert cut.masks.shape == (1, 30, 30) and cut.masks[0, :10, :20].all() and cut.masks.sum() == 200
+    with pytest.raises(ValueError, match="masks"):
+        objects.scaled(2, 2)
+    assert Boxes(objects.boxes, objects.labels).scaled(2, 3).boxes[0].tolist() == [20, 30, 60, 60]
+
+
+@pytest.mark.parametrize(
+    ("task", "sources", "says"),
+    [("detection", [], "need photographs"), ("segmentation", ["pixels", "other"], "different classes")],
+)
+def test_impossible_lessons_are_refused(world, task, sources, says):
+    (world / "other" / "images").mkdir(parents=True)
+    (world / "other" / "labels").mkdir()
+    for kind in ("images", "labels"):
+        Image.new("L", (70, 70)).save(world / "other" / kind / "a.png")
+    (world / "other" / "classes.json").write_text(
+        json.dumps({"classes": [{"index": 0, "name": "x", "colour": [0] * 3}]})
+    )
+    with pytest.raises(ValueError, match=says):
+        LabelledCrops(task, [LabelledSource(str(world / s)) for s in sources], 64, 0, 1)
+
+
+def test_lessons_need_heads_that_know_their_classes(world):
+    model = new_model()
+    with pytest.raises(ValueError, match="no mask head"):
+        LessonLoss(model, LessonConfig("mask"), [])
+    with pytest.raises(ValueError, match="'tree' names none"):
+        LessonLoss(model, LessonConfig("detection"), ["tree"])
+    with pytest.raises(ValueError, match="other classes than the data"):
+        LessonLoss(model, LessonConfig("segmentation"), ["r", "d"])
+    stage = joint_recipe(world).stages[0]
+    stage.trains = ["codec.detail"]
+    with pytest.raises(ValueError, match="let one of them move"):
+        StageLoss(model, stage, [["red", "blue"]] * 3)
+
+
+# -- the controller ----------------------------------------------------------------------------
+
+
+def test_the_controller_finds_the_factor_that_gives_the_rate():
+    """A codec whose rate falls with the root of its weight; the world doubles its rate half way."""
+    controller = RateController(0.25, speed=0.05)
+    rates = []
+    for step in range(600):
+        rate = torch.tensor((0.8 if step < 300 else 1.6) / controller.factor**0.5)
+        controller.observe(rate)
+        rates.append(float(rate))
+    assert rates[299] == pytest.approx(0.25, rel=0.01) and rates[-1] == pytest.approx(0.25, rel=0.01)
+    before = controller.factor
+    for bad in (float("nan"), float("inf"), 0.0):
+        controller.observe(torch.tensor(bad))
+    assert controller.factor == before
+    for _ in range(10_000):
+        controller.observe(torch.tensor(10.0))
+    assert controller.factor == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize(("target", "speed"), [(0.0, 0.1), (-1.0, 0.1), (0.2, 0.0)])
+def test_impossible_targets_are_refused(target, speed):
+    with pytest.raises(ValueError, match="above 0"):
+        RateController(target, speed)
+
+
+# -- stages ------------------------------------------------------------------------------------
+
+
+def test_an_adversarial_stage_moves_codec_and_discriminator_each_by_its_own(world, tmp_path):
+    """One backward pass: the codec's gradients are those of its own loss, the discriminator's those of its lesson."""
+    stage = joint_recipe(world).stages[0]
+    stage.lessons, stage.trains, stage.blank, stage.varied = [], ["codec.synthesis"], 0.0, 0.0
+    stage.objective.observers = [ObserverConfig(), ObserverConfig("adversarial", 0.01)]
+    model = new_model()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("codec.synthesis"))
+    loss_of = StageLoss(model, stage).train()
+    adversary = loss_of.own["adversaries"][0]
+    x = torch.rand(2, 3, 64, 64)
+
+    def gradients() -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        torch.manual_seed(1)
+        before = {n: b.clone() for n, b in adversary.named_buffers()}
+        model.zero_grad(), adversary.zero_grad()
+        loss, terms = loss_of(CropBatch(x), 0)
+        loss.backward()
+        for name, buffer in adversary.named_buffers():  # power iterations move them
+            buffer.copy_(before[name])
+        assert {"adversarial", "psnr"} <= set(terms)
+        parts = (model.codec.synthesis, adversary)
+        return tuple([p.grad.clone() for p in part.parameters() if p.grad is not None] for part in parts)
+
+    codec, discriminator = gradients()
+    assert codec and discriminator and all(g.abs().sum() > 0 for g in discriminator[-2:])
+    loss_of.panel.lesson = lambda *_: None  # without the lesson the codec's gradients are the same, the other's none
+    alone, nothing = gradients()
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(codec, alone, strict=True)) and not nothing
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_stages_with_everything_resume_to_the_bit(world, tmp_path, stop):
+    def trainer(name: str) -> Trainer:
+        recipe = joint_recipe(world, target_bpp=0.5)
+        observers = [ObserverConfig(), ObserverConfig("adversarial", 0.001)]
+        recipe.stages[0].objective.observers = observers
+        return Trainer(recipe, tmp_path / name, new_model())
+
+    whole = trainer("whole")
+    assert whole.run()
+    assert not trainer("pieces").run(stop_after=stop)
+    pieces = trainer("pieces")
+    assert pieces.run(resume=True)
+    states = [t.model.state_dict() for t in (whole, pieces)]
+    assert all(torch.equal(states[0][n], states[1][n]) for n in states[0])
+    states = [torch.load(tmp_path / n / "checkpoint.pt", weights_only=True) for n in ("whole", "pieces")]
+    assert states[0]["skipped"] == states[1]["skipped"] == 0
+
+
+def test_a_stage_holds_its_rate(world, tmp_path):
+    recipe = joint_recipe(world, steps=120, lr=3e-3, target_bpp=0.25, control_speed=0.15, blank=0.0)
+    recipe.stages[0].lessons = []
+    trainer = Trainer(recipe, tmp_path, new_model())
+    rates = []
+    original = StageLoss.forward
+
+    def listening(self, batch, step):
+        loss, terms = original(self, batch, step)
+        rates.append(float(terms["bpp_semantic"] + terms["bpp_detail"]))
+        return loss, terms
+
+    StageLoss.forward = listening
+    try:
+        trainer.run()
+    finally:
+        StageLoss.forward = original
+    assert rates[0] > 1
+    assert np.mean(rates[-40:]) == pytest.approx(0.25, rel=0.15)
+
+
+def test_every_term_of_a_joint_run_falls(world, tmp_path):
+    """Codec, fusion decoder and three heads, an observer and a controller, on drawn data."""
+    recipe = joint_recipe(world, steps=110, lr=3e-3, warmup=10, blank=0.0)
+    stage = recipe.stages[0]
+    stage.objective.semantic_rate = [4.0, 1.0]
+    trainer = Trainer(recipe, tmp_path, new_model())
+    history: list[dict[str, float]] = []
+    original = Trainer._train_step
+
+    def listening(self, *arguments):
+        history.append(original(self, *arguments))
+        return history[-1]
+
+    Trainer._train_step = listening
+    try:
+        assert trainer.run()
+    finally:
+        Trainer._train_step = original
+    assert trainer.skipped == 0
+    first, last = ({n: np.mean([h[n] for h in part]) for n in history[0]} for part in (history[:12], history[-12:]))
+    assert last["psnr"] > first["psnr"] + 2
+    for name in ("loss", "bpp_detail", "features"):
+        assert last[name] < 0.9 * first[name], name
+    for task in ("classification", "detection", "segmentation"):
+        assert last[f"{task} lesson"] < 0.7 * first[f"{task} lesson"], task
+
+
+def test_a_decoder_without_fusion_does_not_see_the_semantics():
+    model = new_model(replace(SMALL, fused=False))
+    detail, semantic = torch.randn(1, 16, 4, 4), torch.randn(1, 8, 4, 4)
+    half = (torch.full((1, 1, 1, 1), 0.5),) * 2
+    with torch.no_grad():
+        assert torch.equal(
+            model.codec.synthesis(detail, semantic, half), model.codec.synthesis(detail, -semantic, half)
+        )
+        other = new_model().codec.synthesis
+        torch.nn.init.normal_(other.fine[0].adain.to_style.weight)
+        torch.nn.init.normal_(other.fine[0].block.narrow.weight)
+        assert not torch.equal(other(detail, semantic, half), other(detail, -semantic, half))
+
+
+def test_ignored_pixels_stay_ignored(world):
+    labels = np.full((70, 80), IGNORE, np.uint8)
+    Image.fromarray(np.full((70, 80), 9, np.uint8)).save(world / "pixels" / "labels" / "0.png")
+    Image.fromarray(np.zeros((70, 80, 3), np.uint8)).save(world / "pixels" / "images" / "0.png")
+    crops = LabelledCrops("segmentation", lessons_in(world)[2].sources, 128, 0, 40)
+    seen = [target for _, target in (crops[i] for i in range(40)) if (target == IGNORE).all()]
+    assert seen and labels.shape != seen[0].shape == (128, 128)
