@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -73,6 +73,10 @@ class LayeredCodec(nn.Module):
         x_hat = self.synthesis(self.detail.dequantize(y_hat, qualities[1]), semantic, qualities)
         detail_bits = y_bits.flatten(1).sum(1) + z_bits.flatten(1).sum(1)
         return Coded(x_hat, semantic, semantic_bits.flatten(1).sum(1), detail_bits)
+
+    def unfuse(self) -> None:
+        """Let the fusion decoder see nothing of the semantic layer any more."""
+        self.config, self.synthesis.fused = replace(self.config, fused=False), False
 
     def freeze_tables(self) -> None:
         """Turn what training learned of the hyper-latent's distribution into integer tables."""

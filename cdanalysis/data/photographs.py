@@ -154,5 +154,8 @@ class Photographs:
         """The photograph of that name."""
         return open_photograph(self.read_named(name))
 
+    def image(self, index: int) -> Image.Image:
+        return open_photograph(self.read(index))
+
     def __getitem__(self, index: int) -> tuple[Image.Image, str]:
         return open_photograph(self.read(index)), self.class_of(index)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 import io
 from dataclasses import dataclass
 
@@ -11,22 +13,48 @@ from PIL import Image, features
 
 @dataclass(frozen=True)
 class Baseline:
-    """An image format: Pillow's name for it and the settings it is saved with.
+    """An image format: Pillow's name for it and how it is saved.
 
-    Chroma is 4:2:0 and effort is the default in all of them, as users have it.
+    Chroma is 4:2:0 where the format has it, and effort is the default in all of them, as users have it.
+
+    Attributes:
+        name: what tables call it.
+        format: what Pillow calls it.
+        plugin: the package that teaches Pillow the format; empty where Pillow knows it itself.
+        settings: what it is saved with, beside its quality.
     """
 
     name: str
     format: str
+    plugin: str = ""
     settings: tuple[tuple[str, object], ...] = ()
 
     def available(self) -> bool:
-        return self.format == "JPEG" or features.check(self.format.lower())
+        """Whether this Pillow, and the plugin where it takes one, are here."""
+        if not self.plugin:
+            known = {"JPEG": "jpg", "JPEG2000": "jpg_2000"}
+            return bool(features.check(known.get(self.format, self.format.lower())))
+        try:
+            module = importlib.import_module(self.plugin)
+        except ImportError:
+            return False
+        if hasattr(module, "register_heif_opener"):
+            module.register_heif_opener()
+        return True
+
+    def version(self) -> str:
+        """Of the library that encodes, as far as it says."""
+        if self.plugin:
+            return importlib.metadata.version(importlib.metadata.packages_distributions()[self.plugin][0])
+        return str(features.version({"JPEG": "jpg", "JPEG2000": "jpg_2000"}.get(self.format, self.format.lower())))
 
     def encode(self, image: Image.Image, quality: int) -> bytes:
-        """The file's bytes at a quality of 0 to 100."""
+        """The file's bytes at a quality of 0 to 100; for JPEG 2000 those are 18 to 58 dB."""
         buffer = io.BytesIO()
-        image.save(buffer, self.format, quality=quality, **dict(self.settings))
+        wanted: dict[str, object] = {"quality": quality}
+        if self.format == "JPEG2000":
+            wanted = {"quality_mode": "dB", "quality_layers": [18 + 0.4 * quality]}
+        image.save(buffer, self.format, **wanted, **dict(self.settings))
         return buffer.getvalue()
 
     def encode_to_size(self, image: Image.Image, target: int) -> bytes:
@@ -43,11 +71,35 @@ class Baseline:
 
     @staticmethod
     def decode(data: bytes) -> np.ndarray:
+        """The photograph, uint8 (H, W, 3)."""
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 BASELINES = (
-    Baseline("JPEG", "JPEG", (("optimize", True),)),
+    Baseline("JPEG", "JPEG", settings=(("optimize", True),)),
     Baseline("WebP", "WEBP"),
     Baseline("AVIF", "AVIF"),
 )
+"""What every measurement of reconstructions stands beside."""
+
+MORE_BASELINES = (
+    Baseline("JPEG 2000", "JPEG2000", settings=(("irreversible", True), ("mct", 1))),
+    Baseline("HEIC", "HEIF", "pillow_heif"),
+    Baseline("JPEG XL", "JXL", "pillow_jxl"),
+)
+"""Others, for those who ask: HEIC is HEVC's intra coding, as BPG is."""
+
+
+def baseline(name: str) -> Baseline:
+    """The baseline of that name.
+
+    Raises:
+        ValueError: if there is none.
+        ModuleNotFoundError: if what encodes it is not installed.
+    """
+    known = {each.name: each for each in (*BASELINES, *MORE_BASELINES)}
+    if name not in known:
+        raise ValueError(f"unknown codec {name!r}; there are {', '.join(known)}")
+    if not known[name].available():
+        raise ModuleNotFoundError(f"{name} is not here: pip install 'cdanalysis[baselines]'")
+    return known[name]

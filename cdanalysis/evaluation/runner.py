@@ -23,9 +23,8 @@ from ..latents import Quality
 from ..model import Model
 from . import metrics
 from .baselines import BASELINES
-from .scores import DetectionScorer, SegmentationScorer
+from .scores import SCORERS
 
-SCORERS = {"detection": DetectionScorer, "segmentation": SegmentationScorer}
 MAIN_SCORES = {"detection": "AP50", "segmentation": "mIoU"}
 """What is compared between a head and its counterpart."""
 
@@ -76,11 +75,12 @@ def _head_of_report(model: Model, data: str, photographs: int) -> dict[str, Any]
         "photographs": photographs,
         "model": model.name,
         "fingerprint": model.fingerprint,
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of all that figures depend on."""
     packages = ("torch", "timm", "pillow", "constriction")
     found = {"cdanalysis": __version__, **{name: importlib.metadata.version(name) for name in packages}}
     formats = {name: features.version(name.lower()) for name in ("jpg", "webp", "avif")}

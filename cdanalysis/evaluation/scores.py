@@ -118,6 +118,10 @@ class SegmentationScorer:
         return {"mIoU": float(each.mean()), "pixel_accuracy": float(self.accuracy.compute())}
 
 
+SCORERS = {"detection": DetectionScorer, "segmentation": SegmentationScorer}
+"""What scores a task's predictions."""
+
+
 def _same_classes(wanted: Sequence[str], known: Sequence[str]) -> None:
     missing = [name for name in wanted if name not in known]
     if missing:

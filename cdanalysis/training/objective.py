@@ -3,9 +3,10 @@
     L = f w_s(q) R_semantic + w_f D_features + sum_t w_t D_t + sum_t v_t L_t
         + (f R_detail + lambda(q) 255^2 sum_k w_k D_k) / sqrt(lambda(q) / lambda(1/2))
 
-f is 1, or what a rate controller makes of it. L_t is the loss of the head of task t on labelled crops. D_t is the imitation of what the frozen counterpart of task t predicts. D_k is the distortion that observer k sees;
-with the squared error alone, the last sum is the pixels' mean squared error. Rates are in bits per pixel. Qualities
-are drawn anew for every crop, so that one model learns all rates; the last division keeps the rates' gradients alike.
+f is 1, or what a rate controller makes of it. D_t is the imitation of what the frozen counterpart of task t predicts,
+L_t the loss of the head of task t on labelled crops. D_k is the distortion that observer k sees; with the squared
+error alone, the last sum is the pixels' mean squared error. Rates are in bits per pixel. Qualities are drawn anew
+for every crop, so that one model learns all rates; the last division keeps the rates' gradients alike.
 """
 
 from __future__ import annotations

@@ -75,7 +75,8 @@ class Recipe:
     """Everything that a training run depends on.
 
     Attributes:
-        init: a model to start from, by zoo name or folder; empty for a new one.
+        init: a model to start from, by zoo name or folder; empty for a new one. Its shape then counts, not ``codec``,
+            except that ``codec.fused`` = false takes the semantic layer from its fusion decoder.
         neck_layers: layers that the neck reads, and so all heads; empty for those of the model to start from.
     """
 
@@ -114,8 +115,16 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     if preset and preset not in presets:
         known = ", ".join(sorted(presets)) or "none"
         raise ValueError(f"{path} has no preset {preset!r}; it has: {known}")
-    merged = _merge_preset(tree, presets[preset]) if preset else tree
-    return _to_recipe(OmegaConf.merge(merged, _list_overrides(merged, words)), str(path))
+    return recipe_from(_merge_preset(tree, presets[preset]) if preset else tree, words, str(path))
+
+
+def recipe_from(tree: DictConfig, words: DictConfig, where: str) -> Recipe:
+    """The recipe that a tree of keys describes, changed by ``words``; a mapping of stages reaches them by their names.
+
+    Raises:
+        ValueError: for an unknown key (the message says ``where``, and names the nearest one) or a bad value.
+    """
+    return _to_recipe(OmegaConf.merge(tree, _list_overrides(tree, words)), where)
 
 
 def _merge_preset(tree: DictConfig, preset: DictConfig) -> DictConfig:

@@ -50,6 +50,8 @@ class Trainer:
         self.model = model or (load(recipe.init) if recipe.init else Model.from_recipe(recipe))
         if recipe.neck_layers and tuple(recipe.neck_layers) != self.model.layers:
             self.model.read_layers(recipe.neck_layers)
+        if not recipe.codec.fused:
+            self.model.codec.unfuse()
         self.model.name = recipe.name
         self.stage, self.step, self.skipped = 0, 0, 0
 

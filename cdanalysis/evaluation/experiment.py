@@ -1,0 +1,233 @@
+"""Experiments as data: variants of a model that are trained alike but for one thing, and who judges them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import MISSING, OmegaConf
+
+from ..data.labelled import LabelledSet, LabelledSource, open_labelled
+from ..data.photographs import Photographs
+from ..files import write_whole
+from ..model import Model
+from ..training.recipe import Recipe, recipe_from
+from ..training.trainer import Trainer
+from ..zoo import load
+from .baselines import baseline
+from .coders import BaselineCoder, Coder, ModelCoder, level_at
+from .judges import new_judge
+from .metrics import bpp
+from .runner import versions
+
+BASE = "base"
+"""The variant of this name is the model that all start from, as it is."""
+
+
+@dataclass
+class MeasureConfig:
+    """One table of an experiment.
+
+    Attributes:
+        title: what it shows.
+        task: how the data are labelled: classification, detection, segmentation, or empty for photographs alone.
+        source: the data.
+        every: use each so many-th photograph only.
+        bpp: rates at which files are compared: means over the photographs, approached from below.
+        judges: who judges; see `JUDGES`.
+        variants: which variants; by default all.
+        baselines: which other codecs.
+        probe: on how many photographs the level that gives a rate is sought.
+    """
+
+    title: str = MISSING
+    task: str = ""
+    source: LabelledSource = field(default_factory=LabelledSource)
+    every: int = 1
+    bpp: list[float] = field(default_factory=list)
+    judges: list[str] = field(default_factory=list)
+    variants: list[str] = field(default_factory=list)
+    baselines: list[str] = field(default_factory=list)
+    probe: int = 24
+
+
+@dataclass
+class PlotConfig:
+    """A figure of an experiment: one curve, or point, a codec.
+
+    Attributes:
+        table: whose rows.
+        x, y: which of their figures.
+    """
+
+    table: str = MISSING
+    x: str = "bpp"
+    y: str = "psnr"
+
+
+@dataclass
+class ExperimentConfig:
+    """An experiment.
+
+    Attributes:
+        name: of its files.
+        question: what it asks.
+        base: zoo name or folder of the model that all variants start from; it also has the RGB detector.
+        semantic: quality in [0, 1] of the semantic layer in all files.
+        weights: SqueezeNet's, for the judges LPIPS and FID; empty to download them.
+        recipe: how variants are trained, but for what is the experiment's: name and ``init``.
+        changes: of presets and of the command line, to the recipe.
+        variants: for each variant's name its changes to the recipe (``key=value``).
+        measures: the tables, by name.
+        plots: the figures, side by side.
+    """
+
+    name: str = MISSING
+    question: str = MISSING
+    base: str = "photo"
+    semantic: float = 0.3
+    weights: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+    variants: dict[str, list[str]] = field(default_factory=dict)
+    measures: dict[str, MeasureConfig] = field(default_factory=dict)
+    plots: list[PlotConfig] = field(default_factory=list)
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Read an experiment's YAML; ``preset=NAME`` picks one of its presets, ``key=value`` changes more.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for an unknown preset or key, or a bad value.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no experiment at {path}")
+    try:
+        tree, words = OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
+        presets, preset = tree.pop("presets", {}), words.pop("preset", "")
+        if preset and preset not in presets:
+            raise ValueError(f"no preset {preset!r}; there are: {', '.join(sorted(presets)) or 'none'}")
+        words = OmegaConf.merge(presets[preset] if preset else {}, words)
+        changes = words.pop("recipe", {})
+        merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), tree, words, {"changes": changes})
+        config = OmegaConf.to_object(merged)
+    except Exception as error:  # OmegaConf's and YAML's errors share no base class
+        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+    for name in config.variants:
+        variant_recipe(config, name)
+    return config
+
+
+def variant_recipe(config: ExperimentConfig, name: str) -> Recipe:
+    """How a variant is trained.
+
+    Raises:
+        ValueError: for an unknown key or stage, or a bad value.
+    """
+    words = OmegaConf.merge(config.changes, OmegaConf.from_dotlist(config.variants[name]))
+    tree = OmegaConf.merge({"name": f"{config.name}-{name}", "init": config.base}, config.recipe)
+    return recipe_from(tree, words, f"variant {name!r}")
+
+
+def run_experiment(
+    config: ExperimentConfig, folder: Path, command: str, track: Callable[[Iterable], Iterable] = lambda items: items
+) -> dict[str, Any]:
+    """Train what is not trained yet, measure what is not measured yet, and give the report.
+
+    What is done is kept in ``folder``; a run that was stopped goes on from there.
+    """
+    report: dict[str, Any] = {
+        "name": config.name,
+        "question": config.question,
+        "command": command,
+        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "versions": versions(),
+        "minutes": {},
+        "tables": {},
+    }
+    models = {name: _trained(config, name, folder, report["minutes"]) for name in config.variants}
+    base = load(config.base, counterparts=True)
+    models[BASE] = base
+    for name, measure in config.measures.items():
+        started = time.monotonic()
+        report["tables"][name] = _measured(config, name, models, base, folder, track)
+        report["minutes"][f"measure {name}"] = round((time.monotonic() - started) / 60, 1)
+        report["tables"][name]["title"] = measure.title
+    return report
+
+
+def _trained(config: ExperimentConfig, name: str, folder: Path, minutes: dict[str, float]) -> Model:
+    """A variant, from its folder if it was finished before."""
+    run, started = folder / name.replace(" ", "-"), time.monotonic()
+    spent = run / "minutes.json"
+    if not spent.is_file():
+        Trainer(variant_recipe(config, name), run).run(resume=(run / "checkpoint.pt").is_file())
+        write_whole(spent, json.dumps(round((time.monotonic() - started) / 60, 1)))
+    minutes[f"train {name}"] = json.loads(spent.read_text())
+    return load(run / "model")
+
+
+def _measured(
+    config: ExperimentConfig,
+    name: str,
+    models: dict[str, Model],
+    base: Model,
+    folder: Path,
+    track: Callable[[Iterable], Iterable],
+) -> dict[str, Any]:
+    """One table; a row for every variant and baseline at every rate."""
+    measure = config.measures[name]
+    labelled = open_labelled(measure.task, measure.source) if measure.task else Photographs(measure.source.path)
+    labelled = labelled.every(measure.every)
+    coders: list[Coder] = [ModelCoder(v, models[v], config.semantic) for v in measure.variants or models]
+    coders += [BaselineCoder(baseline(codec)) for codec in measure.baselines]
+    rows = []
+    for coder in coders:
+        for rate in measure.bpp:
+            kept = folder / "rows" / f"{name} {coder.name} {rate:g}.json".replace(" ", "-")
+            if not kept.is_file():
+                row = _row(config, measure, labelled, coder, rate, base, track)
+                write_whole(kept, json.dumps(row))
+            rows.append(json.loads(kept.read_text()))
+    return {"data": labelled.title, "photographs": len(labelled), "rows": rows}
+
+
+def _row(
+    config: ExperimentConfig,
+    measure: MeasureConfig,
+    labelled: LabelledSet,
+    coder: Coder,
+    rate: float,
+    base: Model,
+    track: Callable[[Iterable], Iterable],
+) -> dict[str, Any]:
+    """Figures of one coder at the highest level whose files take at most ``rate`` on average."""
+    probe = [labelled.image(i) for i in range(0, len(labelled), max(1, len(labelled) // measure.probe))]
+    level = level_at(coder, probe, rate)
+    row: dict[str, Any] = {"codec": coder.name, "wanted_bpp": rate, "level": level}
+    if isinstance(coder, ModelCoder):
+        row["variant"] = coder.name
+    if level is None:  # it cannot go so low
+        return row
+    judges = [new_judge(judge, labelled, base, config.weights, coder) for judge in measure.judges]
+    judges, rates = [judge for judge in judges if judge is not None], []
+    for index in track(range(len(labelled))):
+        image = labelled.image(index)
+        data = coder.encode(image, level)
+        original, decoded = np.asarray(image), coder.decode(data)
+        rates.append(bpp(len(data), image.width, image.height))
+        for judge in judges:
+            judge.add(index, original, decoded, data)
+    row["bpp"] = float(np.mean(rates))
+    for judge in judges:
+        row |= judge.figures()
+    return row

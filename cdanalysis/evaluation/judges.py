@@ -1,0 +1,225 @@
+"""Who judges files: pixels, perception, networks that know nothing of compression, and heads that read streams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from ..data.coco import CocoPhotographs
+from ..data.labelled import ClassFolders, LabelledSet
+from ..data.labels import class_index
+from ..data.photographs import data_path, to_tensor
+from ..data.segmentation import LabelledPixels
+from ..model import Model
+from ..observers import LPIPS
+from ..stream.container import strip
+from ..training.pretrained import imagenet_classes, imagenet_classifier
+from . import metrics
+from .coders import Coder, ModelCoder
+from .scores import SCORERS, DetectionScorer
+
+JUDGES = ("psnr", "ms_ssim", "lpips", "fid", "accuracy", "detection", "head")
+
+
+class Judge(Protocol):
+    """Sees photographs, their reconstructions, both uint8 (H, W, 3), and the files between; then gives its figures."""
+
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None: ...
+    def figures(self) -> dict[str, float]: ...
+
+
+class PixelJudge:
+    """Mean PSNR in dB, and mean MS-SSIM (absent where a photograph is too small for it)."""
+
+    def __init__(self, name: str):
+        self.name, self.values = name, []
+        self.measure = {"psnr": metrics.psnr, "ms_ssim": metrics.ms_ssim}[name]
+
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
+        self.values.append(self.measure(original, decoded))
+
+    def figures(self) -> dict[str, float]:
+        return {self.name: float(np.mean(self.values))} if None not in self.values else {}
+
+
+class LPIPSJudge:
+    """Mean LPIPS on SqueezeNet.
+
+    Args:
+        weights: SqueezeNet's state dict; a path below ``CDANALYSIS_DATA`` or absolute; empty to download it.
+    """
+
+    def __init__(self, weights: str):
+        self.observer, self.values = LPIPS(data_path(weights) if weights else None), []
+
+    @torch.inference_mode()
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
+        a, b = (to_tensor(x)[None] for x in (original, decoded))
+        self.values.append(float(self.observer(a, b)))
+
+    def figures(self) -> dict[str, float]:
+        return {"lpips": float(np.mean(self.values))}
+
+
+class FrechetJudge:
+    """Frechet distance (Heusel and others, NeurIPS 2017) between photographs and reconstructions.
+
+    The features are SqueezeNet's, not Inception's, so figures compare with each other and with no paper's. Photographs
+    are seen as patches of 64x64 pixels, because a few dozen whole ones would not fill the features' space.
+
+    Args:
+        weights: as for `LPIPSJudge`.
+    """
+
+    SIDE = 64
+
+    def __init__(self, weights: str):
+        self.distance = FrechetInceptionDistance(_SqueezeFeatures(LPIPS(data_path(weights) if weights else None)))
+        self.patches = 0
+
+    @torch.inference_mode()
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
+        for array, real in ((original, True), (decoded, False)):
+            patches = _patches(torch.from_numpy(array.copy()).permute(2, 0, 1), self.SIDE)
+            if len(patches):
+                self.distance.update(patches, real=real)
+        self.patches += len(patches)
+
+    def figures(self) -> dict[str, float]:
+        return {"fid_squeezenet": float(self.distance.compute()), "fid_patches": self.patches}
+
+
+class _SqueezeFeatures(nn.Module):
+    """Pooled features (N, 512) of SqueezeNet 1.1, for uint8 patches (N, 3, H, W)."""
+
+    num_features = 512
+
+    def __init__(self, observer: LPIPS):
+        super().__init__()
+        self.observer = observer
+
+    def forward(self, x: Tensor) -> Tensor:
+        net = self.observer.net
+        return net.net(net.scaling_layer(x.float() / 127.5 - 1))[-1].mean((2, 3))
+
+
+def _patches(x: Tensor, side: int) -> Tensor:
+    """(3, H, W) cut into (N, 3, side, side) without overlap; what is left at the right and bottom is not used."""
+    rows, columns = x.shape[1] // side, x.shape[2] // side
+    x = x[:, : rows * side, : columns * side].reshape(3, rows, side, columns, side)
+    return x.permute(1, 3, 0, 2, 4).reshape(-1, 3, side, side)
+
+
+class ClassifierJudge:
+    """Top-1 accuracy, among the data's classes, of an ImageNet classifier that was trained on photographs alone.
+
+    Args:
+        labelled: the photographs, in folders named by class.
+        network: timm's name of the classifier.
+    """
+
+    def __init__(self, labelled: ClassFolders, network: str = "tf_efficientnet_lite0"):
+        self.labelled, self.net = labelled, imagenet_classifier(network)
+        config = getattr(self.net, "pretrained_cfg", {})
+        self.mean, self.deviation = (torch.tensor(config[k]).reshape(3, 1, 1) for k in ("mean", "std"))
+        known = imagenet_classes()
+        self.among = [class_index(name, known) for name in labelled.classes]
+        if None in self.among:
+            raise ValueError(f"{labelled.classes[self.among.index(None)]!r} is no ImageNet class")
+        self.hits: list[bool] = []
+
+    @torch.inference_mode()
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
+        logits = self.net(((to_tensor(decoded) - self.mean) / self.deviation)[None])[0, self.among]
+        folder = Path(self.labelled.names[index]).parent.name
+        self.hits.append(self.labelled.classes[int(logits.argmax())] == folder)
+
+    def figures(self) -> dict[str, float]:
+        return {"accuracy": float(np.mean(self.hits))}
+
+
+class DetectorJudge:
+    """Average precision of a model's RGB detector (its counterpart), which never saw a compressed photograph.
+
+    Args:
+        labelled: the photographs, with their annotations.
+        model: whose backbone and counterpart detect.
+    """
+
+    def __init__(self, labelled: LabelledSet, model: Model):
+        if "detection" not in model.counterparts:
+            raise ValueError(f"model {model.name!r} has no RGB detector: load it with its counterparts")
+        self.model, self.scorer = model, DetectionScorer(labelled, model.counterpart("detection").classes)
+
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
+        self.scorer.add(index, self.model.reference.analyze([decoded], ("detection",))[0].detection)
+
+    def figures(self) -> dict[str, float]:
+        return self.scorer.scores()
+
+
+class HeadJudge:
+    """The score of a model's own head on its own streams' semantic layers: top-1 among the data's classes, AP or mIoU.
+
+    Args:
+        labelled: the photographs, with their targets.
+        model: which wrote the streams.
+    """
+
+    def __init__(self, labelled: LabelledSet, model: Model):
+        kinds = {ClassFolders: "classification", CocoPhotographs: "detection", LabelledPixels: "segmentation"}
+        self.labelled, self.model, self.task = labelled, model, kinds[type(labelled)]
+        if self.task not in model.heads:
+            raise ValueError(f"model {model.name!r} has no {self.task} head")
+        self.hits: list[bool] = []
+        if self.task == "classification":
+            known = model.heads[self.task].classes
+            self.among = [class_index(name, known) for name in labelled.classes]
+        else:
+            self.scorer = SCORERS[self.task](labelled, model.heads[self.task].classes)
+
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
+        base = strip(data)
+        if self.task != "classification":
+            self.scorer.add(index, getattr(self.model.analyze(base, (self.task,)), self.task))
+            return
+        chosen = self.model.class_logits([base])[0, self.among].argmax()
+        self.hits.append(self.labelled.classes[int(chosen)] == Path(self.labelled.names[index]).parent.name)
+
+    def figures(self) -> dict[str, float]:
+        return {"head_accuracy": float(np.mean(self.hits))} if self.hits else _named("head", self.scorer.scores())
+
+
+def _named(prefix: str, figures: dict[str, float]) -> dict[str, float]:
+    return {f"{prefix}_{name}": value for name, value in figures.items()}
+
+
+def new_judge(name: str, labelled: LabelledSet, rgb: Model, weights: str, coder: Coder) -> Judge | None:
+    """The judge of that name; None where it judges nothing that this coder makes.
+
+    Args:
+        labelled: the data set that is judged.
+        rgb: has the RGB detector.
+        weights: SqueezeNet's, for the perceptual ones.
+        coder: whose files are judged; a head judges none but its own model's.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    makers: dict[str, Any] = {
+        "psnr": lambda: PixelJudge("psnr"),
+        "ms_ssim": lambda: PixelJudge("ms_ssim"),
+        "lpips": lambda: LPIPSJudge(weights),
+        "fid": lambda: FrechetJudge(weights),
+        "accuracy": lambda: ClassifierJudge(labelled),
+        "detection": lambda: DetectorJudge(labelled, rgb),
+        "head": lambda: HeadJudge(labelled, coder.model) if isinstance(coder, ModelCoder) else None,
+    }
+    if name not in makers:
+        raise ValueError(f"unknown judge {name!r}; there are {', '.join(JUDGES)}")
+    return makers[name]()

