@@ -116,6 +116,8 @@ def _analyze(sub) -> None:
 def _inspect(sub) -> None:
     command = _command(sub, "inspect", "what the headers of streams say", model=False)
     command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
+    command.add_argument("--bits-map", help="also draw where the bits went: a PNG file, or a folder; needs the model")
+    command.add_argument("--model", default="photo", help="the model that wrote them, for --bits-map (default: photo)")
 
 
 def _train(sub) -> None:

@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import track as rich_track
@@ -15,6 +15,9 @@ from rich.table import Table
 from . import inspect as inspect_stream
 from . import zoo as zoo_module
 from .files import write_whole
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _errors = Console(stderr=True)
 
@@ -71,6 +74,8 @@ def _image_format(path: Path) -> str:
 
 
 def analyze(options: argparse.Namespace) -> int:
+    from PIL import Image
+
     from .evaluation.show import described, summary
 
     model = zoo_module.load(options.model, options.device)
@@ -81,7 +86,7 @@ def analyze(options: argparse.Namespace) -> int:
         mask = None
         if options.output and result.segmentation is not None:
             mask = target
-            write_whole(mask, _png(result.segmentation.mask))
+            write_whole(mask, _png(Image.fromarray(result.segmentation.mask)))
         tasks = described(result, mask)
         return {"file": str(source), "bits": 8 * info.bytes, "bpp": info.bpp, "tasks": tasks, **summary(result)}
 
@@ -90,24 +95,32 @@ def analyze(options: argparse.Namespace) -> int:
     return _run(jobs, work, options.json, ("file", "bits", "bpp", *tasks), hidden=tuple(tasks))
 
 
-def _png(array: Any) -> bytes:
+def _png(image: Image.Image) -> bytes:
     import io
 
-    from PIL import Image
-
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG")
+    image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
 def inspect(options: argparse.Namespace) -> int:
-    def work(source: Path, _: Path) -> dict[str, Any]:
-        info = inspect_stream(source.read_bytes()).to_dict()
+    mapped = bool(options.bits_map)
+    model = zoo_module.load(options.model) if mapped else None
+
+    def work(source: Path, target: Path) -> dict[str, Any]:
+        data = source.read_bytes()
+        info = inspect_stream(data).to_dict()
         layers = " + ".join(f"{layer['name']} {layer['bytes']}" for layer in info["layers"])
+        if mapped:
+            from .evaluation.show import heat_map
+
+            bits = sum(model.bit_maps(data).values()).cpu().numpy()
+            write_whole(target, _png(heat_map(bits, (info["width"], info["height"]), model.codec.semantic.spec.stride)))
         return {"file": str(source), **info, "summary": layers}
 
     columns = ("file", "model", "width", "height", "quality", "summary", "bytes", "bpp")
-    return _run(list(_jobs(options.inputs, None, {".cda"}, "")), work, options.json, columns, hidden=("summary",))
+    jobs = list(_jobs(options.inputs, options.bits_map, {".cda"}, ".bits.png"))
+    return _run(jobs, work, options.json, columns, hidden=("summary",))
 
 
 def train(options: argparse.Namespace) -> int:

@@ -236,9 +236,14 @@ class Model(nn.Module):
     @torch.inference_mode()
     def estimated_bits(self, stream: bytes) -> dict[str, float]:
         """Bits of each layer in the stream as the entropy models estimate them, without the container."""
+        return {name: float(bits.sum()) for name, bits in self.bit_maps(stream).items()}
+
+    @torch.inference_mode()
+    def bit_maps(self, stream: bytes) -> dict[str, Tensor]:
+        """Where the bits of each layer in the stream went: (h, w) estimated bits of every cell of 16x16 pixels."""
         parsed = self._unpack(stream)
         latents = self.symbols.read([parsed], layers=2 if parsed.layer("detail") else 1)
-        return {name: float(bits) for name, bits in self.codec.estimated_bits(latents).items()}
+        return {name: bits[0] for name, bits in self.codec.bit_maps(latents).items()}
 
     @torch.inference_mode()
     def class_logits(self, streams: Sequence[bytes]) -> Tensor:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -226,3 +227,39 @@ def test_help_imports_nothing_heavy():
 def test_every_command_is_there():
     help_text = parser().format_help()
     assert all(command in help_text for command in COMMANDS)
+
+
+def test_inspect_draws_where_the_bits_went(tmp_path, chelsea, capsys):
+    Image.fromarray(np.hstack([chelsea[:96, :96], np.full((96, 80, 3), 120, np.uint8)])).save(tmp_path / "half.png")
+    assert main(["encode", str(tmp_path / "half.png"), "--importance", "0,0,90,96"]) == 0
+    assert main(["inspect", str(tmp_path / "half.cda"), "--bits-map", str(tmp_path / "map.png"), "--json"]) == 0
+    drawn = np.asarray(Image.open(tmp_path / "map.png"))
+    assert drawn.shape == (96, 176, 3)
+    assert drawn[40:, :96].mean() > 3 * drawn[40:, 112:].mean()
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["layers"][1]["mapped"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--bpp", "0.4", "--quality", "0.5"], "not allowed with"),
+        (["--bpp", "much"], "not a number"),
+        (["--max-bytes", "-3"], "above 0"),
+        (["--importance", "1,2,3"], "a box is four numbers"),
+    ],
+)
+def test_impossible_wishes_are_usage_errors(words, says, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["encode", "x.png", *words])
+    assert stopped.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_budgets_on_the_command_line(tmp_path, chelsea, capsys):
+    Image.fromarray(chelsea[:96, :96]).save(tmp_path / "a.png")
+    assert main(["encode", str(tmp_path / "a.png"), "--max-bytes", "700", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 665 <= found["bytes"] <= 700
+    assert main(["encode", str(tmp_path / "a.png"), "--bpp", "0.01"]) == 1
+    assert "a stream of this photograph can have" in capsys.readouterr().err
+    assert main(["encode", str(tmp_path / "a.png"), "--importance", "gaze"]) == 1
+    assert "neither 'saliency' nor a file" in capsys.readouterr().err

@@ -164,10 +164,8 @@ def test_important_places_are_better_at_equal_bytes(photo, scene):
 
 def test_bits_have_a_place(photo, scene):
     latents = photo.to_latents([photo.encode(scene, importance=[(32, 32, 64, 64)])])
-    maps, sums = photo.codec.bit_maps(latents), photo.codec.estimated_bits(latents)
+    maps = photo.codec.bit_maps(latents)
     assert {name: tuple(bits.shape) for name, bits in maps.items()} == dict.fromkeys(maps, (1, 10, 12))
-    for name, bits in maps.items():
-        assert torch.allclose(bits.sum((1, 2)), sums[name])
     marked = torch.zeros(10, 12, dtype=torch.bool)
     marked[2:6, 2:6] = True
     assert maps["detail"][0][marked].mean() > 1.5 * maps["detail"][0][~marked].mean()

@@ -129,12 +129,11 @@ class LayeredCodec(nn.Module):
         height, width = latents.size
         return self.synthesis(detail, semantic, qualities)[..., :height, :width].clamp(0, 1)
 
-    def estimated_bits(self, latents: Latents) -> dict[str, Tensor]:
-        """Bits (N,) of each layer as the entropy models' floating-point face estimates them, without container."""
-        return {name: bits.flatten(1).sum(1) for name, bits in self.bit_maps(latents).items()}
-
     def bit_maps(self, latents: Latents) -> dict[str, Tensor]:
-        """Estimated bits (N, h, w) of each layer in each cell; a hyper-latent's are shared out among its cells."""
+        """Bits (N, h, w) of each layer in each cell, as the entropy models' floating-point face estimates them.
+
+        Those of a hyper-latent are shared out among its cells; those of a quality map do not count.
+        """
         device = latents.semantic.device
         qualities = tuple(quality_plane(level, torch.zeros((), device=device)) for level in latents.levels)
         y_semantic = to_real(latents.semantic)

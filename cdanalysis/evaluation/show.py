@@ -102,5 +102,26 @@ def grey_canvas(width: int, height: int) -> Image.Image:
     return Image.new("RGB", (width, height), GREY)
 
 
+HEAT = np.array([(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], np.float32)
+"""From nothing to most, dark to light."""
+
+
+def heat_map(bits: np.ndarray, size: tuple[int, int], stride: int) -> Image.Image:
+    """Bits of cells of ``stride`` pixels as a picture of ``size`` (width, height): the brighter, the more."""
+    density = bits / stride**2
+    most = float(density.max()) or 1.0
+    places = density / most * (len(HEAT) - 1)
+    colours = np.stack([np.interp(places, np.arange(len(HEAT)), HEAT[:, c]) for c in range(3)], -1)
+    picture = Image.fromarray(colours.round().astype(np.uint8))
+    picture = picture.resize((bits.shape[1] * stride, bits.shape[0] * stride), Image.Resampling.NEAREST)
+    picture = picture.crop((0, 0, *size))
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=max(11, min(size) // 28))
+    text = f"white: {most:.2f} bits a pixel"
+    place = draw.textbbox((4, 4), text, font=font)
+    draw.rectangle((2, 2, place[2] + 3, place[3] + 3), fill=(0, 0, 0))
+    draw.text((4, 4), text, fill="white", font=font)
+    return picture
+
+
 def _colour(names: list[str], detection: Detection, index: int) -> tuple[int, int, int]:
     return PALETTE[names.index(detection.labels[index]) % len(PALETTE)]
