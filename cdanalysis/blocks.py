@@ -39,3 +39,10 @@ class Downsample(nn.Conv2d):
 
     def __init__(self, channels: int, out_channels: int):
         super().__init__(channels, out_channels, 2, stride=2)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation; several times faster on the CPU than of channels_last memory, where heads would have it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.contiguous())

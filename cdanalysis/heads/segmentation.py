@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..blocks import GroupNorm
 from ..targets import IGNORE
 from .classification import divergence
 from .neck import FeaturePyramid
@@ -48,7 +49,7 @@ class SegmentationHead(nn.Module):
         self.classes, self.width = list(classes), width
         self.backbone = FeaturePyramid(features, width)
         self.refine = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(width // 16, width), nn.ReLU())
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=1), GroupNorm(width // 16, width), nn.ReLU())
             for _ in range(3)
         )
         self.classify = nn.Conv2d(width, len(self.classes), 1)
