@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,9 @@ import cdanalysis as cda
 from cdanalysis.codec.layered import CodecConfig
 from cdanalysis.model import Model
 from cdanalysis.zoo import load, save_model
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # speed is a benchmark, never a test
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).parent.parent
 SMALL = CodecConfig(

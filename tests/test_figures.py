@@ -20,14 +20,41 @@ def published() -> dict:
 
 
 def test_published_figures_are_of_the_model_that_ships(published, photo):
-    assert published["imagenette"]["fingerprint"] == published["kodak"]["fingerprint"] == photo.fingerprint
+    sets = ("imagenette", "kodak", "coco_boxes", "camvid_val", "camvid_test")
+    assert {published[name]["fingerprint"] for name in sets} == {photo.fingerprint}
+    assert [published[name]["photographs"] for name in sets] == [1500, 24, 500, 101, 233]
 
 
-def test_published_figures_are_within_what_the_model_must_do(published):
-    kodak = published["kodak"]["reconstruction"]["rows"]
-    ours = [row for row in kodak if row["codec"] == "cdanalysis"]
+def test_published_reconstructions_are_what_the_model_must_give(published):
+    by_quality: dict[float, dict[str, dict]] = {}
+    for row in published["kodak"]["reconstruction"]["rows"]:
+        by_quality.setdefault(row["quality"], {})[row["codec"]] = row
+    ours = [rows["cdanalysis"] for rows in by_quality.values()]
     assert sum(0.1 <= row["bpp"] <= 1.0 for row in ours) >= 3
+    assert max(row["bpp"] for row in ours) >= 8 * min(row["bpp"] for row in ours)
     assert all(abs(row["estimated_bpp"] / row["bpp"] - 1) < 0.02 for row in ours)
+    near = min(by_quality.values(), key=lambda rows: abs(rows["cdanalysis"]["bpp"] - 0.25))
+    assert 0.2 <= near["cdanalysis"]["bpp"] <= 0.3
+    assert near["cdanalysis"]["psnr"] >= near["JPEG"]["psnr"] + 1.5
+
+
+def test_published_labels_are_what_the_model_must_give(published):
+    """Within 1.5 points of the photographs themselves, at 0.05 bpp or less."""
+    rows = published["imagenette"]["classification"]["rows"]
+    assert min(row["points_lost"] for row in rows if row["bpp"] and row["bpp"] <= 0.05) <= 1.5
+
+
+@pytest.mark.parametrize("name", ["coco_boxes", "camvid_val", "camvid_test"])
+def test_published_heads_keep_what_they_must(published, name):
+    """At least 92 % of the RGB counterpart's AP50 or mIoU, at 0.08 bpp or less."""
+    (task,) = {"detection", "segmentation"} & set(published[name])
+    rows = published[name][task]["rows"]
+    assert max(row["kept"] for row in rows if row["bpp"] and row["bpp"] <= 0.08) >= 0.92
+
+
+def test_published_counterparts_are_no_strawmen(published):
+    assert published["camvid_val"]["segmentation"]["rows"][0]["mIoU"] >= 0.67
+    assert published["camvid_test"]["segmentation"]["rows"][0]["mIoU"] >= 0.60
 
 
 @pytest.mark.data

@@ -1,0 +1,135 @@
+"""Rate-accuracy curves: what they have in common, how far apart they are, and how sure that is.
+
+Nothing here extrapolates: where two curves do not overlap, there is no figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEAST_POINTS = 3
+"""Fewer points than this are no curve."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Rates in bits per pixel, ascending, and the score at each; a higher score is better.
+
+    Raises:
+        ValueError: if there are not as many scores as rates, or a rate is not positive, or a number is not finite.
+    """
+
+    rates: np.ndarray
+    scores: np.ndarray
+
+    def __post_init__(self) -> None:
+        rates, scores = (np.asarray(values, np.float64) for values in (self.rates, self.scores))
+        if rates.ndim != 1 or rates.shape != scores.shape:
+            raise ValueError(f"a curve needs as many scores as rates, got {rates.shape} and {scores.shape}")
+        if not (np.isfinite(rates).all() and np.isfinite(scores).all() and (rates > 0).all()):
+            raise ValueError("a curve's rates are positive, and all its numbers finite")
+        order = np.lexsort((-scores, rates))
+        object.__setattr__(self, "rates", rates[order])
+        object.__setattr__(self, "scores", scores[order])
+
+    def frontier(self) -> Curve:
+        """Without the points that another one beats with fewer bits: rates and scores both ascend strictly.
+
+        Accuracy on a finite set is not monotone in the rate; nobody would choose the points that are left out.
+        """
+        best = np.maximum.accumulate(np.concatenate([[-np.inf], self.scores[:-1]]))
+        keep = self.scores > best
+        return Curve(self.rates[keep], self.scores[keep])
+
+
+def bd_rate(anchor: Curve, test: Curve) -> float | None:
+    """Bjontegaard's delta rate: mean difference in bits at equal score, in percent; below 0 where ``test`` needs fewer.
+
+    Piecewise cubic (PCHIP) on both frontiers, over the scores that both reach, by the package ``bjontegaard``
+    (Bjontegaard, VCEG-M33, 2001). None where they share no scores, or one has fewer than ``LEAST_POINTS`` points.
+    """
+    a, b = anchor.frontier(), test.frontier()
+    return None if _apart(a, b, a.scores, b.scores) else _package("bd_rate", a, b)
+
+
+def bd_score(anchor: Curve, test: Curve) -> float | None:
+    """Bjontegaard's delta score: mean difference in score at equal rate; above 0 where ``test`` is better.
+
+    As `bd_rate`, over the rates that both have.
+    """
+    a, b = anchor.frontier(), test.frontier()
+    return None if _apart(a, b, a.rates, b.rates) else _package("bd_psnr", a, b)
+
+
+def _apart(a: Curve, b: Curve, first: np.ndarray, second: np.ndarray) -> bool:
+    few = min(len(a.rates), len(b.rates)) < LEAST_POINTS
+    return few or max(first[0], second[0]) >= min(first[-1], second[-1])
+
+
+def _package(name: str, a: Curve, b: Curve) -> float:
+    import bjontegaard
+
+    function = getattr(bjontegaard, name)
+    return float(function(a.rates, a.scores, b.rates, b.scores, "pchip", require_matching_points=False, min_overlap=0))
+
+
+def rate_at(curve: Curve, score: float) -> float | None:
+    """Bits a pixel that the frontier takes for a score, linear in the rate's logarithm; None outside of it."""
+    front = curve.frontier()
+    if not len(front.rates) or not front.scores[0] <= score <= front.scores[-1]:
+        return None
+    return float(np.exp(np.interp(score, front.scores, np.log(front.rates))))
+
+
+def saving(anchor: Curve, test: Curve, score: float) -> float | None:
+    """Share of the anchor's bits, in percent, that ``test`` saves at a score; None where one does not reach it."""
+    before, after = rate_at(anchor, score), rate_at(test, score)
+    return None if before is None or after is None else 100 * (1 - after / before)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with the range that holds it; ``share`` of the draws gave the figure at all."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    share: float = 1.0
+
+
+Draw = Callable[[np.ndarray], "float | None"]
+"""Numbers of photographs, drawn with replacement, to the figure on them."""
+
+
+def bootstrap(figure: Draw, photographs: int, draws: int = 1000, level: float = 0.95, seed: int = 0) -> Interval:
+    """A figure on all photographs, and its percentile interval over resamples of them (Efron, 1979).
+
+    The interval is absent where fewer than nine in ten resamples give the figure.
+
+    Args:
+        figure: computes it from numbers of photographs.
+        photographs: how many there are.
+        level: share of the resamples that the interval holds.
+
+    Raises:
+        ValueError: if there are no photographs.
+    """
+    if photographs < 1:
+        raise ValueError("there are no photographs to resample")
+    value = figure(np.arange(photographs))
+    rng = np.random.default_rng(seed)
+    drawn = [figure(rng.integers(photographs, size=photographs)) for _ in range(draws)]
+    known = [d for d in drawn if d is not None]
+    share = len(known) / draws if draws else 0.0
+    if value is None or share < 0.9 or photographs == 1:
+        return Interval(value, None, None, share)
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high), share)
+
+
+def mean_curve(rates: np.ndarray, scores: np.ndarray, chosen: Sequence[int] | np.ndarray) -> Curve:
+    """The curve of mean rates and mean scores over chosen photographs, from (points, photographs) of each."""
+    return Curve(rates[:, chosen].mean(1), scores[:, chosen].mean(1))

@@ -1,0 +1,105 @@
+"""Curves: what arithmetic says, what an independent implementation says, and silence where nobody can say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.interpolate import PchipInterpolator
+
+from cdanalysis.evaluation.curves import Curve, bd_rate, bd_score, bootstrap, mean_curve, rate_at, saving
+
+RATES = np.array([0.1, 0.2, 0.4, 0.8, 1.6])
+SCORES = np.array([0.60, 0.72, 0.85, 0.93, 0.97])
+
+
+@given(factor=st.floats(0.2, 5.0))
+def test_a_shifted_curve_has_the_bd_rate_of_its_shift(factor):
+    assert bd_rate(Curve(RATES, SCORES), Curve(factor * RATES, SCORES)) == pytest.approx(100 * (factor - 1), abs=1e-6)
+
+
+@given(shift=st.floats(-0.05, 0.05))
+def test_a_lifted_curve_has_the_bd_score_of_its_lift(shift):
+    assert bd_score(Curve(RATES, SCORES), Curve(RATES, SCORES + shift)) == pytest.approx(shift, abs=1e-9)
+
+
+def test_bd_rate_agrees_with_scipy():
+    other = Curve([0.15, 0.3, 0.5, 1.1], [0.63, 0.80, 0.88, 0.95])
+    low, high = 0.63, 0.95
+    means = [
+        PchipInterpolator(c.scores, np.log10(c.rates)).integrate(low, high) / (high - low)
+        for c in (Curve(RATES, SCORES), other)
+    ]
+    assert bd_rate(Curve(RATES, SCORES), other) == pytest.approx(100 * (10 ** (means[1] - means[0]) - 1), rel=1e-9)
+
+
+def test_bd_rate_of_published_test_points():
+    """The example of JCT-VC's spreadsheet as many implementations ship it; piecewise cubic."""
+    anchor = Curve(
+        [40433.8848, 23153.9040, 13283.7168, 7614.6864], [37.58361452, 35.31275330, 33.16543858, 31.15829899]
+    )
+    test = Curve([40370.12, 7587.00, 2390.00, 1017.10], [37.5760, 31.1552, 29.1, 27.9])
+    means, low, high = [], max(anchor.scores[0], test.scores[0]), min(anchor.scores[-1], test.scores[-1])
+    for curve in (anchor, test):
+        x = np.linspace(low, high, 200_001)
+        means.append(np.trapezoid(PchipInterpolator(curve.scores, np.log10(curve.rates))(x), x) / (high - low))
+    assert bd_rate(anchor, test) == pytest.approx(100 * (10 ** (means[1] - means[0]) - 1), abs=1e-4)
+
+
+def test_curves_that_share_nothing_have_no_difference():
+    low, high = Curve(RATES, SCORES), Curve(RATES, SCORES + 0.5)
+    assert bd_rate(low, high) is None and bd_score(low, high) is not None
+    assert bd_score(low, Curve(100 * RATES, SCORES)) is None
+    assert bd_rate(low, Curve(RATES[:2], SCORES[:2])) is None  # two points are no curve
+    assert bd_rate(low, Curve(RATES, np.full(5, 0.8))) is None  # nor are five of one height
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0, 1)), min_size=1, max_size=12))
+def test_a_frontier_ascends_and_nothing_beats_it(points):
+    curve = Curve(*map(np.array, zip(*points, strict=True)))
+    front = curve.frontier()
+    assert (np.diff(front.rates) > 0).all() and (np.diff(front.scores) > 0).all()
+    for rate, score in points:
+        assert (front.scores[front.rates <= rate].max() >= score) and rate >= front.rates[0]
+
+
+def test_rates_at_a_score_lie_between_points():
+    curve = Curve(RATES, SCORES)
+    assert rate_at(curve, 0.72) == pytest.approx(0.2)
+    assert rate_at(curve, 0.66) == pytest.approx(np.sqrt(0.1 * 0.2))
+    assert rate_at(curve, 0.59) is None and rate_at(curve, 0.98) is None
+    assert saving(curve, Curve(RATES / 4, SCORES), 0.9) == pytest.approx(75.0)
+    assert saving(curve, Curve(RATES / 4, SCORES - 0.2), 0.9) is None
+
+
+@pytest.mark.parametrize(("rates", "scores"), [([1, 2], [1]), ([0, 1], [1, 2]), ([1, np.nan], [1, 2]), ([[1]], [[1]])])
+def test_curves_that_are_none_are_refused(rates, scores):
+    with pytest.raises(ValueError, match="a curve"):
+        Curve(np.array(rates), np.array(scores))
+
+
+def test_the_bootstrap_covers_the_mean_as_often_as_it_says():
+    """Of a hundred samples from a known distribution, about 95 intervals hold its mean."""
+    rng, held = np.random.default_rng(1), 0
+    for trial in range(100):
+        sample = rng.normal(0.7, 0.2, 60)
+        interval = bootstrap(lambda chosen, s=sample: float(s[chosen].mean()), 60, draws=300, seed=trial)
+        assert interval.value == pytest.approx(sample.mean())
+        held += interval.low <= 0.7 <= interval.high
+    assert 87 <= held <= 100
+
+
+def test_the_bootstrap_says_when_it_cannot_say():
+    assert bootstrap(lambda chosen: 1.0, 1).low is None
+    assert bootstrap(lambda chosen: None, 10, draws=20).value is None
+    often_absent = bootstrap(lambda chosen: 1.0 if 0 in chosen else None, 4, draws=200)
+    assert often_absent.value == 1.0 and often_absent.low is None and 0.5 < often_absent.share < 0.9
+    with pytest.raises(ValueError, match="no photographs"):
+        bootstrap(lambda chosen: 1.0, 0)
+
+
+def test_mean_curves_follow_the_photographs():
+    rates, scores = np.array([[1.0, 3.0], [2.0, 6.0]]), np.array([[0.0, 1.0], [1.0, 1.0]])
+    assert mean_curve(rates, scores, [0, 1]).rates.tolist() == [2.0, 4.0]
+    assert mean_curve(rates, scores, [1, 1]).scores.tolist() == [1.0, 1.0]
