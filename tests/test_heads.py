@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import new_small_model
 from PIL import Image
+from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.detection import MeanAveragePrecision
 
 import cdanalysis as cda
@@ -308,17 +309,41 @@ def test_average_precision_is_torchmetrics_own(tmp_path):
             boxes = torch.tensor(np.array(boxes), dtype=torch.float32)
             return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
 
-        metric.update(
-            [{
-                "boxes": corners([b for _, b, _ in found]),
-                "scores": torch.tensor([s for *_, s in found], dtype=torch.float32),
-                "labels": torch.tensor([names.index(n) for n, *_ in found]),
-            }],
-            [{"boxes": corners([b for _, *b in objects]), "labels": torch.tensor([int(c) for c, *_ in objects])}],
-        )  # fmt: skip
+        scores, labels = [s for *_, s in found], [names.index(n) for n, *_ in found]
+        told = {
+            "boxes": corners([b for _, b, _ in found]),
+            "scores": torch.tensor(scores),
+            "labels": torch.tensor(labels),
+        }
+        known = {"boxes": corners([b for _, *b in objects]), "labels": torch.tensor([int(c) for c, *_ in objects])}
+        metric.update([{**told, "scores": told["scores"].float()}], [known])
     theirs, ours = metric.compute(), scorer.scores()
     expected = [float(theirs[name]) for name in ("map", "map_50", "map_75")]
     assert list(ours.values())[:3] == pytest.approx(expected, abs=1e-5) and 0.2 < ours["AP50"] < 1
+
+
+def test_scores_of_a_draw_are_those_of_a_data_set_that_holds_it(tmp_path):
+    """A photograph drawn three times counts like three photographs; what was kept may have been a file in between."""
+    rng, draw, names = np.random.default_rng(3), [0, 0, 2, 5, 5, 5], ("square", "bar")
+    truth = [[(rng.integers(2), *rng.uniform((0, 0, 8, 8), (60, 40, 40, 40))) for _ in range(4)] for _ in range(6)]
+    found = [
+        detection(*((names[c], np.array(box) + rng.normal(0, 2, 4), rng.random()) for c, *box in objects))
+        for objects in truth
+    ]
+    scorers = []
+    for folder, images in (("all", range(6)), ("drawn", draw)):
+        (tmp_path / folder).mkdir()
+        boxes = [
+            boxed((3, 7)[c], [float(side) for side in box], place + 1)
+            for place, image in enumerate(images)
+            for c, *box in truth[image]
+        ]
+        scorers.append(DetectionScorer(coco_folder(tmp_path / folder, boxes, images=6), names))
+        for place, image in enumerate(images):
+            scorers[-1].add(place, found[image])
+    whole, drawn = scorers
+    whole.parts = {int(i): part for i, part in json.loads(json.dumps(whole.parts)).items()}
+    assert whole.scores(draw) == pytest.approx(drawn.scores()) and whole.scores(draw) != whole.scores()
 
 
 def labelled_pixels(folder, pictures, size=(40, 30)) -> LabelledPixels:
@@ -352,8 +377,15 @@ def test_labelled_pixels_and_their_scores(tmp_path):
             hits[c] += ((ours == c) & (truth == c) & counts).sum()
             unions[c] += (((ours == c) | (truth == c)) & counts).sum()
     scores = scorer.scores()
+    iou = MulticlassJaccardIndex(4, average="none", ignore_index=IGNORE)
+    for i, guess in enumerate(guesses):
+        iou.update(
+            torch.from_numpy(np.array([1, 0, 2])[guess])[None], torch.from_numpy(labelled.labels(i).astype(int))[None]
+        )
+    assert scores["mIoU"] == pytest.approx(float(iou.compute()[:2].mean()), abs=1e-6)
     assert scores["mIoU"] == pytest.approx((hits / unions).mean(), abs=1e-6)
     assert scores["pixel_accuracy"] == pytest.approx(right / counted, abs=1e-6)
+    assert scorer.scores([0, 1, 2, 0, 1, 2]) == pytest.approx(scores) != scorer.scores([0, 0, 1])
 
 
 def test_bad_labelled_pixels_say_what_is_wrong(tmp_path):

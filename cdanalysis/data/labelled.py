@@ -74,11 +74,13 @@ class ClassFolders:
         return view
 
     def image(self, index: int) -> Image.Image:
-        return self.photographs[index][0]
+        return self.photographs.image(index)
+
+    def class_of(self, index: int) -> str:
+        return self.photographs.class_of(index)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        image, folder = self.photographs[index]
-        return image, self.classes.index(folder)
+        return self.image(index), self.classes.index(self.class_of(index))
 
 
 def open_labelled(task: str, source: LabelledSource) -> LabelledSet:

@@ -158,4 +158,4 @@ class Photographs:
         return open_photograph(self.read(index))
 
     def __getitem__(self, index: int) -> tuple[Image.Image, str]:
-        return open_photograph(self.read(index)), self.class_of(index)
+        return self.image(index), self.class_of(index)

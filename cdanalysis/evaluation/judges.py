@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +11,6 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from ..data.coco import CocoPhotographs
 from ..data.labelled import ClassFolders, LabelledSet
-from ..data.labels import class_index
 from ..data.photographs import data_path, to_tensor
 from ..data.segmentation import LabelledPixels
 from ..model import Model
@@ -21,7 +19,7 @@ from ..stream.container import strip
 from ..training.pretrained import imagenet_classes, imagenet_classifier
 from . import metrics
 from .coders import Coder, ModelCoder
-from .scores import SCORERS, DetectionScorer
+from .scores import SCORERS, ClassificationScorer, DetectionScorer
 
 JUDGES = ("psnr", "ms_ssim", "lpips", "fid", "accuracy", "detection", "head")
 
@@ -124,23 +122,16 @@ class ClassifierJudge:
     """
 
     def __init__(self, labelled: ClassFolders, network: str = "tf_efficientnet_lite0"):
-        self.labelled, self.net = labelled, imagenet_classifier(network)
+        self.net, self.scorer = imagenet_classifier(network), ClassificationScorer(labelled, imagenet_classes())
         config = getattr(self.net, "pretrained_cfg", {})
         self.mean, self.deviation = (torch.tensor(config[k]).reshape(3, 1, 1) for k in ("mean", "std"))
-        known = imagenet_classes()
-        self.among = [class_index(name, known) for name in labelled.classes]
-        if None in self.among:
-            raise ValueError(f"{labelled.classes[self.among.index(None)]!r} is no ImageNet class")
-        self.hits: list[bool] = []
 
     @torch.inference_mode()
     def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
-        logits = self.net(((to_tensor(decoded) - self.mean) / self.deviation)[None])[0, self.among]
-        folder = Path(self.labelled.names[index]).parent.name
-        self.hits.append(self.labelled.classes[int(logits.argmax())] == folder)
+        self.scorer.add(index, self.net(((to_tensor(decoded) - self.mean) / self.deviation)[None])[0])
 
     def figures(self) -> dict[str, float]:
-        return {"accuracy": float(np.mean(self.hits))}
+        return {"accuracy": self.scorer.scores()["top1"]}
 
 
 class DetectorJudge:
@@ -164,7 +155,7 @@ class DetectorJudge:
 
 
 class HeadJudge:
-    """The score of a model's own head on its own streams' semantic layers: top-1 among the data's classes, AP or mIoU.
+    """The scores of a model's own head on its own streams' semantic layers.
 
     Args:
         labelled: the photographs, with their targets.
@@ -173,30 +164,20 @@ class HeadJudge:
 
     def __init__(self, labelled: LabelledSet, model: Model):
         kinds = {ClassFolders: "classification", CocoPhotographs: "detection", LabelledPixels: "segmentation"}
-        self.labelled, self.model, self.task = labelled, model, kinds[type(labelled)]
+        self.model, self.task = model, kinds[type(labelled)]
         if self.task not in model.heads:
             raise ValueError(f"model {model.name!r} has no {self.task} head")
-        self.hits: list[bool] = []
-        if self.task == "classification":
-            known = model.heads[self.task].classes
-            self.among = [class_index(name, known) for name in labelled.classes]
-        else:
-            self.scorer = SCORERS[self.task](labelled, model.heads[self.task].classes)
+        self.scorer = SCORERS[self.task](labelled, model.heads[self.task].classes)
 
     def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
         base = strip(data)
-        if self.task != "classification":
+        if self.task == "classification":
+            self.scorer.add(index, self.model.class_logits([base])[0])
+        else:
             self.scorer.add(index, getattr(self.model.analyze(base, (self.task,)), self.task))
-            return
-        chosen = self.model.class_logits([base])[0, self.among].argmax()
-        self.hits.append(self.labelled.classes[int(chosen)] == Path(self.labelled.names[index]).parent.name)
 
     def figures(self) -> dict[str, float]:
-        return {"head_accuracy": float(np.mean(self.hits))} if self.hits else _named("head", self.scorer.scores())
-
-
-def _named(prefix: str, figures: dict[str, float]) -> dict[str, float]:
-    return {f"{prefix}_{name}": value for name, value in figures.items()}
+        return {f"head_{name}": value for name, value in self.scorer.scores().items()}
 
 
 def new_judge(name: str, labelled: LabelledSet, rgb: Model, weights: str, coder: Coder) -> Judge | None:

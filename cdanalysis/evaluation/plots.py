@@ -18,7 +18,7 @@ LABELS = {
     "accuracy": "top-1 of an unmodified classifier",
     "AP": "AP of an unmodified detector",
     "AP50": "AP50 of an unmodified detector",
-    "head_accuracy": "top-1 from the stream",
+    "head_top1": "top-1 from the stream",
     "head_AP50": "AP50 from the stream",
     "head_mIoU": "mIoU from the stream",
 }

@@ -25,9 +25,6 @@ from . import metrics
 from .baselines import BASELINES
 from .scores import SCORERS
 
-MAIN_SCORES = {"detection": "AP50", "segmentation": "mIoU"}
-"""What is compared between a head and its counterpart."""
-
 Track = Callable[[Iterable], Iterable]
 """Wraps an iterable to show progress."""
 
@@ -157,7 +154,7 @@ def evaluate_task(
     if task not in model.heads:
         raise ValueError(f"model {model.name!r} has no {task} head; it has: {', '.join(model.heads)}")
     rows = [_score(model, task, labelled, quality, track) for quality in (None, *qualities)]
-    main = MAIN_SCORES[task]
+    main = SCORERS[task].main
     for row in rows:
         row["kept"] = row[main] / rows[0][main] if rows[0][main] else None
     return {"photographs": len(labelled), "classes": len(labelled.classes), "rows": rows}
