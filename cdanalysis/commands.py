@@ -140,6 +140,10 @@ def train(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
+    if options.photographs.endswith((".yaml", ".yml")):
+        return _study(options)
+    if options.overrides:
+        raise ValueError(f"{options.overrides[0]!r} changes a study, and {options.photographs} is none (a YAML file)")
     from .data.labelled import LabelledSource, open_labelled
     from .data.photographs import Photographs
     from .evaluation.runner import evaluate_folder, evaluate_labelled
@@ -165,6 +169,28 @@ def evaluate(options: argparse.Namespace) -> int:
         for task in ("classification", "reconstruction", "detection", "segmentation"):
             if task in report:
                 _print_table(f"{task}, {report['photographs']} photographs", report[task]["rows"])
+    return 0
+
+
+def _study(options: argparse.Namespace) -> int:
+    from .evaluation.report import report_page
+    from .evaluation.study import load_study, run_study
+
+    config = load_study(options.photographs, options.overrides)
+    folder = Path(options.output or Path("runs") / "evaluate" / "-".join([config.name, *options.overrides]))
+    command = " ".join(["cdanalysis evaluate", options.photographs, *options.overrides])
+    report, pictures = run_study(config, folder, command, _track)
+    text = json.dumps(report, indent=1)
+    write_whole(folder / f"{config.name}.json", text + "\n")
+    write_whole(folder / f"{config.name}.html", report_page(report, pictures))
+    if options.json:
+        print(text)
+    else:
+        main = report["main"]
+        columns = ("series", "level", "bytes", "bpp")
+        rows = [{**{k: row[k] for k in columns}, main: row["score"]["value"]} for row in report["points"]]
+        _print_table(f"{config.title}, {report['photographs']} photographs", rows)
+        print(f"Open {folder / config.name}.html in a browser.")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from .codec.encoder import Analysed
@@ -29,6 +30,7 @@ class StreamWriter:
         drops: how far the detail layer's quality lies below its level, place by place; see `Latents`.
     """
 
+    @torch.inference_mode()
     def __init__(
         self,
         codec: LayeredCodec,
@@ -44,6 +46,7 @@ class StreamWriter:
         self.size = (x.shape[-2], x.shape[-1])
         self.analysed = codec.analyse(x.to(device), layers)
 
+    @torch.inference_mode()
     def at(self, levels: tuple[int, int]) -> list[bytes]:
         """Streams at the quality levels 0..120 of both layers."""
         (height, width), mapped = self.size, self.drops is not None
@@ -59,6 +62,7 @@ class StreamWriter:
             drops = drops.clamp_max(-(-levels[1] // DROP))
         return self.symbols.write(self.codec.latents_at(analysed, self.size, levels, drops))
 
+    @torch.inference_mode()
     def within(self, budget: Budget) -> bytes:
         """The stream of the only photograph at the best quality that ``budget`` allows.
 

@@ -142,16 +142,11 @@ class Model(nn.Module):
             raise ValueError("give one of quality, bpp and max_bytes")
         count, levels = layer_count(layers), quality_levels(0.5 if quality is None else quality)
         tensors = [to_tensor(image) for image in images]
-
-        def writer(group: list[Tensor]) -> StreamWriter:
-            drops = None if importance is None else drops_of(importance, group)
-            return StreamWriter(self.codec, self.symbols, self.fingerprint, torch.stack(group), count, drops)
-
-        with torch.inference_mode():
-            if bpp is None and max_bytes is None:
-                return grouped(tensors, lambda t: tuple(t.shape), lambda group: writer(group).at(levels))
-            budgets = [budget_of(x[0].numel(), bpp, max_bytes) for x in tensors]
-            return [writer([x]).within(budget) for x, budget in zip(tensors, budgets, strict=True)]
+        if bpp is None and max_bytes is None:
+            work = lambda group: self.writer(group, count, importance).at(levels)  # noqa: E731
+            return grouped(tensors, lambda t: tuple(t.shape), work)
+        budgets = [budget_of(x[0].numel(), bpp, max_bytes) for x in tensors]
+        return [self.writer([x], count, importance).within(b) for x, b in zip(tensors, budgets, strict=True)]
 
     def analyze(self, stream: bytes, tasks: Sequence[str] | None = None) -> Result:
         """Predictions from a stream's semantic layer. Never decodes the photograph.
@@ -192,6 +187,14 @@ class Model(nn.Module):
         return grouped([self._unpack(s) for s in streams], kind, lambda group: self._decode_group(group, preview))
 
     # -- between the verbs and the networks --------------------------------------------------
+
+    def writer(
+        self, photographs: Sequence[Photograph], layers: int = 2, importance: Importance | None = None
+    ) -> StreamWriter:
+        """Photographs of one size, analysed and ready to be written at any quality: see `StreamWriter`."""
+        group = [to_tensor(photograph) for photograph in photographs]
+        drops = None if importance is None else drops_of(importance, group)
+        return StreamWriter(self.codec, self.symbols, self.fingerprint, torch.stack(group), layers, drops)
 
     @torch.inference_mode()
     def to_latents(self, streams: Sequence[bytes], layers: Sequence[str] = LAYERS) -> Latents:

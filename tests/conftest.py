@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from cdanalysis.zoo import load, save_model
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # speed is a benchmark, never a test
 hypothesis.settings.load_profile("untimed")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
 ROOT = Path(__file__).parent.parent
 SMALL = CodecConfig(
@@ -97,6 +101,35 @@ def image_folder(tmp_path, chelsea) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(chelsea[40 * index : 40 * index + 64, 50 * index : 50 * index + 96]).save(path)
     return folder
+
+
+@pytest.fixture
+def world(tmp_path) -> Path:
+    """Drawn data for all three tasks: red or blue rectangles on a coarse field, known to the pixel."""
+    rng, side = np.random.default_rng(0), 96
+    images, annotations = [], []
+    (tmp_path / "pixels" / "images").mkdir(parents=True)
+    (tmp_path / "pixels" / "labels").mkdir()
+    for i in range(6):
+        field = Image.fromarray(rng.integers(90, 160, (4, 4, 3), dtype=np.uint8)).resize((side, side))
+        array, kind = np.asarray(field).copy(), i % 2
+        x, y = (int(v) for v in rng.integers(8, 40, 2))
+        array[y : y + 44, x : x + 40] = ((230, 20, 20), (20, 20, 230))[kind]
+        labels = np.zeros((side, side), np.uint8)
+        labels[y : y + 44, x : x + 40] = 1 + kind
+        folder = tmp_path / "classes" / ("red", "blue")[kind]
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (folder / f"{i}.png", tmp_path / "pixels" / "images" / f"{i}.png"):
+            Image.fromarray(array).save(path)
+        Image.fromarray(labels).save(tmp_path / "pixels" / "labels" / f"{i}.png")
+        images.append({"id": i, "file_name": f"{i}.png", "width": side, "height": side})
+        annotations.append({"id": i + 1, "image_id": i, "category_id": 1 + kind, "bbox": [x, y, 40, 44], "area": 1760})
+    categories = [{"id": 1, "name": "red"}, {"id": 2, "name": "blue"}]
+    coco = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "boxes.json").write_text(json.dumps(coco))
+    described = [{"index": i, "name": n, "colour": [i, i, i], "ignore": False} for i, n in enumerate("brd")]
+    (tmp_path / "pixels" / "classes.json").write_text(json.dumps({"classes": described}))
+    return tmp_path
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import PchipInterpolator
 
-from cdanalysis.evaluation.curves import Curve, bd_rate, bd_score, bootstrap, mean_curve, rate_at, saving
+from cdanalysis.evaluation.curves import Curve, bd_rate, bd_score, interval, rate_at, resamples, saving
 
 RATES = np.array([0.1, 0.2, 0.4, 0.8, 1.6])
 SCORES = np.array([0.60, 0.72, 0.85, 0.93, 0.97])
@@ -84,22 +84,21 @@ def test_the_bootstrap_covers_the_mean_as_often_as_it_says():
     rng, held = np.random.default_rng(1), 0
     for trial in range(100):
         sample = rng.normal(0.7, 0.2, 60)
-        interval = bootstrap(lambda chosen, s=sample: float(s[chosen].mean()), 60, draws=300, seed=trial)
-        assert interval.value == pytest.approx(sample.mean())
-        held += interval.low <= 0.7 <= interval.high
+        found = interval(sample[resamples(60, 300, trial)].mean(1).tolist())
+        assert found.value == pytest.approx(sample.mean())
+        held += found.low <= 0.7 <= found.high
     assert 87 <= held <= 100
 
 
 def test_the_bootstrap_says_when_it_cannot_say():
-    assert bootstrap(lambda chosen: 1.0, 1).low is None
-    assert bootstrap(lambda chosen: None, 10, draws=20).value is None
-    often_absent = bootstrap(lambda chosen: 1.0 if 0 in chosen else None, 4, draws=200)
-    assert often_absent.value == 1.0 and often_absent.low is None and 0.5 < often_absent.share < 0.9
+    assert interval([1.0]).low is None and interval([None, 1.0]).value is None
+    often_absent = interval([1.0] + [1.0, 1.0, None] * 40)
+    assert often_absent.value == 1.0 and often_absent.low is None and often_absent.share == pytest.approx(2 / 3)
     with pytest.raises(ValueError, match="no photographs"):
-        bootstrap(lambda chosen: 1.0, 0)
+        resamples(0, 10)
 
 
-def test_mean_curves_follow_the_photographs():
-    rates, scores = np.array([[1.0, 3.0], [2.0, 6.0]]), np.array([[0.0, 1.0], [1.0, 1.0]])
-    assert mean_curve(rates, scores, [0, 1]).rates.tolist() == [2.0, 4.0]
-    assert mean_curve(rates, scores, [1, 1]).scores.tolist() == [1.0, 1.0]
+def test_resamples_begin_with_all():
+    drawn = resamples(5, 3)
+    assert drawn.shape == (4, 5) and drawn[0].tolist() == [0, 1, 2, 3, 4]
+    assert (drawn >= 0).all() and (drawn < 5).all() and (resamples(5, 3) == drawn).all()

@@ -22,6 +22,7 @@ from cdanalysis.evaluation.coders import BaselineCoder, ModelCoder, level_at, me
 from cdanalysis.evaluation.experiment import BASE, PlotConfig, load_experiment, run_experiment, variant_recipe
 from cdanalysis.evaluation.judges import FrechetJudge, HeadJudge, LPIPSJudge, PixelJudge, new_judge
 from cdanalysis.evaluation.plots import experiment_figure
+from cdanalysis.stream.container import unpack
 from cdanalysis.zoo import load
 
 ROOT = Path(__file__).parent.parent
@@ -76,6 +77,20 @@ def test_a_model_is_a_coder(photo, chelsea):
     assert mean_bpp(coder, [image], level) <= 1.0 < mean_bpp(coder, [image], level + 1)
     assert coder.encode(image, level) == photo.encode(image, (0.2, level / 120))
     assert coder.decode(coder.encode(image, level)).shape == (96, 128, 3)
+
+
+def test_coders_come_near_a_size_from_below(photo, chelsea):
+    image = Image.fromarray(chelsea[:96, 100:228])
+    uniform = ModelCoder("uniform", photo, semantic=0.2)
+    steered = ModelCoder("steered", photo, semantic=0.2, importance=[(0, 0, 64, 64)])
+    wanted = len(photo.encode(image, (0.2, 0.5)))
+    for coder in (uniform, steered, BaselineCoder(baseline("WebP"))):
+        data = coder.encode_near(image, wanted)
+        assert 0.9 * wanted <= len(data) <= wanted
+        assert len(coder.encode_near(image, 1)) == len(coder.encode(image, 0)) > 1
+    layers = [unpack(coder.encode_near(image, wanted)).layers for coder in (uniform, steered)]
+    assert [layer[0].level for layer in layers] == [24, 24] and [layer[1].mapped for layer in layers] == [False, True]
+    assert layers[1][1].level > layers[0][1].level
 
 
 # -- judges ------------------------------------------------------------------------------------
@@ -151,7 +166,8 @@ def test_experiments_that_ship_load(path, overrides):
     config = load_experiment(path, overrides)
     assert config.name == path.stem and config.question.endswith("?")
     recipes = [variant_recipe(config, name) for name in config.variants]
-    assert len(recipes) >= 3 and len({str(recipe) for recipe in recipes}) == len(recipes)
+    variants = len(recipes) + sum(len(measure.importance) for measure in config.measures.values())
+    assert variants >= 3 and len({str(recipe) for recipe in recipes}) == len(recipes)
     assert all(plot.table in config.measures for plot in config.plots)
     if overrides:
         assert all(stage.steps <= 20 for recipe in recipes for stage in recipe.stages)

@@ -24,37 +24,6 @@ from cdanalysis.training.observing import ObserverConfig
 from cdanalysis.training.recipe import Recipe, StageConfig
 from cdanalysis.training.trainer import Trainer
 
-SIDE = 96
-
-
-@pytest.fixture
-def world(tmp_path) -> Path:
-    """Drawn data for all three tasks: red or blue rectangles on a coarse field, known to the pixel."""
-    rng = np.random.default_rng(0)
-    images, annotations = [], []
-    (tmp_path / "pixels" / "images").mkdir(parents=True)
-    (tmp_path / "pixels" / "labels").mkdir()
-    for i in range(6):
-        field = Image.fromarray(rng.integers(90, 160, (4, 4, 3), dtype=np.uint8)).resize((SIDE, SIDE))
-        array, kind = np.asarray(field).copy(), i % 2
-        x, y = (int(v) for v in rng.integers(8, 40, 2))
-        array[y : y + 44, x : x + 40] = ((230, 20, 20), (20, 20, 230))[kind]
-        labels = np.zeros((SIDE, SIDE), np.uint8)
-        labels[y : y + 44, x : x + 40] = 1 + kind
-        folder = tmp_path / "classes" / ("red", "blue")[kind]
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in (folder / f"{i}.png", tmp_path / "pixels" / "images" / f"{i}.png"):
-            Image.fromarray(array).save(path)
-        Image.fromarray(labels).save(tmp_path / "pixels" / "labels" / f"{i}.png")
-        images.append({"id": i, "file_name": f"{i}.png", "width": SIDE, "height": SIDE})
-        annotations.append({"id": i + 1, "image_id": i, "category_id": 1 + kind, "bbox": [x, y, 40, 44], "area": 1760})
-    categories = [{"id": 1, "name": "red"}, {"id": 2, "name": "blue"}]
-    coco = {"images": images, "annotations": annotations, "categories": categories}
-    (tmp_path / "boxes.json").write_text(json.dumps(coco))
-    described = [{"index": i, "name": n, "colour": [i, i, i], "ignore": False} for i, n in enumerate("brd")]
-    (tmp_path / "pixels" / "classes.json").write_text(json.dumps({"classes": described}))
-    return tmp_path
-
 
 def lessons_in(world: Path, batch: int = 2) -> list[LessonConfig]:
     boxes = LabelledSource(str(world / "pixels" / "images"), str(world / "boxes.json"))

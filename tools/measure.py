@@ -29,7 +29,7 @@ from cdanalysis.zoo import METRICS, find, load
 
 ROOT = Path(__file__).parent.parent
 QUALITIES = {
-    "imagenette": (0.0, 0.15, 0.3, 0.6, 1.0),
+    "imagenette": (0.0, 0.05, 0.15, 0.3, 0.6, 1.0),
     "kodak": (0.0, 0.15, 0.3, 0.5, 0.75, 1.0),
     "coco_boxes": (0.0, 0.2, 0.4, 0.7, 1.0),
     "camvid_val": (0.0, 0.2, 0.4, 0.7, 1.0),

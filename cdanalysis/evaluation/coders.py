@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from ..latents import QUALITY_LEVELS
+from ..importance import Importance
+from ..latents import QUALITY_LEVELS, quality_level
 from ..model import Model
 from .baselines import Baseline
 from .metrics import bpp
@@ -21,6 +22,11 @@ class Coder(Protocol):
     most: int
 
     def encode(self, image: Image.Image, level: int) -> bytes: ...
+
+    def encode_near(self, image: Image.Image, size: int) -> bytes:
+        """The file of at most ``size`` bytes, or, where the coder cannot do that, the nearest that it can."""
+        ...
+
     def decode(self, data: bytes) -> np.ndarray: ...
 
 
@@ -30,19 +36,45 @@ class ModelCoder:
     Args:
         name: what tables call it.
         semantic: quality in [0, 1] of the semantic layer; by default that of the detail layer.
+        importance: where the detail layer's bits go, see `Model.encode`; by default everywhere alike.
     """
 
     most = QUALITY_LEVELS
 
-    def __init__(self, name: str, model: Model, semantic: float | None = None):
-        self.name, self.model, self.semantic = name, model, semantic
+    def __init__(self, name: str, model: Model, semantic: float | None = None, importance: Importance | None = None):
+        self.name, self.model, self.semantic, self.importance = name, model, semantic, importance
+
+    @staticmethod
+    def level(quality: float) -> int:
+        """The level of a quality in [0, 1]."""
+        return quality_level(quality)
 
     def encode(self, image: Image.Image, level: int) -> bytes:
-        quality = level / QUALITY_LEVELS
-        return self.model.encode(image, (quality if self.semantic is None else self.semantic, quality))
+        return self.model.writer([image], importance=self.importance).at(self._levels(level))[0]
+
+    def encode_near(self, image: Image.Image, size: int) -> bytes:
+        writer = self.model.writer([image], importance=self.importance)
+        low, high = -1, QUALITY_LEVELS + 1  # within the size; beyond it
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if len(writer.at(self._levels(middle))[0]) <= size else (low, middle)
+        return writer.at(self._levels(max(0, low)))[0]
+
+    def _levels(self, level: int) -> tuple[int, int]:
+        return (level if self.semantic is None else quality_level(self.semantic)), level
 
     def decode(self, data: bytes) -> np.ndarray:
         return np.asarray(self.model.decode(data))
+
+
+class BaseCoder(ModelCoder):
+    """A model's semantic layer alone: files for heads, which nobody can decode to a photograph."""
+
+    def encode(self, image: Image.Image, level: int) -> bytes:
+        return self.model.encode(image, level / QUALITY_LEVELS, layers=("semantic",))
+
+    def decode(self, data: bytes) -> np.ndarray:
+        raise ValueError("a stream without a detail layer is not decoded")
 
 
 class BaselineCoder:
@@ -55,6 +87,13 @@ class BaselineCoder:
 
     def encode(self, image: Image.Image, level: int) -> bytes:
         return self.baseline.encode(image, level)
+
+    def encode_near(self, image: Image.Image, size: int) -> bytes:
+        low, high = -1, self.most + 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if len(self.encode(image, middle)) <= size else (low, middle)
+        return self.encode(image, max(0, low))
 
     def decode(self, data: bytes) -> np.ndarray:
         return self.baseline.decode(data)

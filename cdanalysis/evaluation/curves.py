@@ -5,7 +5,7 @@ Nothing here extrapolates: where two curves do not overlap, there is no figure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,36 +100,31 @@ class Interval:
     share: float = 1.0
 
 
-Draw = Callable[[np.ndarray], "float | None"]
-"""Numbers of photographs, drawn with replacement, to the figure on them."""
-
-
-def bootstrap(figure: Draw, photographs: int, draws: int = 1000, level: float = 0.95, seed: int = 0) -> Interval:
-    """A figure on all photographs, and its percentile interval over resamples of them (Efron, 1979).
-
-    The interval is absent where fewer than nine in ten resamples give the figure.
-
-    Args:
-        figure: computes it from numbers of photographs.
-        photographs: how many there are.
-        level: share of the resamples that the interval holds.
+def resamples(photographs: int, draws: int, seed: int = 0) -> np.ndarray:
+    """Numbers of photographs: all of them, then ``draws`` rows drawn with replacement; (1 + draws, photographs).
 
     Raises:
         ValueError: if there are no photographs.
     """
     if photographs < 1:
         raise ValueError("there are no photographs to resample")
-    value = figure(np.arange(photographs))
     rng = np.random.default_rng(seed)
-    drawn = [figure(rng.integers(photographs, size=photographs)) for _ in range(draws)]
+    return np.concatenate([np.arange(photographs)[None], rng.integers(photographs, size=(draws, photographs))])
+
+
+def interval(values: Sequence[float | None], level: float = 0.95) -> Interval:
+    """The bootstrap's percentile interval (Efron, 1979) of a figure.
+
+    It is absent where fewer than nine in ten resamples give the figure, or there are none.
+
+    Args:
+        values: the figure on all photographs, then on each resample of them; None where it cannot be had.
+        level: share of the resamples that the interval holds.
+    """
+    value, drawn = values[0], values[1:]
     known = [d for d in drawn if d is not None]
-    share = len(known) / draws if draws else 0.0
-    if value is None or share < 0.9 or photographs == 1:
+    share = len(known) / len(drawn) if drawn else 0.0
+    if value is None or share < 0.9:
         return Interval(value, None, None, share)
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high), share)
-
-
-def mean_curve(rates: np.ndarray, scores: np.ndarray, chosen: Sequence[int] | np.ndarray) -> Curve:
-    """The curve of mean rates and mean scores over chosen photographs, from (points, photographs) of each."""
-    return Curve(rates[:, chosen].mean(1), scores[:, chosen].mean(1))

@@ -22,6 +22,7 @@ from ..results import Result
 from . import metrics
 from .show import drawn_classes, drawn_objects, grey_canvas, summary
 
+PAGE = Path(__file__).with_name("pages") / "demo.html"
 CARRIED = ("astronaut", "chelsea", "coffee", "rocket")
 """Photographs that come with scikit-image."""
 
@@ -58,7 +59,9 @@ def run_demo(
         rows.append(row)
         cards.append(_card(row, pictures, top5))
     page = folder / "index.html"
-    text = Template(_PAGE).substitute(cards="\n".join(cards), model=html.escape(model.name), version=model.fingerprint)
+    text = Template(PAGE.read_text()).substitute(
+        cards="\n".join(cards), model=html.escape(model.name), version=model.fingerprint
+    )
     write_whole(page, text)
     return {"photographs": rows, "page": str(page)}
 
@@ -134,39 +137,3 @@ def _card(row: dict[str, Any], captioned: list[tuple[str, Image.Image]], top5: l
 def _data_uri(image: Image.Image) -> str:
     """The picture inside the page, as WebP of high quality so that the page stays small."""
     return "data:image/webp;base64," + base64.b64encode(_bytes_of(image, "WEBP", quality=95)).decode()
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>cdanalysis demo</title>
-<style>
-  :root { color-scheme: light dark; --ink: #1c2024; --soft: #6a737d; --line: #e3e6ea; --bar: #cfe3ff; --card: #fff; --page: #f5f6f8 }
-  @media (prefers-color-scheme: dark) {
-    :root { --ink: #e8eaed; --soft: #9aa3ad; --line: #343a41; --bar: #23466f; --card: #1d2125; --page: #14171a }
-  }
-  body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 1080px; background: var(--page); color: var(--ink);
-         font: 16px/1.5 system-ui, sans-serif }
-  h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.1rem; margin: 0 0 .75rem }
-  p { color: var(--soft); max-width: 46rem; margin: .4rem 0 2rem }
-  article { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 1.25rem; margin-bottom: 1.5rem }
-  .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem }
-  figure { margin: 0 } img { width: 100%; height: auto; border-radius: 6px; display: block }
-  figcaption, dd { color: var(--soft); font-size: .85rem } figcaption { margin-top: .3rem }
-  .facts { display: grid; grid-template-columns: 3fr 2fr; gap: 1.5rem; margin-top: 1rem; align-items: start }
-  dl { display: grid; grid-template-columns: repeat(2, 1fr); gap: .75rem 1.5rem; margin: 0 }
-  dt { font-size: 1.25rem; font-weight: 600; font-variant-numeric: tabular-nums } dd { margin: 0 }
-  ol { list-style: none; margin: 0; padding: 0; font-size: .9rem }
-  li { position: relative; display: flex; justify-content: space-between; padding: .15rem .5rem; margin-bottom: .25rem }
-  li span { position: absolute; inset: 0 auto 0 0; background: var(--bar); border-radius: 4px }
-  li b, li i { position: relative; font-weight: 500; font-style: normal; font-variant-numeric: tabular-nums }
-  @media (max-width: 640px) { .pair, .facts { grid-template-columns: 1fr } }
-</style>
-<h1>Encoded once, analysed without decoding</h1>
-<p>Each photograph became one stream. The labels were read from the stream's semantic layer alone, without decoding
-a pixel; the pictures on the right were decoded from the whole stream. Pictures in this page are stored as WebP of
-high quality; the exact ones are the PNG files beside it. Model $model, $version.</p>
-$cards
-</html>
-"""

@@ -16,9 +16,10 @@ import torch
 from omegaconf import MISSING, OmegaConf
 
 from ..data.labelled import LabelledSet, LabelledSource, open_labelled
-from ..data.photographs import Photographs
+from ..data.photographs import Photographs, data_path
 from ..files import write_whole
 from ..model import Model
+from ..observers.saliency import U2NetP
 from ..training.recipe import Recipe, recipe_from
 from ..training.trainer import Trainer
 from ..zoo import load
@@ -41,9 +42,12 @@ class MeasureConfig:
         task: how the data are labelled: classification, detection, segmentation, or empty for photographs alone.
         source: the data.
         every: use each so many-th photograph only.
-        bpp: rates at which files are compared: means over the photographs, approached from below.
+        bpp: rates at which files are compared, approached from below.
+        each: whether every photograph's file has the rate; otherwise all are made at one level, and the mean has it.
         judges: who judges; see `JUDGES`.
         variants: which variants; by default all.
+        importance: more variants: the base with its detail layer's bits where this says: "saliency", or the ONNX file
+            of a saliency network below ``CDANALYSIS_DATA``; empty for everywhere alike.
         baselines: which other codecs.
         probe: on how many photographs the level that gives a rate is sought.
     """
@@ -53,8 +57,10 @@ class MeasureConfig:
     source: LabelledSource = field(default_factory=LabelledSource)
     every: int = 1
     bpp: list[float] = field(default_factory=list)
+    each: bool = False
     judges: list[str] = field(default_factory=list)
     variants: list[str] = field(default_factory=list)
+    importance: dict[str, str] = field(default_factory=dict)
     baselines: list[str] = field(default_factory=list)
     probe: int = 24
 
@@ -83,6 +89,7 @@ class ExperimentConfig:
         base: zoo name or folder of the model that all variants start from; it also has the RGB detector.
         semantic: quality in [0, 1] of the semantic layer in all files.
         weights: SqueezeNet's, for the judges LPIPS and FID; empty to download them.
+        saliency: U2-Net-P's ONNX file, for the judge of salient places; empty for spectral residuals.
         recipe: how variants are trained, but for what is the experiment's: name and ``init``.
         changes: of presets and of the command line, to the recipe.
         variants: for each variant's name its changes to the recipe (``key=value``).
@@ -95,6 +102,7 @@ class ExperimentConfig:
     base: str = "photo"
     semantic: float = 0.3
     weights: str = ""
+    saliency: str = ""
     recipe: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
     variants: dict[str, list[str]] = field(default_factory=dict)
@@ -188,7 +196,11 @@ def _measured(
     measure = config.measures[name]
     labelled = open_labelled(measure.task, measure.source) if measure.task else Photographs(measure.source.path)
     labelled = labelled.every(measure.every)
-    coders: list[Coder] = [ModelCoder(v, models[v], config.semantic) for v in measure.variants or models]
+    variants = measure.variants or ([] if measure.importance else models)
+    coders: list[Coder] = [ModelCoder(v, models[v], config.semantic) for v in variants]
+    for variant, where in measure.importance.items():
+        importance = where if where in ("", "saliency") else U2NetP(data_path(where))
+        coders.append(ModelCoder(variant, base, config.semantic, importance or None))
     coders += [BaselineCoder(baseline(codec)) for codec in measure.baselines]
     rows = []
     for coder in coders:
@@ -210,19 +222,23 @@ def _row(
     base: Model,
     track: Callable[[Iterable], Iterable],
 ) -> dict[str, Any]:
-    """Figures of one coder at the highest level whose files take at most ``rate`` on average."""
-    probe = [labelled.image(i) for i in range(0, len(labelled), max(1, len(labelled) // measure.probe))]
-    level = level_at(coder, probe, rate)
-    row: dict[str, Any] = {"codec": coder.name, "wanted_bpp": rate, "level": level}
+    """Figures of one coder at one rate."""
+    row: dict[str, Any] = {"codec": coder.name, "wanted_bpp": rate, "level": None}
     if isinstance(coder, ModelCoder):
         row["variant"] = coder.name
-    if level is None:  # it cannot go so low
-        return row
-    judges = [new_judge(judge, labelled, base, config.weights, coder) for judge in measure.judges]
+    if not measure.each:
+        probe = [labelled.image(i) for i in range(0, len(labelled), max(1, len(labelled) // measure.probe))]
+        row["level"] = level_at(coder, probe, rate)
+        if row["level"] is None:  # it cannot go so low
+            return row
+    judges = [new_judge(judge, labelled, base, config.weights, coder, config.saliency) for judge in measure.judges]
     judges, rates = [judge for judge in judges if judge is not None], []
     for index in track(range(len(labelled))):
         image = labelled.image(index)
-        data = coder.encode(image, level)
+        if measure.each:
+            data = coder.encode_near(image, int(rate * image.width * image.height / 8))
+        else:
+            data = coder.encode(image, row["level"])
         original, decoded = np.asarray(image), coder.decode(data)
         rates.append(bpp(len(data), image.width, image.height))
         for judge in judges:

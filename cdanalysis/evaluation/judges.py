@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,13 +16,14 @@ from ..data.photographs import data_path, to_tensor
 from ..data.segmentation import LabelledPixels
 from ..model import Model
 from ..observers import LPIPS
+from ..observers.saliency import SpectralResidual, U2NetP
 from ..stream.container import strip
 from ..training.pretrained import imagenet_classes, imagenet_classifier
 from . import metrics
 from .coders import Coder, ModelCoder
 from .scores import SCORERS, ClassificationScorer, DetectionScorer
 
-JUDGES = ("psnr", "ms_ssim", "lpips", "fid", "accuracy", "detection", "head")
+JUDGES = ("psnr", "ms_ssim", "lpips", "salient", "fid", "accuracy", "detection", "head")
 
 
 class Judge(Protocol):
@@ -62,6 +64,38 @@ class LPIPSJudge:
 
     def figures(self) -> dict[str, float]:
         return {"lpips": float(np.mean(self.values))}
+
+
+class SalientJudge:
+    """Mean LPIPS and PSNR on what is salient, and on the rest.
+
+    Args:
+        weights: as for `LPIPSJudge`.
+        saliency: maps a photograph to numbers in [0, 1]; what it gives 0.5 or more is salient. A photograph without
+            such a place, or without any other, does not count.
+    """
+
+    def __init__(self, weights: str, saliency: Callable[[np.ndarray], np.ndarray]):
+        self.observer, self.saliency = LPIPS(data_path(weights) if weights else None), saliency
+        self.values: dict[str, list[float]] = {name: [] for name in ("lpips", "psnr")}
+        self.rest: dict[str, list[float]] = {name: [] for name in ("lpips", "psnr")}
+
+    @torch.inference_mode()
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
+        marked = np.asarray(self.saliency(original)) >= 0.5
+        if marked.all() or not marked.any():
+            return
+        a, b = (to_tensor(x)[None] for x in (original, decoded))
+        for place, found in ((marked, self.values), (~marked, self.rest)):
+            found["lpips"].append(float(self.observer(a, b, torch.from_numpy(place.astype(np.float32))[None, None])))
+            found["psnr"].append(metrics.psnr(original[place], decoded[place]))
+
+    def figures(self) -> dict[str, float]:
+        if not self.values["lpips"]:
+            return {}
+        parts = (("salient", self.values), ("rest", self.rest))
+        means = {f"{measure}_{part}": float(np.mean(v[measure])) for part, v in parts for measure in v}
+        return {**means, "with_salient_places": len(self.values["lpips"])}
 
 
 class FrechetJudge:
@@ -180,7 +214,9 @@ class HeadJudge:
         return {f"head_{name}": value for name, value in self.scorer.scores().items()}
 
 
-def new_judge(name: str, labelled: LabelledSet, rgb: Model, weights: str, coder: Coder) -> Judge | None:
+def new_judge(
+    name: str, labelled: LabelledSet, rgb: Model, weights: str, coder: Coder, saliency: str = ""
+) -> Judge | None:
     """The judge of that name; None where it judges nothing that this coder makes.
 
     Args:
@@ -188,6 +224,7 @@ def new_judge(name: str, labelled: LabelledSet, rgb: Model, weights: str, coder:
         rgb: has the RGB detector.
         weights: SqueezeNet's, for the perceptual ones.
         coder: whose files are judged; a head judges none but its own model's.
+        saliency: the ONNX file of U2-Net-P, which says what is salient; empty for spectral residuals.
 
     Raises:
         ValueError: if there is none.
@@ -196,6 +233,7 @@ def new_judge(name: str, labelled: LabelledSet, rgb: Model, weights: str, coder:
         "psnr": lambda: PixelJudge("psnr"),
         "ms_ssim": lambda: PixelJudge("ms_ssim"),
         "lpips": lambda: LPIPSJudge(weights),
+        "salient": lambda: SalientJudge(weights, U2NetP(data_path(saliency)) if saliency else SpectralResidual()),
         "fid": lambda: FrechetJudge(weights),
         "accuracy": lambda: ClassifierJudge(labelled),
         "detection": lambda: DetectorJudge(labelled, rgb),

@@ -14,14 +14,22 @@ LABELS = {
     "psnr": "PSNR, dB",
     "ms_ssim": "MS-SSIM",
     "lpips": "LPIPS (lower is better)",
+    "lpips_salient": "LPIPS of salient places (lower is better)",
+    "lpips_rest": "LPIPS of the rest (lower is better)",
     "fid_squeezenet": "Fréchet distance, SqueezeNet (lower is better)",
     "accuracy": "top-1 of an unmodified classifier",
     "AP": "AP of an unmodified detector",
     "AP50": "AP50 of an unmodified detector",
+    "top1": "top-1 among the data's classes",
+    "mIoU": "mIoU",
     "head_top1": "top-1 from the stream",
     "head_AP50": "AP50 from the stream",
     "head_mIoU": "mIoU from the stream",
 }
+
+
+OURS = ("heads on latents", "own reconstructions")
+"""Series of a study that are this library's."""
 
 
 def experiment_figure(report: dict[str, Any], plots: Sequence[PlotConfig]) -> bytes:
@@ -31,11 +39,7 @@ def experiment_figure(report: dict[str, Any], plots: Sequence[PlotConfig]) -> by
         ModuleNotFoundError: if matplotlib is not installed.
         ValueError: if a plot names a table that is not there.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ModuleNotFoundError("figures need: pip install 'cdanalysis[experiments]'") from None
-    figure = Figure(figsize=(5.6 * len(plots), 4.4), layout="constrained")
+    figure = _new_figure(figsize=(5.6 * len(plots), 4.4), layout="constrained")
     for axes, plot in zip(figure.subplots(1, len(plots), squeeze=False)[0], plots, strict=True):
         if plot.table not in report["tables"]:
             raise ValueError(f"no table {plot.table!r}; there are {', '.join(report['tables'])}")
@@ -43,6 +47,46 @@ def experiment_figure(report: dict[str, Any], plots: Sequence[PlotConfig]) -> by
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
+
+
+def study_figure(report: dict[str, Any]) -> bytes:
+    """An SVG with the curves of a study, their intervals, and the score on uncompressed photographs.
+
+    Raises:
+        ModuleNotFoundError: if matplotlib is not installed.
+    """
+    figure, main = _new_figure(figsize=(9.6, 4.8), layout="constrained"), report["main"]
+    axes, series = figure.subplots(), {}
+    for row in report["points"]:
+        series.setdefault(row["series"], []).append(row)
+    for number, (name, rows) in enumerate(series.items()):
+        if rows[0]["bpp"] is None:
+            axes.axhline(rows[0]["score"]["value"], color="0.45", linestyle=":", linewidth=1.2, label=name)
+            continue
+        rows = sorted(rows, key=lambda row: row["bpp"])
+        x, entries = [row["bpp"] for row in rows], [row["score"] for row in rows]
+        ours = name in OURS
+        style = {"linewidth": 2.4 if ours else 1.2, "marker": "o" if ours else "s", "markersize": 5 if ours else 3.5}
+        axes.plot(x, [e["value"] for e in entries], label=name, color=f"C{number % 10}", **style)
+        if all(e["low"] is not None for e in entries):
+            low, high = ([e[end] for e in entries] for end in ("low", "high"))
+            axes.fill_between(x, low, high, color=f"C{number % 10}", alpha=0.13, linewidth=0)
+    axes.set_xscale("log")
+    axes.set_xlabel("bits per pixel of the photograph (bytes of the file)")
+    axes.set_ylabel(LABELS.get(main, main))
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize=8, frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    return buffer.getvalue()[buffer.getvalue().index(b"<svg") :]
+
+
+def _new_figure(**settings: Any) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ModuleNotFoundError("figures need: pip install 'cdanalysis[experiments]'") from None
+    return Figure(**settings)
 
 
 def _draw(axes: Any, rows: list[dict[str, Any]], plot: PlotConfig) -> None:

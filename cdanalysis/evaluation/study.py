@@ -1,0 +1,268 @@
+"""A study: one data set, one task, and every way to get its answers from few bits, side by side."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import MISSING, OmegaConf
+from PIL import Image
+
+from ..data.labelled import LabelledSource, open_labelled
+from ..data.photographs import Photographs
+from ..files import write_whole
+from ..model import Model
+from ..zoo import load
+from .baselines import baseline
+from .coders import BaseCoder, BaselineCoder, Coder, ModelCoder
+from .costs import costs
+from .curves import Curve, bd_rate, bd_score, interval, resamples, saving
+from .gallery import gallery
+from .plots import OURS
+from .points import Point, Reader, Track, Uncompressed, measure_point
+from .runner import versions
+from .scores import Scorer
+
+PERCEPTION = ("psnr", "ms_ssim", "lpips")
+UNCOMPRESSED = "uncompressed"
+LATENTS, DECODED = OURS
+
+
+@dataclass
+class StudyConfig:
+    """What is measured.
+
+    Attributes:
+        name: of its files.
+        title: of its report.
+        task: classification, detection or segmentation; empty to look at reconstructions alone.
+        model: zoo name or folder; its heads read latents, their counterparts read photographs.
+        source: the data.
+        every: use each so many-th photograph only.
+        streams: qualities in [0, 1] of streams of the semantic layer alone, which heads read.
+        semantic: quality of the semantic layer in whole streams.
+        reconstructions: qualities of the detail layer in whole streams; the counterpart reads what they decode to.
+        baselines: for other codecs their levels 0..100; the counterpart reads what they decode to.
+        retrained: for other codecs, by level, folders with counterparts that were trained on photographs so compressed.
+        perception: what is measured of reconstructions: psnr, ms_ssim, lpips.
+        weights: SqueezeNet's, for lpips; empty to download them.
+        shares: of the score on uncompressed photographs, at which bits are compared.
+        draws: resamples of the bootstrap; 0 for no intervals.
+    """
+
+    name: str = MISSING
+    title: str = MISSING
+    task: str = ""
+    model: str = "photo"
+    source: LabelledSource = field(default_factory=LabelledSource)
+    every: int = 1
+    streams: list[float] = field(default_factory=list)
+    semantic: float = 0.3
+    reconstructions: list[float] = field(default_factory=list)
+    baselines: dict[str, list[int]] = field(default_factory=dict)
+    retrained: dict[str, dict[int, str]] = field(default_factory=dict)
+    perception: list[str] = field(default_factory=lambda: ["psnr", "ms_ssim"])
+    weights: str = ""
+    shares: list[float] = field(default_factory=lambda: [0.99, 0.97, 0.95, 0.9])
+    draws: int = 500
+
+
+def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Read a study's YAML; ``preset=NAME`` picks one of its presets, ``key=value`` changes more.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for an unknown preset or key, or a bad value.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no study at {path}")
+    try:
+        tree, words = OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
+        presets, preset = tree.pop("presets", {}), words.pop("preset", "")
+        if preset and preset not in presets:
+            raise ValueError(f"no preset {preset!r}; there are: {', '.join(sorted(presets)) or 'none'}")
+        small = presets[preset] if preset else {}
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StudyConfig), tree, small, words))
+    except Exception as error:  # OmegaConf's and YAML's errors share no base class
+        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+
+
+Pictures = list[tuple[str, Image.Image]]
+
+
+def run_study(
+    config: StudyConfig, folder: Path, command: str, track: Track = lambda items: items
+) -> tuple[dict[str, Any], Pictures]:
+    """Measure what is not measured yet, and keep it in ``folder``.
+
+    Returns:
+        the report, as JSON holds it, and the photographs that came out worst and best, with captions.
+
+    Raises:
+        ValueError, FileNotFoundError, ModuleNotFoundError: where the data, the model or a codec is not what it must be.
+    """
+    model = load(config.model, counterparts=True)
+    labelled = open_labelled(config.task, config.source) if config.task else Photographs(config.source.path)
+    labelled = labelled.every(config.every)
+    points, scorers = [], []
+    for name, coder, level, reader in _plan(config, model):
+        path = _file(folder, name, level)
+        seen = (config.perception, config.weights)
+        points.append(measure_point(name, coder, level, reader, labelled, *seen, path, track))
+        scorers.append(reader.scorer(labelled))
+    summary = summarise(config, points, scorers, len(labelled))
+    write_whole(folder / "photographs.csv", table_of_photographs(points, labelled.names, scorers))
+    report = {
+        "config": asdict(config),
+        "command": command,
+        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {model.device}",
+        "versions": versions(),
+        "fingerprint": model.fingerprint,
+        "data": labelled.title,
+        "photographs": len(labelled),
+        "macs": costs(model, np.asarray(labelled.image(0)), config.task),
+        **summary,
+    }
+    return report, gallery(points, scorers, labelled, model, config.task)
+
+
+def _plan(config: StudyConfig, model: Model) -> list[tuple[str, Coder | Uncompressed, int, Reader]]:
+    """(series, codec, level, reader) of every point."""
+    rgb = Reader(model, config.task, latents=False)
+    plan: list[tuple[str, Coder | Uncompressed, int, Reader]] = []
+    if config.task:
+        plan.append((UNCOMPRESSED, Uncompressed(), 0, rgb))
+        base = BaseCoder(LATENTS, model)
+        plan += [(LATENTS, base, base.level(q), Reader(model, config.task, latents=True)) for q in config.streams]
+    whole = ModelCoder(DECODED, model, config.semantic)
+    plan += [(DECODED, whole, whole.level(q), rgb) for q in config.reconstructions]
+    for name, levels in config.baselines.items():
+        plan += [(name, BaselineCoder(baseline(name)), level, rgb) for level in levels]
+    for name, folders in config.retrained.items():
+        for level, path in folders.items():
+            reader = Reader(load(path, counterparts=True), config.task, latents=False)
+            plan.append((f"{name}, retrained", BaselineCoder(baseline(name)), level, reader))
+    return plan
+
+
+def _file(folder: Path, series: str, level: int) -> Path:
+    return folder / "points" / f"{series}-{level}.jsonl".replace(" ", "-").replace(",", "")
+
+
+class Series:
+    """All points of one curve, with their rates and scores on every resample of the photographs.
+
+    Args:
+        points: of one series, all on the same photographs.
+        scorers: of the same points; None where there is no task, and the score is a measure of the reconstruction.
+        main: the score.
+        drawn: (1 + draws, photographs), of which the first row is all of them.
+
+    Attributes:
+        rates, scores: (1 + draws, points).
+    """
+
+    def __init__(self, points: list[Point], scorers: list[Scorer | None], main: str, drawn: np.ndarray):
+        self.name, self.points, self.scorers = points[0].series, points, scorers
+        self.rates = np.stack([_column(point, "bpp")[drawn].mean(1) for point in points], 1)
+        scores = []
+        for point, scorer in zip(points, scorers, strict=True):
+            if scorer is None:
+                scores.append(_column(point, main)[drawn].mean(1))
+                continue
+            scorer.parts = {index: row["part"] for index, row in point.rows.items()}
+            scores.append(np.array([scorer.scores(chosen)[main] for chosen in drawn]))
+        self.scores = np.stack(scores, 1)
+
+    def curves(self) -> list[Curve]:
+        """The curve on all photographs, then on each resample."""
+        return [Curve(rates, scores) for rates, scores in zip(self.rates, self.scores, strict=True)]
+
+
+def _column(point: Point, name: str) -> np.ndarray:
+    """A column of a point's rows, in the order of the photographs."""
+    return np.array([point.rows[index][name] for index in sorted(point.rows)], np.float64)
+
+
+def summarise(
+    config: StudyConfig, points: list[Point], scorers: list[Scorer | None], photographs: int
+) -> dict[str, Any]:
+    """Tables of what was measured: points, comparisons of curves, and bits at equal scores."""
+    drawn = resamples(photographs, config.draws if photographs > 1 else 0)
+    main = scorers[0].main if scorers[0] is not None else config.perception[0]
+    numbers: dict[str, list[int]] = {}
+    for number, point in enumerate(points):
+        numbers.setdefault(point.series, []).append(number)
+    series = [Series([points[i] for i in own], [scorers[i] for i in own], main, drawn) for own in numbers.values()]
+    curves = {one.name: one.curves() for one in series if one.name != UNCOMPRESSED}
+    reference = next((one.scores[:, 0] for one in series if one.name == UNCOMPRESSED), None)
+    return {
+        "main": main,
+        "points": [row for one in series for row in _point_rows(one)],
+        "comparisons": _comparisons(curves),
+        "savings": [] if reference is None else _savings(curves, reference, config.shares),
+    }
+
+
+def _point_rows(series: Series) -> list[dict[str, Any]]:
+    rows = []
+    for number, (point, scorer) in enumerate(zip(series.points, series.scorers, strict=True)):
+        row = {
+            "series": series.name,
+            "level": point.level,
+            "score": asdict(interval(series.scores[:, number].tolist())),
+        }
+        row |= {name: point.mean(name) for name in ("bytes", "bpp", "encode_s", "decode_s", "read_s", *PERCEPTION)}
+        if point.level is None:
+            row |= {"bytes": None, "bpp": None}
+        if scorer is not None:
+            row["scores"] = scorer.scores()
+        rows.append(row)
+    return rows
+
+
+def _pairs(curves: dict[str, list[Curve]]) -> Iterator[tuple[str, str]]:
+    """(one of ours, any other)."""
+    return ((ours, name) for ours in (LATENTS, DECODED) if ours in curves for name in curves if name != ours)
+
+
+def _comparisons(curves: dict[str, list[Curve]]) -> list[dict[str, Any]]:
+    """BD-rate and BD-score of this library's curves against every other one."""
+    rows = []
+    for test, anchor in _pairs(curves):
+        for title, figure in (("bd_rate_percent", bd_rate), ("bd_score", bd_score)):
+            values = [figure(a, b) for a, b in zip(curves[anchor], curves[test], strict=True)]
+            rows.append({"test": test, "anchor": anchor, "figure": title, **asdict(interval(values))})
+    return rows
+
+
+def _savings(curves: dict[str, list[Curve]], reference: np.ndarray, shares: list[float]) -> list[dict[str, Any]]:
+    """Bits saved, in percent, where both curves reach the same share of the score on uncompressed photographs."""
+    rows = []
+    for test, anchor in _pairs(curves):
+        for share in shares:
+            pairs = zip(curves[anchor], curves[test], share * reference, strict=True)
+            values = [saving(a, b, float(wanted)) for a, b, wanted in pairs]
+            rows.append({"test": test, "anchor": anchor, "share": share, **asdict(interval(values))})
+    return rows
+
+
+def table_of_photographs(points: list[Point], names: Sequence[str], scorers: list[Scorer | None]) -> str:
+    """CSV with a line for every photograph at every point: bits, seconds, measures, and its own score."""
+    columns = ["series", "level", "photograph", "bytes", "bpp", "encode_s", "decode_s", "read_s", *PERCEPTION, "score"]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for point, scorer in zip(points, scorers, strict=True):
+        for index, row in sorted(point.rows.items()):
+            own = {} if scorer is None else {"score": scorer.scores([index])[scorer.main]}
+            writer.writerow({"series": point.series, "level": point.level, "photograph": names[index], **row, **own})
+    return buffer.getvalue()

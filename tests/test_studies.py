@@ -1,0 +1,184 @@
+"""Studies: points that are measured once, figures on them, and a page that says what is better and what is worse."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import new_small_model
+from PIL import Image
+
+from cdanalysis.cli import main
+from cdanalysis.evaluation import study as study_module
+from cdanalysis.evaluation.costs import costs, macs
+from cdanalysis.evaluation.report import report_page
+from cdanalysis.evaluation.study import DECODED, LATENTS, UNCOMPRESSED, load_study, run_study
+from cdanalysis.zoo import save_model
+
+STUDIES = sorted((Path(__file__).parent.parent / "configs" / "evaluate").glob("*.yaml"))
+
+
+@pytest.fixture
+def model_folder(tmp_path) -> Path:
+    """A small model of random weights for the drawn world's three tasks, with its counterparts."""
+    torch.manual_seed(3)
+    model = new_small_model()
+    options = {
+        "classification": {"classes": ["blue", "red"], "hidden": 32},
+        "detection": {"classes": ["red", "blue"], "width": 64, "convs": 1},
+        "segmentation": {"classes": list("brd"), "width": 32},
+    }
+    for heads in (model.heads, model.counterparts):
+        for task, own in options.items():
+            heads[task] = model.new_head(task, **own)
+        torch.nn.init.constant_(heads["detection"].detector.head.classification_head.cls_logits.bias, 0.0)
+    save_model(model, tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def study(tmp_path, world, model_folder) -> Path:
+    text = f"""
+name: drawn
+title: "Drawn & measured"
+task: classification
+model: {model_folder}
+source: {{path: {world / "classes"}}}
+streams: [0.2, 0.5, 0.9]
+reconstructions: [0.3, 0.6, 0.9]
+baselines: {{JPEG: [5, 30, 80]}}
+perception: [psnr]
+shares: [0.5, 0.9]
+draws: 10
+presets:
+  one: {{every: 6}}
+"""
+    path = tmp_path / "drawn.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_study_measures_every_point(study, tmp_path):
+    report, pictures = run_study(load_study(study), tmp_path / "run", "a command")
+    assert report["main"] == "top1" and report["photographs"] == 6
+    points = {(row["series"], row["level"]): row for row in report["points"]}
+    assert len(points) == 1 + 3 + 3 + 3 and points[UNCOMPRESSED, None]["bpp"] is None
+    for (series, _), row in points.items():
+        assert 0 <= row["score"]["low"] <= row["score"]["value"] <= row["score"]["high"] <= 1
+        assert (row["psnr"] is not None) == (series in (DECODED, "JPEG"))
+        assert row["read_s"] > 0
+    assert points[DECODED, 36]["bytes"] > points[LATENTS, 24]["bytes"]
+    assert {(r["test"], r["anchor"]) for r in report["comparisons"]} == {
+        (LATENTS, DECODED), (LATENTS, "JPEG"), (DECODED, LATENTS), (DECODED, "JPEG"),
+    }  # fmt: skip
+    rows = list(csv.DictReader((tmp_path / "run" / "photographs.csv").open()))
+    assert len(rows) == 10 * 6 and {row["score"] for row in rows} <= {"0.0", "1.0"}
+    for (series, level), row in points.items():
+        own = [r for r in rows if r["series"] == series and r["level"] == ("" if level is None else str(level))]
+        assert np.mean([float(r["score"]) for r in own]) == pytest.approx(row["score"]["value"])
+    assert len(pictures) == 6 and pictures[0][0].startswith("worst: ")
+    json.dumps(report)
+
+
+def test_a_killed_study_goes_on(study, tmp_path, monkeypatch):
+    config = load_study(study)
+    whole, _ = run_study(config, tmp_path / "run", "a command")
+    path = tmp_path / "run" / "points" / "JPEG-30.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:3]) + lines[3][:17])
+    encoded = []
+    original = study_module.BaselineCoder.encode
+    monkeypatch.setattr(study_module.BaselineCoder, "encode", lambda self, *a: encoded.append(a) or original(self, *a))
+    monkeypatch.setattr(study_module.ModelCoder, "encode", None)
+    monkeypatch.setattr(study_module, "gallery", lambda *a: [])
+    monkeypatch.setattr(study_module, "costs", lambda *a: {})
+    again, _ = run_study(config, tmp_path / "run", "a command")
+    assert len(encoded) == 3
+    for before, after in zip(whole["points"], again["points"], strict=True):
+        assert all(before[name] == after[name] for name in ("series", "level", "score", "bytes", "psnr"))
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation", ""])
+def test_other_tasks_can_be_studied(study, world, tmp_path, task):
+    sources = {
+        "detection": [f"source.path={world / 'pixels' / 'images'}", f"source.annotations={world / 'boxes.json'}"],
+        "segmentation": [f"source.path={world / 'pixels'}"],
+        "": [f"source.path={world / 'pixels' / 'images'}", "streams=[]"],
+    }
+    words = [f"task='{task}'", *sources[task], "reconstructions=[0.5]", "baselines={JPEG: [30]}", "draws=3"]
+    report, pictures = run_study(load_study(study, words), tmp_path / "run", "a command")
+    assert report["main"] == {"detection": "AP50", "segmentation": "mIoU", "": "psnr"}[task]
+    assert len(report["points"]) == (6 if task else 2) and len(pictures) > 0
+    assert set(report["macs"]) >= {"encode", "decode"} and ("from latents" in report["macs"]) == bool(task)
+    page = report_page(report, pictures)
+    assert page.count("<figure>") == len(pictures) and "no overlap" in page
+
+
+def test_one_photograph_has_no_interval(study, tmp_path):
+    report, _ = run_study(load_study(study, ["preset=one"]), tmp_path / "run", "a command")
+    assert report["photographs"] == 1
+    assert all(row["score"]["low"] is None for row in report["points"])
+    assert "Undecided" in report_page(report, [])
+
+
+def test_the_command_writes_a_page_that_needs_nothing_else(study, tmp_path, capsys):
+    words = [str(study), "reconstructions=[0.5]", "streams=[0.5]", "-o", str(tmp_path / "out")]
+    assert main(["evaluate", *words]) == 0
+    out = capsys.readouterr().out
+    assert "Drawn & measured, 6 photographs" in out and "drawn.html" in out
+    page = (tmp_path / "out" / "drawn.html").read_text()
+    assert "<svg" in page and "Drawn &amp; measured" in page and "reconstructions=[0.5]" in page
+    assert not any(word in page for word in ("<script", 'src="http', 'href="http', "@import"))
+    assert json.loads((tmp_path / "out" / "drawn.json").read_text())["command"].startswith("cdanalysis evaluate")
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+def test_studies_that_ship_load(path):
+    for words in ([], ["preset=quick"]):
+        config = load_study(path, words)
+        assert config.name == path.stem and config.baselines
+        assert all(0 <= q <= 1 for q in (*config.streams, *config.reconstructions))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["preset=huge"], "no preset 'huge'; there are: one"),
+        (["stream=[0.5]"], "stream"),
+        (["task=sound"], "unknown task 'sound'"),
+        (["baselines={GIF: [3]}"], "unknown codec 'GIF'"),
+        (["streams=[1.5]"], r"quality must lie in \[0, 1\]"),
+    ],
+)
+def test_bad_studies_say_what_is_wrong(study, tmp_path, words, says):
+    with pytest.raises(ValueError, match=says):
+        run_study(load_study(study, words), tmp_path / "run", "a command")
+
+
+def test_a_codec_that_is_not_here_is_named(study, tmp_path, monkeypatch):
+    monkeypatch.setattr("cdanalysis.evaluation.baselines.Baseline.available", lambda self: False)
+    with pytest.raises(ModuleNotFoundError, match=r"JPEG is not here: pip install 'cdanalysis\[baselines\]'"):
+        run_study(load_study(study), tmp_path / "run", "a command")
+
+
+def test_photographs_that_cannot_be_read_are_named(study, world, tmp_path, capsys):
+    (world / "classes" / "red" / "broken.png").write_bytes(b"no picture")
+    assert main(["evaluate", str(study), "-o", str(tmp_path / "out")]) == 1
+    assert "not an image" in capsys.readouterr().err
+    assert main(["evaluate", str(world / "classes"), "every=2"]) == 1
+    assert "is none (a YAML file)" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match="no study at"):
+        load_study(tmp_path / "none.yaml")
+
+
+def test_arithmetic_is_counted(small, chelsea):
+    layer = torch.nn.Conv2d(3, 5, 3, padding=1)
+    assert macs(lambda: layer(torch.rand(1, 3, 10, 20))) == 5 * 3 * 9 * 10 * 20
+    counted = costs(small, chelsea[:64, :96], "classification")
+    assert counted["from pixels"] > 0 and counted["from latents"] > 0 and counted["encode"] > counted["from pixels"]
+    image = Image.fromarray(chelsea[:64, :96])
+    assert costs(small, np.asarray(image), "").keys() == {"encode", "decode"}
