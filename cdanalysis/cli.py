@@ -145,6 +145,7 @@ def _evaluate(sub) -> None:
 def _benchmark(sub) -> None:
     command = _command(sub, "benchmark", "how much faster heads train on latents than from photographs")
     command.add_argument("--photographs", type=int, default=64, help="how many make an epoch (default: 64)")
+    command.add_argument("--repeats", type=int, default=3, help="each time is the least of so many (default: 3)")
     command.add_argument("-o", "--output", help="also write the JSON to this file")
 
 

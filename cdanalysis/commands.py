@@ -197,7 +197,7 @@ def _study(options: argparse.Namespace) -> int:
 def benchmark(options: argparse.Namespace) -> int:
     from .evaluation.benchmark import benchmark as run
 
-    report = run(zoo_module.load(options.model, options.device), options.photographs)
+    report = run(zoo_module.load(options.model, options.device), options.photographs, repeats=options.repeats)
     text = json.dumps(report, indent=2)
     if options.output:
         write_whole(options.output, text + "\n")

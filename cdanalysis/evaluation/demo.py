@@ -99,8 +99,9 @@ def _pictures(image: Image.Image, decoded: Image.Image, result: Result) -> Itera
         yield "objects", "objects, from the semantic layer alone", drawn_objects(result.detection, canvas)
         yield "objects-over", "the same over the decoded photograph", drawn_objects(result.detection, decoded)
     if result.segmentation is not None:
-        canvas = grey_canvas(image.width, image.height)
-        yield "classes", "classes of pixels, from the semantic layer alone", drawn_classes(result.segmentation, canvas)
+        canvas, known = grey_canvas(image.width, image.height), ", ".join(result.segmentation.classes)
+        caption = f"classes of pixels, from the semantic layer alone; the head knows nothing but {known}"
+        yield "classes", caption, drawn_classes(result.segmentation, canvas)
         yield "classes-over", "the same over the decoded photograph", drawn_classes(result.segmentation, decoded)
 
 

@@ -13,7 +13,7 @@ from ..heads.detection import Detection
 from ..heads.segmentation import Segmentation
 from ..results import Result
 
-SHOWN = 0.3
+SHOWN = 0.5
 """Detections below this score are not drawn."""
 GREY = (96, 96, 96)
 PALETTE = (
