@@ -295,10 +295,10 @@ def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
     columns = [key for key in rows[0] if not isinstance(rows[0][key], (dict, list))] if rows else []
     table = Table(title=title or None)
     for column in columns:
-        number = any(isinstance(row[column], (int, float)) for row in rows)
+        number = any(isinstance(row.get(column), (int, float)) for row in rows)
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row[column]) for column in columns))
+        table.add_row(*(_cell(row.get(column)) for column in columns))
     console = Console()
     console.print(table) if console.is_terminal else Console(width=160).print(table)
 

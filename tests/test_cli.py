@@ -162,6 +162,8 @@ def test_evaluate_measures_both_tasks(run, image_folder, tmp_path):
     codecs = {row["codec"]: row for row in report["reconstruction"]["rows"]}
     assert {"cdanalysis", "JPEG", "WebP"} <= set(codecs)
     assert codecs["cdanalysis"]["ms_ssim"] is None, "too small for MS-SSIM, and said so"
+    status, out, _ = run("evaluate", image_folder, "--quality", "0.5", "--tasks", "reconstruction")
+    assert status == 0 and "JPEG" in out and "estimated_bpp" in out
     status, out, _ = run("evaluate", image_folder, "--quality", "0.5", "--tasks", "reconstruction", "--no-baselines")
     assert status == 0 and "cdanalysis" in out and "JPEG" not in out
 
