@@ -135,7 +135,8 @@ def test_streams_with_a_map_decode_to_what_was_encoded(small, photo, scene):
         assert latents.drops.shape == (1, 1, 5, 6) and set(latents.drops.unique().tolist()) == {0, DEPTH}
         assert model.to_latents(again)[0].equals(latents)
         assert model.decode(stream).size == (190, 130)
-        assert model.analyze(stream) == model.analyze(cda.strip(stream))
+        same = [model.analyze(s, ("classification",)) for s in (stream, cda.strip(stream))]
+        assert same[0] == same[1]
         assert not cda.inspect(cda.strip(stream)).layers[0].mapped
 
 
