@@ -13,11 +13,15 @@ from conftest import new_small_model
 from PIL import Image
 
 from cdanalysis.cli import main
+from cdanalysis.data.labelled import LabelledSource, open_labelled
+from cdanalysis.evaluation import retraining as retraining_module
 from cdanalysis.evaluation import study as study_module
+from cdanalysis.evaluation.baselines import baseline
 from cdanalysis.evaluation.costs import costs, macs
 from cdanalysis.evaluation.report import report_page
+from cdanalysis.evaluation.retraining import compressed
 from cdanalysis.evaluation.study import DECODED, LATENTS, UNCOMPRESSED, load_study, run_study
-from cdanalysis.zoo import save_model
+from cdanalysis.zoo import load, save_model
 
 STUDIES = sorted((Path(__file__).parent.parent / "configs" / "evaluate").glob("*.yaml"))
 
@@ -116,6 +120,50 @@ def test_other_tasks_can_be_studied(study, world, tmp_path, task):
     assert set(report["macs"]) >= {"encode", "decode"} and ("from latents" in report["macs"]) == bool(task)
     page = report_page(report, pictures)
     assert page.count("<figure>") == len(pictures) and "no overlap" in page
+
+
+@pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
+def test_a_counterpart_learns_from_compressed_photographs(study, world, tmp_path, model_folder, task, monkeypatch):
+    sources = {
+        "classification": {"path": world / "classes"},
+        "detection": {"path": world / "pixels" / "images", "annotations": world / "boxes.json"},
+        "segmentation": {"path": world / "pixels"},
+    }
+    source = ", ".join(f"{key}: {value}" for key, value in sources[task].items())
+    retraining = f"{{lr: 0.001, batch: 2, warmup: 0, head: {{epochs: 1, flip: true, sources: [{{{source}}}]}}}}"
+    words = [f"task={task}", f"source={{{source}}}", f"retraining={retraining}", "retrained={JPEG: [5]}"]
+    config = load_study(study, [*words, "streams=[]", "reconstructions=[]", "baselines={JPEG: [5]}", "draws=0"])
+    seen = []
+    compress = retraining_module.compressed
+    monkeypatch.setattr(retraining_module, "compressed", lambda *a: seen.append(compress(*a)) or seen[-1])
+    report, _ = run_study(config, tmp_path / "run", "a command")
+    rows = {row["series"]: row for row in report["points"]}
+    assert rows["JPEG, retrained"]["bytes"] == rows["JPEG"]["bytes"]
+    before, after = (load(f, counterparts=True) for f in (model_folder, tmp_path / "run/retrained/JPEG-5/model"))
+    for name, value in after.state_dict().items():
+        if not name.startswith(f"counterparts.{task}"):
+            assert torch.equal(value, before.state_dict()[name]), name
+    weights = [name for name in dict(after.named_parameters()) if name.startswith(f"counterparts.{task}")]
+    assert any(not torch.equal(after.state_dict()[name], before.state_dict()[name]) for name in weights)
+    assert len(seen) == 1 and not (tmp_path / "run/retrained/JPEG-5/photographs").exists()  # they were only on loan
+    run_study(config, tmp_path / "run", "a command")
+    assert len(seen) == 1
+
+
+def test_compressed_copies_are_the_codecs_own_files(world, tmp_path):
+    jpeg = baseline("JPEG")
+    source = compressed(LabelledSource(str(world / "pixels")), jpeg, 10, tmp_path / "copy")
+    before, after = (open_labelled("segmentation", s) for s in (LabelledSource(str(world / "pixels")), source))
+    assert after.names == before.names and after.classes == before.classes
+    for index, name in enumerate(after.names):
+        assert (tmp_path / "copy" / name).read_bytes() == jpeg.encode(before.image(index), 10)
+        assert np.array_equal(after.labels(index), before.labels(index))
+
+
+def test_a_study_refuses_to_retrain_in_an_unknown_way(study, tmp_path):
+    words = ["retrained={JPEG: [5]}", "retraining={epochs: 3}", "streams=[]", "reconstructions=[]"]
+    with pytest.raises(ValueError, match="retraining: unknown key"):
+        run_study(load_study(study, words), tmp_path / "run", "a command")
 
 
 def test_one_photograph_has_no_interval(study, tmp_path):

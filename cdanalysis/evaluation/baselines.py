@@ -1,4 +1,4 @@
-"""The codecs a user would pick instead, through Pillow. Rates are bytes of the file."""
+"""The codecs a user would pick instead. Rates are bytes of the file."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ import importlib
 import importlib.metadata
 import io
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, features
 
+from .learned import MODELS, CompressAI
+
 
 @dataclass(frozen=True)
 class Baseline:
-    """An image format: Pillow's name for it and how it is saved.
-
-    Chroma is 4:2:0 where the format has it, and effort is the default in all of them, as users have it.
+    """An image format: Pillow's name for it and how it is saved. Effort is each one's default, as users have it.
 
     Attributes:
         name: what tables call it.
         format: what Pillow calls it.
+        colour: what becomes of 8-bit RGB.
         plugin: the package that teaches Pillow the format; empty where Pillow knows it itself.
         settings: what it is saved with, beside its quality.
     """
 
+    most: ClassVar[int] = 100
+
     name: str
     format: str
+    colour: str = "YCbCr 4:2:0"
     plugin: str = ""
     settings: tuple[tuple[str, object], ...] = ()
 
@@ -47,6 +52,10 @@ class Baseline:
         if self.plugin:
             return importlib.metadata.version(importlib.metadata.packages_distributions()[self.plugin][0])
         return str(features.version({"JPEG": "jpg", "JPEG2000": "jpg_2000"}.get(self.format, self.format.lower())))
+
+    def facts(self) -> dict[str, object]:
+        """What a reader of figures must know."""
+        return {"version": self.version(), "colour": self.colour, "settings": dict(self.settings)}
 
     def encode(self, image: Image.Image, quality: int) -> bytes:
         """The file's bytes at a quality of 0 to 100; for JPEG 2000 those are 18 to 58 dB."""
@@ -83,21 +92,24 @@ BASELINES = (
 """What every measurement of reconstructions stands beside."""
 
 MORE_BASELINES = (
-    Baseline("JPEG 2000", "JPEG2000", settings=(("irreversible", True), ("mct", 1))),
-    Baseline("HEIC", "HEIF", "pillow_heif"),
-    Baseline("JPEG XL", "JXL", "pillow_jxl"),
+    Baseline("JPEG 2000", "JPEG2000", "YCbCr 4:4:4", settings=(("irreversible", True), ("mct", 1))),
+    Baseline("HEIC", "HEIF", plugin="pillow_heif"),
+    Baseline("JPEG XL", "JXL", "XYB 4:4:4", plugin="pillow_jxl"),
 )
 """Others, for those who ask: HEIC is HEVC's intra coding, as BPG is."""
 
 
-def baseline(name: str) -> Baseline:
-    """The baseline of that name.
+def baseline(name: str, weights: str = "") -> Baseline | CompressAI:
+    """The codec of that name.
+
+    Args:
+        weights: for a model of CompressAI, see `CompressAI`.
 
     Raises:
         ValueError: if there is none.
         ModuleNotFoundError: if what encodes it is not installed.
     """
-    known = {each.name: each for each in (*BASELINES, *MORE_BASELINES)}
+    known = {each.name: each for each in (*BASELINES, *MORE_BASELINES, *(CompressAI(m, weights) for m in MODELS))}
     if name not in known:
         raise ValueError(f"unknown codec {name!r}; there are {', '.join(known)}")
     if not known[name].available():

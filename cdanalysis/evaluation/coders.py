@@ -12,6 +12,7 @@ from ..importance import Importance
 from ..latents import QUALITY_LEVELS, quality_level
 from ..model import Model
 from .baselines import Baseline
+from .learned import CompressAI
 from .metrics import bpp
 
 
@@ -80,10 +81,8 @@ class BaseCoder(ModelCoder):
 class BaselineCoder:
     """A codec that others made."""
 
-    most = 100
-
-    def __init__(self, baseline: Baseline):
-        self.name, self.baseline = baseline.name, baseline
+    def __init__(self, baseline: Baseline | CompressAI):
+        self.name, self.most, self.baseline = baseline.name, baseline.most, baseline
 
     def encode(self, image: Image.Image, level: int) -> bytes:
         return self.baseline.encode(image, level)

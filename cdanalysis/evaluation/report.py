@@ -21,6 +21,8 @@ MAIN_TITLES = {
     "psnr": "PSNR in dB", "ms_ssim": "MS-SSIM", "lpips": "LPIPS",
 }  # fmt: skip
 
+FACTS = ("command", "hardware", "versions", "codecs")
+
 
 def report_page(report: dict[str, Any], gallery: list[tuple[str, Image.Image]]) -> str:
     """The page, as HTML.
@@ -40,7 +42,9 @@ def report_page(report: dict[str, Any], gallery: list[tuple[str, Image.Image]]) 
         "comparisons": _table(_comparison_rows(report)),
         "costs": _table(_cost_rows(report)),
         "gallery": "".join(_picture(caption, picture) for caption, picture in gallery) or "<p>None.</p>",
-        "facts": html.escape(json.dumps({k: report[k] for k in ("command", "hardware", "versions")}, indent=1)),
+        "facts": html.escape(
+            json.dumps({k: report[k] for k in ("command", "hardware", "versions", "codecs")}, indent=1)
+        ),
         "main": MAIN_TITLES.get(main, main),
     }
     return Template(PAGE.read_text()).substitute(blocks)

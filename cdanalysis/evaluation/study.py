@@ -28,6 +28,7 @@ from .curves import Curve, bd_rate, bd_score, interval, resamples, saving
 from .gallery import gallery
 from .plots import OURS
 from .points import Point, Reader, Track, Uncompressed, measure_point
+from .retraining import retrained
 from .runner import versions
 from .scores import Scorer
 
@@ -50,8 +51,11 @@ class StudyConfig:
         streams: qualities in [0, 1] of streams of the semantic layer alone, which heads read.
         semantic: quality of the semantic layer in whole streams.
         reconstructions: qualities of the detail layer in whole streams; the counterpart reads what they decode to.
-        baselines: for other codecs their levels 0..100; the counterpart reads what they decode to.
-        retrained: for other codecs, by level, folders with counterparts that were trained on photographs so compressed.
+        baselines: for other codecs their levels, 0..100, of CompressAI's models 1..8; the counterpart reads what they
+            decode to.
+        compressai: folder with weights of CompressAI's models; empty to download them.
+        retrained: for other codecs, levels; a counterpart that learned on from photographs so compressed reads them.
+        retraining: how it learned, as a stage of a recipe; see `retraining.retrained`.
         perception: what is measured of reconstructions: psnr, ms_ssim, lpips.
         weights: SqueezeNet's, for lpips; empty to download them.
         shares: of the score on uncompressed photographs, at which bits are compared.
@@ -68,7 +72,9 @@ class StudyConfig:
     semantic: float = 0.3
     reconstructions: list[float] = field(default_factory=list)
     baselines: dict[str, list[int]] = field(default_factory=dict)
-    retrained: dict[str, dict[int, str]] = field(default_factory=dict)
+    compressai: str = ""
+    retrained: dict[str, list[int]] = field(default_factory=dict)
+    retraining: dict[str, Any] = field(default_factory=dict)
     perception: list[str] = field(default_factory=lambda: ["psnr", "ms_ssim"])
     weights: str = ""
     shares: list[float] = field(default_factory=lambda: [0.99, 0.97, 0.95, 0.9])
@@ -113,7 +119,7 @@ def run_study(
     labelled = open_labelled(config.task, config.source) if config.task else Photographs(config.source.path)
     labelled = labelled.every(config.every)
     points, scorers = [], []
-    for name, coder, level, reader in _plan(config, model):
+    for name, coder, level, reader in _plan(config, model, folder, track):
         path = _file(folder, name, level)
         seen = (config.perception, config.weights)
         points.append(measure_point(name, coder, level, reader, labelled, *seen, path, track))
@@ -125,6 +131,7 @@ def run_study(
         "command": command,
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {model.device}",
         "versions": versions(),
+        "codecs": {name: baseline(name, config.compressai).facts() for name in (*config.baselines, *config.retrained)},
         "fingerprint": model.fingerprint,
         "data": labelled.title,
         "photographs": len(labelled),
@@ -134,7 +141,9 @@ def run_study(
     return report, gallery(points, scorers, labelled, model, config.task)
 
 
-def _plan(config: StudyConfig, model: Model) -> list[tuple[str, Coder | Uncompressed, int, Reader]]:
+def _plan(
+    config: StudyConfig, model: Model, folder: Path, track: Track
+) -> list[tuple[str, Coder | Uncompressed, int, Reader]]:
     """(series, codec, level, reader) of every point."""
     rgb = Reader(model, config.task, latents=False)
     plan: list[tuple[str, Coder | Uncompressed, int, Reader]] = []
@@ -145,11 +154,14 @@ def _plan(config: StudyConfig, model: Model) -> list[tuple[str, Coder | Uncompre
     whole = ModelCoder(DECODED, model, config.semantic)
     plan += [(DECODED, whole, whole.level(q), rgb) for q in config.reconstructions]
     for name, levels in config.baselines.items():
-        plan += [(name, BaselineCoder(baseline(name)), level, rgb) for level in levels]
-    for name, folders in config.retrained.items():
-        for level, path in folders.items():
-            reader = Reader(load(path, counterparts=True), config.task, latents=False)
-            plan.append((f"{name}, retrained", BaselineCoder(baseline(name)), level, reader))
+        plan += [(name, BaselineCoder(baseline(name, config.compressai)), level, rgb) for level in levels]
+    for name, levels in config.retrained.items():
+        codec = baseline(name, config.compressai)
+        for level in levels:
+            place = folder / "retrained" / f"{name}-{level}".replace(" ", "-")
+            learned = retrained(config.model, config.task, config.retraining, codec, level, place, track)
+            reader = Reader(learned, config.task, latents=False)
+            plan.append((f"{name}, retrained", BaselineCoder(codec), level, reader))
     return plan
 
 

@@ -34,7 +34,7 @@ def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> nn.Mod
     """The head that a stage trains, made if it must be; a new one starts from its counterpart.
 
     Raises:
-        ValueError: if the head is to be kept and does not know the classes.
+        ValueError: if there is no head to keep, or it does not know the classes.
     """
     heads = model.counterparts if config.input == "features" else model.heads
     if config.classes == "keep":
@@ -42,7 +42,10 @@ def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> nn.Mod
             raise ValueError(f"there is no {config.task} head to keep")
         if config.task not in model.counterparts:  # from here on the two go different ways
             model.counterparts[config.task] = copy.deepcopy(model.heads[config.task])
-        positions(heads[config.task].classes, classes)
+        if config.task == "classification":
+            positions(heads[config.task].classes, classes)
+        elif heads[config.task].classes != classes:
+            raise ValueError(f"the {config.task} head to keep has other classes than the data, or in another order")
         return heads[config.task]
     if config.classes != "data":
         raise ValueError(f"classes must be 'data' or 'keep', got {config.classes!r}")

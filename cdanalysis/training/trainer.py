@@ -47,7 +47,7 @@ class Trainer:
             precision=recipe.precision,
         )
         torch.manual_seed(recipe.seed)
-        self.model = model or (load(recipe.init) if recipe.init else Model.from_recipe(recipe))
+        self.model = model or _first_model(recipe)
         if recipe.neck_layers and tuple(recipe.neck_layers) != self.model.layers:
             self.model.read_layers(recipe.neck_layers)
         if not recipe.codec.fused:
@@ -175,6 +175,15 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.stage, self.step, self.skipped = state["stage"], state["step"], state["skipped"]
         return state if state["optimizer"] is not None else None
+
+
+def _first_model(recipe: Recipe) -> Model:
+    """What training starts from; with counterparts where a stage teaches them, or learns from them."""
+    if not recipe.init:
+        return Model.from_recipe(recipe)
+    taught = any(name.startswith("counterparts") for stage in recipe.stages for name in stage.trains)
+    asked = any(s.head.distill if s.head else s.objective.imitation for s in recipe.stages)
+    return load(recipe.init, counterparts=taught or asked)
 
 
 def _described(heads: torch.nn.ModuleDict) -> dict[str, dict]:

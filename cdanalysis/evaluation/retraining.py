@@ -1,0 +1,89 @@
+"""Heads for pixels that were trained on compressed photographs: what a careful user of another codec would do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ..data.labelled import LabelledSource
+from ..data.photographs import Photographs
+from ..files import write_whole
+from ..model import Model
+from ..training.recipe import Recipe, recipe_from
+from ..training.trainer import Trainer
+from ..zoo import load
+from .baselines import Baseline
+from .learned import CompressAI
+
+STAGE = "retrain"
+
+
+def retrained(
+    model: str,
+    task: str,
+    stage: dict[str, Any],
+    codec: Baseline | CompressAI,
+    level: int,
+    folder: Path,
+    track: Callable[[Iterable], Iterable] = lambda items: items,
+) -> Model:
+    """A model whose counterpart of a task learned on from photographs that a codec compressed at a level.
+
+    Args:
+        model: zoo name or folder of the model to start from.
+        stage: how, as a recipe's stage: ``lr``, ``batch``, and under ``head`` ``sources``, ``epochs``, ``flip``...
+        folder: where compressed photographs and the finished model are kept; what is there is not made again.
+
+    Raises:
+        ValueError: for an unknown key of ``stage``, or a bad value.
+    """
+    recipe = _recipe(model, task, stage)
+    finished = folder / "finished"
+    if not finished.is_file():
+        head = recipe.stages[0].head
+        head.sources = [
+            compressed(source, codec, level, folder / "photographs" / str(number), track)
+            for number, source in enumerate(head.sources)
+        ]
+        Trainer(recipe, folder).run(resume=(folder / "checkpoint.pt").is_file())
+        write_whole(finished, "")
+        shutil.rmtree(folder / "photographs")
+    return load(folder / "model", counterparts=True)
+
+
+def _recipe(model: str, task: str, stage: dict[str, Any]) -> Recipe:
+    fixed = {"task": task, "input": "features", "classes": "keep"}
+    own = {**stage, "head": {**stage.get("head", {}), **fixed}}
+    tree = {"name": STAGE, "init": model, "stages": [{"name": STAGE, "trains": [f"counterparts.{task}"], **own}]}
+    return recipe_from(OmegaConf.create(tree), OmegaConf.create({}), "retraining")
+
+
+def compressed(
+    source: LabelledSource,
+    codec: Baseline | CompressAI,
+    level: int,
+    folder: Path,
+    track: Callable[[Iterable], Iterable] = lambda items: items,
+) -> LabelledSource:
+    """A copy of a labelled set, in the same layout and under the same names, whose photographs are the codec's files.
+
+    Label pictures are copied as they are. What ``folder`` has already is not compressed again.
+    """
+    files = Photographs(source.path)
+    for index in track(range(len(files))):
+        name = files.names[index]
+        path = folder / name
+        if path.is_file():
+            continue
+        label = PurePosixPath(name).parent.name == "labels"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, files.read(index) if label else codec.encode(files.image(index), level))
+    classes = (files.root if files.root.is_dir() else files.root.parent) / "classes.json"
+    if classes.is_file():
+        shutil.copyfile(classes, folder / classes.name)
+    return LabelledSource(**{**asdict(source), "path": str(folder)})
