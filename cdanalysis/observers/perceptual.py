@@ -1,10 +1,13 @@
-"""The perceptual observer: distance in features weighted after human judgements."""
+"""Perceptual observers: distances in a network's features, weighted after judgements of what looks alike."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .base import Observer, weighted_mean
@@ -45,3 +48,48 @@ class LPIPS(Observer):
 
     def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
         return weighted_mean(self.net(original, reconstruction, normalize=True), weight)
+
+    def channels(self, original: Tensor, reconstruction: Tensor) -> Tensor:
+        """Mean squared difference of every channel of every layer, (N, C): what `linear_weights` weight."""
+        pictures = [self.net.scaling_layer(2 * image - 1) for image in (original, reconstruction)]
+        pairs = zip(*(self.net.net(picture) for picture in pictures), strict=True)
+        return torch.cat([(F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().mean((2, 3)) for a, b in pairs], 1)
+
+    @property
+    def linear_weights(self) -> Tensor:
+        """What each channel's difference counts, (C,): at least 0."""
+        return torch.cat([layer.model[-1].weight.detach().flatten() for layer in self.net.lins])
+
+    @linear_weights.setter
+    def linear_weights(self, weights: Tensor) -> None:
+        layers = [layer.model[-1].weight for layer in self.net.lins]
+        if weights.shape != (sum(layer.numel() for layer in layers),) or not bool((weights >= 0).all()):
+            raise ValueError(f"the weights of channels must be at least 0, {self.linear_weights.shape} of them")
+        for layer, part in zip(layers, weights.split([layer.numel() for layer in layers]), strict=True):
+            layer.data.copy_(part.reshape(layer.shape))
+
+
+class LPIPSComp(LPIPS):
+    """LPIPS with weights fitted to choices between compressed photographs: Patel, Appalaraju, Manmatha (WACV 2021).
+
+    The weights that ship were not fitted to people's choices, but to choices whose truth is known by construction or
+    that another metric made; ``docs/experiments/lpips_comp.md`` says how, and how well they agree with what.
+
+    Args:
+        weights: as for `LPIPS`.
+        linear: safetensors file with what every channel counts, as ``tools/lpips_comp.py`` writes it; by default the
+            one that ships.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: as `LPIPS`; also for ``linear``.
+    """
+
+    def __init__(self, weights: str | Path | None = None, linear: str | Path | None = None):
+        super().__init__(weights)
+        path = Path(linear or Path(__file__).with_name("lpips_comp.safetensors"))
+        if not path.is_file():
+            raise FileNotFoundError(f"no weights of channels at {path}")
+        try:
+            self.linear_weights = load_file(path)["linear"]
+        except (SafetensorError, KeyError):
+            raise ValueError(f"{path} does not hold weights of channels") from None

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..data.photographs import data_path
-from ..observers import LPIPS, MSSSIM, Adversary, FeatureDistance, Observer, PatchDiscriminator, SquaredError
+from ..observers import LPIPS, MSSSIM, Adversary, FeatureDistance, LPIPSComp, Observer, PatchDiscriminator, SquaredError
 from .pretrained import imagenet_classifier
 
-KINDS = ("mse", "ms_ssim", "lpips", "features", "adversarial")
+KINDS = ("mse", "ms_ssim", "lpips", "lpips_comp", "features", "adversarial")
 SIDES = ("both", "human", "machine")
 
 
@@ -21,11 +21,12 @@ class ObserverConfig:
     """One observer of the reconstruction.
 
     Attributes:
-        kind: "mse", "ms_ssim", "lpips", "features" (of an ImageNet classifier), or "adversarial" (a discriminator that
-            sees the semantic layer, and learns along).
+        kind: "mse", "ms_ssim", "lpips", "lpips_comp", "features" (of an ImageNet classifier), or "adversarial" (a
+            discriminator that sees the semantic layer, and learns along).
         weight: what a distortion of 1 counts, where 1 stands for a mean squared error of 1 on pixels in [0, 1].
         side: whose view it is: "human" counts 1 - alpha times, "machine" alpha times, "both" always.
-        weights: SqueezeNet's weights for "lpips", a path below ``CDANALYSIS_DATA`` or absolute; empty to download them.
+        weights: SqueezeNet's for "lpips" and "lpips_comp", a path below ``CDANALYSIS_DATA`` or absolute; empty to
+            download them.
         network: timm's name of the classifier, for "features".
         layers: its modules whose outputs are compared.
         loss: of an adversary: "hinge" or "non_saturating".
@@ -53,8 +54,9 @@ def new_observer(config: ObserverConfig, semantic: int) -> Observer | Adversary:
         return SquaredError()
     if config.kind == "ms_ssim":
         return MSSSIM()
-    if config.kind == "lpips":
-        return LPIPS(data_path(config.weights) if config.weights else None)
+    if config.kind in ("lpips", "lpips_comp"):
+        kind = LPIPS if config.kind == "lpips" else LPIPSComp
+        return kind(data_path(config.weights) if config.weights else None)
     if config.kind == "features":
         net = imagenet_classifier(config.network)
         options: dict[str, Any] = {name: getattr(net, "pretrained_cfg", {})[name] for name in ("mean", "std")}

@@ -1,0 +1,155 @@
+"""Fit LPIPS-Comp to choices between distortions, and measure how well metrics agree with choices.
+
+    python tools/lpips_comp.py fit choices.csv folder -o weights.safetensors
+    python tools/lpips_comp.py measure choices.csv folder --linear weights.safetensors
+    CDANALYSIS_DATA=/path/to/data python tools/lpips_comp.py construct
+
+The first two take choices that people made: a CSV file with the columns ``original, a, b, share`` (of the people who
+found ``a`` more like the original) and, if it likes, ``group``, and the folder that its file names are relative to. The
+third one makes choices whose truth is known by construction, fits to some of them, measures on the others, and writes
+``docs/experiments/lpips_comp.md`` and ``.json``, and the weights that ship.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+from safetensors.torch import save_file
+
+from cdanalysis.data.choices import Choice, read_choices, write_choices
+from cdanalysis.data.photographs import Photographs, data_path, to_tensor
+from cdanalysis.evaluation import metrics
+from cdanalysis.evaluation.baselines import baseline
+from cdanalysis.evaluation.choices import Metric, agreements
+from cdanalysis.evaluation.coders import BaselineCoder, Coder, ModelCoder
+from cdanalysis.evaluation.constructed import construct
+from cdanalysis.files import write_whole
+from cdanalysis.observers import LPIPS, LPIPSComp, Observer
+from cdanalysis.training.choices import channel_distances, fit_weights
+from cdanalysis.zoo import load
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "cdanalysis" / "observers" / "lpips_comp.safetensors"
+PAGE = ROOT / "docs" / "experiments" / "lpips_comp.md"
+SEEN, HELD_OUT = ("JPEG", "JPEG 2000", "WebP"), ("AVIF", "HEIC", "JPEG XL")
+
+
+def mdsi(original: np.ndarray, distorted: np.ndarray) -> float:
+    """The judge: Nafchi and others, "Mean deviation similarity index" (IEEE Access 2016), by the package piq."""
+    import piq
+
+    return float(piq.mdsi(to_tensor(original)[None], to_tensor(distorted)[None]))
+
+
+def of_observer(observer: Observer) -> Metric:
+    """An observer as a metric of arrays."""
+
+    @torch.no_grad()
+    def metric(original: np.ndarray, distorted: np.ndarray) -> float:
+        return float(observer(to_tensor(original)[None], to_tensor(distorted)[None]))
+
+    return metric
+
+
+def compared(weights: Path | None, linear: Path) -> dict[str, Metric]:
+    """The metrics of the table; each gives less where two photographs are more alike."""
+    return {
+        "PSNR": lambda a, b: -metrics.psnr(a, b),
+        "MS-SSIM": lambda a, b: -metrics.ms_ssim(a, b),
+        "LPIPS": of_observer(LPIPS(weights)),
+        "LPIPS-Comp": of_observer(LPIPSComp(weights, linear)),
+    }
+
+
+def fit(choices: list[Choice], weights: Path | None, output: Path) -> None:
+    """Fit, and write the weights."""
+    observer = LPIPS(weights)
+    distances = channel_distances(observer, choices, track)
+    shares = torch.tensor([choice.share for choice in choices])
+    originals = [str(choice.original) for choice in choices]
+    linear = fit_weights(observer.linear_weights, distances, shares, originals)
+    save_file({"linear": linear}, output, {"choices": str(len(choices))})
+    output.chmod(0o644)  # safetensors makes files for the owner alone
+
+
+def markdown_table(rows: list[dict]) -> str:
+    columns = list(rows[0])
+    lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
+    for row in rows:
+        lines.append("| " + " | ".join(v if isinstance(v, str) else f"{100 * v:.1f} %" for v in row.values()) + " |")
+    return "\n".join(lines)
+
+
+def build(weights: Path, folder: Path, every: int) -> None:
+    """The whole, by construction."""
+    started = time.monotonic()
+    seen: list[Coder] = [BaselineCoder(baseline(name)) for name in SEEN]
+    held_out: list[Coder] = [BaselineCoder(baseline(name)) for name in HELD_OUT]
+    held_out.append(ModelCoder("cdanalysis", load("photo"), semantic=0.2))
+    train, test = Photographs("bsds500/train.tar").every(every), Photographs("bsds500/val.tar").every(every)
+    learned = construct(train, seen, mdsi, folder, "photographs learned from", track=track)
+    write_choices(folder / "learned.csv", folder, learned)
+    asked = construct(test, seen, mdsi, folder, "new photographs", track=track)
+    asked += construct(test, held_out, mdsi, folder, "new photographs and codecs", seed=1, track=track)
+    write_choices(folder / "asked.csv", folder, asked)
+    output = SHIPPED if every == 1 else folder / SHIPPED.name
+    fit(learned, weights, output)
+    rows = agreements(compared(weights, output), asked, track)
+    report = {
+        "command": "python tools/lpips_comp.py construct" + (f" --every {every}" if every > 1 else ""),
+        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "choices": {"learned from": len(learned), "asked": len(asked)},
+        "codecs": {"learned from": SEEN, "held out": (*HELD_OUT, "cdanalysis")},
+        "agreement": rows,
+    }
+    page = PAGE if every == 1 else folder / PAGE.name
+    write_whole(page.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
+    print(markdown_table(rows))
+    if page.is_file():
+        write_whole(page, filled(page.read_text(), rows, report))
+
+
+def filled(text: str, rows: list[dict], report: dict) -> str:
+    """The page with its table and facts between the markers."""
+    facts = f"`{report['command']}` on {report['hardware']}, {report['minutes']:g} minutes. "
+    facts += f"Choices: {report['choices']['learned from']} learned from, {report['choices']['asked']} asked."
+    for name, block in (("facts", facts), ("agreement", markdown_table(rows))):
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, rest = text.split(start, 1)
+        text = before + start + block + "\n" + end + rest.split(end, 1)[1]
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=("fit", "measure", "construct"))
+    parser.add_argument("files", nargs="*", metavar="choices.csv folder")
+    parser.add_argument("-o", "--output", default="lpips_comp.safetensors", help="weights to write")
+    parser.add_argument("--linear", default=str(SHIPPED), help="weights to measure")
+    parser.add_argument("--weights", default="weights/squeezenet1_1.pth", help="SqueezeNet's; '' to download them")
+    parser.add_argument("--every", type=int, default=1, help="construct: only each so many-th photograph")
+    options = parser.parse_args()
+    weights = data_path(options.weights) if options.weights else None
+    if options.action == "construct":
+        build(weights, ROOT / "runs" / "lpips_comp", options.every)
+        return
+    if len(options.files) != 2:
+        parser.error("name the table of choices and the folder of its files")
+    choices = read_choices(*options.files)
+    if options.action == "fit":
+        fit(choices, weights, Path(options.output))
+    else:
+        print(markdown_table(agreements(compared(weights, Path(options.linear)), choices, track)))
+
+
+if __name__ == "__main__":
+    main()
