@@ -11,30 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 
 from rich.progress import track
 
 from cdanalysis.evaluation.experiment import load_experiment, run_experiment
+from cdanalysis.evaluation.markdown import fill, table
 from cdanalysis.evaluation.plots import experiment_figure
 from cdanalysis.files import write_whole
 
 ROOT = Path(__file__).parent.parent
 HIDDEN = ("wanted_bpp", "level", "variant", "fid_patches")
-
-
-def markdown_table(table: dict) -> str:
-    """The rows of a table, a column for every figure that any of them has."""
-    columns = ["codec", *dict.fromkeys(k for row in table["rows"] for k in row if k not in (*HIDDEN, "codec"))]
-    lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
-    for row in table["rows"]:
-        lines.append("| " + " | ".join(_cell(row.get(column)) for column in columns) + " |")
-    return "\n".join(lines)
-
-
-def _cell(value: object) -> str:
-    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def write_page(path: Path, report: dict) -> None:
@@ -44,15 +31,11 @@ def write_page(path: Path, report: dict) -> None:
         path.write_text(f"# {report['name']}\n\n{report['question']}\n\n![]({path.stem}.png)\n\n{marks}\n")
     minutes = "; ".join(f"{name} {spent:g}" for name, spent in report["minutes"].items())
     facts = f"`{report['command']}` on {report['hardware']}. Minutes: {minutes}."
-    text = path.read_text()
     blocks = {"facts": facts}
-    for name, table in report["tables"].items():
-        head = f"**{table['title']}** {table['data']}, {table['photographs']} photographs."
-        blocks[name] = f"{head}\n\n{markdown_table(table)}"
-    for name, block in blocks.items():
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        text = re.sub(pattern, lambda m, b=block: f"{m[1]}{b}\n{m[2]}", text, flags=re.S)
-    write_whole(path, text)
+    for name, rows in report["tables"].items():
+        head = f"**{rows['title']}** {rows['data']}, {rows['photographs']} photographs."
+        blocks[name] = f"{head}\n\n{table(rows['rows'], HIDDEN)}"
+    fill(path, blocks)
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ from cdanalysis.evaluation.baselines import baseline
 from cdanalysis.evaluation.choices import Metric, agreements
 from cdanalysis.evaluation.coders import BaselineCoder, Coder, ModelCoder
 from cdanalysis.evaluation.constructed import construct
+from cdanalysis.evaluation.markdown import fill, table
 from cdanalysis.files import write_whole
 from cdanalysis.observers import LPIPS, LPIPSComp, Observer
 from cdanalysis.training.choices import channel_distances, fit_weights
@@ -80,12 +81,8 @@ def fit(choices: list[Choice], weights: Path | None, output: Path) -> None:
     output.chmod(0o644)  # safetensors makes files for the owner alone
 
 
-def markdown_table(rows: list[dict]) -> str:
-    columns = list(rows[0])
-    lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
-    for row in rows:
-        lines.append("| " + " | ".join(v if isinstance(v, str) else f"{100 * v:.1f} %" for v in row.values()) + " |")
-    return "\n".join(lines)
+def percent(value: object) -> str:
+    return value if isinstance(value, str) else f"{100 * value:.1f} %"
 
 
 def build(weights: Path, folder: Path, every: int) -> None:
@@ -113,20 +110,11 @@ def build(weights: Path, folder: Path, every: int) -> None:
     }
     page = PAGE if every == 1 else folder / PAGE.name
     write_whole(page.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
-    print(markdown_table(rows))
+    print(table(rows, cell=percent))
     if page.is_file():
-        write_whole(page, filled(page.read_text(), rows, report))
-
-
-def filled(text: str, rows: list[dict], report: dict) -> str:
-    """The page with its table and facts between the markers."""
-    facts = f"`{report['command']}` on {report['hardware']}, {report['minutes']:g} minutes. "
-    facts += f"Choices: {report['choices']['learned from']} learned from, {report['choices']['asked']} asked."
-    for name, block in (("facts", facts), ("agreement", markdown_table(rows))):
-        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        before, rest = text.split(start, 1)
-        text = before + start + block + "\n" + end + rest.split(end, 1)[1]
-    return text
+        facts = f"`{report['command']}` on {report['hardware']}, {report['minutes']:g} minutes. "
+        facts += f"Choices: {len(learned)} learned from, {len(asked)} asked."
+        fill(page, {"facts": facts, "agreement": table(rows, cell=percent)})
 
 
 def main() -> None:
@@ -148,7 +136,7 @@ def main() -> None:
     if options.action == "fit":
         fit(choices, weights, Path(options.output))
     else:
-        print(markdown_table(agreements(compared(weights, Path(options.linear)), choices, track)))
+        print(table(agreements(compared(weights, Path(options.linear)), choices, track), cell=percent))
 
 
 if __name__ == "__main__":

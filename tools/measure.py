@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import platform
-import re
 import time
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from rich.progress import track
 from cdanalysis.data.coco import CocoPhotographs
 from cdanalysis.data.photographs import Photographs
 from cdanalysis.data.segmentation import LabelledPixels
+from cdanalysis.evaluation.markdown import fill
 from cdanalysis.evaluation.runner import evaluate_folder, evaluate_labelled
 from cdanalysis.files import write_whole
 from cdanalysis.model import Model
@@ -39,20 +39,18 @@ QUALITIES = {
 TITLES = {"detection": "AP | AP50 | AP75", "segmentation": "mIoU | pixel accuracy"}
 
 
-def measure(name: str, sets: list[str], report: dict) -> dict:
-    """The report with ``sets`` measured anew."""
+def measure(name: str, sets: list[str], path: Path) -> None:
+    """Measure ``sets`` anew. What ``path`` says of other sets stays; it is written after every set."""
     model = load(name, counterparts=True)
-    report = {
-        "command": f"python tools/measure.py {name}",
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, no accelerator",
-        "minutes": {},
-        **report,
-    }
     for each in sets:
         started = time.monotonic()
-        report[each] = _measure_one(model, each)
+        measured = _measure_one(model, each)
+        report = json.loads(path.read_text()) if path.is_file() else {"minutes": {}}
+        report["command"] = f"python tools/measure.py {name}"
+        threads = f"{torch.get_num_threads()} threads"
+        report["hardware"] = f"{platform.machine()}, {os.cpu_count()} cores, {threads}, no accelerator"
         report["minutes"][each] = round((time.monotonic() - started) / 60, 1)
-    return report
+        write_whole(path, json.dumps({**report, each: measured}, indent=2) + "\n")
 
 
 def _measure_one(model: Model, name: str) -> dict:
@@ -126,16 +124,6 @@ def tables_of(report: dict) -> dict[str, str]:
     return tables
 
 
-def write_tables(tables: dict[str, str], paths: list[Path]) -> None:
-    """Replace what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``."""
-    for path in paths:
-        text = path.read_text()
-        for name, table in tables.items():
-            pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-            text = re.sub(pattern, lambda m, t=table: m[1] + t + "\n" + m[2], text, flags=re.S)
-        write_whole(path, text)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name")
@@ -144,11 +132,12 @@ def main() -> None:
     options = parser.parse_args()
     path = find(options.name) / METRICS
     if not options.tables:
-        known = json.loads(path.read_text()) if options.sets and path.is_file() else {}
-        report = measure(options.name, options.sets or list(QUALITIES), known)
-        write_whole(path, json.dumps(report, indent=2) + "\n")
+        if not options.sets:
+            path.unlink(missing_ok=True)
+        measure(options.name, options.sets or list(QUALITIES), path)
     tables = tables_of(json.loads(path.read_text()))
-    write_tables(tables, [path.parent / "README.md", ROOT / "README.md"])
+    for page in (path.parent / "README.md", ROOT / "README.md"):
+        fill(page, tables)
     print(*tables.values(), sep="\n\n")
 
 

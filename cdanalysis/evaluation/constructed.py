@@ -13,7 +13,7 @@ from ..data.photographs import Photographs
 from .choices import Metric
 from .coders import Coder
 
-LESS, LEVELS, TRIES = 0.8, (0.1, 0.9), 4
+LESS, LEVELS, TRIES = 0.95, (0.1, 0.9), 4
 """Of two files of one codec one has at most this share of the other's bytes; from levels in this part of the range."""
 EQUAL, RATES = 0.05, (0.15, 1.2)
 """Files of two codecs that differ by less than this share in bytes are equal; at rates, in bpp, between these."""

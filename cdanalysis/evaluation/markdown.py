@@ -1,0 +1,38 @@
+"""Tables and facts in Markdown pages, between markers that stay where their authors put them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import write_whole
+
+
+def plain_cell(value: Any) -> str:
+    """Four significant digits; a dash for None."""
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]], hidden: Sequence[str] = (), cell: Callable[[Any], str] = plain_cell
+) -> str:
+    """Rows as a Markdown table, with a column for every key that any of them has and that is not ``hidden``."""
+    columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in hidden]
+    lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
+    lines += ["| " + " | ".join(cell(row.get(column)) for column in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def filled(text: str, blocks: Mapping[str, str]) -> str:
+    """A page whose markers ``<!-- NAME -->`` and ``<!-- /NAME -->`` enclose the block of that name; others stay."""
+    for name, block in blocks.items():
+        pattern = rf"(<!-- {re.escape(name)} -->\n).*?(<!-- /{re.escape(name)} -->)"
+        text = re.sub(pattern, lambda m, b=block: f"{m[1]}{b}\n{m[2]}", text, flags=re.S)
+    return text
+
+
+def fill(path: Path, blocks: Mapping[str, str]) -> None:
+    """`filled`, on a file."""
+    write_whole(path, filled(path.read_text(), blocks))

@@ -1,0 +1,140 @@
+"""Check what docs/rate.md says of rates and budgets, and draw its pictures.
+
+    CDANALYSIS_DATA=/path/to/data python tools/rate_control.py
+
+Writes ``docs/rate.json``, the tables between the markers of ``docs/rate.md``, and the pictures beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from rich.progress import track
+from skimage import data
+
+from cdanalysis.data.photographs import Photographs, to_tensor
+from cdanalysis.evaluation.coders import ModelCoder
+from cdanalysis.evaluation.markdown import fill, table
+from cdanalysis.evaluation.metrics import bpp
+from cdanalysis.evaluation.show import heat_map
+from cdanalysis.files import write_whole
+from cdanalysis.importance import importance_map
+from cdanalysis.latents import QUALITY_LEVELS
+from cdanalysis.model import Model
+from cdanalysis.zoo import load
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "rate.md"
+SETS = {"Kodak": ("kodak", 24), "coco_mini/val": ("coco_mini/val.tar", 50)}
+STEP = 4
+"""Quality levels between two rates of the smoothness check."""
+BUDGETS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Budgets lie so far up a photograph's own range, in the logarithm."""
+RATE = 0.5
+"""bpp of the pictures."""
+
+
+def rates(model: Model, image: Image.Image) -> np.ndarray:
+    """Bytes at every ``STEP``-th quality level."""
+    writer = model.writer([image])
+    return np.array([len(writer.at((level, level))[0]) for level in range(0, QUALITY_LEVELS + 1, STEP)])
+
+
+def budgets(model: Model, image: Image.Image, sizes: np.ndarray) -> list[float]:
+    """The share of every budget that the stream uses: in bytes for the even ones, in bpp for the others."""
+    shares = []
+    for number, place in enumerate(BUDGETS):
+        wanted = int(np.exp(np.interp(place, (0, 1), np.log([sizes[0], sizes[-1]]))))
+        rate = 8 * wanted / (image.width * image.height)
+        stream = model.encode(image, max_bytes=wanted) if number % 2 == 0 else model.encode(image, bpp=rate)
+        shares.append(len(stream) / wanted)
+    return shares
+
+
+def claims(model: Model, name: str) -> dict:
+    """What holds on one set."""
+    path, count = SETS[name]
+    photographs = Photographs(path)
+    photographs = photographs.every(max(1, len(photographs) // count))
+    count = min(count, len(photographs))
+    ranges, drops, steps, used, ends = [], [], [], [], []
+    for index in track(range(count), description=name):
+        image = photographs.image(index)
+        sizes = rates(model, image)
+        ratio = sizes[1:] / sizes[:-1]
+        ranges.append(sizes[-1] / sizes[0])
+        ends.append([bpp(int(size), image.width, image.height) for size in sizes[[0, -1]]])
+        drops.append(float((1 - ratio).max()))
+        steps.append(float(ratio.max() - 1))
+        used += budgets(model, image, sizes)
+    lowest, highest = np.mean(ends, 0)
+    return {
+        "set": name,
+        "photographs": count,
+        "mean bpp at quality 0": float(lowest),
+        "mean bpp at quality 1": float(highest),
+        "smallest range": f"{min(ranges):.1f}:1",
+        f"largest step in {STEP / QUALITY_LEVELS:.3f} of quality": f"{100 * max(steps):.1f} %",
+        "largest fall": f"{100 * max(0.0, *drops):.2f} %",
+        "budgets": len(used),
+        "exceeded": sum(share > 1 for share in used),
+        "least used": f"{100 * min(used):.1f} %",
+    }
+
+
+def pictures(model: Model, folder: Path) -> dict[str, int]:
+    """Where bits go without and with a map, and what comes of it; gives the bytes of both streams."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(data.astronaut())
+    size = int(RATE * image.width * image.height / 8)
+    crop, panels, sizes = (150, 20, 310, 180), [], {}
+    salient = importance_map("saliency", to_tensor(image))
+    panels += [
+        ("photograph", image),
+        ("importance: spectral residual", Image.fromarray((255 * salient).astype(np.uint8))),
+    ]
+    crops = [("photograph", image.crop(crop))]
+    box = (150, 20, 160, 160)
+    for title, importance in (("everywhere alike", None), ("saliency", "saliency"), ("a box", [box])):
+        coder = ModelCoder(title, model, 0.2, importance)
+        stream = coder.encode_near(image, size)
+        sizes[title] = len(stream)
+        bits = sum(model.bit_maps(stream).values()).cpu().numpy()
+        panels.append((f"bits: {title}", heat_map(bits, image.size, 16)))
+        crops.append((f"{title}, {len(stream):,} bytes", Image.fromarray(coder.decode(stream)).crop(crop)))
+    sheet([(title, picture.resize((300, 300))) for title, picture in panels]).save(folder / "bits.webp", quality=85)
+    sheet([(title, c.resize((375, 375), Image.Resampling.BICUBIC)) for title, c in crops]).save(
+        folder / "crops.webp", quality=90
+    )
+    return sizes
+
+
+def sheet(panels: list[tuple[str, Image.Image]]) -> Image.Image:
+    """Pictures of one size side by side, each under its title."""
+    width, height = panels[0][1].size
+    page = Image.new("RGB", (len(panels) * (width + 8) - 8, height + 24), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=15)
+    for number, (title, picture) in enumerate(panels):
+        page.paste(picture.convert("RGB"), (number * (width + 8), 24))
+        draw.text((number * (width + 8) + 2, 2), title, fill="black", font=font)
+    return page
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    model = load("photo")
+    report = {"command": "python tools/rate_control.py", "fingerprint": model.fingerprint}
+    report["claims"] = [claims(model, name) for name in SETS]
+    report["pictures"] = pictures(model, PAGE.parent / "rate")
+    write_whole(PAGE.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
+    sizes = ", ".join(f"{title}: {size:,}" for title, size in report["pictures"].items())
+    fill(PAGE, {"claims": table(report["claims"]), "sizes": f"Bytes: {sizes}."})
+    print(table(report["claims"]))
+
+
+if __name__ == "__main__":
+    main()
