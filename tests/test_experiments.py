@@ -19,10 +19,18 @@ from cdanalysis.data.photographs import Photographs
 from cdanalysis.evaluation import metrics
 from cdanalysis.evaluation.baselines import BASELINES, MORE_BASELINES, baseline
 from cdanalysis.evaluation.coders import BaselineCoder, ModelCoder, level_at, mean_bpp
-from cdanalysis.evaluation.experiment import BASE, PlotConfig, load_experiment, run_experiment, variant_recipe
+from cdanalysis.evaluation.experiment import (
+    BASE,
+    PlotConfig,
+    crops_sheet,
+    load_experiment,
+    run_experiment,
+    variant_recipe,
+)
 from cdanalysis.evaluation.judges import FrechetJudge, HeadJudge, LPIPSJudge, PixelJudge, new_judge
 from cdanalysis.evaluation.learned import MODELS, CompressAI
 from cdanalysis.evaluation.plots import experiment_figure
+from cdanalysis.evaluation.sheet import GAP, LINE
 from cdanalysis.stream.container import unpack
 from cdanalysis.stream.errors import StreamError
 from cdanalysis.zoo import load
@@ -264,6 +272,18 @@ def test_variants_are_trained_and_measured_once(experiment, tmp_path, monkeypatc
     assert picture.size[0] > 400
     with pytest.raises(ValueError, match="no table 'sounds'"):
         experiment_figure(report, [PlotConfig("sounds")])
+
+
+def test_windows_are_seen_beside_each_other(experiment, image_folder, tmp_path):
+    names = Photographs(image_folder).names[:2]
+    windows = ", ".join(f"{name}: [8, 4, 40, 30]" for name in names)
+    words = [f"crops={{path: {image_folder}, bpp: 8, windows: {{{windows}}}, baselines: [JPEG, WebP]}}"]
+    page = crops_sheet(load_experiment(experiment, words), tmp_path / "run")
+    assert page.size == (5 * 40 + 4 * GAP, 2 * (30 + LINE) + GAP)  # original, two codecs, two variants; two rows
+    original = Photographs(image_folder).named(names[0]).crop((8, 4, 48, 34))
+    assert np.array_equal(np.asarray(page)[LINE : LINE + 30, :40], np.asarray(original))
+    with pytest.raises(ValueError, match=r"no photograph 'none\.png'"):
+        crops_sheet(load_experiment(experiment, [words[0].replace(names[0], "none.png")]), tmp_path / "run")
 
 
 def test_the_tool_writes_a_page(experiment, tmp_path, monkeypatch, capsys):

@@ -2,9 +2,9 @@
 
     CDANALYSIS_DATA=/path/to/data python tools/experiment.py configs/experiments/observer_tradeoff.yaml
 
-Writes ``docs/experiments/NAME.json`` and ``NAME.png``, and the tables between the markers in ``NAME.md``. Trained
-variants and finished rows are kept under ``runs/experiments/NAME``; a run that was stopped goes on from there.
-``preset=quick`` runs the same thing in small, and writes nothing under ``docs``.
+Writes ``docs/experiments/NAME.json``, ``NAME.png`` and, where crops are asked for, ``NAME.webp``, and the tables
+between the markers in ``NAME.md``. Trained variants and finished rows are kept under ``runs/experiments/NAME``; a run
+that was stopped goes on from there. ``preset=quick`` runs the same thing in small, and writes nothing under ``docs``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 
 from rich.progress import track
 
-from cdanalysis.evaluation.experiment import load_experiment, run_experiment
+from cdanalysis.evaluation.experiment import crops_sheet, load_experiment, run_experiment
 from cdanalysis.evaluation.markdown import fill, table
 from cdanalysis.evaluation.plots import experiment_figure
 from cdanalysis.files import write_whole
 
 ROOT = Path(__file__).parent.parent
-HIDDEN = ("wanted_bpp", "level", "variant", "fid_patches")
+HIDDEN = ("wanted_bpp", "level", "variant", "fid_patches", "seconds")
 
 
 def write_page(path: Path, report: dict) -> None:
@@ -53,6 +53,8 @@ def main() -> None:
     write_whole(output / f"{config.name}.json", json.dumps(report, indent=1) + "\n")
     if config.plots:
         write_whole(output / f"{config.name}.png", experiment_figure(report, config.plots))
+    if config.crops.windows:
+        crops_sheet(config, folder).save(output / f"{config.name}.webp", quality=88)
     write_page(output / f"{config.name}.md", report)
     print(f"the results are in {output / config.name}.md")
 

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from rich.progress import track
 from skimage import data
 
@@ -20,6 +20,7 @@ from cdanalysis.data.photographs import Photographs, to_tensor
 from cdanalysis.evaluation.coders import ModelCoder
 from cdanalysis.evaluation.markdown import fill, table
 from cdanalysis.evaluation.metrics import bpp
+from cdanalysis.evaluation.sheet import sheet
 from cdanalysis.evaluation.show import heat_map
 from cdanalysis.files import write_whole
 from cdanalysis.importance import importance_map
@@ -106,22 +107,11 @@ def pictures(model: Model, folder: Path) -> dict[str, int]:
         bits = sum(model.bit_maps(stream).values()).cpu().numpy()
         panels.append((f"bits: {title}", heat_map(bits, image.size, 16)))
         crops.append((f"{title}, {len(stream):,} bytes", Image.fromarray(coder.decode(stream)).crop(crop)))
-    sheet([(title, picture.resize((300, 300))) for title, picture in panels]).save(folder / "bits.webp", quality=85)
-    sheet([(title, c.resize((375, 375), Image.Resampling.BICUBIC)) for title, c in crops]).save(
-        folder / "crops.webp", quality=90
-    )
+    panels = [(title, picture.resize((300, 300))) for title, picture in panels]
+    crops = [(title, picture.resize((375, 375), Image.Resampling.BICUBIC)) for title, picture in crops]
+    sheet([panels]).save(folder / "bits.webp", quality=85)
+    sheet([crops]).save(folder / "crops.webp", quality=90)
     return sizes
-
-
-def sheet(panels: list[tuple[str, Image.Image]]) -> Image.Image:
-    """Pictures of one size side by side, each under its title."""
-    width, height = panels[0][1].size
-    page = Image.new("RGB", (len(panels) * (width + 8) - 8, height + 24), "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=15)
-    for number, (title, picture) in enumerate(panels):
-        page.paste(picture.convert("RGB"), (number * (width + 8), 24))
-        draw.text((number * (width + 8) + 2, 2), title, fill="black", font=font)
-    return page
 
 
 def main() -> None:

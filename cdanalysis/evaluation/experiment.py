@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import MISSING, OmegaConf
+from PIL import Image
 
 from ..data.labelled import LabelledSet, LabelledSource, open_labelled
 from ..data.photographs import Photographs, data_path
@@ -28,6 +29,7 @@ from .coders import BaselineCoder, Coder, ModelCoder, level_at
 from .judges import new_judge
 from .metrics import bpp
 from .runner import versions
+from .sheet import sheet
 
 BASE = "base"
 """The variant of this name is the model that all start from, as it is."""
@@ -80,6 +82,25 @@ class PlotConfig:
 
 
 @dataclass
+class CropsConfig:
+    """Windows of photographs to look at, beside each other: the original, every variant, and other codecs.
+
+    Attributes:
+        path: of the photographs.
+        windows: x, y, width, height in pixels, by the photograph's name.
+        bpp: rate of every photograph's file, approached from below.
+        variants: which; by default all, and not the base.
+        baselines: which other codecs.
+    """
+
+    path: str = ""
+    windows: dict[str, list[int]] = field(default_factory=dict)
+    bpp: float = 0.25
+    variants: list[str] = field(default_factory=list)
+    baselines: list[str] = field(default_factory=list)
+
+
+@dataclass
 class ExperimentConfig:
     """An experiment.
 
@@ -95,6 +116,7 @@ class ExperimentConfig:
         variants: for each variant's name its changes to the recipe (``key=value``).
         measures: the tables, by name.
         plots: the figures, side by side.
+        crops: a contact sheet; none without windows.
     """
 
     name: str = MISSING
@@ -108,6 +130,7 @@ class ExperimentConfig:
     variants: dict[str, list[str]] = field(default_factory=dict)
     measures: dict[str, MeasureConfig] = field(default_factory=dict)
     plots: list[PlotConfig] = field(default_factory=list)
+    crops: CropsConfig = field(default_factory=CropsConfig)
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -165,12 +188,34 @@ def run_experiment(
     models = {name: _trained(config, name, folder, report["minutes"]) for name in config.variants}
     base = load(config.base, counterparts=True)
     models[BASE] = base
-    for name, measure in config.measures.items():
-        started = time.monotonic()
-        report["tables"][name] = _measured(config, name, models, base, folder, track)
-        report["minutes"][f"measure {name}"] = round((time.monotonic() - started) / 60, 1)
-        report["tables"][name]["title"] = measure.title
+    for name in config.measures:
+        table = report["tables"][name] = _measured(config, name, models, base, folder, track)
+        report["minutes"][f"measure {name}"] = round(sum(row["seconds"] for row in table["rows"]) / 60, 1)
     return report
+
+
+def crops_sheet(config: ExperimentConfig, folder: Path) -> Image.Image:
+    """The contact sheet of an experiment whose variants `run_experiment` has trained: a row for each window.
+
+    Raises:
+        ValueError: if it names a photograph that is not there.
+    """
+    crops, photographs = config.crops, Photographs(config.crops.path)
+    variants = crops.variants or list(config.variants)
+    models = [ModelCoder(name, _trained(config, name, folder, {}), config.semantic) for name in variants]
+    coders: list[Coder] = [*(BaselineCoder(baseline(name)) for name in crops.baselines), *models]
+    rows = []
+    for name, (x, y, width, height) in crops.windows.items():
+        if name not in photographs.names:
+            raise ValueError(f"no photograph {name!r} in {crops.path}")
+        image, box = photographs.named(name), (x, y, x + width, y + height)
+        row, size = [(name, image.crop(box))], int(crops.bpp * image.width * image.height / 8)
+        for coder in coders:
+            data = coder.encode_near(image, size)
+            title = f"{coder.name}, {bpp(len(data), image.width, image.height):.3f} bpp"
+            row.append((title, Image.fromarray(coder.decode(data)).crop(box)))
+        rows.append(row)
+    return sheet(rows)
 
 
 def _trained(config: ExperimentConfig, name: str, folder: Path, minutes: dict[str, float]) -> Model:
@@ -207,10 +252,11 @@ def _measured(
         for rate in measure.bpp:
             kept = folder / "rows" / f"{name} {coder.name} {rate:g}.json".replace(" ", "-")
             if not kept.is_file():
+                started = time.monotonic()
                 row = _row(config, measure, labelled, coder, rate, base, track)
-                write_whole(kept, json.dumps(row))
+                write_whole(kept, json.dumps({**row, "seconds": round(time.monotonic() - started, 1)}))
             rows.append(json.loads(kept.read_text()))
-    return {"data": labelled.title, "photographs": len(labelled), "rows": rows}
+    return {"title": measure.title, "data": labelled.title, "photographs": len(labelled), "rows": rows}
 
 
 def _row(
