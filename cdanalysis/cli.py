@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         return getattr(commands, options.command)(options)
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, RuntimeError, ImportError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else str(error)
         print(f"cdanalysis {options.command}: {text}", file=sys.stderr)
         return 1
@@ -85,6 +85,14 @@ def _command(sub, name: str, help: str, model: bool = True) -> argparse.Argument
     return command
 
 
+def _files(command: argparse.ArgumentParser) -> None:
+    """What commands that work on many files have in common."""
+    command.add_argument("--workers", type=int, help="processes (default: one a core for many files, else one)")
+    command.add_argument("--runner", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
+    command.add_argument("--overwrite", action="store_true", help="do again what a folder's results have already")
+    command.add_argument("--strict", action="store_true", help="stop at the first file that fails")
+
+
 def _encode(sub) -> None:
     command = _command(sub, "encode", "photographs to .cda streams")
     command.add_argument("inputs", nargs="+", help="image files, or folders of them")
@@ -97,6 +105,7 @@ def _encode(sub) -> None:
         "--importance", type=importance, help="'saliency', an .onnx network, a mask image, or boxes X,Y,W,H;..."
     )
     command.add_argument("--layers", choices=("semantic", "all"), default="all", help="which layers to write")
+    _files(command)
 
 
 def _decode(sub) -> None:
@@ -104,13 +113,17 @@ def _decode(sub) -> None:
     command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
     command.add_argument("-o", "--output", help="an image file for one input, else a folder (default: beside each)")
     command.add_argument("--preview", action="store_true", help="a rough picture where there is no detail layer")
+    _files(command)
 
 
 def _analyze(sub) -> None:
     command = _command(sub, "analyze", "predictions from streams, without decoding them")
     command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
     command.add_argument("--tasks", nargs="+", help="what to predict (default: all that the model can)")
-    command.add_argument("-o", "--output", help="write segmentation masks (PNG of class indices) here")
+    command.add_argument(
+        "-o", "--output", help="write predictions (JSON), and segmentations (PNG of class indices), here"
+    )
+    _files(command)
 
 
 def _inspect(sub) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,115 +12,42 @@ from rich.console import Console
 from rich.progress import track as rich_track
 from rich.table import Table
 
-from . import inspect as inspect_stream
 from . import zoo as zoo_module
 from .files import write_whole
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from .jobs.work import Work
 
 _errors = Console(stderr=True)
 
 
 def encode(options: argparse.Namespace) -> int:
-    from .data.photographs import SUFFIXES, open_photograph
+    from .jobs.work import Encoding
 
-    model = zoo_module.load(options.model, options.device)
     layers = ("semantic",) if options.layers == "semantic" else ("semantic", "detail")
-    jobs = list(_jobs(options.inputs, options.output, SUFFIXES, ".cda"))
-
-    def work(source: Path, target: Path) -> dict[str, Any]:
-        stream = model.encode(
-            open_photograph(source),
-            options.quality,
-            layers,
-            bpp=options.bpp,
-            max_bytes=options.max_bytes,
-            importance=options.importance,
-        )
-        write_whole(target, stream)
-        info = inspect_stream(stream)
-        return {"file": str(source), "stream": str(target), "bytes": info.bytes, "bpp": info.bpp}
-
-    return _run(jobs, work, options.json, ("stream", "bytes", "bpp"))
+    rate = {"quality": options.quality, "bpp": options.bpp, "max_bytes": options.max_bytes}
+    work = Encoding(options.model, options.device, layers=layers, importance=options.importance, **rate)
+    return _run(work, options, ".cda")
 
 
 def decode(options: argparse.Namespace) -> int:
-    import io
+    from .jobs.work import Decoding
 
-    model = zoo_module.load(options.model, options.device)
-    jobs = list(_jobs(options.inputs, options.output, {".cda"}, ".png"))
-
-    def work(source: Path, target: Path) -> dict[str, Any]:
-        image = model.decode(source.read_bytes(), options.preview)
-        buffer = io.BytesIO()
-        try:
-            image.save(buffer, format=_image_format(target))
-        except OSError as error:
-            raise ValueError(f"cannot write {target}: {error}") from None
-        write_whole(target, buffer.getvalue())
-        return {"file": str(source), "image": str(target), "width": image.width, "height": image.height}
-
-    return _run(jobs, work, options.json, ("image", "width", "height"))
-
-
-def _image_format(path: Path) -> str:
-    from PIL import Image
-
-    known = Image.registered_extensions()
-    if path.suffix.lower() not in known:
-        raise ValueError(f"unknown image type {path.suffix!r} of {path}")
-    return known[path.suffix.lower()]
+    return _run(Decoding(options.model, options.device, options.preview), options, ".png")
 
 
 def analyze(options: argparse.Namespace) -> int:
-    from PIL import Image
+    from .jobs.work import Analysis
 
-    from .evaluation.show import described, summary
-
-    model = zoo_module.load(options.model, options.device)
-
-    def work(source: Path, target: Path) -> dict[str, Any]:
-        data = source.read_bytes()
-        result, info = model.analyze(data, options.tasks), inspect_stream(data)
-        mask = None
-        if options.output and result.segmentation is not None:
-            mask = target
-            write_whole(mask, _png(Image.fromarray(result.segmentation.mask)))
-        tasks = described(result, mask)
-        return {"file": str(source), "bits": 8 * info.bytes, "bpp": info.bpp, "tasks": tasks, **summary(result)}
-
-    jobs = list(_jobs(options.inputs, options.output, {".cda"}, ".mask.png"))
-    tasks = options.tasks or list(model.heads)
-    return _run(jobs, work, options.json, ("file", "bits", "bpp", *tasks), hidden=tuple(tasks))
-
-
-def _png(image: Image.Image) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
+    tasks = None if options.tasks is None else tuple(options.tasks)
+    return _run(Analysis(options.model, options.device, tasks, keep=options.output is not None), options, ".json")
 
 
 def inspect(options: argparse.Namespace) -> int:
-    mapped = bool(options.bits_map)
-    model = zoo_module.load(options.model) if mapped else None
+    from .jobs.work import Inspection
 
-    def work(source: Path, target: Path) -> dict[str, Any]:
-        data = source.read_bytes()
-        info = inspect_stream(data).to_dict()
-        layers = " + ".join(f"{layer['name']} {layer['bytes']}" for layer in info["layers"])
-        if mapped:
-            from .evaluation.show import heat_map
-
-            bits = sum(model.bit_maps(data).values()).cpu().numpy()
-            write_whole(target, _png(heat_map(bits, (info["width"], info["height"]), model.codec.semantic.spec.stride)))
-        return {"file": str(source), **info, "summary": layers}
-
-    columns = ("file", "model", "width", "height", "quality", "summary", "bytes", "bpp")
-    jobs = list(_jobs(options.inputs, options.bits_map, {".cda"}, ".bits.png"))
-    return _run(jobs, work, options.json, columns, hidden=("summary",))
+    options.output, options.workers, options.overwrite, options.strict = options.bits_map, 1, True, False
+    return _run(Inspection(options.model if options.bits_map else None), options, ".bits.png")
 
 
 def train(options: argparse.Namespace) -> int:
@@ -241,54 +168,36 @@ def demo(options: argparse.Namespace) -> int:
     return 0
 
 
-def _jobs(inputs: list[str], output: str | None, suffixes: set[str], suffix: str) -> Iterator[tuple[Path, Path]]:
-    """(file to read, file to write) for every input; a folder stands for the files in it."""
-    several = len(inputs) > 1 or Path(inputs[0]).is_dir()
-    as_folder = output is not None and (several or Path(output).is_dir() or not Path(output).suffix)
-    for name in inputs:
-        path = Path(name)
-        if not path.exists():
-            raise FileNotFoundError(f"no such file or folder: {path}")
-        files = [path]
-        if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in suffixes)
-            if not files:
-                raise ValueError(f"nothing to do in {path}: no {' or '.join(sorted(suffixes)[:3])} files")
-        for file in files:
-            inner = file.relative_to(path) if path.is_dir() else Path(file.name)
-            if output is None:
-                yield file, file.with_suffix(suffix)
-            else:
-                yield file, (Path(output) / inner).with_suffix(suffix) if as_folder else Path(output)
+def _run(work: Work, options: argparse.Namespace, suffix: str) -> int:
+    """Do the work on all inputs; those that fail are reported at the end, and the rest is done."""
+    from .jobs import run
 
-
-def _run(
-    jobs: list[tuple[Path, Path]],
-    work: Callable[[Path, Path], dict[str, Any]],
-    as_json: bool,
-    columns: tuple[str, ...],
-    hidden: tuple[str, ...] = (),
-) -> int:
-    """Do every job; those that fail are reported at the end, and the rest is done."""
-    rows, failures = [], []
-    for source, target in _track(jobs) if len(jobs) > 1 else jobs:
-        try:
-            rows.append(work(source, target))
-        except (ValueError, FileNotFoundError) as error:
-            failures.append({"file": str(source), "error": str(error)})
-    if as_json:
-        plain = [{key: value for key, value in row.items() if key not in hidden} for row in rows]
+    jobs = run.jobs_of(options.inputs, options.output, work, suffix)
+    if work.model is not None:
+        zoo_module.describe(zoo_module.find(work.model))  # one message, not one for every file
+    if getattr(options, "runner", "local") == "ray":
+        from .integrations.ray import on_cluster as runner
+    else:
+        runner = run.local_runner(len(jobs), getattr(options, "device", "cpu"), options.workers)
+    again = options.overwrite or not run.is_several(options.inputs)
+    track = _track if len(jobs) > 1 else lambda items, total: items
+    outcome = run.run_jobs(work, jobs, runner, again, options.strict, track)
+    if options.json:
+        plain = [{key: value for key, value in row.items() if key != "summary"} for row in outcome.rows]
         alone = len(jobs) == 1 and plain
-        print(json.dumps(plain[0] if alone else {"files": plain, "failures": failures}))
-    elif rows:
-        _print_table("", [{key: row[key] for key in columns} for row in rows])
-    for failure in failures:
+        print(json.dumps(plain[0] if alone else {"files": plain, "failures": outcome.failures}))
+    elif outcome.rows:
+        columns = (*work.columns, *outcome.rows[0].get("summary", {}))
+        _print_table("", [{key: {**row, **row.get("summary", {})}.get(key) for key in columns} for row in outcome.rows])
+    if outcome.kept:
+        _errors.print(f"{outcome.kept} of {len(jobs)} were done before; --overwrite does them again", highlight=False)
+    for failure in outcome.failures:
         _errors.print(f"{failure['file']}: {failure['error']}", highlight=False, markup=False, soft_wrap=True)
-    return 1 if failures else 0
+    return 1 if outcome.failures else 0
 
 
-def _track(items: Iterable) -> Iterable:
-    return rich_track(items, console=_errors, description="", transient=True)
+def _track(items: Iterable, total: int | None = None) -> Iterable:
+    return rich_track(items, console=_errors, description="", transient=True, total=total)
 
 
 def _print_table(title: str, rows: list[dict[str, Any]]) -> None:

@@ -17,7 +17,8 @@ FLOORS = {
     "latents": 0, "targets": 0, "observers": 0, "blocks": 0, "files": 0,
     "stream": 1, "data": 1, "heads": 1,
     "codec": 2, "results": 2, "importance": 3, "encoding": 3, "reference": 3,
-    "model": 4, "zoo": 5, "training": 6, "": 6, "evaluation": 7, "integrations": 7, "commands": 8, "cli": 9,
+    "model": 4, "zoo": 5, "training": 6, "": 6, "evaluation": 7, "jobs": 8, "integrations": 9,
+    "commands": 10, "cli": 11,
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

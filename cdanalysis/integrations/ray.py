@@ -1,0 +1,51 @@
+"""Jobs on a Ray cluster, by Ray Data; needs the extra ``ray``.
+
+Ray finds its cluster by its own environment variable, RAY_ADDRESS; without one it uses this machine. Files must lie
+where every node sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..jobs.run import Answer, Job, attempt
+from ..jobs.work import Work
+
+
+class _Doer:
+    """One actor: one process, one core, one model."""
+
+    def __init__(self, work: Work):
+        import torch
+
+        torch.set_num_threads(1)
+        self.work = work
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        import json
+
+        number, found, wrong = attempt(self.work, int(row["number"]), (row["source"], row["target"]))
+        return {"number": number, "row": json.dumps(found), "wrong": wrong}
+
+
+def on_cluster(work: Work, jobs: Sequence[tuple[int, Job]]) -> Iterator[Answer]:
+    """A `Runner`: one actor a core of the cluster.
+
+    Raises:
+        ModuleNotFoundError: if Ray is not installed.
+    """
+    import json
+
+    try:
+        import ray
+    except ImportError:
+        raise ModuleNotFoundError("Ray is not here: pip install 'cdanalysis[ray]'") from None
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, configure_logging=False)
+    most = min(len(jobs), max(1, int(ray.cluster_resources().get("CPU", 1)) - 1))
+    rows = [{"number": number, "source": source, "target": target} for number, (source, target) in jobs]
+    data = ray.data.from_items(rows, override_num_blocks=min(len(rows), 8 * most))
+    done = data.map(_Doer, fn_constructor_args=(work,), concurrency=(1, most), num_cpus=1)
+    for row in done.iter_rows():
+        yield int(row["number"]), json.loads(row["row"]), row["wrong"]
