@@ -23,7 +23,7 @@ from .importance import Importance, drops_of
 from .latents import QUALITY_LEVELS, Latents, Quality, quality_levels
 from .reference import Reference
 from .results import Result, grouped, predict
-from .stream.container import LAYERS, Stream, layer_count, unpack
+from .stream.container import LAYERS, MAX_PIXELS, Stream, layer_count, unpack
 from .stream.errors import StreamError
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class Model(nn.Module):
         heads: what reads the pyramid that the neck makes of latents.
         counterparts: the same heads, trained on the backbone's features of photographs: what `heads` are
             compared with. May be empty; a task without one has its head as its own counterpart.
+        max_pixels: streams whose headers claim more are refused before anything is allocated for them. Memory and time
+            grow with the claim, however few bytes follow: lower it where streams come from strangers.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Model(nn.Module):
         neck_layers: Sequence[str] = ("semantic",),
     ):
         super().__init__()
-        self.name, self.fingerprint = name, "000000"
+        self.name, self.fingerprint, self.max_pixels = name, "000000", MAX_PIXELS
         self.codec = LayeredCodec(codec)
         features = self.codec.backbone.channels
         detail = self.codec.detail.spec if layer_count(neck_layers) == 2 else None
@@ -286,7 +288,7 @@ class Model(nn.Module):
         return [Image.fromarray(row) for row in array]
 
     def _unpack(self, data: bytes) -> Stream:
-        stream = unpack(data)
+        stream = unpack(data, self.max_pixels)
         if stream.fingerprint != self.fingerprint:
             raise StreamError(
                 f"the stream was written by the model with fingerprint {stream.fingerprint}; "

@@ -84,10 +84,9 @@ def pack(stream: Stream) -> bytes:
         more = index + 1 < len(stream.layers)
         header.append(layer.level << 1 | (layer.mapped if index else more))
         header += _varint(len(layer.data))
-    check = binascii.crc_hqx(bytes(header), 0xFFFF)
-    parts = [bytes(header), check.to_bytes(2, "big")]
+    parts = [bytes(header), _header_check(bytes(header)).to_bytes(2, "big")]
     for layer in stream.layers:
-        parts += [layer.data, _layer_check(check, layer.name, layer.data)]
+        parts += [layer.data, _layer_check(bytes(header), layer.name, layer.data)]
     return b"".join(parts)
 
 
@@ -100,7 +99,7 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Stream:
         StreamError: if it is not a .cda stream, is damaged or truncated, or claims more than
             ``max_pixels`` pixels.
     """
-    stream, position, check = _unpack_header(bytes(data), max_pixels)
+    stream, position, header = _unpack_header(bytes(data), max_pixels)
     layers = []
     for layer in stream.layers:
         if layers and position == len(data):
@@ -110,7 +109,7 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Stream:
         if end + CHECK_BYTES > len(data):
             raise StreamError(f"truncated: the {layer.name} layer ends {end + CHECK_BYTES - len(data)} bytes too early")
         payload = bytes(data[position:end])
-        if bytes(data[end : end + CHECK_BYTES]) != _layer_check(check, layer.name, payload):
+        if bytes(data[end : end + CHECK_BYTES]) != _layer_check(header, layer.name, payload):
             raise StreamError(f"damaged: the checksum of the {layer.name} layer does not match")
         layers.append(replace(layer, data=payload))
         position = end + CHECK_BYTES
@@ -132,8 +131,8 @@ def strip(data: bytes, layers: tuple[str, ...] = ("semantic",)) -> bytes:
     return pack(replace(stream, layers=tuple(stream.require(name) for name in layers)))
 
 
-def _unpack_header(data: bytes, max_pixels: int) -> tuple[Stream, int, int]:
-    """(stream without layer bytes, position after the header, header check)."""
+def _unpack_header(data: bytes, max_pixels: int) -> tuple[Stream, int, bytes]:
+    """(stream without layer bytes, position after the header, the header's bytes without their checksum)."""
     reader = _Reader(data)
     if len(data) < 2 or int.from_bytes(data[:2], "big") >> 4 != MAGIC:
         raise StreamError("not a .cda stream")
@@ -147,14 +146,14 @@ def _unpack_header(data: bytes, max_pixels: int) -> tuple[Stream, int, int]:
     if byte & 1:
         byte = reader.take(1)[0]
         layers.append(Layer(LAYERS[1], byte >> 1, reader.varint(), None, mapped=bool(byte & 1)))
-    check = binascii.crc_hqx(data[: reader.position], 0xFFFF)
-    if reader.take(2) != check.to_bytes(2, "big"):
+    header = data[: reader.position]
+    if reader.take(2) != _header_check(header).to_bytes(2, "big"):
         raise StreamError("damaged: the checksum of the header does not match")
     if any(layer.level > QUALITY_LEVELS for layer in layers):
         raise StreamError(f"damaged: the header claims a quality level above {QUALITY_LEVELS}")
     if width * height == 0 or width * height > max_pixels:
         raise StreamError(f"the header claims {width}x{height} pixels; at most {max_pixels} are accepted")
-    return Stream(fingerprint, width, height, tuple(layers), version), reader.position, check
+    return Stream(fingerprint, width, height, tuple(layers), version), reader.position, header
 
 
 class _Reader:
@@ -188,15 +187,20 @@ def _varint(value: int) -> bytes:
     return bytes(parts + bytes([value]))
 
 
-def _layer_check(header_check: int, name: str, payload: bytes) -> bytes:
+def _header_check(header: bytes) -> int:
+    return binascii.crc_hqx(header, 0xFFFF)
+
+
+def _layer_check(header: bytes, name: str, payload: bytes) -> bytes:
     """Three bytes: CRC-16/CCITT, then the low byte of CRC-32, of the layer's symbols.
 
-    Both start from the header's checksum and the layer's number, so that a layer fits one header
-    and one place only.
+    Both start from the header and the layer's number, so that a layer fits one header and one place only, and a header
+    whose own checksum fits by chance is found out by another polynomial.
     """
-    start = (header_check + LAYERS.index(name)) & 0xFFFF
-    crc16 = binascii.crc_hqx(payload, start)
-    return crc16.to_bytes(2, "big") + bytes([zlib.crc32(payload, start) & 255])
+    number = LAYERS.index(name)
+    crc16 = binascii.crc_hqx(payload, (_header_check(header) + number) & 0xFFFF)
+    crc32 = zlib.crc32(payload, (zlib.crc32(header) + number) & 0xFFFFFFFF)
+    return crc16.to_bytes(2, "big") + bytes([crc32 & 255])
 
 
 def _check_fields(stream: Stream) -> None:
