@@ -196,7 +196,8 @@ class Model(nn.Module):
         """Photographs of one size, analysed and ready to be written at any quality: see `StreamWriter`."""
         group = [to_tensor(photograph) for photograph in photographs]
         drops = None if importance is None else drops_of(importance, group)
-        return StreamWriter(self.codec, self.symbols, self.fingerprint, torch.stack(group), layers, drops)
+        x = group[0][None] if len(group) == 1 else torch.stack(group)  # a large one need not be there twice
+        return StreamWriter(self.codec, self.symbols, self.fingerprint, x, layers, drops)
 
     @torch.inference_mode()
     def to_latents(self, streams: Sequence[bytes], layers: Sequence[str] = LAYERS) -> Latents:
@@ -284,7 +285,7 @@ class Model(nn.Module):
     def _decode_group(self, streams: Sequence[Stream], preview: bool) -> list[Image.Image]:
         layers = 1 if preview and streams[0].layer("detail") is None else 2
         x = self.codec.to_photographs(self.symbols.read(streams, layers))
-        array = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        array = x.permute(0, 2, 3, 1).cpu().numpy()
         return [Image.fromarray(row) for row in array]
 
     def _unpack(self, data: bytes) -> Stream:

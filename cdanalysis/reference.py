@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .codec.layered import pad
+from .codec.tiles import padded
 from .data.photographs import Photograph, to_tensor
 from .results import Result, grouped, predict
 
@@ -29,7 +29,7 @@ class Reference:
     @torch.inference_mode()
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """The backbone's features of photographs x (N, 3, H, W) in [0, 1]: what the neck imitates."""
-        return self.model.codec.backbone(pad(x.to(self.model.device)))
+        return self.model.codec.backbone(padded(x.to(self.model.device)))
 
     @torch.inference_mode()
     def logits(self, images: Sequence[Photograph]) -> Tensor:

@@ -14,7 +14,7 @@ from PIL import Image
 import cdanalysis as cda
 import cdanalysis.evaluation.demo
 from cdanalysis.codec import encoder, layered, semantic
-from cdanalysis.codec.layered import pad
+from cdanalysis.codec.tiles import padded
 from cdanalysis.data.photographs import to_tensor
 from cdanalysis.stream.container import unpack
 
@@ -66,7 +66,7 @@ def test_same_latents_whatever_the_machine_does(which, request, chelsea):
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_single_precision_stays_far_inside_its_bound(photo, chelsea, setting):
     """What the encoder measured on a drawn picture holds on a photograph, with room to spare."""
-    own, x = photo.codec.encoder, pad(to_tensor(chelsea)[None])
+    own, x = photo.codec.encoder, padded(to_tensor(chelsea)[None])
     with torch.inference_mode(), SETTINGS[setting]():
         single = [y.double() for y in own.single(x)]
         double = list(own.double(x.double().contiguous()))
@@ -98,7 +98,7 @@ def test_ties_are_settled_in_double_precision(small, picture, monkeypatch):
 
 def test_a_window_gives_what_the_whole_photograph_gives(small, chelsea):
     """Cells in corners, at edges and inside, from windows as large as the networks reach."""
-    x = pad(to_tensor(chelsea)[None])
+    x = padded(to_tensor(chelsea)[None])
     look = encoder.SecondLook(small.codec.encoder.double, x)
     mask = torch.zeros(1, 16, x.shape[-2] // 16, x.shape[-1] // 16, dtype=torch.bool)
     cells = [(0, 0), (0, 13), (-1, -1), (7, 9), (7, -1)]

@@ -112,7 +112,7 @@ def test_training_face_and_exact_face_agree_on_bits():
     table = tables.gaussian_tables().double()
     table = -torch.log2(table / table.sum(1, keepdim=True))
     exact = sum(
-        table[index[:, mask], (symbols[:, mask] + tables.REACH).long()].sum()
+        table[index[:, mask].long(), (symbols[:, mask] + tables.REACH).long()].sum()
         for symbols, index, mask in model.symbols_of(values, base)
     )
     assert float(bits.sum()) == pytest.approx(float(exact), rel=0.02)

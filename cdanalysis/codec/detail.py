@@ -19,7 +19,8 @@ from . import cosine
 from .entropy import UNIT, ContextModel, FactorizedPrior, round_ste
 from .exact import LIMIT, ExactConv2d, ExactUpsample
 from .gains import Gains
-from .semantic import STRIDE, exact_plane, spread
+from .semantic import exact_plane, spread
+from .tiles import STRIDE
 
 HYPER_REDUCTION = 4
 """The hyper-latent's grid is this much coarser than the latents'."""
@@ -133,5 +134,5 @@ class DetailLayer(nn.Module):
     def exact_base(self, z: Tensor, semantic: Tensor, levels: tuple[int, int | Tensor]) -> Tensor:
         """Integers on which the parse of y depends, from z (whole steps), semantic values (sixteenths) and levels."""
         planes = [exact_plane(level, semantic) for level in levels]
-        side = torch.cat([(semantic * (UNIT // STEPS)).clamp(-LIMIT, LIMIT), *planes], 1)
-        return self.h_s.exact(z * UNIT, side)
+        side = torch.cat([(semantic.double() * (UNIT // STEPS)).clamp(-LIMIT, LIMIT), *planes], 1)
+        return self.h_s.exact(z.double() * UNIT, side)

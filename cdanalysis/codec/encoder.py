@@ -4,7 +4,7 @@ The analysis networks are floating point, so a value that comes to lie just besi
 fall either way with another number of threads. The encoder knows how far single precision is off
 (it measures that once, on drawn pictures), and looks at every value that lies nearer to a tie again in
 double precision, whose error is 10^9 times smaller: the detail layer's in a window around it, the
-others in the whole photograph.
+others in the whole photograph, or tile of a large one.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ from torch import Tensor, nn
 
 from ..latents import QUALITY_LEVELS
 from .entropy import Doubt
-from .semantic import STRIDE, quality_plane
+from .semantic import quality_plane
+from .tiles import Tile, grid_of, tiled, tiles, window
 
 if TYPE_CHECKING:
     from .layered import LayeredCodec
 
 SAFETY = 5.0
 """A value is in doubt within this many times the largest error measured in its channel."""
+HALO = 16
+"""Cells around a tile that the backbone sees. It reaches farther, but hardly sees what lies there."""
+WINDOWS = 32
+"""So many windows of a photograph are looked at again at once."""
 
 
 class Analysis(nn.Module):
@@ -42,7 +47,7 @@ class Analysis(nn.Module):
 
 
 class Analysed(NamedTuple):
-    """Photographs after analysis: y of both layers, before their gains, and where to look again."""
+    """Photographs after analysis: y of both layers, in single precision before their gains, and where to look again."""
 
     semantic: Tensor
     detail: Tensor | None
@@ -50,7 +55,7 @@ class Analysed(NamedTuple):
 
 
 class Encoder:
-    """Padded photographs to integer latents.
+    """Photographs to integer latents.
 
     Args:
         codec: whose networks to use, as they are now.
@@ -74,20 +79,22 @@ class Encoder:
         return [(s - d).abs().amax((0, 2, 3), keepdim=True) for s, d in zip(single, double, strict=True)]
 
     def analyse(self, x: Tensor, layers: int) -> Analysed:
-        """What padded photographs x (N, 3, H, W) are, before any quality is chosen."""
-        semantic = self.single.semantic(self.single.backbone(x)).double()
-        detail = self.single.detail(x).double() if layers == 2 else None
+        """What photographs x (N, 3, H, W) are, before any quality is chosen."""
+        single = self.single
+        semantic = tiled(lambda part: single.semantic(single.backbone(part)), x, HALO)
+        detail = tiled(single.detail, x, single.detail.reach) if layers == 2 else None
         return Analysed(semantic, detail, SecondLook(self.double, x))
 
     def quantize(self, y: Analysed, levels: tuple[int, int | Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """(semantic, detail, hyper), float64 integers, at quality levels (the second may be (N, 1, h, w))."""
+        """(semantic, detail, hyper), int32, at quality levels (the second may be (N, 1, h, w))."""
         codec, looked = self.codec, y.looked
-        gain = codec.semantic.gain(quality_plane(levels[0], y.semantic))
+        double = torch.zeros((), dtype=torch.float64, device=looked.x.device)
+        gain = codec.semantic.gain(quality_plane(levels[0], double))
         doubt = Doubt(self.bounds[0] * gain, lambda mask: looked.semantic(mask) * gain)
         semantic = codec.semantic.quantize(y.semantic * gain, levels[0], doubt)
         if y.detail is None:
             return semantic, None, None
-        more = codec.detail.gain(quality_plane(levels[1], y.detail))
+        more = codec.detail.gain(quality_plane(levels[1], double))
         z = self.single.hyper((y.detail * more).to(looked.x.dtype)).double()
         z_bound = self.bounds[2].expand_as(z)
         hyper = codec.detail.prior.quantize(z, Doubt(z_bound, lambda mask: looked.hyper(mask, more)))
@@ -108,28 +115,37 @@ def drawn_pictures(side: int = 128) -> Tensor:
 
 
 class SecondLook:
-    """Values of photographs in double precision, computed where they are asked for."""
+    """Values of photographs x (N, 3, H, W) in double precision, computed where they are asked for."""
 
     def __init__(self, networks: Analysis, x: Tensor):
-        self.networks, self.x = networks, x
+        self.networks, self.x, self.grid = networks, x, grid_of(x.shape[-2], x.shape[-1])
         self.whole: dict[tuple[str, int], Tensor] = {}
+        self.known: dict[tuple[int, int], Tensor] = {}
 
-    def _photograph(self, n: int) -> Tensor:
-        return self.x[n : n + 1].double().contiguous()  # as channels_last, double precision is ten times slower
+    def _part(self, n: int, place: tuple[slice, slice]) -> Tensor:
+        """A place of a photograph; as channels_last, double precision is ten times slower."""
+        return window(self.x[n : n + 1], place).double().contiguous()
 
     def semantic(self, mask: Tensor) -> Tensor:
-        """y of the semantic layer, right in the photographs in which ``mask`` (N, C, h, w) says anything."""
+        """y of the semantic layer, right in the tiles in which ``mask`` (N, C, h, w) says anything."""
         y = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
         for n in _photographs(mask):
-            if ("semantic", n) not in self.whole:
-                x = self._photograph(n)
-                self.whole["semantic", n] = self.networks.semantic(self.networks.backbone(x))[0]
-            y[n] = self.whole["semantic", n]
+            for number, tile in enumerate(tiles(self.grid, HALO)):
+                if mask[n][:, tile.core[0], tile.core[1]].any():
+                    y[n][:, tile.core[0], tile.core[1]] = self._semantic_tile(n, number, tile)
         return y
+
+    def _semantic_tile(self, n: int, number: int, tile: Tile) -> Tensor:
+        if (n, number) not in self.known:
+            seen = self.networks.semantic(self.networks.backbone(self._part(n, tile.seen)))[0]
+            self.known[n, number] = seen[:, tile.inner[0], tile.inner[1]].clone()
+        return self.known[n, number]
 
     def _whole_detail(self, n: int) -> Tensor:
         if ("detail", n) not in self.whole:
-            self.whole["detail", n] = self.networks.detail(self._photograph(n))[0]
+            detail = self.networks.detail
+            look = lambda part: detail(part.double().contiguous())  # noqa: E731
+            self.whole["detail", n] = tiled(look, self.x[n : n + 1], detail.reach)[0]
         return self.whole["detail", n]
 
     def hyper(self, mask: Tensor, gain: Tensor) -> Tensor:
@@ -156,13 +172,14 @@ class SecondLook:
     def _windows(self, y: Tensor, n: int, cells: list[list[int]], side: int) -> None:
         """Write cells of y[n] from windows of ``side`` cells, which hold all that those cells depend on."""
         height, width = y.shape[-2:]
-        corners = [
-            (min(max(i - side // 2, 0), height - side), min(max(j - side // 2, 0), width - side)) for i, j in cells
-        ]
-        x, pixels = self._photograph(n)[0], side * STRIDE
-        windows = [x[:, STRIDE * a : STRIDE * a + pixels, STRIDE * b : STRIDE * b + pixels] for a, b in corners]
-        for (i, j), (a, b), window in zip(cells, corners, self.networks.detail(torch.stack(windows)), strict=True):
-            y[n, :, i, j] = window[:, i - a, j - b]
+        for first in range(0, len(cells), WINDOWS):
+            some = cells[first : first + WINDOWS]
+            corners = [
+                (min(max(i - side // 2, 0), height - side), min(max(j - side // 2, 0), width - side)) for i, j in some
+            ]
+            parts = torch.cat([self._part(n, (slice(a, a + side), slice(b, b + side))) for a, b in corners])
+            for (i, j), (a, b), seen in zip(some, corners, self.networks.detail(parts), strict=True):
+                y[n, :, i, j] = seen[:, i - a, j - b]
 
 
 def _photographs(mask: Tensor) -> list[int]:

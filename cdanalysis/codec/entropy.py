@@ -19,6 +19,8 @@ from .exact import ACTIVATION_BITS, LIMIT, ExactConv2d
 
 UNIT = 2**ACTIVATION_BITS
 """One step, in the integers of the exact networks."""
+BAND = 2**13
+"""Cells that are worked on at a time; a photograph of two megapixels has as many."""
 
 
 def round_ste(x: Tensor) -> Tensor:
@@ -47,19 +49,29 @@ class Doubt(NamedTuple):
     settle: Callable[[Tensor], Tensor]
 
 
-def settled_round(y: Tensor, offset: Tensor, mask: Tensor, doubt: Doubt | None) -> Tensor:
-    """``y - offset`` to whole steps where ``mask`` says, the same whatever the error within ``doubt.bound``.
+def bands(shape: torch.Size) -> Iterator[slice]:
+    """Rows of a tensor (N, C, h, w), so many at a time that what is made of them stays small."""
+    rows = max(1, BAND // (shape[0] * shape[3]))
+    return (slice(top, min(shape[2], top + rows)) for top in range(0, shape[2], rows))
 
-    A value that lies so near a rounding tie that its error could tip it is asked for again.
+
+def settled_round(y: Tensor, offset: Tensor, mask: Tensor, doubt: Doubt | None) -> Tensor:
+    """y (N, C, h, w) less an offset in sixteenths, in whole steps: int32, the same whatever the error within the bound.
+
+    A value where ``mask`` says, and so near a rounding tie that its error could tip it, is asked for again.
     """
-    residual = y - offset
-    rounded = residual.round()
-    if doubt is None:
-        return rounded
-    near = mask & (0.5 - (residual - rounded).abs() < doubt.bound)
-    if not near.any():
-        return rounded
-    return torch.where(near, (doubt.settle(near) - offset).round(), rounded)
+    rounded = torch.empty(y.shape, dtype=torch.int32, device=y.device)
+    near = torch.zeros(y.shape, dtype=torch.bool, device=y.device)
+    for band in bands(y.shape):
+        residual = y[:, :, band] - offset[:, :, band] / STEPS
+        whole = residual.round()
+        rounded[:, :, band] = whole
+        if doubt is not None:
+            bound = doubt.bound.expand_as(y)[:, :, band]
+            near[:, :, band] = mask[..., band, :] & (0.5 - (residual - whole).abs() < bound)
+    if near.any():
+        rounded[near] = (doubt.settle(near)[near] - offset[near] / STEPS).round().to(torch.int32)
+    return rounded
 
 
 class FactorizedPrior(nn.Module):
@@ -90,13 +102,14 @@ class FactorizedPrior(nn.Module):
         self.table.copy_(table)
 
     def quantize(self, z: Tensor, doubt: Doubt | None = None) -> Tensor:
-        """Whole steps of z (N, C, h, w) in double precision."""
-        everywhere = torch.ones_like(z, dtype=torch.bool)
-        return settled_round(z, torch.zeros_like(z), everywhere, doubt).clamp(-self.REACH, self.REACH)
+        """Whole steps, int32, of z (N, C, h, w) in double precision."""
+        everywhere = torch.ones(z.shape[1:], dtype=torch.bool, device=z.device)
+        rounded = settled_round(z, torch.zeros_like(z, dtype=torch.int32), everywhere, doubt)
+        return rounded.clamp(-self.REACH, self.REACH)
 
 
 class Parameters(NamedTuple):
-    """Exact parameters of one pass: offsets in sixteenths, and a table for each symbol."""
+    """Exact parameters of one pass: offsets in sixteenths (int32), and a table for each symbol (int16)."""
 
     offset: Tensor
     scale_index: Tensor
@@ -158,37 +171,46 @@ class ContextModel(nn.Module):
 
     def parameters_of_pass(self, p: int, values: Tensor, base: Tensor) -> Parameters:
         """Exact parameters from the integers of earlier passes (sixteenths) and ``base`` (integers)."""
+        offset = torch.empty(values.shape, dtype=torch.int32, device=values.device)
+        index = torch.empty(values.shape, dtype=torch.int16, device=values.device)
+        for band in bands(values.shape):
+            seen = slice(max(0, band.start - 1), min(values.shape[2], band.stop + 1))  # the context is a cell wide
+            part = self._exact_parameters(p, values[:, :, seen], base[:, :, seen])
+            inner = slice(band.start - seen.start, band.stop - seen.start)
+            offset[:, :, band], index[:, :, band] = part.offset[:, :, inner], part.scale_index[:, :, inner]
+        return Parameters(offset, index)
+
+    def _exact_parameters(self, p: int, values: Tensor, base: Tensor) -> Parameters:
         hidden = base
         if p:
-            context = (values * (UNIT // STEPS // self.scale)).clamp(-LIMIT, LIMIT)
+            context = (values.double() * (UNIT // STEPS // self.scale)).clamp(-LIMIT, LIMIT)
             hidden = torch.cat([base, self.contexts[p - 1].exact(context)], 1)
         mean, raw = self.heads[p].exact(self.mixes[p].exact(hidden)).chunk(2, 1)
         offset = torch.floor((mean + UNIT // (2 * STEPS)) / (UNIT // STEPS))
         # index = round(raw / (UNIT * LOG_SCALE_STEP)), the quotient as the fixed-point ratio below
         index = torch.floor((raw * _INDEX_RATIO + 2**19) / 2**20).clamp(0, tables.SCALES - 1)
-        return Parameters(offset, index.to(torch.int64))
+        return Parameters(offset, index)
 
     def quantize(self, y: Tensor, base: Tensor, doubt: Doubt | None = None) -> Tensor:
-        """Quantise y (N, C, h, w) pass by pass: (N, C, h, w) float64 holding integers, sixteenths of a step."""
-        y = y.double()
-        values = torch.zeros_like(y)
+        """Quantise y (N, C, h, w) in double precision, pass by pass: (N, C, h, w) int32, sixteenths of a step."""
+        values = torch.zeros(y.shape, dtype=torch.int32, device=y.device)
         for p, mask in enumerate(self.masks(*y.shape[-2:], device=y.device)):
             parameters = self.parameters_of_pass(p, values, base)
-            symbols = settled_round(y, parameters.offset / STEPS, mask, doubt).clamp(-tables.REACH, tables.REACH)
-            values = torch.where(mask, symbols * STEPS + parameters.offset, values)
+            symbols = settled_round(y, parameters.offset, mask, doubt).clamp_(-tables.REACH, tables.REACH)
+            values[:, mask] = symbols[:, mask] * STEPS + parameters.offset[:, mask]
         return values
 
     def symbols_of(self, values: Tensor, base: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """For each pass (symbols, table indices, mask): what codes ``values`` (N, C, h, w) after ``base``."""
+        """For each pass (symbols, table indices, mask): what codes ``values`` (N, C, h, w) int32 after ``base``."""
         known = torch.zeros_like(values)
         for p, mask in enumerate(self.masks(*values.shape[-2:], device=values.device)):
             parameters = self.parameters_of_pass(p, known, base)
-            yield (values - parameters.offset) / STEPS, parameters.scale_index, mask
-            known = torch.where(mask, values, known)
+            yield (values - parameters.offset) // STEPS, parameters.scale_index, mask
+            known[:, mask] = values[:, mask]
 
     def read(self, size: tuple[int, int], base: Tensor, pop: Pop) -> Tensor:
-        """Decode values (N, C, h, w) on a grid of ``size``; ``pop`` reads a pass's symbols from the streams."""
-        values = torch.zeros((len(base), self.channels, *size), dtype=torch.float64, device=base.device)
+        """Decode values (N, C, h, w) int32 on a grid of ``size``; ``pop`` reads a pass's symbols from the streams."""
+        values = torch.zeros((len(base), self.channels, *size), dtype=torch.int32, device=base.device)
         for p, mask in enumerate(self.masks(*size, device=base.device)):
             parameters = self.parameters_of_pass(p, values, base)
             symbols = pop(parameters.scale_index[:, mask])
@@ -197,7 +219,7 @@ class ContextModel(nn.Module):
 
 
 Pop = Callable[[Tensor], Tensor]
-"""Table indices (N, n) to the symbols (N, n) float64 that N streams hold next."""
+"""Table indices (N, n) to the symbols (N, n) int32 that N streams hold next."""
 
 _INDEX_RATIO = 40534
 """2**20 / (UNIT * tables.LOG_SCALE_STEP), rounded: part of the format, hence a literal."""

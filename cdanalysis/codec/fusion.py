@@ -8,6 +8,8 @@ over the picture, so that a cell's decoding depends on its neighbourhood alone.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,13 +52,16 @@ class FusionDecoder(nn.Module):
         width: width at stride 8; stride 16 has one and a half times as many channels, or those of the latents.
         depth: plain blocks at stride 8, after two fusion blocks at each stride.
         fused: whether the semantics are seen; without them, the qualities alone modulate.
+
+    Attributes:
+        reach: a pixel depends on no latents but those of the cells up to ``reach`` away from its own.
     """
 
     def __init__(
         self, semantic: int, detail: int, width: int = 128, depth: int = 4, condition: int = 96, fused: bool = True
     ):
         super().__init__()
-        self.fused = fused
+        self.fused, self.reach = fused, 3 + math.ceil((3 + depth) / 2)
         coarse = max(width * 3 // 2, detail)
         self.condition = nn.Sequential(nn.Conv2d(semantic + 2, condition, 3, padding=1), nn.GELU(), Block(condition))
         self.stem = nn.Conv2d(detail, coarse, 3, padding=1)

@@ -19,8 +19,7 @@ from ..latents import QUALITY_LEVELS, STEPS, LatentSpec
 from .entropy import UNIT, ContextModel, Doubt
 from .exact import ExactConv2d
 from .gains import Gains
-
-STRIDE = 16
+from .tiles import STRIDE
 
 
 def fold_batch_norms(net: nn.Module) -> None:

@@ -13,8 +13,8 @@ from ..latents import Latents
 from ..stream.coder import SymbolReader, SymbolWriter, Tables
 from ..stream.container import Stream
 from ..stream.quality_map import pop_map, push_map
-from .layered import PAD, LayeredCodec
-from .semantic import STRIDE
+from .layered import LayeredCodec
+from .tiles import STRIDE, grid_of
 
 
 class SymbolCoder:
@@ -31,7 +31,7 @@ class SymbolCoder:
 
     def write(self, latents: Latents) -> list[list[bytes]]:
         """For each photograph the bytes of each of its layers."""
-        codec, semantic = self.codec, latents.semantic.double()
+        codec, semantic = self.codec, latents.semantic
         base = codec.semantic.exact_base(latents.quality[0], semantic.shape[-2:], semantic.device, len(latents))
         writers = [SymbolWriter() for _ in range(len(latents))]
         self._push_passes(writers, codec.semantic.context.symbols_of(semantic, base))
@@ -42,11 +42,11 @@ class SymbolCoder:
         if latents.drops is not None:
             for writer, drops in zip(writers, latents.drops, strict=True):
                 push_map(writer, drops[0].cpu().numpy())
-        z = latents.hyper.double()
+        z = latents.hyper
         for writer, symbols in zip(writers, z, strict=True):
             writer.push(symbols.flatten().cpu().numpy().astype(np.int64), self._hyper_indices(z), self.hyper)
         base = codec.detail.exact_base(z, semantic, latents.levels)
-        self._push_passes(writers, codec.detail.context.symbols_of(latents.detail.double(), base))
+        self._push_passes(writers, codec.detail.context.symbols_of(latents.detail, base))
         for photograph, writer in zip(layers, writers, strict=True):
             photograph.append(writer.finish())
         return layers
@@ -64,14 +64,14 @@ class SymbolCoder:
         device = codec.scale_tables.device
         size, levels = (first.height, first.width), tuple(layer.level for layer in first.layers)
         levels = levels if len(levels) == 2 else (levels[0], levels[0])
-        grid = tuple(-(-side // PAD) * PAD // STRIDE for side in size)
+        grid = grid_of(*size)
         readers = [SymbolReader(stream.require("semantic").data) for stream in streams]
         base = codec.semantic.exact_base(levels[0], grid, device, len(streams))
         semantic = codec.semantic.context.read(grid, base, self._pop(readers, self.scales))
         _close(readers)
         if layers == 1:
-            return Latents(size, levels, semantic.to(torch.int32))
-        return self._read_detail(streams, Latents(size, levels, semantic.to(torch.int32)))
+            return Latents(size, levels, semantic)
+        return self._read_detail(streams, Latents(size, levels, semantic))
 
     def _read_detail(self, streams: Sequence[Stream], base: Latents) -> Latents:
         """The latents of the detail layer beside those of the semantic one."""
@@ -81,14 +81,14 @@ class SymbolCoder:
             maps = np.stack([pop_map(reader, (grid[0] // 2, grid[1] // 2)) for reader in readers])
             base = replace(base, drops=torch.from_numpy(maps)[:, None].to(device, torch.int32))
         hyper_grid = detail.hyper_spec.grid(*(STRIDE * side for side in grid))
-        z = torch.zeros((len(streams), detail.hyper_spec.channels, *hyper_grid), dtype=torch.float64, device=device)
+        z = torch.zeros((len(streams), detail.hyper_spec.channels, *hyper_grid), dtype=torch.int32, device=device)
         for row, reader in zip(z, readers, strict=True):
             symbols = reader.pop(self._hyper_indices(z), self.hyper)
             row.copy_(torch.from_numpy(symbols).reshape(row.shape))
-        exact = detail.exact_base(z, base.semantic.double(), base.levels)
+        exact = detail.exact_base(z, base.semantic, base.levels)
         values = detail.context.read(grid, exact, self._pop(readers, self.scales))
         _close(readers)
-        return replace(base, detail=values.to(torch.int32), hyper=z.to(torch.int32))
+        return replace(base, detail=values, hyper=z)
 
     @staticmethod
     def _hyper_indices(z: Tensor) -> np.ndarray:
@@ -105,7 +105,7 @@ class SymbolCoder:
     def _pop(readers: list[SymbolReader], tables: Tables):
         def pop(indices: Tensor) -> Tensor:
             rows = [r.pop(i, tables) for r, i in zip(readers, indices.cpu().numpy(), strict=True)]
-            return torch.from_numpy(np.stack(rows)).to(indices.device, torch.float64)
+            return torch.from_numpy(np.stack(rows)).to(indices.device, torch.int32)
 
         return pop
 

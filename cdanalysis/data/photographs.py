@@ -62,7 +62,7 @@ def to_tensor(image: Photograph) -> Tensor:
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
             raise ValueError(f"an array must be uint8 (H, W, 3) or (H, W), got {image.dtype} {image.shape}")
         array = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-        tensor = torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
+        tensor = torch.from_numpy(array.copy()).permute(2, 0, 1).float().div_(255)  # in place: photographs may be large
     elif isinstance(image, Tensor):
         if not image.is_floating_point() or image.ndim != 3 or image.shape[0] != 3:
             raise ValueError(f"a tensor must be float (3, H, W), got {image.dtype} {tuple(image.shape)}")

@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..blocks import Upsample
-from ..codec.layered import PAD
+from ..codec.tiles import PAD
 from ..heads.neck import FeaturePyramid
 from ..model import Model
 from ..zoo import load

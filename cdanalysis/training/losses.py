@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..codec.semantic import STRIDE
+from ..codec.tiles import STRIDE
 from .control import RateController
 from .lessons import CropBatch, LessonLoss
 from .objective import feature_distance, log_interpolate

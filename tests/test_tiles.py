@@ -1,0 +1,135 @@
+"""Large photographs: tile by tile, in bounded memory, without seams."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from skimage import data
+
+from cdanalysis.codec import encoder, entropy, tiles
+from cdanalysis.codec.tiles import STRIDE, grid_of, padded, tiled, window
+from cdanalysis.data.photographs import to_tensor
+
+
+@pytest.fixture
+def tiny_tiles(monkeypatch):
+    """Tiles of eight cells, so that small photographs have many."""
+    monkeypatch.setattr(tiles, "CORE", 8)
+    monkeypatch.setattr(encoder, "HALO", 6)
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(0, 20))
+def test_tiles_cover_every_cell_once(height, width, halo):
+    grid = grid_of(height, width)
+    count = np.zeros(grid, int)
+    for tile in tiles.tiles(grid, halo):
+        count[tile.core] += 1
+        for core, seen, inner, length in zip(*tile, grid, strict=True):
+            assert (
+                seen.start % 2 == seen.stop % 2 == 0
+                and 0 <= seen.start <= core.start < core.stop <= seen.stop <= length
+            )
+            assert (core.start, core.stop) == (seen.start + inner.start, seen.start + inner.stop)
+            assert core.start - seen.start >= min(halo, core.start) and seen.stop - core.stop >= min(
+                halo, length - core.stop
+            )
+            assert seen.stop - seen.start <= tiles.CORE + 2 * (halo + 1)
+    assert (count == 1).all()
+
+
+@given(st.integers(1, 100), st.integers(1, 100))
+def test_windows_are_parts_of_the_padded_photograph(height, width):
+    x = torch.rand(1, 3, height, width)
+    whole, (rows, columns) = padded(x), grid_of(height, width)
+    assert whole.shape[-2:] == (STRIDE * rows, STRIDE * columns) and torch.equal(whole[..., :height, :width], x)
+    place = slice(rows // 4 * 2, rows), slice(columns // 4 * 2, columns)
+    pixels = tuple(slice(STRIDE * s.start, STRIDE * s.stop) for s in place)
+    assert torch.equal(window(x, place), whole[..., pixels[0], pixels[1]])
+
+
+def test_what_reaches_no_farther_than_the_halo_is_the_same(photo, tiny_tiles):
+    """The detail layer's analysis in tiles, and in double precision where it looks again; the decoder."""
+    x = to_tensor(data.astronaut()[:480, :500])[None]
+    network, codec = photo.codec.encoder.single.detail, photo.codec
+    with torch.inference_mode():
+        whole, parts = network(padded(x)), tiled(network, x, network.reach)
+        assert len(list(tiles.tiles(whole.shape[-2:], network.reach))) > 4
+        assert torch.allclose(whole, parts, atol=1e-4 * float(whole.abs().max()))
+        assert not torch.allclose(whole, tiled(network, x, network.reach - 3), atol=1e-4 * float(whole.abs().max()))
+        again = encoder.SecondLook(photo.codec.encoder.double, x).detail(torch.ones_like(whole, dtype=torch.bool))
+        assert torch.allclose(whole.double(), again, atol=1e-4 * float(whole.abs().max()))
+        latents = codec.to_latents(x, (40, 60))
+        assert len(list(tiles.tiles(latents.semantic.shape[-2:], codec.synthesis.reach))) > 4
+        decoded = codec.to_photographs(latents).int()
+        tiles.CORE = 10**6
+        assert (decoded - codec.to_photographs(latents).int()).abs().max() <= 1
+
+
+def test_bands_of_rows_are_the_same(photo, monkeypatch):
+    x = to_tensor(data.astronaut()[:200, :300])[None]
+    with torch.inference_mode():
+        expected = photo.codec.to_latents(x, (40, 60))
+        written = photo.symbols.write(expected)
+        monkeypatch.setattr(entropy, "BAND", 40)  # three rows at a time
+        assert photo.codec.to_latents(x, (40, 60)).equals(expected)
+        assert photo.symbols.write(expected) == written
+        stream = photo.encode(data.astronaut()[:200, :300], (1 / 3, 0.5))
+        assert photo.to_latents([stream]).equals(expected)
+
+
+@pytest.mark.parametrize("quality", [0.1, 0.6])
+def test_there_are_no_seams(photo, tiny_tiles, quality):
+    """Beside tile borders the error is what it is there without tiles, and the heads see what they see without."""
+    image = data.astronaut()
+    beside = np.zeros((512, 512), bool)
+    for tile in tiles.tiles((32, 32), photo.codec.synthesis.reach):
+        for border in (STRIDE * s.start for s in tile.core if s.start):
+            beside[border - 2 : border + 2] = beside[:, border - 2 : border + 2] = True
+    streams, errors = [], []
+    for core in (8, 10**6):
+        tiles.CORE = core
+        streams.append(photo.encode(image, quality))
+        decoded = np.asarray(photo.decode(streams[-1]))
+        errors.append(((decoded.astype(float) - image) ** 2).mean(-1))
+    assert 0.04 < beside.mean() < 0.1
+    assert errors[0][beside].mean() < 1.02 * errors[1][beside].mean()
+    assert errors[0].mean() < 1.01 * errors[1].mean()
+    assert abs(len(streams[0]) / len(streams[1]) - 1) < 0.02
+    first, second = (photo.analyze(stream, ("classification",)).classification for stream in streams)
+    assert first.label == second.label
+
+
+LARGE = """
+import resource, sys, numpy as np, torch
+torch.set_num_threads(2)
+import cdanalysis as cda
+from skimage import data
+height, width = int(sys.argv[1]), int(sys.argv[2])
+image = np.tile(data.astronaut(), (-(-height // 512), -(-width // 512), 1))[:height, :width].copy()
+model = cda.load("photo")
+stream = model.encode(image, 0.4)
+decoded = np.asarray(model.decode(stream))
+error = 0.0
+for top in range(0, height, 512):
+    error += ((decoded[top:top + 512].astype(np.float32) - image[top:top + 512]) ** 2).sum()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(len(stream), 10 * np.log10(255**2 / (error / image.size)), peak / 2**20)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("height", "width", "most"), [(4000, 6000, 2.0), (8000, 12500, None)])
+def test_large_photographs_take_bounded_memory(height, width, most):
+    """24 megapixels within 2 GiB, all told; 100 megapixels finish."""
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE, str(height), str(width)], capture_output=True, text=True, check=True
+    )
+    size, quality, gibibytes = map(float, done.stdout.split())
+    assert size > 10**5 and quality > 26
+    assert most is None or gibibytes < most
