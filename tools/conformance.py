@@ -1,0 +1,92 @@
+"""Write and read the golden streams on a machine that adds floats in other ways, and see whether anything changes.
+
+    python tools/conformance.py
+
+Every setting has a process of its own. Writes ``docs/conformance.json`` and the table between the markers of
+``docs/format.md``; the status is 1 if a stream is read differently anywhere. Needs ``tests/golden``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from golden import FOLDER, cases, hashes
+
+from cdanalysis.evaluation.markdown import fill, table
+from cdanalysis.files import write_whole
+from cdanalysis.model import Model
+from cdanalysis.zoo import load
+
+ROOT = Path(__file__).parent.parent
+SETTINGS: dict[str, dict[str, str]] = {
+    "1 thread": {"threads": "1"},
+    "2 threads": {"threads": "2"},
+    "4 threads": {"threads": "4"},
+    "without oneDNN": {"onednn": "0"},
+    "oneDNN up to SSE4.1": {"ONEDNN_MAX_CPU_ISA": "SSE41"},
+    "oneDNN up to AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "oneDNN up to AVX-512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+    "ATen without vectors": {"ATEN_CPU_CAPABILITY": "default"},
+    "ATen up to AVX2": {"ATEN_CPU_CAPABILITY": "avx2"},
+    "both up to AVX2, without oneDNN": {"ATEN_CPU_CAPABILITY": "avx2", "onednn": "0"},
+    "batches of 16": {"batch": "16"},
+    "under bfloat16 autocast": {"autocast": "1"},
+}
+if torch.cuda.is_available():
+    SETTINGS["CUDA"] = {"device": "cuda"}
+
+
+def check(model: Model, batch: int) -> dict[str, int]:
+    """How many golden streams are read, and written, otherwise than recorded."""
+    record = json.loads((FOLDER / "golden.json").read_text())["streams"]
+    read_otherwise = written_otherwise = 0
+    for name, arguments in cases().items():
+        stream = (FOLDER / f"{name}.cda").read_bytes()
+        latents = model.to_latents([stream] * batch, [layer.name for layer in model._unpack(stream).layers])
+        read_otherwise += any(hashes(latents[i]) != record[name]["latents"] for i in range(batch))
+        image = arguments.pop("image")
+        written_otherwise += any(s != stream for s in model.encode_batch([image] * batch, **arguments))
+    return {"streams": len(record), "read otherwise": read_otherwise, "written otherwise": written_otherwise}
+
+
+def worker(setting: dict[str, str]) -> None:
+    torch.set_num_threads(int(setting.get("threads", 2)))
+    device = setting.get("device", "cpu")
+    model = load("photo", device)
+    with (
+        torch.backends.mkldnn.flags(enabled=setting.get("onednn") != "0"),
+        torch.autocast("cpu", torch.bfloat16, enabled="autocast" in setting),
+    ):
+        print(json.dumps(check(model, int(setting.get("batch", 1)))))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker is not None:
+        worker(options.worker)
+        return 0
+    rows = []
+    for name, setting in SETTINGS.items():
+        words = [sys.executable, __file__, "--worker", json.dumps(setting)]
+        upper = {key: value for key, value in setting.items() if key.isupper()}
+        done = subprocess.run(words, env={**os.environ, **upper}, capture_output=True, text=True, check=True)
+        rows.append({"setting": name, **json.loads(done.stdout.splitlines()[-1])})
+        print(rows[-1], flush=True)
+    capability = torch.backends.cpu.get_cpu_capability()
+    facts = f"`python tools/conformance.py` on {platform.machine()} ({capability}), torch {torch.__version__}."
+    write_whole(ROOT / "docs" / "conformance.json", json.dumps({"machine": facts, "settings": rows}, indent=1) + "\n")
+    fill(ROOT / "docs" / "format.md", {"conformance": f"{facts}\n\n{table(rows)}"})
+    return int(any(row["read otherwise"] for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
