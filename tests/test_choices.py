@@ -154,22 +154,17 @@ def test_channels_weighted_are_the_distance(squeezenet, constructed, tmp_path):
         assert (near[number] @ observer.linear_weights).item() == pytest.approx(observer(x, a).item(), rel=0.1)
     linear = 2 * observer.linear_weights
     save_file({"linear": linear}, tmp_path / "linear.safetensors")
-    doubled = LPIPSComp(squeezenet, tmp_path / "linear.safetensors")
+    doubled = LPIPSComp(tmp_path / "linear.safetensors", squeezenet)
     assert doubled(x, a).item() == pytest.approx(2 * observer(x, a).item(), rel=1e-5)
     assert not any(parameter.requires_grad for parameter in doubled.parameters())
 
 
-def test_the_weights_that_ship_are_weights(squeezenet):
-    shipped = LPIPSComp(squeezenet).linear_weights
-    assert (shipped > 0).any() and not torch.equal(shipped, LPIPS(squeezenet).linear_weights)
-
-
 def test_wrong_weights_of_channels_say_so(squeezenet, tmp_path):
     with pytest.raises(FileNotFoundError, match="no weights of channels"):
-        LPIPSComp(squeezenet, tmp_path / "none.safetensors")
+        LPIPSComp(tmp_path / "none.safetensors", squeezenet)
     (tmp_path / "wrong.safetensors").write_bytes(b"none")
     with pytest.raises(ValueError, match="does not hold weights of channels"):
-        LPIPSComp(squeezenet, tmp_path / "wrong.safetensors")
+        LPIPSComp(tmp_path / "wrong.safetensors", squeezenet)
     save_file({"linear": -torch.ones(3)}, tmp_path / "negative.safetensors")
     with pytest.raises(ValueError, match="at least 0"):
-        LPIPSComp(squeezenet, tmp_path / "negative.safetensors")
+        LPIPSComp(tmp_path / "negative.safetensors", squeezenet)

@@ -51,6 +51,12 @@ def test_published_segmentations_keep_what_they_must(published, name):
     assert max(row["kept"] for row in rows if row["bpp"] and row["bpp"] <= 0.08) >= 0.92
 
 
+def test_published_boxes_keep_what_they_must(published):
+    """At least 92 % of the RGB counterpart's AP50, at 0.08 bpp or less."""
+    rows = published["coco_boxes"]["detection"]["rows"]
+    assert max(row["kept"] for row in rows if row["bpp"] and row["bpp"] <= 0.08) >= 0.92
+
+
 def test_published_counterparts_are_no_strawmen(published):
     assert published["camvid_val"]["segmentation"]["rows"][0]["mIoU"] >= 0.67
     assert published["camvid_test"]["segmentation"]["rows"][0]["mIoU"] >= 0.60

@@ -6,8 +6,8 @@
 
 The first two take choices that people made: a CSV file with the columns ``original, a, b, share`` (of the people who
 found ``a`` more like the original) and, if it likes, ``group``, and the folder that its file names are relative to. The
-third one makes choices whose truth is known by construction, fits to some of them, measures on the others, and writes
-``docs/experiments/lpips_comp.md`` and ``.json``, and the weights that ship.
+third one makes choices whose truth is known by construction, fits to some of them, measures on the others, and keeps
+everything in ``runs/lpips_comp``.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from cdanalysis.evaluation.baselines import baseline
 from cdanalysis.evaluation.choices import Metric, agreements
 from cdanalysis.evaluation.coders import BaselineCoder, Coder, ModelCoder
 from cdanalysis.evaluation.constructed import construct
-from cdanalysis.evaluation.markdown import fill, table
+from cdanalysis.evaluation.markdown import table
 from cdanalysis.files import write_whole
 from cdanalysis.observers import LPIPS, LPIPSComp, Observer
 from cdanalysis.training.choices import channel_distances, fit_weights
 from cdanalysis.zoo import load
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = ROOT / "cdanalysis" / "observers" / "lpips_comp.safetensors"
-PAGE = ROOT / "docs" / "experiments" / "lpips_comp.md"
+FOLDER = ROOT / "runs" / "lpips_comp"
+LINEAR = FOLDER / "lpips_comp.safetensors"
 SEEN, HELD_OUT = ("JPEG", "JPEG 2000", "WebP"), ("AVIF", "HEIC", "JPEG XL")
 
 
@@ -66,7 +66,7 @@ def compared(weights: Path | None, linear: Path) -> dict[str, Metric]:
         "PSNR": lambda a, b: -metrics.psnr(a, b),
         "MS-SSIM": lambda a, b: -metrics.ms_ssim(a, b),
         "LPIPS": of_observer(LPIPS(weights)),
-        "LPIPS-Comp": of_observer(LPIPSComp(weights, linear)),
+        "LPIPS-Comp": of_observer(LPIPSComp(linear, weights)),
     }
 
 
@@ -97,9 +97,8 @@ def build(weights: Path, folder: Path, every: int) -> None:
     asked = construct(test, seen, mdsi, folder, "new photographs", track=track)
     asked += construct(test, held_out, mdsi, folder, "new photographs and codecs", seed=1, track=track)
     write_choices(folder / "asked.csv", folder, asked)
-    output = SHIPPED if every == 1 else folder / SHIPPED.name
-    fit(learned, weights, output)
-    rows = agreements(compared(weights, output), asked, track)
+    fit(learned, weights, LINEAR)
+    rows = agreements(compared(weights, LINEAR), asked, track)
     report = {
         "command": "python tools/lpips_comp.py construct" + (f" --every {every}" if every > 1 else ""),
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
@@ -108,13 +107,8 @@ def build(weights: Path, folder: Path, every: int) -> None:
         "codecs": {"learned from": SEEN, "held out": (*HELD_OUT, "cdanalysis")},
         "agreement": rows,
     }
-    page = PAGE if every == 1 else folder / PAGE.name
-    write_whole(page.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
+    write_whole(folder / "agreement.json", json.dumps(report, indent=1) + "\n")
     print(table(rows, cell=percent))
-    if page.is_file():
-        facts = f"`{report['command']}` on {report['hardware']}, {report['minutes']:g} minutes. "
-        facts += f"Choices: {len(learned)} learned from, {len(asked)} asked."
-        fill(page, {"facts": facts, "agreement": table(rows, cell=percent)})
 
 
 def main() -> None:
@@ -122,13 +116,13 @@ def main() -> None:
     parser.add_argument("action", choices=("fit", "measure", "construct"))
     parser.add_argument("files", nargs="*", metavar="choices.csv folder")
     parser.add_argument("-o", "--output", default="lpips_comp.safetensors", help="weights to write")
-    parser.add_argument("--linear", default=str(SHIPPED), help="weights to measure")
+    parser.add_argument("--linear", default=str(LINEAR), help="weights to measure")
     parser.add_argument("--weights", default="weights/squeezenet1_1.pth", help="SqueezeNet's; '' to download them")
     parser.add_argument("--every", type=int, default=1, help="construct: only each so many-th photograph")
     options = parser.parse_args()
     weights = data_path(options.weights) if options.weights else None
     if options.action == "construct":
-        build(weights, ROOT / "runs" / "lpips_comp", options.every)
+        build(weights, FOLDER, options.every)
         return
     if len(options.files) != 2:
         parser.error("name the table of choices and the folder of its files")

@@ -72,24 +72,19 @@ class LPIPS(Observer):
 class LPIPSComp(LPIPS):
     """LPIPS with weights fitted to choices between compressed photographs: Patel, Appalaraju, Manmatha (WACV 2021).
 
-    The weights that ship were not fitted to people's choices, but to choices whose truth is known by construction or
-    that another metric made; ``docs/experiments/lpips_comp.md`` says how, and how well they agree with what.
-
     Args:
+        linear: safetensors file with what every channel counts, as ``tools/lpips_comp.py`` writes it; none ships.
         weights: as for `LPIPS`.
-        linear: safetensors file with what every channel counts, as ``tools/lpips_comp.py`` writes it; by default the
-            one that ships.
 
     Raises:
         FileNotFoundError, ValueError, ImportError: as `LPIPS`; also for ``linear``.
     """
 
-    def __init__(self, weights: str | Path | None = None, linear: str | Path | None = None):
+    def __init__(self, linear: str | Path, weights: str | Path | None = None):
         super().__init__(weights)
-        path = Path(linear or Path(__file__).with_name("lpips_comp.safetensors"))
-        if not path.is_file():
-            raise FileNotFoundError(f"no weights of channels at {path}")
+        if not Path(linear).is_file():
+            raise FileNotFoundError(f"no weights of channels at {linear}")
         try:
-            self.linear_weights = load_file(path)["linear"]
+            self.linear_weights = load_file(linear)["linear"]
         except (SafetensorError, KeyError):
-            raise ValueError(f"{path} does not hold weights of channels") from None
+            raise ValueError(f"{linear} does not hold weights of channels") from None

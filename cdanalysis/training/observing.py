@@ -27,6 +27,7 @@ class ObserverConfig:
         side: whose view it is: "human" counts 1 - alpha times, "machine" alpha times, "both" always.
         weights: SqueezeNet's for "lpips" and "lpips_comp", a path below ``CDANALYSIS_DATA`` or absolute; empty to
             download them.
+        linear: what every channel counts, for "lpips_comp": a file that ``tools/lpips_comp.py`` wrote.
         network: timm's name of the classifier, for "features".
         layers: its modules whose outputs are compared.
         loss: of an adversary: "hinge" or "non_saturating".
@@ -37,6 +38,7 @@ class ObserverConfig:
     weight: float = 1.0
     side: str = "both"
     weights: str = ""
+    linear: str = ""
     network: str = "tf_efficientnet_lite0"
     layers: list[str] = field(default_factory=lambda: ["blocks.2", "blocks.4", "blocks.6"])
     loss: str = "hinge"
@@ -55,8 +57,8 @@ def new_observer(config: ObserverConfig, semantic: int) -> Observer | Adversary:
     if config.kind == "ms_ssim":
         return MSSSIM()
     if config.kind in ("lpips", "lpips_comp"):
-        kind = LPIPS if config.kind == "lpips" else LPIPSComp
-        return kind(data_path(config.weights) if config.weights else None)
+        weights = data_path(config.weights) if config.weights else None
+        return LPIPS(weights) if config.kind == "lpips" else LPIPSComp(data_path(config.linear), weights)
     if config.kind == "features":
         net = imagenet_classifier(config.network)
         options: dict[str, Any] = {name: getattr(net, "pretrained_cfg", {})[name] for name in ("mean", "std")}
