@@ -203,7 +203,7 @@ def test_a_panel_weighs_its_observers(chelsea):
         ([], 0.5, "no observer"),
         ([ObserverConfig(side="human")], 1.0, "no observer"),
         ([ObserverConfig(side="alien")], 0.5, "both, human, machine"),
-        ([ObserverConfig("sharpness")], 0.5, "mse, ms_ssim, lpips, features, adversarial"),
+        ([ObserverConfig("sharpness")], 0.5, "mse, ms_ssim, lpips, lpips_comp, features, adversarial"),
         ([ObserverConfig("adversarial", loss="earth")], 0.5, "hinge, non_saturating"),
         ([ObserverConfig()], 1.5, "alpha must lie"),
         ([ObserverConfig("features", layers=["fc"])], 0.5, "no layer 'fc'"),
