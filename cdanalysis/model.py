@@ -213,9 +213,10 @@ class Model(nn.Module):
         """The layers that the neck reads, and so all that `analyze` needs of a stream."""
         return LAYERS[: len(self.neck.specs)]
 
-    def pyramid(self, latents: Latents) -> list[Tensor]:
-        """Features at strides 8, 16 and 32, from the layers that the neck reads."""
-        return self.neck(self._dequantize(latents), quality_plane(latents.quality[0], self.neck.to16.weight))
+    def pyramid(self, latents: Latents, levels: int = 3) -> list[Tensor]:
+        """Features at strides 8, 16 and 32, or the coarsest ``levels`` of them, from the layers that the neck reads."""
+        quality = quality_plane(latents.quality[0], self.neck.to16.weight)
+        return self.neck(self._dequantize(latents), quality, levels)
 
     @torch.inference_mode()
     def read_latents(self, stream: bytes) -> tuple[list[Tensor], float, tuple[int, int]]:
@@ -255,9 +256,8 @@ class Model(nn.Module):
     def class_logits(self, streams: Sequence[bytes]) -> Tensor:
         """Logits (N, classes) of the classification head, from the semantic layers of N streams."""
         head = self.heads["classification"]
-        return torch.stack(
-            grouped([self._unpack(s) for s in streams], same_kind, lambda g: list(head(self._pyramid(g))))
-        )
+        work = lambda group: list(head(self._pyramid(group, head.levels)))  # noqa: E731
+        return torch.stack(grouped([self._unpack(s) for s in streams], same_kind, work))
 
     @property
     def reference(self) -> Reference:
@@ -275,11 +275,12 @@ class Model(nn.Module):
     @torch.inference_mode()
     def _analyze_group(self, streams: Sequence[Stream], tasks: Sequence[str]) -> list[Result]:
         heads = {task: self.heads[task] for task in tasks}
-        return predict(heads, self._pyramid(streams), [(stream.height, stream.width) for stream in streams])
+        pyramid = self._pyramid(streams, max((head.levels for head in heads.values()), default=1))
+        return predict(heads, pyramid, [(stream.height, stream.width) for stream in streams])
 
     @torch.inference_mode()
-    def _pyramid(self, streams: Sequence[Stream]) -> list[Tensor]:
-        return self.pyramid(self.symbols.read(streams, len(self.layers)))
+    def _pyramid(self, streams: Sequence[Stream], levels: int) -> list[Tensor]:
+        return self.pyramid(self.symbols.read(streams, len(self.layers)), levels)
 
     @torch.inference_mode()
     def _decode_group(self, streams: Sequence[Stream], preview: bool) -> list[Image.Image]:

@@ -6,11 +6,13 @@ give integers (a table for each symbol, an offset in sixteenths of a step) by ex
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..latents import STEPS
@@ -21,6 +23,8 @@ UNIT = 2**ACTIVATION_BITS
 """One step, in the integers of the exact networks."""
 BAND = 2**13
 """Cells that are worked on at a time; a photograph of two megapixels has as many."""
+CELLS = tuple(itertools.product(range(2), range(2)))
+"""Rows and columns of the 2x2 lattice over which passes take turns."""
 
 
 def round_ste(x: Tensor) -> Tensor:
@@ -50,8 +54,8 @@ class Doubt(NamedTuple):
 
 
 def bands(shape: torch.Size) -> Iterator[slice]:
-    """Rows of a tensor (N, C, h, w), so many at a time that what is made of them stays small."""
-    rows = max(1, BAND // (shape[0] * shape[3]))
+    """Rows of a tensor (N, C, h, w), an even number at a time, so many that what is made of them stays small."""
+    rows = max(2, BAND // (shape[0] * shape[3]) // 2 * 2)
     return (slice(top, min(shape[2], top + rows)) for top in range(0, shape[2], rows))
 
 
@@ -172,26 +176,62 @@ class ContextModel(nn.Module):
         return raw.clamp(0.0, top) + math.log(tables.SMALLEST_SCALE)
 
     def parameters_of_pass(self, p: int, values: Tensor, base: Tensor) -> Parameters:
-        """Exact parameters from the integers of earlier passes (sixteenths) and ``base`` (integers)."""
-        offset = torch.empty(values.shape, dtype=torch.int32, device=values.device)
-        index = torch.empty(values.shape, dtype=torch.int16, device=values.device)
+        """Exact parameters, where the pass codes symbols, from earlier ones (sixteenths) and ``base`` (integers)."""
+        offset = torch.zeros(values.shape, dtype=torch.int32, device=values.device)
+        index = torch.zeros(values.shape, dtype=torch.int16, device=values.device)
         for band in bands(values.shape):
-            seen = slice(max(0, band.start - 1), min(values.shape[2], band.stop + 1))  # the context is a cell wide
-            part = self._exact_parameters(p, values[:, :, seen], base[:, :, seen])
-            inner = slice(band.start - seen.start, band.stop - seen.start)
-            offset[:, :, band], index[:, :, band] = part.offset[:, :, inner], part.scale_index[:, :, inner]
+            known = self._with_border(values, band)
+            for cell in CELLS:
+                group = self._group(p, cell)
+                part = self._exact_parameters(p, cell, known, base[:, :, band])
+                for tensor, found in zip((offset, index), part, strict=True):
+                    place = tensor[:, group, band][..., cell[0] :: 2, cell[1] :: 2]
+                    place.copy_(found.reshape(-1, len(place), *place.shape[-2:]).transpose(0, 1))
         return Parameters(offset, index)
 
-    def _exact_parameters(self, p: int, values: Tensor, base: Tensor) -> Parameters:
-        hidden = base
+    def _group(self, p: int, cell: tuple[int, int]) -> slice:
+        """The channels that a pass codes in a cell of the 2x2 lattice: see `masks`."""
+        row, column = cell
+        turn = (row + column) % 2 if self.passes == 2 else 2 * row + (row + column) % 2
+        group, size = (p - turn) % self.passes, self.channels // self.passes
+        return slice(group * size, (group + 1) * size)
+
+    def _with_border(self, values: Tensor, band: slice) -> Tensor:
+        """A band of values as integer activations, float64, with a cell more on every side, nothing beyond the edge."""
+        top, bottom = max(0, band.start - 1), min(values.shape[2], band.stop + 1)
+        seen = (values[:, :, top:bottom].double() * (UNIT // STEPS // self.scale)).clamp_(-LIMIT, LIMIT)
+        return F.pad(seen, (1, 1, top - band.start + 1, band.stop + 1 - bottom))
+
+    def _exact_parameters(self, p: int, cell: tuple[int, int], known: Tensor, base: Tensor) -> Parameters:
+        """Parameters (channels of the group, N * cells) of a pass in one cell of the lattice.
+
+        Only what is coded is computed, from what is known by then: a quarter of the outputs, and half of the inputs.
+        """
+        hidden = base[..., cell[0] :: 2, cell[1] :: 2].transpose(0, 1).flatten(1)
         if p:
-            context = (values.double() * (UNIT // STEPS // self.scale)).clamp(-LIMIT, LIMIT)
-            hidden = torch.cat([base, self.contexts[p - 1].exact(context)], 1)
-        mean, raw = self.heads[p].exact(self.mixes[p].exact(hidden)).chunk(2, 1)
+            context = self.contexts[p - 1].exact_part(*self._neighbours(p, cell, known))
+            hidden = torch.cat([hidden, context])
+        group = torch.arange(self.channels, device=base.device)[self._group(p, cell)]
+        wanted = torch.cat([group, self.channels + group])
+        mean, raw = self.heads[p].exact_part(self.mixes[p].exact_part(hidden), outputs=wanted).chunk(2)
         offset = torch.floor((mean + UNIT // (2 * STEPS)) / (UNIT // STEPS))
         # index = round(raw / (UNIT * LOG_SCALE_STEP)), the quotient as the fixed-point ratio below
         index = torch.floor((raw * _INDEX_RATIO + 2**19) / 2**20).clamp(0, tables.SCALES - 1)
         return Parameters(offset, index)
+
+    def _neighbours(self, p: int, cell: tuple[int, int], known: Tensor) -> tuple[Tensor, Tensor]:
+        """What the cells of a lattice see of earlier passes around them, (inputs, N * cells), and which inputs it is."""
+        height, width = known.shape[2] - 2, known.shape[3] - 2
+        numbers = torch.arange(9 * self.channels, device=known.device).reshape(self.channels, 3, 3)
+        seen, inputs = [], []
+        for i, j in itertools.product(range(3), range(3)):
+            there = (cell[0] + i - 1) % 2, (cell[1] + j - 1) % 2
+            around = known[:, :, cell[0] + i : height + i : 2, cell[1] + j : width + j : 2].transpose(0, 1)
+            for earlier in range(p):
+                group = self._group(earlier, there)
+                seen.append(around[group])
+                inputs.append(numbers[group, i, j])
+        return torch.cat(seen).flatten(1), torch.cat(inputs)
 
     def quantize(self, y: Tensor, base: Tensor, doubt: Doubt | None = None) -> Tensor:
         """Quantise y (N, C, h, w) in double precision, pass by pass: (N, C, h, w) int32, sixteenths of a step."""

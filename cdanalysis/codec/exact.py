@@ -66,8 +66,28 @@ class ExactConv2d(nn.Conv2d):
         weight, bias = self._integer_parameters()
         n, _, h, w = x.shape
         total = torch.cat([weight @ columns for columns in self._columns(x)], 2)
+        return self._rounded(total, bias).reshape(n, -1, h, w)
+
+    def exact_part(self, columns: Tensor, inputs: Tensor | None = None, outputs: Tensor | None = None) -> Tensor:
+        """`exact` of some cells, where all but some inputs are nothing.
+
+        Args:
+            columns: what each cell reads: (inputs, cells) integers in float64.
+            inputs: which of the C * k * k inputs those are, in the order of the weights; None for all.
+            outputs: which outputs are wanted; None for all.
+
+        Returns:
+            (outputs, cells).
+        """
+        weight, bias = self._integer_parameters()
+        if outputs is not None:
+            weight, bias = weight[outputs], bias[outputs]
+        return self._rounded((weight if inputs is None else weight[:, inputs]) @ columns, bias)
+
+    def _rounded(self, total: Tensor, bias: Tensor) -> Tensor:
+        """Sums of products to activations, in place."""
         total = total.add_(bias).mul_(2.0**-WEIGHT_BITS).floor_()
-        return total.clamp_(0 if self.relu else -LIMIT, LIMIT).reshape(n, -1, h, w)
+        return total.clamp_(0 if self.relu else -LIMIT, LIMIT)
 
     def _columns(self, x: Tensor) -> Iterator[Tensor]:
         """What each output cell reads, a strip of rows at a time: (N, C * k * k, cells of the strip)."""

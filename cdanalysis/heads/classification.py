@@ -37,6 +37,9 @@ class ClassificationHead(nn.Module):
         hidden: width of the expansion.
     """
 
+    levels = 1
+    """Of the pyramid, how many it reads, the coarsest first."""
+
     def __init__(self, features: tuple[int, int, int], classes: list[str], hidden: int = 1280):
         super().__init__()
         self.classes = list(classes)

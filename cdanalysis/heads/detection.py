@@ -55,6 +55,9 @@ class DetectionHead(nn.Module):
         convs: convolutions before the predictions of "fcos" and "retinanet".
     """
 
+    levels = 3
+    """Of the pyramid, how many it reads, the coarsest first."""
+
     def __init__(
         self, features: tuple[int, int, int], classes: list[str], kind: str = "fcos", width: int = 96, convs: int = 2
     ):

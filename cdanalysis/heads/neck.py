@@ -48,12 +48,13 @@ class Neck(nn.Module):
                 nn.init.zeros_(conv.weight)
                 nn.init.zeros_(conv.bias)
 
-    def forward(self, latents: list[Tensor], quality: Tensor) -> list[Tensor]:
-        """Features (N, c, H/s, W/s) for s in 8, 16, 32, H and W multiples of 32.
+    def forward(self, latents: list[Tensor], quality: Tensor, levels: int = 3) -> list[Tensor]:
+        """Features (N, c, H/s, W/s) for s in 8, 16, 32, H and W multiples of 32; or the coarsest ``levels`` of them.
 
         Args:
             latents: dequantised, (N, C, H/16, W/16), of each layer that the neck reads.
             quality: (N, 1, 1, 1) or (N, 1, H/16, W/16), in [0, 1], of the semantic layer.
+            levels: how many are wanted: a classifier reads one, and the finest costs most.
 
         Raises:
             ValueError: if there are not as many layers as the neck reads.
@@ -65,7 +66,7 @@ class Neck(nn.Module):
         x = self.stem(torch.cat([semantic, plane], 1))
         if self.from_detail is not None:
             x = x + self.from_detail(latents[1])
-        return [self.to8(x), self.to16(x), self.to32(x)]
+        return [level(x) for level in (self.to8, self.to16, self.to32)[-levels:]]
 
 
 class FeaturePyramid(nn.Module):

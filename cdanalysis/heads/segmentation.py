@@ -40,6 +40,9 @@ class SegmentationHead(nn.Module):
         width: channels of the feature pyramid, a multiple of 32.
     """
 
+    levels = 3
+    """Of the pyramid, how many it reads, the coarsest first."""
+
     def __init__(self, features: tuple[int, int, int], classes: list[str], width: int = 96):
         super().__init__()
         if width % 32:
