@@ -19,7 +19,7 @@ from PIL import Image
 
 from cdanalysis.cli import main
 from cdanalysis.jobs import run as jobs_module
-from cdanalysis.jobs.run import attempt, in_process, in_processes, jobs_of, local_runner, run_jobs
+from cdanalysis.jobs.run import in_process, in_processes, jobs_of, local_runner, run_jobs
 from cdanalysis.jobs.work import Encoding
 from cdanalysis.stream.container import unpack
 

@@ -230,7 +230,7 @@ def test_a_stage_holds_its_rate(world, tmp_path):
 
 def test_every_term_of_a_joint_run_falls(world, tmp_path):
     """Codec, fusion decoder and three heads, an observer and a controller, on drawn data."""
-    recipe = joint_recipe(world, steps=110, lr=3e-3, warmup=10, blank=0.0)
+    recipe = joint_recipe(world, steps=60, lr=3e-3, warmup=10, blank=0.0)
     stage = recipe.stages[0]
     stage.objective.semantic_rate = [4.0, 1.0]
     trainer = Trainer(recipe, tmp_path, new_model())

@@ -220,7 +220,7 @@ class ContextModel(nn.Module):
         return Parameters(offset, index)
 
     def _neighbours(self, p: int, cell: tuple[int, int], known: Tensor) -> tuple[Tensor, Tensor]:
-        """What the cells of a lattice see of earlier passes around them, (inputs, N * cells), and which inputs it is."""
+        """What a lattice's cells see of earlier passes around them, (inputs, N * cells), and which inputs that is."""
         height, width = known.shape[2] - 2, known.shape[3] - 2
         numbers = torch.arange(9 * self.channels, device=known.device).reshape(self.channels, 3, 3)
         seen, inputs = [], []
