@@ -122,17 +122,34 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def benchmark(options: argparse.Namespace) -> int:
-    from .evaluation.benchmark import benchmark as run
+    from .evaluation.benchmark import head_speed
+    from .evaluation.hardware import hardware
+    from .evaluation.speed import codec_speed, growth, label_speed, start_costs
 
-    report = run(zoo_module.load(options.model, options.device), options.photographs, repeats=options.repeats)
+    model, weights, repeats = zoo_module.load(options.model, options.device), options.compressai, options.repeats
+    sections = {
+        "heads": lambda: head_speed(model, options.photographs, repeats=repeats),
+        "codec": lambda: codec_speed(model, weights, repeats),
+        "labels": lambda: label_speed(model, weights, repeats),
+        "start": lambda: start_costs(options.model),
+        "growth": lambda: growth(model),
+    }
+    chosen = options.sections or list(sections)
+    for name in chosen:
+        if name not in sections:
+            raise ValueError(f"unknown section {name!r}; there are {', '.join(sections)}")
+    report = {"hardware": hardware()} | {name: sections[name]() for name in chosen}
     text = json.dumps(report, indent=2)
     if options.output:
         write_whole(options.output, text + "\n")
     if options.json:
         print(text)
-    else:
-        title = f"an epoch of {report['photographs']} photographs, {report['hardware']}"
-        _print_table(title, report["head_training"])
+        return 0
+    for name in chosen:
+        found = report[name]
+        tables = {name: [found]} if name == "start" else {k: v for k, v in found.items() if isinstance(v, list)}
+        for title, rows in tables.items():
+            _print_table(name if title == "rows" else title, rows)
     return 0
 
 

@@ -209,11 +209,13 @@ def test_train_from_the_command_line(run, image_folder, tmp_path, small_folder):
 
 
 def test_benchmark_compares_three_tasks(run, tmp_path):
-    status, out, _ = run("benchmark", "--photographs", "3", "--repeats", "1", "--json", "-o", tmp_path / "b.json")
+    status, out, _ = run(
+        "benchmark", "heads", "--photographs", "3", "--repeats", "1", "--json", "-o", tmp_path / "b.json"
+    )
     report = json.loads(out)
     assert status == 0 and json.loads((tmp_path / "b.json").read_text()) == report
-    assert [row["task"] for row in report["head_training"]] == ["classification", "detection", "segmentation"]
-    for row in report["head_training"]:
+    assert [row["task"] for row in report["heads"]["rows"]] == ["classification", "detection", "segmentation"]
+    for row in report["heads"]["rows"]:
         assert row["ratio"] == pytest.approx(row["end_to_end_s"] / row["from_latents_s"]) and row["from_latents_s"] > 0
 
 

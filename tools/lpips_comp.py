@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from cdanalysis.evaluation.baselines import baseline
 from cdanalysis.evaluation.choices import Metric, agreements
 from cdanalysis.evaluation.coders import BaselineCoder, Coder, ModelCoder
 from cdanalysis.evaluation.constructed import construct
+from cdanalysis.evaluation.hardware import hardware
 from cdanalysis.evaluation.markdown import table
 from cdanalysis.files import write_whole
 from cdanalysis.observers import LPIPS, LPIPSComp, Observer
@@ -101,7 +100,7 @@ def build(weights: Path, folder: Path, every: int) -> None:
     rows = agreements(compared(weights, LINEAR), asked, track)
     report = {
         "command": "python tools/lpips_comp.py construct" + (f" --every {every}" if every > 1 else ""),
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "hardware": hardware(),
         "minutes": round((time.monotonic() - started) / 60, 1),
         "choices": {"learned from": len(learned), "asked": len(asked)},
         "codecs": {"learned from": SEEN, "held out": (*HELD_OUT, "cdanalysis")},

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from pathlib import Path
 
-import torch
 from rich.progress import track
 
 from cdanalysis.data.coco import CocoPhotographs
 from cdanalysis.data.photographs import Photographs
 from cdanalysis.data.segmentation import LabelledPixels
+from cdanalysis.evaluation.hardware import hardware
 from cdanalysis.evaluation.markdown import fill
 from cdanalysis.evaluation.runner import evaluate_folder, evaluate_labelled
 from cdanalysis.files import write_whole
@@ -47,8 +45,7 @@ def measure(name: str, sets: list[str], path: Path) -> None:
         measured = _measure_one(model, each)
         report = json.loads(path.read_text()) if path.is_file() else {"minutes": {}}
         report["command"] = f"python tools/measure.py {name}"
-        threads = f"{torch.get_num_threads()} threads"
-        report["hardware"] = f"{platform.machine()}, {os.cpu_count()} cores, {threads}, no accelerator"
+        report["hardware"] = hardware()
         report["minutes"][each] = round((time.monotonic() - started) / 60, 1)
         write_whole(path, json.dumps({**report, each: measured}, indent=2) + "\n")
 

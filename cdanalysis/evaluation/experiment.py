@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import MISSING, OmegaConf
 from PIL import Image
 
@@ -26,6 +23,7 @@ from ..training.trainer import Trainer
 from ..zoo import load
 from .baselines import baseline
 from .coders import BaselineCoder, Coder, ModelCoder, level_at
+from .hardware import hardware
 from .judges import new_judge
 from .metrics import bpp
 from .runner import versions
@@ -180,7 +178,7 @@ def run_experiment(
         "name": config.name,
         "question": config.question,
         "command": command,
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "hardware": hardware(),
         "versions": versions(),
         "minutes": {},
         "tables": {},

@@ -22,6 +22,7 @@ from ..data.photographs import data_path, to_tensor
 from ..stream.errors import StreamError
 
 MODELS = ("bmshj2018-hyperprior", "mbt2018-mean")
+RANDOM = "random"
 STRIDE = 64  # both halve the photograph's sides six times
 _HEAD = struct.Struct("<BHHHHI")  # level, height, width, the hyper-latents' height and width, bytes of the first string
 
@@ -35,7 +36,8 @@ class CompressAI:
     Args:
         name: one of ``MODELS``.
         weights: folder with ``NAME-LEVEL.pth`` (state dicts); absolute or below ``CDANALYSIS_DATA``. Empty to let
-            CompressAI download its own, trained for the mean squared error.
+            CompressAI download its own, trained for the mean squared error; ``RANDOM`` for a network that was never
+            trained, of which the time can be measured and nothing else.
     """
 
     most = 8
@@ -96,7 +98,9 @@ def _model(name: str, level: int, weights: str) -> Any:
     if not weights:
         net = image_models[name](level, metric="mse", pretrained=True)
     else:
+        torch.manual_seed(0)
         net = image_models[name](level, pretrained=False)
+    if weights not in ("", RANDOM):
         path = data_path(str(Path(weights) / f"{name}-{level}.pth"))
         net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     net.eval().update()

@@ -81,6 +81,28 @@ def study_figure(report: dict[str, Any]) -> bytes:
     return buffer.getvalue()[buffer.getvalue().index(b"<svg") :]
 
 
+def growth_figure(growth: dict[str, list[dict[str, float]]]) -> bytes:
+    """An SVG: seconds by the number of photographs and by their size, each beside a line through the last point.
+
+    Raises:
+        ModuleNotFoundError: if matplotlib is not installed.
+    """
+    figure = _new_figure(figsize=(9.6, 4.2), layout="constrained")
+    for axes, (name, rows) in zip(figure.subplots(1, 2), growth.items(), strict=True):
+        unit, *verbs = rows[0]
+        x = [row[unit] for row in rows]
+        for number, verb in enumerate(verbs):
+            y = [row[verb] for row in rows]
+            axes.plot(x, y, marker="o", label=verb.removesuffix("_s"), color=f"C{number}")
+            axes.plot(x, [y[-1] * each / x[-1] for each in x], color=f"C{number}", linestyle=":", linewidth=1)
+        axes.set(xscale="log", yscale="log", xlabel=unit, ylabel="seconds (dotted: linear)")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    return buffer.getvalue()
+
+
 def _new_figure(**settings: Any) -> Any:
     try:
         from matplotlib.figure import Figure

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import MISSING, OmegaConf
 from PIL import Image
 
@@ -26,6 +23,7 @@ from .coders import BaseCoder, BaselineCoder, Coder, ModelCoder
 from .costs import costs
 from .curves import Curve, bd_rate, bd_score, interval, resamples, saving
 from .gallery import gallery
+from .hardware import hardware
 from .plots import OURS
 from .points import Point, Reader, Track, Uncompressed, measure_point
 from .retraining import retrained
@@ -129,7 +127,7 @@ def run_study(
     report = {
         "config": asdict(config),
         "command": command,
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {model.device}",
+        "hardware": hardware(),
         "versions": versions(),
         "codecs": {name: baseline(name, config.compressai).facts() for name in (*config.baselines, *config.retrained)},
         "fingerprint": model.fingerprint,

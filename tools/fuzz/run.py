@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import re
 import sys
 import time
@@ -20,11 +18,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import torch
 from mutations import SECONDS, judge, mutated, peak_mib, repaired, streams_of
 from rich.progress import track
 from skimage import data
 
+from cdanalysis.evaluation.hardware import hardware
 from cdanalysis.files import write_whole
 from cdanalysis.zoo import load
 
@@ -66,7 +64,7 @@ def main() -> int:
         counts[re.sub(r"\d+", "N", verdict.refused) if verdict.refused else "read"] += 1
     report = {
         "command": f"python tools/fuzz/run.py --cases {options.cases} --seed {options.seed}",
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "hardware": hardware(),
         "fingerprint": model.fingerprint,
         "cases": options.cases,
         "minutes": round((time.monotonic() - started) / 60, 1),

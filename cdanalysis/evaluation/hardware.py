@@ -1,0 +1,14 @@
+"""What figures were measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import torch
+
+
+def hardware() -> str:
+    """The machine in one line, as this process uses it."""
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "no accelerator"
+    return f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {accelerator}"

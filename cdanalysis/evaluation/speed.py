@@ -1,0 +1,205 @@
+"""How fast the codec and its heads are beside what else one would use, and how cost grows with work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..data.photographs import open_photograph, to_tensor
+from ..model import Model
+from ..zoo import load
+from .benchmark import PRECISIONS, jpegs
+from .demo import carried_photographs
+from .learned import RANDOM, CompressAI
+
+RIVAL, RIVAL_LEVEL = "mbt2018-mean", 3
+"""The learned codec to compare with, at a level at which it has 128 and 192 channels."""
+SIZE = (768, 512)
+QUALITY = (0.0, 0.4)
+"""Of photographs for people: 0.27 bpp on Kodak."""
+BASE_QUALITY = 0.19
+"""Of streams for labels: 0.05 bpp on Imagenette."""
+COUNTS = (1, 10, 100, 1000)
+MEGAPIXELS = (0.05, 0.2, 1.0, 4.0, 12.0, 24.0)
+BATCH = 32
+
+
+def codec_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, Any]:
+    """Seconds to encode and to decode one photograph of 768 x 512, files included, beside CompressAI's model.
+
+    Args:
+        weights: folder of CompressAI's weights, see `CompressAI`; without one the network has random weights: it takes
+            as long, but has fewer bits to code.
+        repeats: each figure is the least of so many.
+    """
+    image = _photograph(SIZE)
+    stream = model.encode(image, QUALITY)
+    ours = {
+        "encode_s": _least(lambda: model.encode(image, QUALITY), repeats),
+        "decode_s": _least(lambda: model.decode(stream), repeats),
+    }
+    rows = [{"codec": "cdanalysis", "bpp": _bpp(stream, image), **ours}]
+    rival = _rival(weights)
+    if rival is not None:
+        data = rival.encode(image, RIVAL_LEVEL)
+        theirs = {
+            "encode_s": _least(lambda: rival.encode(image, RIVAL_LEVEL), repeats),
+            "decode_s": _least(lambda: rival.decode(data), repeats),
+        }
+        rows.append({"codec": RIVAL, "bpp": _bpp(data, image), **theirs})
+    for row in rows:
+        row["both_s"] = row["encode_s"] + row["decode_s"]
+        row["ratio"] = row["both_s"] / rows[0]["both_s"]
+    return {"rows": rows, "weights": weights or RANDOM}
+
+
+def label_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, Any]:
+    """Seconds from the bytes of 32 photographs of 224 x 224 to their labels.
+
+    From streams, by the classification head; from JPEG files, by EfficientNet-Lite0 (the codec's own backbone, its
+    batch norms folded, with its classifier); from files of CompressAI's model, decoded, by the same. Each in float32
+    and under torch's autocast to bfloat16; the ratio is of the faster of each.
+    """
+    files = jpegs(BATCH)
+    images = [open_photograph(data) for data in files]
+    streams = model.encode_batch(images, BASE_QUALITY, layers=("semantic",))
+    ways: dict[str, Callable[[], object]] = {
+        "streams": lambda: model.analyze_batch(streams, ("classification",)),
+        "JPEG": lambda: _labels(model, [open_photograph(data) for data in files]),
+    }
+    rival = _rival(weights)
+    if rival is not None:
+        coded = [rival.encode(image, RIVAL_LEVEL) for image in images]
+        ways[RIVAL] = lambda: _labels(model, [Image.fromarray(rival.decode(data)) for data in coded])
+    rows = []
+    for name, work in ways.items():
+        times = {f"{precision}_s": _least(work, repeats, precision) for precision in PRECISIONS}
+        rows.append({"from": name, **times, "least_s": min(times.values())})
+    for row in rows:
+        row["ratio"] = row["least_s"] / rows[0]["least_s"]
+    return {"rows": rows, "batch": BATCH, "weights": weights or RANDOM}
+
+
+def start_costs(model: str) -> dict[str, float]:
+    """What starting costs, each in a process of its own: seconds, and the peak of memory in MiB.
+
+    ``analyze_mib`` is the whole process that has loaded a model and analysed one stream of 768 x 512; ``loaded_mib`` is
+    its peak before. Both are left out where the system does not tell.
+    """
+    timed = "import time; t = time.perf_counter(); import cdanalysis; print(time.perf_counter() - t)"
+    found = {"import_s": min(float(_run(timed)) for _ in range(3))}
+    started = []
+    for _ in range(3):
+        before = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "cdanalysis.cli", "--help"], check=True, capture_output=True)
+        started.append(time.perf_counter() - before)
+    found["help_s"] = min(started)
+    if Path("/proc/self/status").exists():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "stream.cda"
+            path.write_bytes(load(model).encode(_photograph(SIZE), BASE_QUALITY, layers=("semantic",)))
+            peaks = _run(_ANALYSIS.format(model=str(model), path=str(path))).split()
+        found |= {"loaded_mib": float(peaks[0]), "analyze_mib": float(peaks[1])}
+    return found
+
+
+_ANALYSIS = """
+import re
+import cdanalysis as cda
+def peak():  # what getrusage tells may be the parent's
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024
+model = cda.load({model!r})
+loaded = peak()
+model.analyze(open({path!r}, "rb").read())
+print(loaded, peak())
+"""
+
+
+def growth(
+    model: Model, counts: Sequence[int] = COUNTS, megapixels: Sequence[float] = MEGAPIXELS
+) -> dict[str, list[dict[str, float]]]:
+    """Seconds as work grows: by the number of photographs of 224 x 224, and by the size of one of 3:2."""
+    by_count = []
+    pictures = [open_photograph(data) for data in jpegs(min(max(counts), 64))]
+    model.analyze_batch(model.encode_batch(pictures[:1]))
+    for count in counts:
+        started = time.perf_counter()
+        streams = []
+        for first in range(0, count, BATCH):
+            images = [pictures[i % len(pictures)] for i in range(first, min(count, first + BATCH))]
+            streams += model.encode_batch(images, BASE_QUALITY, layers=("semantic",))
+        encoded = time.perf_counter()
+        for first in range(0, count, BATCH):
+            model.analyze_batch(streams[first : first + BATCH])
+        done = time.perf_counter()
+        by_count.append({"photographs": count, "encode_s": encoded - started, "analyze_s": done - encoded})
+    by_size = []
+    for size in megapixels:
+        height = round((size * 1e6 / 1.5) ** 0.5)
+        image = _photograph((round(1.5 * height), height))
+        started = time.perf_counter()
+        stream = model.encode(image, QUALITY)
+        encoded = time.perf_counter()
+        model.decode(stream)
+        decoded = time.perf_counter()
+        model.analyze(stream)
+        times = (encoded - started, decoded - encoded, time.perf_counter() - decoded)
+        by_size.append({"megapixels": size, **dict(zip(("encode_s", "decode_s", "analyze_s"), times, strict=True))})
+    return {"by_count": by_count, "by_size": by_size}
+
+
+def _labels(model: Model, images: Sequence[Image.Image]) -> object:
+    x = torch.stack([to_tensor(image) for image in images]).to(model.device, memory_format=torch.channels_last)
+    with torch.inference_mode():
+        return model.counterpart("classification").predict(model.codec.backbone(x), [])
+
+
+def _photograph(size: tuple[int, int]) -> Image.Image:
+    """A photograph of a size, (width, height): those that scikit-image carries, side by side, none enlarged much."""
+    width, height = size
+    sheet = np.empty((height, width, 3), np.uint8)
+    pictures = [np.asarray(picture) for picture in carried_photographs().values()]
+    top, number = 0, 0
+    while top < height:
+        left, row = 0, 10**9
+        while left < width:
+            part = pictures[number % len(pictures)][: height - top, : width - left]
+            sheet[top : top + len(part), left : left + part.shape[1]] = part
+            left, row, number = left + part.shape[1], min(row, len(part)), number + 1
+        top += row
+    return Image.fromarray(sheet)
+
+
+def _rival(weights: str) -> CompressAI | None:
+    rival = CompressAI(RIVAL, weights or RANDOM)
+    return rival if rival.available() else None
+
+
+def _bpp(data: bytes, image: Image.Image) -> float:
+    return 8 * len(data) / (image.width * image.height)
+
+
+def _least(work: Callable[[], object], repeats: int, precision: str = "float32") -> float:
+    """Least seconds of a piece of work, after once to warm up."""
+    times = []
+    with torch.autocast("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16, precision == "bfloat16"):
+        for _ in range(repeats + 1):
+            started = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - started)
+    return min(times[1:])
+
+
+def _run(code: str) -> str:
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=root)
+    return done.stdout

@@ -1,0 +1,34 @@
+"""Write the tables of docs/benchmarks.md, and its figure, from what a benchmark found.
+
+    cdanalysis benchmark -o docs/benchmarks.json
+    python tools/benchmarks.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cdanalysis.evaluation.markdown import fill, table
+from cdanalysis.evaluation.plots import growth_figure
+from cdanalysis.files import write_whole
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def main() -> None:
+    report = json.loads((DOCS / "benchmarks.json").read_text())
+    blocks = {"hardware": report["hardware"]}
+    for section in ("heads", "codec", "labels"):
+        if section in report:
+            blocks[section] = table(report[section]["rows"])
+    if "start" in report:
+        blocks["start"] = table([report["start"]])
+    if "growth" in report:
+        blocks |= {name: table(rows) for name, rows in report["growth"].items()}
+        write_whole(DOCS / "benchmarks" / "growth.svg", growth_figure(report["growth"]))
+    fill(DOCS / "benchmarks.md", blocks)
+
+
+if __name__ == "__main__":
+    main()
