@@ -88,7 +88,7 @@ def growth_figure(growth: dict[str, list[dict[str, float]]]) -> bytes:
         ModuleNotFoundError: if matplotlib is not installed.
     """
     figure = _new_figure(figsize=(9.6, 4.2), layout="constrained")
-    for axes, (name, rows) in zip(figure.subplots(1, 2), growth.items(), strict=True):
+    for axes, rows in zip(figure.subplots(1, 2), growth.values(), strict=True):
         unit, *verbs = rows[0]
         x = [row[unit] for row in rows]
         for number, verb in enumerate(verbs):
