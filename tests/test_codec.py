@@ -14,6 +14,7 @@ from PIL import Image
 import cdanalysis as cda
 import cdanalysis.evaluation.demo
 from cdanalysis.codec import encoder, layered, semantic
+from cdanalysis.codec.double import in_double
 from cdanalysis.codec.tiles import padded
 from cdanalysis.data.photographs import to_tensor
 from cdanalysis.stream.container import unpack
@@ -306,3 +307,15 @@ def test_batches_keep_their_order(small, picture):
     for decoded, image in zip(small.decode_batch(streams), images, strict=True):
         assert decoded.size == (image.shape[1], image.shape[0])
     assert small.encode_batch([]) == []
+
+
+@pytest.mark.parametrize(("side", "stride", "size"), [(3, 1, (19, 22)), (5, 2, (40, 33)), (3, 2, (8, 8))])
+@pytest.mark.parametrize("same", [True, False])
+def test_depthwise_convolutions_in_double_are_torchs_own(side, stride, size, same):
+    from timm.layers.conv2d_same import Conv2dSame
+
+    torch.manual_seed(0)
+    kind, padding = (Conv2dSame, 0) if same else (torch.nn.Conv2d, side // 2)
+    network = torch.nn.Sequential(kind(6, 6, side, stride, padding, groups=6)).requires_grad_(False)
+    x = torch.rand(2, 6, *size, dtype=torch.float64)
+    assert torch.allclose(in_double(network)(x), network.double()(x), rtol=0, atol=1e-14)

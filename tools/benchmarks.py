@@ -1,7 +1,7 @@
 """Write the tables of docs/benchmarks.md, and its figure, from what a benchmark found.
 
-    cdanalysis benchmark -o docs/benchmarks.json
-    python tools/benchmarks.py
+cdanalysis benchmark -o docs/benchmarks.json
+python tools/benchmarks.py
 """
 
 from __future__ import annotations

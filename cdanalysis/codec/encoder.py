@@ -9,7 +9,6 @@ others in the whole photograph, or tile of a large one.
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..latents import QUALITY_LEVELS
+from .double import in_double
 from .entropy import Doubt
 from .semantic import quality_plane
 from .tiles import Tile, grid_of, tiled, tiles, window
@@ -63,8 +63,7 @@ class Encoder:
 
     def __init__(self, codec: LayeredCodec):
         self.codec, self.single = codec, Analysis(codec)
-        with torch.inference_mode(False):  # its weights must be ordinary tensors
-            self.double = copy.deepcopy(self.single).double().to(memory_format=torch.contiguous_format)
+        self.double = in_double(self.single)
         self.bounds = [SAFETY * error for error in self._errors()]
 
     @torch.inference_mode()
