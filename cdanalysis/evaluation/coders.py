@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
+from ..encoding import highest_level
 from ..importance import Importance
 from ..latents import QUALITY_LEVELS, quality_level
 from ..model import Model
@@ -55,11 +56,7 @@ class ModelCoder:
 
     def encode_near(self, image: Image.Image, size: int) -> bytes:
         writer = self.model.writer([image], importance=self.importance)
-        low, high = -1, QUALITY_LEVELS + 1  # within the size; beyond it
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if len(writer.at(self._levels(middle))[0]) <= size else (low, middle)
-        return writer.at(self._levels(max(0, low)))[0]
+        return largest_within(lambda level: writer.at(self._levels(level))[0], size, self.most)
 
     def _levels(self, level: int) -> tuple[int, int]:
         return (level if self.semantic is None else quality_level(self.semantic)), level
@@ -88,14 +85,21 @@ class BaselineCoder:
         return self.baseline.encode(image, level)
 
     def encode_near(self, image: Image.Image, size: int) -> bytes:
-        low, high = -1, self.most + 1
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if len(self.encode(image, middle)) <= size else (low, middle)
-        return self.encode(image, max(0, low))
+        return largest_within(lambda level: self.encode(image, level), size, self.most)
 
     def decode(self, data: bytes) -> np.ndarray:
         return self.baseline.decode(data)
+
+
+def largest_within(make: Callable[[int], bytes], size: int, most: int) -> bytes:
+    """The largest file of at most ``size`` bytes that is made at a level 0..``most``; that of level 0 if none is."""
+    made: dict[int, bytes] = {}
+
+    def size_at(level: int) -> int:
+        made[level] = make(level)
+        return len(made[level])
+
+    return made[max(0, highest_level(size_at, size, most))]
 
 
 def mean_bpp(coder: Coder, images: Sequence[Image.Image], level: int) -> float:
@@ -105,10 +109,5 @@ def mean_bpp(coder: Coder, images: Sequence[Image.Image], level: int) -> float:
 
 def level_at(coder: Coder, images: Sequence[Image.Image], rate: float) -> int | None:
     """The highest level at which photographs take at most ``rate`` bpp on average; None if even 0 takes more."""
-    if mean_bpp(coder, images, 0) > rate:
-        return None
-    low, high = 0, coder.most + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if mean_bpp(coder, images, middle) <= rate else (low, middle)
-    return low
+    level = highest_level(lambda each: mean_bpp(coder, images, each), rate, coder.most)
+    return None if level < 0 else level
