@@ -12,6 +12,8 @@ from PIL import Image
 
 import cdanalysis as cda
 from cdanalysis.cli import COMMANDS, main, parser
+from cdanalysis.evaluation.plots import growth_figure
+from cdanalysis.evaluation.speed import growth
 from cdanalysis.zoo import save_model
 
 
@@ -217,6 +219,25 @@ def test_benchmark_compares_three_tasks(run, tmp_path):
     assert [row["task"] for row in report["heads"]["rows"]] == ["classification", "detection", "segmentation"]
     for row in report["heads"]["rows"]:
         assert row["ratio"] == pytest.approx(row["end_to_end_s"] / row["from_latents_s"]) and row["from_latents_s"] > 0
+
+
+def test_benchmark_times_the_codec_and_labels(run):
+    words = ("benchmark", "codec", "labels", "--repeats", "1", "--json")
+    status, out, _ = run(*words)
+    report = json.loads(out)
+    assert status == 0 and [row["from"] for row in report["labels"]["rows"]][:2] == ["streams", "JPEG"]
+    for section, least in (("codec", "both_s"), ("labels", "least_s")):
+        first, *others = report[section]["rows"]
+        assert first["ratio"] == 1
+        assert all(row["ratio"] == pytest.approx(row[least] / first[least]) for row in others)
+    assert run("benchmark", "heads", "tails")[0] == 1
+
+
+def test_growth_is_measured_and_drawn(small):
+    found = growth(small, counts=(1, 3), megapixels=(0.01, 0.03))
+    assert [row["photographs"] for row in found["by_count"]] == [1, 3]
+    assert all(row[verb] > 0 for row in found["by_size"] for verb in ("encode_s", "decode_s", "analyze_s"))
+    assert b"<svg" in growth_figure(found)
 
 
 def test_help_imports_nothing_heavy():

@@ -217,11 +217,11 @@ def test_symbols_that_do_not_fit_their_model_are_refused(small, picture):
 
 def test_estimated_bits_are_the_actual_ones(photo):
     """Within 2 percent, container included, on photographs of Kodak's size."""
-    for name, image in cda.evaluation.demo.carried_photographs().items():
-        for quality in (0.2, 0.5, 0.8):
-            stream = photo.encode(image, quality)
-            estimate = sum(photo.estimated_bits(stream).values())
-            assert estimate == pytest.approx(8 * len(stream), rel=0.02), name
+    photographs = cda.evaluation.demo.carried_photographs()
+    for quality, (name, image) in zip((0.2, 0.8, 0.5, 0.35), photographs.items(), strict=True):
+        stream = photo.encode(image, quality)
+        estimate = sum(photo.estimated_bits(stream).values())
+        assert estimate == pytest.approx(8 * len(stream), rel=0.02), name
 
 
 def test_rate_and_fidelity_rise_with_quality(photo, chelsea):

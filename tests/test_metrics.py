@@ -80,9 +80,9 @@ def test_bpp_counts_the_photographs_pixels():
 def test_baselines_come_as_near_to_a_size_as_they_can(baseline, chelsea):
     if not baseline.available():
         pytest.skip(f"this Pillow has no {baseline.name}")
-    image = Image.fromarray(chelsea)
-    sizes = {q: len(baseline.encode(image, q)) for q in range(0, 101, 4)}
-    for target in (4000, 9000, 20_000):
+    image = Image.fromarray(chelsea[60:190, 130:320])
+    sizes = {q: len(baseline.encode(image, q)) for q in range(0, 101, 8)}
+    for target in (1500, 3000, 6000):
         found = len(baseline.encode_to_size(image, target))
         assert abs(found - target) <= min(abs(size - target) for size in sizes.values())
-    assert baseline.decode(baseline.encode(image, 80)).shape == chelsea.shape
+    assert baseline.decode(baseline.encode(image, 80)).shape == (130, 190, 3)
