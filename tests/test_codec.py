@@ -69,8 +69,9 @@ def test_single_precision_stays_far_inside_its_bound(photo, chelsea, setting):
     """What the encoder measured on a drawn picture holds on a photograph, with room to spare."""
     own, x = photo.codec.encoder, padded(to_tensor(chelsea)[None])
     with torch.inference_mode(), SETTINGS[setting]():
-        single = [y.double() for y in own.single(x)]
-        double = list(own.double(x.double().contiguous()))
+        features = own.features(x)
+        single = [y.double() for y in own.single(features, x)]
+        double = list(own.double([f.double().contiguous() for f in features], x.double().contiguous()))
         for level in (0, 60, 120):
             y = double[1] * photo.codec.detail.gain(semantic.quality_plane(level, double[1]))
             pairs = [*zip(single, double, strict=True), (own.single.hyper(y.float()), own.double.hyper(y))]
@@ -100,7 +101,7 @@ def test_ties_are_settled_in_double_precision(small, picture, monkeypatch):
 def test_a_window_gives_what_the_whole_photograph_gives(small, chelsea):
     """Cells in corners, at edges and inside, from windows as large as the networks reach."""
     x = padded(to_tensor(chelsea)[None])
-    look = encoder.SecondLook(small.codec.encoder.double, x)
+    look = encoder.SecondLook(small.codec.encoder.double, small.codec.encoder.features, x)
     mask = torch.zeros(1, 16, x.shape[-2] // 16, x.shape[-1] // 16, dtype=torch.bool)
     cells = [(0, 0), (0, 13), (-1, -1), (7, 9), (7, -1)]
     for i, j in cells:

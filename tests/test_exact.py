@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cdanalysis.codec import entropy, tables
 from cdanalysis.codec.entropy import ContextModel, FactorizedPrior
 from cdanalysis.codec.exact import ACTIVATION_BITS, LIMIT, WEIGHT_BITS, ExactConv2d, ExactUpsample
+from cdanalysis.codec.fixed import FixedConv2d, Range
+from cdanalysis.codec.tiles import padded
+from cdanalysis.data.photographs import to_tensor
 from cdanalysis.latents import STEPS
 
 
@@ -152,3 +158,43 @@ def test_bad_shapes_are_refused():
     for wrong in (lambda: ExactConv2d(2, 2, 5), lambda: ExactConv2d(2**20, 1, 3), lambda: ContextModel(6, 1, 1, 4)):
         with pytest.raises(ValueError, match=r".+"):
             wrong()
+
+
+@settings(max_examples=30)
+@given(
+    st.sampled_from([(1, 1), (3, 1), (3, 8), (5, 8)]),
+    st.sampled_from([8, 64, 512]),
+    st.booleans(),
+    st.floats(0.01, 100),
+    st.integers(0, 10**6),
+)
+def test_sums_of_fixed_convolutions_are_exact(shape, channels, signed, scale, seed):
+    """Single precision gives what double precision gives, to the last bit, and is near the convolution itself."""
+    torch.manual_seed(seed)
+    side, groups = shape[0], channels if shape[1] > 1 else 1
+    conv = torch.nn.Conv2d(channels, channels, side, padding=side // 2, groups=groups).requires_grad_(False)
+    conv.weight.mul_(scale)
+    x = 6 * torch.rand(2, channels, 9, 7) ** 2
+    x = x - 3 if signed else x
+    ours = FixedConv2d(conv, Range(6.0, signed, 2.0))
+    assert torch.equal(ours(x).double(), copy.deepcopy(ours).double()(x.double()))
+    wanted = conv(x)
+    assert float((ours(x) - wanted).abs().max()) < 0.05 * float(wanted.abs().max())
+
+
+def test_too_long_sums_are_refused():
+    with pytest.raises(ValueError, match="too long to be exact"):
+        FixedConv2d(torch.nn.Conv2d(2**15, 1, 3).requires_grad_(False), Range(6.0, True, 2.0))
+
+
+def test_the_fixed_backbone_sees_what_the_backbone_sees(photo, chelsea):
+    """The same floats with other routines and other sums; and near what the codec was trained with."""
+    x = padded(to_tensor(chelsea)[None])
+    features = photo.codec.encoder.features(x)
+    with torch.backends.mkldnn.flags(enabled=False):
+        again = photo.codec.encoder.features(x.contiguous())
+    with torch.inference_mode():
+        trained = photo.codec.backbone(x)
+    for ours, others, wanted in zip(features, again, trained, strict=True):
+        assert torch.equal(ours, others)
+        assert float((ours - wanted).square().mean() / wanted.square().mean()) < 1e-3

@@ -62,7 +62,8 @@ def test_what_reaches_no_farther_than_the_halo_is_the_same(photo, tiny_tiles):
         assert len(list(tiles.tiles(whole.shape[-2:], network.reach))) > 4
         assert torch.allclose(whole, parts, atol=1e-4 * float(whole.abs().max()))
         assert not torch.allclose(whole, tiled(network, x, network.reach - 3), atol=1e-4 * float(whole.abs().max()))
-        again = encoder.SecondLook(photo.codec.encoder.double, x).detail(torch.ones_like(whole, dtype=torch.bool))
+        look = encoder.SecondLook(codec.encoder.double, codec.encoder.features, x)
+        again = look.detail(torch.ones_like(whole, dtype=torch.bool))
         assert torch.allclose(whole.double(), again, atol=1e-4 * float(whole.abs().max()))
         latents = codec.to_latents(x, (40, 60))
         assert len(list(tiles.tiles(latents.semantic.shape[-2:], codec.synthesis.reach))) > 4

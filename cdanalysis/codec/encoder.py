@@ -1,15 +1,16 @@
 """Photographs to integer latents, the same integers whatever the machine's way of adding floats.
 
-The analysis networks are floating point, so a value that comes to lie just beside a rounding tie could
-fall either way with another number of threads. The encoder knows how far single precision is off
-(it measures that once, on drawn pictures), and looks at every value that lies nearer to a tie again in
-double precision, whose error is 10^9 times smaller: the detail layer's in a window around it, the
-others in the whole photograph, or tile of a large one.
+The backbone's sums are exact (`fixed`). The other analysis networks are ordinary floating point, so a value that comes
+to lie just beside a rounding tie could fall either way with another number of threads. The encoder knows how far
+single precision is off (it measures that once, on drawn pictures), and looks at every value that lies nearer to a tie
+again in double precision, whose error is 10^9 times smaller: the detail layer's in a window around it, the others in
+the whole photograph, or tile of a large one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -19,14 +20,15 @@ from torch import Tensor, nn
 from ..latents import QUALITY_LEVELS
 from .double import in_double
 from .entropy import Doubt
+from .fixed import fixed
 from .semantic import quality_plane
 from .tiles import Tile, grid_of, tiled, tiles, window
 
 if TYPE_CHECKING:
     from .layered import LayeredCodec
 
-SAFETY = 5.0
-"""A value is in doubt within this many times the largest error measured in its channel."""
+SAFETY = (15.0, 5.0, 5.0)
+"""A value of y (semantic, detail) or z is in doubt within this many times the largest error measured in its channel."""
 HALO = 16
 """Cells around a tile that the backbone sees. It reaches farther, but hardly sees what lies there."""
 WINDOWS = 32
@@ -34,16 +36,15 @@ WINDOWS = 32
 
 
 class Analysis(nn.Module):
-    """The analysis networks of a codec: what is computed in floating point before rounding."""
+    """The analysis networks of a codec behind its backbone: what is computed in floating point before rounding."""
 
     def __init__(self, codec: LayeredCodec):
         super().__init__()
-        self.backbone, self.semantic = codec.backbone, codec.semantic.g_a
-        self.detail, self.hyper = codec.detail.g_a, codec.detail.h_a
+        self.semantic, self.detail, self.hyper = codec.semantic.g_a, codec.detail.g_a, codec.detail.h_a
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """y of both layers, before their gains."""
-        return self.semantic(self.backbone(x)), self.detail(x)
+    def forward(self, features: list[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        """y of both layers, before their gains, from the backbone's features and the photographs."""
+        return self.semantic(features), self.detail(x)
 
 
 class Analysed(NamedTuple):
@@ -64,28 +65,46 @@ class Encoder:
     def __init__(self, codec: LayeredCodec):
         self.codec, self.single = codec, Analysis(codec)
         self.double = in_double(self.single)
-        self.bounds = [SAFETY * error for error in self._errors()]
+        pictures = _laid_out(drawn_pictures().to(codec.scale_tables.device))
+        self.backbone = fixed(codec.backbone, lambda network: network(pictures)).to(memory_format=torch.channels_last)
+        self.bounds = [safety * error for safety, error in zip(SAFETY, self._errors(), strict=True)]
+
+    @torch.inference_mode()
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The backbone's features of photographs x (N, 3, H, W), the same floats on every machine."""
+        with (
+            torch.autocast(x.device.type, enabled=False),
+            torch.backends.cudnn.flags(allow_tf32=False, enabled=torch.backends.cudnn.enabled),
+        ):
+            return self.backbone(_laid_out(x))
 
     @torch.inference_mode()
     def _errors(self) -> list[Tensor]:
         """Largest error of single precision in each channel (1, C, 1, 1) of both layers' y and of z."""
         x = drawn_pictures().to(self.codec.scale_tables.device)
-        single = [y.double() for y in self.single(x.contiguous(memory_format=torch.channels_last))]
-        double = list(self.double(x.double()))
-        best = self.codec.detail.gain(quality_plane(QUALITY_LEVELS, double[1]))
-        single.append(self.single.hyper((best * double[1]).float()).double())
-        double.append(self.double.hyper(best * double[1]))
+        features = self.features(x)
+        with torch.autocast(x.device.type, enabled=False):
+            single = [y.double() for y in self.single(features, _laid_out(x))]
+            double = list(self.double([_in_double(f) for f in features], _in_double(x)))
+            best = self.codec.detail.gain(quality_plane(QUALITY_LEVELS, double[1]))
+            single.append(self.single.hyper((best * double[1]).float()).double())
+            double.append(self.double.hyper(best * double[1]))
         return [(s - d).abs().amax((0, 2, 3), keepdim=True) for s, d in zip(single, double, strict=True)]
 
     def analyse(self, x: Tensor, layers: int) -> Analysed:
-        """What photographs x (N, 3, H, W) are, before any quality is chosen."""
+        """What photographs x (N, 3, H, W) are, before any quality is chosen. Never in less than single precision."""
         single = self.single
-        semantic = tiled(lambda part: single.semantic(single.backbone(part)), x, HALO)
-        detail = tiled(single.detail, x, single.detail.reach) if layers == 2 else None
-        return Analysed(semantic, detail, SecondLook(self.double, x))
+        with torch.autocast(x.device.type, enabled=False):
+            semantic = tiled(lambda part: single.semantic(self.features(part)), x, HALO)
+            detail = tiled(single.detail, x, single.detail.reach) if layers == 2 else None
+        return Analysed(semantic, detail, SecondLook(self.double, self.features, x))
 
     def quantize(self, y: Analysed, levels: tuple[int, int | Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """(semantic, detail, hyper), int32, at quality levels (the second may be (N, 1, h, w))."""
+        with torch.autocast(y.semantic.device.type, enabled=False):
+            return self._quantize(y, levels)
+
+    def _quantize(self, y: Analysed, levels: tuple[int, int | Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         codec, looked = self.codec, y.looked
         double = torch.zeros((), dtype=torch.float64, device=looked.x.device)
         gain = codec.semantic.gain(quality_plane(levels[0], double))
@@ -114,16 +133,19 @@ def drawn_pictures(side: int = 128) -> Tensor:
 
 
 class SecondLook:
-    """Values of photographs x (N, 3, H, W) in double precision, computed where they are asked for."""
+    """Values of photographs x (N, 3, H, W) in double precision, computed where they are asked for.
 
-    def __init__(self, networks: Analysis, x: Tensor):
-        self.networks, self.x, self.grid = networks, x, grid_of(x.shape[-2], x.shape[-1])
+    Args:
+        networks: in double precision.
+        features: photographs to the backbone's features.
+        x: photographs.
+    """
+
+    def __init__(self, networks: Analysis, features: Callable[[Tensor], list[Tensor]], x: Tensor):
+        self.networks, self.features = networks, features
+        self.x, self.grid = x, grid_of(x.shape[-2], x.shape[-1])
         self.whole: dict[tuple[str, int], Tensor] = {}
         self.known: dict[tuple[int, int], Tensor] = {}
-
-    def _part(self, n: int, place: tuple[slice, slice]) -> Tensor:
-        """A place of a photograph; as channels_last, double precision is ten times slower."""
-        return window(self.x[n : n + 1], place).double().contiguous()
 
     def semantic(self, mask: Tensor) -> Tensor:
         """y of the semantic layer, right in the tiles in which ``mask`` (N, C, h, w) says anything."""
@@ -136,14 +158,15 @@ class SecondLook:
 
     def _semantic_tile(self, n: int, number: int, tile: Tile) -> Tensor:
         if (n, number) not in self.known:
-            seen = self.networks.semantic(self.networks.backbone(self._part(n, tile.seen)))[0]
+            features = self.features(window(self.x[n : n + 1], tile.seen))
+            seen = self.networks.semantic([_in_double(f) for f in features])[0]
             self.known[n, number] = seen[:, tile.inner[0], tile.inner[1]].clone()
         return self.known[n, number]
 
     def _whole_detail(self, n: int) -> Tensor:
         if ("detail", n) not in self.whole:
             detail = self.networks.detail
-            look = lambda part: detail(part.double().contiguous())  # noqa: E731
+            look = lambda part: detail(_in_double(part))  # noqa: E731
             self.whole["detail", n] = tiled(look, self.x[n : n + 1], detail.reach)[0]
         return self.whole["detail", n]
 
@@ -176,9 +199,19 @@ class SecondLook:
             corners = [
                 (min(max(i - side // 2, 0), height - side), min(max(j - side // 2, 0), width - side)) for i, j in some
             ]
-            parts = torch.cat([self._part(n, (slice(a, a + side), slice(b, b + side))) for a, b in corners])
-            for (i, j), (a, b), seen in zip(some, corners, self.networks.detail(parts), strict=True):
+            parts = torch.cat([window(self.x[n : n + 1], (slice(a, a + side), slice(b, b + side))) for a, b in corners])
+            for (i, j), (a, b), seen in zip(some, corners, self.networks.detail(_in_double(parts)), strict=True):
                 y[n, :, i, j] = seen[:, i - a, j - b]
+
+
+def _laid_out(x: Tensor) -> Tensor:
+    """As single precision is fastest on the CPU."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _in_double(x: Tensor) -> Tensor:
+    """As channels_last, double precision is ten times slower."""
+    return x.double().contiguous()
 
 
 def _photographs(mask: Tensor) -> list[int]:

@@ -1,0 +1,146 @@
+"""A convolutional network whose sums are exact in single precision, and so the same on every machine.
+
+Before each convolution activations are rounded to a grid, and weights lie on grids of their own, so coarse that no sum
+of products takes more than the 24 bits that a float holds: then it does not matter in which order, or by which routine,
+they are added. What is done element by element in between is rounded as IEEE 754 says, everywhere alike. A network with
+bounded activations (EfficientNet-Lite's ReLU6) keeps about eight bits of each this way.
+
+The idea is that of integer networks (Balle, Johnston, Minnen, ICLR 2019), without integer arithmetic.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+EXACT = 2**24
+"""Integers up to here are floats."""
+WEIGHT_BITS, ACTIVATION_BITS = range(5, 13), range(5, 17)
+ROOM = 1.25
+"""Activations without bound may be so many times larger than the largest seen."""
+
+
+class Range(NamedTuple):
+    """Where activations lie: up to ``top``, from 0 or, if ``signed``, from -``top``; and their root mean square."""
+
+    top: float
+    signed: bool
+    rms: float
+
+
+class _Grid(NamedTuple):
+    """What a convolution becomes: whole weights and biases, and the powers of two that made them whole."""
+
+    noise: float
+    weight: Tensor
+    offset: Tensor
+    scales: Tensor
+    scale: float
+    most: int
+
+
+class FixedConv2d(nn.Module):
+    """A convolution with bias of rounded activations by rounded weights, exact in single precision.
+
+    Args:
+        conv: what it comes near to.
+        seen: the range of its input; what lies beyond is cut off.
+
+    Raises:
+        ValueError: if the sums are too long to be exact even with the coarsest grids.
+    """
+
+    def __init__(self, conv: nn.Conv2d, seen: Range):
+        super().__init__()
+        weight, bias = conv.weight.detach().double(), conv.bias.detach().double()
+        grids = [g for w in WEIGHT_BITS for a in ACTIVATION_BITS if (g := _grid(weight, bias, seen, w, a)) is not None]
+        if not grids:
+            raise ValueError("the sums of a convolution are too long to be exact in single precision")
+        grid = min(grids, key=lambda each: each.noise)
+        self.conv, self.scale, self.most = copy.deepcopy(conv), grid.scale, grid.most
+        self.least = -grid.most if seen.signed else 0
+        # Powers of two change nothing but the exponent: real weights spare the outputs a multiplication.
+        whole = grid.scales * grid.scale
+        self.conv.weight.data = (grid.weight / whole[:, None, None, None]).to(conv.weight)
+        self.conv.bias.data = (grid.offset / whole).to(conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv((x * self.scale).round_().clamp_(self.least, self.most))
+
+
+def _grid(weight: Tensor, bias: Tensor, seen: Range, weight_bits: int, activation_bits: int) -> _Grid | None:
+    """Weights and activations in so many bits; None where sums could then be too long to be exact."""
+    scale = 2.0 ** math.floor(math.log2((2**activation_bits - 1) / seen.top))
+    most = math.floor(seen.top * scale)
+    largest = torch.maximum(weight.abs().amax((1, 2, 3)), bias.abs() * scale * 2**weight_bits / EXACT * 4)
+    scales = torch.exp2(torch.floor(torch.log2((2**weight_bits - 1) / largest.clamp_min(1e-12))))
+    whole, offset = (weight * scales[:, None, None, None]).round(), (bias * scales * scale).round()
+    up, down = whole.clamp_min(0).sum((1, 2, 3)), (-whole).clamp_min(0).sum((1, 2, 3))
+    longest = most * (up + down if seen.signed else torch.maximum(up, down)) + offset.abs()  # in whatever order
+    if float(longest.max()) >= EXACT:
+        return None
+    lost = (whole / scales[:, None, None, None] - weight).square().sum() / weight.square().sum()
+    return _Grid(float(lost) + 1 / (12 * (scale * seen.rms) ** 2), whole, offset, scales, scale, most)
+
+
+def fixed(network: nn.Module, run: Callable[[nn.Module], object]) -> nn.Module:
+    """A copy of a network with batch norms folded, all of whose convolutions are exact.
+
+    Args:
+        run: shows a network what it is likely to see, so that the ranges of its activations are known.
+    """
+    with torch.inference_mode(False):  # its weights must be ordinary tensors
+        copied = copy.deepcopy(network).requires_grad_(False)
+    ranges = _ranges(copied, run)
+    _swap(copied, ranges)
+    return copied
+
+
+def _ranges(network: nn.Module, run: Callable[[nn.Module], object]) -> dict[nn.Module, Range]:
+    """The range of every convolution's input."""
+    ranges: dict[nn.Module, Range] = {}
+    bounded: set[int] = set()  # outputs of ReLU6 that still exist
+    kept: list[Tensor] = []
+
+    def after_relu6(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        bounded.add(id(output))
+        kept.append(output)
+
+    def before_conv(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        (x,) = inputs
+        rms = _coarse(float(x.square().mean().sqrt()))
+        if id(x) in bounded:
+            ranges[module] = Range(6.0, False, rms)
+        else:
+            ranges[module] = Range(_coarse(ROOM * float(x.abs().max())), bool(x.min() < 0), rms)
+
+    hooks = []
+    for module in network.modules():
+        if isinstance(module, nn.ReLU6):
+            hooks.append(module.register_forward_hook(after_relu6))
+        elif isinstance(module, nn.Conv2d):
+            hooks.append(module.register_forward_pre_hook(before_conv))
+    with torch.no_grad():
+        run(network)
+    for hook in hooks:
+        hook.remove()
+    return ranges
+
+
+def _coarse(value: float) -> float:
+    """The next power of the fourth root of two, so that a machine's last bits do not count."""
+    return 2.0 ** (math.ceil(4 * math.log2(max(value, 1e-6))) / 4)
+
+
+def _swap(network: nn.Module, ranges: dict[nn.Module, Range]) -> None:
+    for name, child in network.named_children():
+        if isinstance(child, nn.Conv2d):
+            if child in ranges:
+                setattr(network, name, FixedConv2d(child, ranges[child]))
+        else:
+            _swap(child, ranges)
