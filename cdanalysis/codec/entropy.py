@@ -254,9 +254,9 @@ class ContextModel(nn.Module):
         """Decode values (N, C, h, w) int32 on a grid of ``size``; ``pop`` reads a pass's symbols from the streams."""
         values = torch.zeros((len(base), self.channels, *size), dtype=torch.int32, device=base.device)
         for p, mask in enumerate(self.masks(*size, device=base.device)):
-            parameters = self.parameters_of_pass(p, values, base)
-            symbols = pop(parameters.scale_index[:, mask])
-            values[:, mask] = symbols * STEPS + parameters.offset[:, mask]
+            coded = mask.flatten().nonzero()[:, 0]
+            offset, index = (t.flatten(1).index_select(1, coded) for t in self.parameters_of_pass(p, values, base))
+            values.flatten(1).index_copy_(1, coded, pop(index) * STEPS + offset)
         return values
 
 

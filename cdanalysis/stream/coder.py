@@ -41,11 +41,10 @@ class SymbolWriter:
     def finish(self) -> bytes:
         coder = constriction.stream.stack.AnsCoder()
         for symbols, indices, tables in reversed(self._batches):
-            order, bounds = _by_table(indices, len(tables.models))
+            order, runs = _by_table(indices)
             shifted = (symbols[order] + tables.reach).astype(np.int32)
-            for t in reversed(range(len(tables.models))):
-                if bounds[t] < bounds[t + 1]:
-                    coder.encode_reverse(shifted[bounds[t] : bounds[t + 1]], tables.models[t])
+            for t, start, stop in reversed(runs):
+                coder.encode_reverse(shifted[start:stop], tables.models[t])
         words = coder.get_compressed()
         return words.astype("<u4").tobytes().rstrip(b"\0")
 
@@ -61,13 +60,12 @@ class SymbolReader:
 
     def pop(self, indices: np.ndarray, tables: Tables) -> np.ndarray:
         """The next batch: symbols (n,) int64, given the index (n,) of the table of each."""
-        order, bounds = _by_table(indices, len(tables.models))
-        shifted = np.empty(len(indices), dtype=np.int64)
-        for t, model in enumerate(tables.models):
-            count = int(bounds[t + 1] - bounds[t])
-            if count:
-                shifted[order[bounds[t] : bounds[t + 1]]] = self._coder.decode(model, count)
-        return shifted - tables.reach
+        order, runs = _by_table(indices)
+        symbols = np.empty(len(indices), dtype=np.int64)
+        if runs:
+            shifted = [self._coder.decode(tables.models[t], stop - start) for t, start, stop in runs]
+            symbols[order] = np.concatenate(shifted)
+        return symbols - tables.reach
 
     def close(self) -> None:
         """Raises `StreamError` unless everything has been read."""
@@ -75,7 +73,9 @@ class SymbolReader:
             raise StreamError("a layer holds other symbols than its model expects")
 
 
-def _by_table(indices: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """A stable order that sorts by table, and where each table's run begins (count + 1 bounds)."""
-    order = np.argsort(indices, kind="stable")
-    return order, np.searchsorted(indices[order], np.arange(count + 1))
+def _by_table(indices: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+    """A stable order that sorts by table, and (table, start, stop) of every table's run in it."""
+    counts = np.bincount(indices)
+    stops, used = counts.cumsum(), counts.nonzero()[0]
+    runs = zip(used.tolist(), (stops - counts)[used].tolist(), stops[used].tolist(), strict=True)
+    return np.argsort(indices, kind="stable"), list(runs)
