@@ -26,11 +26,19 @@ ROOM = 1.25
 
 
 class Range(NamedTuple):
-    """Where activations lie: up to ``top``, from 0 or, if ``signed``, from -``top``; and their root mean square."""
+    """Where activations lie.
+
+    Attributes:
+        top: largest magnitude.
+        signed: whether they can be negative.
+        rms: root mean square.
+        certain: whether they cannot lie anywhere else; otherwise what does is cut off.
+    """
 
     top: float
     signed: bool
     rms: float
+    certain: bool = False
 
 
 class _Grid(NamedTuple):
@@ -49,7 +57,7 @@ class FixedConv2d(nn.Module):
 
     Args:
         conv: what it comes near to.
-        seen: the range of its input; what lies beyond is cut off.
+        seen: the range of its input.
 
     Raises:
         ValueError: if the sums are too long to be exact even with the coarsest grids.
@@ -62,15 +70,16 @@ class FixedConv2d(nn.Module):
         if not grids:
             raise ValueError("the sums of a convolution are too long to be exact in single precision")
         grid = min(grids, key=lambda each: each.noise)
-        self.conv, self.scale, self.most = copy.deepcopy(conv), grid.scale, grid.most
-        self.least = -grid.most if seen.signed else 0
+        self.conv, self.scale = copy.deepcopy(conv), grid.scale
+        self.ends = None if seen.certain else (-grid.most if seen.signed else 0, grid.most)
         # Powers of two change nothing but the exponent: real weights spare the outputs a multiplication.
         whole = grid.scales * grid.scale
         self.conv.weight.data = (grid.weight / whole[:, None, None, None]).to(conv.weight)
         self.conv.bias.data = (grid.offset / whole).to(conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv((x * self.scale).round_().clamp_(self.least, self.most))
+        whole = (x * self.scale).round_()
+        return self.conv(whole if self.ends is None else whole.clamp_(*self.ends))
 
 
 def _grid(weight: Tensor, bias: Tensor, seen: Range, weight_bits: int, activation_bits: int) -> _Grid | None:
@@ -115,7 +124,7 @@ def _ranges(network: nn.Module, run: Callable[[nn.Module], object]) -> dict[nn.M
         (x,) = inputs
         rms = _coarse(float(x.square().mean().sqrt()))
         if id(x) in bounded:
-            ranges[module] = Range(6.0, False, rms)
+            ranges[module] = Range(6.0, False, rms, certain=True)
         else:
             ranges[module] = Range(_coarse(ROOM * float(x.abs().max())), bool(x.min() < 0), rms)
 
