@@ -20,7 +20,11 @@ from torch import Tensor, nn
 
 EXACT = 2**24
 """Integers up to here are floats."""
-WEIGHT_BITS, ACTIVATION_BITS = range(5, 13), range(5, 17)
+WEIGHT_BITS = range(5, 15)
+MOST_NOISE = 0.01
+"""Of weights and activations together, as a share of their energy, that a convolution may lose."""
+PART = 64
+"""Inputs of a pointwise convolution that are summed at a time."""
 ROOM = 1.25
 """Activations without bound may be so many times larger than the largest seen."""
 
@@ -65,11 +69,7 @@ class FixedConv2d(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, seen: Range):
         super().__init__()
-        weight, bias = conv.weight.detach().double(), conv.bias.detach().double()
-        grids = [g for w in WEIGHT_BITS for a in ACTIVATION_BITS if (g := _grid(weight, bias, seen, w, a)) is not None]
-        if not grids:
-            raise ValueError("the sums of a convolution are too long to be exact in single precision")
-        grid = min(grids, key=lambda each: each.noise)
+        grid = _best_grid(conv.weight.detach().double(), conv.bias.detach().double(), seen)
         self.conv, self.scale = copy.deepcopy(conv), grid.scale
         self.ends = None if seen.certain else (-grid.most if seen.signed else 0, grid.most)
         # Powers of two change nothing but the exponent: real weights spare the outputs a multiplication.
@@ -82,19 +82,72 @@ class FixedConv2d(nn.Module):
         return self.conv(whole if self.ends is None else whole.clamp_(*self.ends))
 
 
-def _grid(weight: Tensor, bias: Tensor, seen: Range, weight_bits: int, activation_bits: int) -> _Grid | None:
-    """Weights and activations in so many bits; None where sums could then be too long to be exact."""
-    scale = 2.0 ** math.floor(math.log2((2**activation_bits - 1) / seen.top))
-    most = math.floor(seen.top * scale)
-    largest = torch.maximum(weight.abs().amax((1, 2, 3)), bias.abs() * scale * 2**weight_bits / EXACT * 4)
-    scales = torch.exp2(torch.floor(torch.log2((2**weight_bits - 1) / largest.clamp_min(1e-12))))
-    whole, offset = (weight * scales[:, None, None, None]).round(), (bias * scales * scale).round()
-    up, down = whole.clamp_min(0).sum((1, 2, 3)), (-whole).clamp_min(0).sum((1, 2, 3))
-    longest = most * (up + down if seen.signed else torch.maximum(up, down)) + offset.abs()  # in whatever order
-    if float(longest.max()) >= EXACT:
-        return None
+class FixedPointwise(nn.Module):
+    """A pointwise convolution like `FixedConv2d`, of many inputs: each sum over ``PART`` of them is exact.
+
+    The sums are added element by element, in one order, so that this too is the same everywhere. Grids can be finer.
+    """
+
+    def __init__(self, conv: nn.Conv2d, seen: Range):
+        super().__init__()
+        weight = conv.weight.detach().double()
+        grid = _best_grid(weight, torch.zeros(len(weight), dtype=torch.float64), seen, PART)
+        self.scale, self.ends = grid.scale, None if seen.certain else (-grid.most if seen.signed else 0, grid.most)
+        matrix = (grid.weight / (grid.scales * grid.scale)[:, None, None, None]).flatten(1).T.contiguous()
+        self.register_buffer("weight", matrix.to(conv.weight))
+        self.register_buffer("bias", conv.bias.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = (x * self.scale).round_()
+        if self.ends is not None:
+            whole = whole.clamp_(*self.ends)
+        rows = whole.permute(0, 2, 3, 1).flatten(0, 2)
+        sums = None
+        for seen, weight in zip(rows.split(PART, 1), self.weight.split(PART), strict=True):
+            products = seen @ weight
+            sums = products if sums is None else sums.add_(products)
+        return sums.add_(self.bias).unflatten(0, (x.shape[0], *x.shape[2:])).permute(0, 3, 1, 2)
+
+
+def _best_grid(weight: Tensor, bias: Tensor, seen: Range, part: int = 0) -> _Grid:
+    """The grid that loses least; sums are over ``part`` inputs, or all.
+
+    Raises:
+        ValueError: if exact sums would lose too much.
+    """
+    best = min((_grid(weight, bias, seen, bits, part) for bits in WEIGHT_BITS), key=lambda grid: grid.noise)
+    if best.noise > MOST_NOISE:
+        raise ValueError("the sums of a convolution are too long to be exact in single precision")
+    return best
+
+
+def _grid(weight: Tensor, bias: Tensor, seen: Range, bits: int, part: int) -> _Grid:
+    """Weights in so many bits, and activations in as many as sums then allow."""
+    scales = _power((2**bits - 1) / weight.abs().amax((1, 2, 3)).clamp_min(1e-12))
+    scale = float(_power(torch.tensor(0.96 * EXACT / (_longest(_whole(weight, scales), seen, part) * seen.top))))
+    scales = torch.minimum(scales, _power(0.03 * EXACT / (bias.abs() * scale).clamp_min(1e-12)))
+    whole, offset, most = _whole(weight, scales), (bias * scales * scale).round(), math.floor(seen.top * scale)
+    assert most * _longest(whole, seen, part) + float(offset.abs().max()) < EXACT
     lost = (whole / scales[:, None, None, None] - weight).square().sum() / weight.square().sum()
     return _Grid(float(lost) + 1 / (12 * (scale * seen.rms) ** 2), whole, offset, scales, scale, most)
+
+
+def _power(value: Tensor) -> Tensor:
+    """The largest power of two within a value."""
+    return torch.exp2(torch.floor(torch.log2(value.double())))
+
+
+def _whole(weight: Tensor, scales: Tensor) -> Tensor:
+    return (weight * scales[:, None, None, None]).round()
+
+
+def _longest(whole: Tensor, seen: Range, part: int) -> float:
+    """The largest partial sum, in whatever order, of weights over ``part`` inputs."""
+    longest = 1.0
+    for some in whole.split(part or whole.shape[1], 1):
+        up, down = some.clamp_min(0).sum((1, 2, 3)), (-some).clamp_min(0).sum((1, 2, 3))
+        longest = max(longest, float((up + down if seen.signed else torch.maximum(up, down)).max()))
+    return longest
 
 
 def fixed(network: nn.Module, run: Callable[[nn.Module], object]) -> nn.Module:
@@ -150,6 +203,8 @@ def _swap(network: nn.Module, ranges: dict[nn.Module, Range]) -> None:
     for name, child in network.named_children():
         if isinstance(child, nn.Conv2d):
             if child in ranges:
-                setattr(network, name, FixedConv2d(child, ranges[child]))
+                many = child.kernel_size == child.stride == (1, 1) and child.in_channels > PART
+                kind = FixedPointwise if many and child.groups == 1 else FixedConv2d
+                setattr(network, name, kind(child, ranges[child]))
         else:
             _swap(child, ranges)
