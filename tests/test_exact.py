@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cdanalysis.codec import entropy, tables
 from cdanalysis.codec.entropy import ContextModel, FactorizedPrior
 from cdanalysis.codec.exact import ACTIVATION_BITS, LIMIT, WEIGHT_BITS, ExactConv2d, ExactUpsample
-from cdanalysis.codec.fixed import FixedConv2d, Range
+from cdanalysis.codec.fixed import PART, FixedConv2d, FixedPointwise, Range
 from cdanalysis.codec.tiles import padded
 from cdanalysis.data.photographs import to_tensor
 from cdanalysis.latents import STEPS
@@ -180,6 +180,21 @@ def test_sums_of_fixed_convolutions_are_exact(shape, channels, signed, scale, se
     assert torch.equal(ours(x).double(), copy.deepcopy(ours).double()(x.double()))
     wanted = conv(x)
     assert float((ours(x) - wanted).abs().max()) < 0.05 * float(wanted.abs().max())
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_sums_of_fixed_pointwise_convolutions_are_exact_in_parts(signed):
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(5 * PART + 7, 24, 1).requires_grad_(False)
+    x = 6 * torch.rand(2, conv.in_channels, 9, 7) ** 2
+    x = x - 3 if signed else x
+    ours = FixedPointwise(conv, Range(6.0, signed, 2.0))
+    whole = (x * ours.scale).round().permute(0, 2, 3, 1).flatten(0, 2)
+    for seen, weight in zip(whole.split(PART, 1), ours.weight.split(PART), strict=True):
+        assert torch.equal((seen @ weight).double(), seen.double() @ weight.double())
+    wanted, coarser = conv(x), FixedConv2d(conv, Range(6.0, signed, 2.0))
+    assert float((ours(x) - wanted).square().mean()) < float((coarser(x) - wanted).square().mean())
+    assert torch.equal(ours(x[:1].contiguous(memory_format=torch.channels_last)), ours(x)[:1])
 
 
 def test_too_long_sums_are_refused():
