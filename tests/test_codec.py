@@ -64,6 +64,19 @@ def test_same_latents_whatever_the_machine_does(which, request, chelsea):
             assert model.to_latents(first[:1]).equals(expected[0])
 
 
+def test_encoding_takes_no_short_cuts(photo, chelsea):
+    """Lower precision is for heads and decoders, if a caller likes it; streams are written with the full one."""
+    crop = chelsea[:96, :128].copy()
+    expected, before = photo.encode(crop, 0.5), torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with torch.autocast("cpu", torch.bfloat16):
+            assert photo.encode(crop, 0.5) == expected
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_single_precision_stays_far_inside_its_bound(photo, chelsea, setting):
     """What the encoder measured on a drawn picture holds on a photograph, with room to spare."""

@@ -9,8 +9,9 @@ the whole photograph, or tile of a large one.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -72,10 +73,7 @@ class Encoder:
     @torch.inference_mode()
     def features(self, x: Tensor) -> list[Tensor]:
         """The backbone's features of photographs x (N, 3, H, W), the same floats on every machine."""
-        with (
-            torch.autocast(x.device.type, enabled=False),
-            torch.backends.cudnn.flags(allow_tf32=False, enabled=torch.backends.cudnn.enabled),
-        ):
+        with full_precision():
             return self.backbone(_laid_out(x))
 
     @torch.inference_mode()
@@ -83,7 +81,7 @@ class Encoder:
         """Largest error of single precision in each channel (1, C, 1, 1) of both layers' y and of z."""
         x = drawn_pictures().to(self.codec.scale_tables.device)
         features = self.features(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision():
             single = [y.double() for y in self.single(features, _laid_out(x))]
             double = list(self.double([_in_double(f) for f in features], _in_double(x)))
             best = self.codec.detail.gain(quality_plane(QUALITY_LEVELS, double[1]))
@@ -94,14 +92,14 @@ class Encoder:
     def analyse(self, x: Tensor, layers: int) -> Analysed:
         """What photographs x (N, 3, H, W) are, before any quality is chosen. Never in less than single precision."""
         single = self.single
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision():
             semantic = tiled(lambda part: single.semantic(self.features(part)), x, HALO)
             detail = tiled(single.detail, x, single.detail.reach) if layers == 2 else None
         return Analysed(semantic, detail, SecondLook(self.double, self.features, x))
 
     def quantize(self, y: Analysed, levels: tuple[int, int | Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """(semantic, detail, hyper), int32, at quality levels (the second may be (N, 1, h, w))."""
-        with torch.autocast(y.semantic.device.type, enabled=False):
+        with full_precision():
             return self._quantize(y, levels)
 
     def _quantize(self, y: Analysed, levels: tuple[int, int | Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -119,6 +117,22 @@ class Encoder:
         base = codec.detail.exact_base(hyper, semantic, levels)
         doubt = Doubt(self.bounds[1] * more, lambda mask: looked.detail(mask) * more)
         return semantic, codec.detail.context.quantize(y.detail * more, base, doubt), hyper
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Single precision is single precision in here, whatever autocast or a lower precision of products says outside."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with (
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+            torch.backends.cudnn.flags(allow_tf32=False, enabled=torch.backends.cudnn.enabled),
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def drawn_pictures(side: int = 128) -> Tensor:
