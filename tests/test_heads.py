@@ -12,6 +12,7 @@ from conftest import new_small_model
 from PIL import Image
 from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.detection import MeanAveragePrecision
+from torchvision.models.detection.fcos import FCOSHead
 
 import cdanalysis as cda
 from cdanalysis.data.coco import CocoPhotographs
@@ -115,6 +116,31 @@ def test_every_kind_learns_and_predicts(kind):
             assert found.masks is None
     rebuilt = DetectionHead(CHANNELS, **head.describe())
     rebuilt.load_state_dict(head.state_dict())
+
+
+@pytest.mark.parametrize("counts", [(3, 0, 5), (0, 0), (1,)])
+def test_losses_of_fcos_are_those_of_torchvision(counts):
+    """Values and gradients, though ours are computed only where objects are."""
+    torch.manual_seed(len(counts))
+    head, targets, sizes = DetectionHead(CHANNELS, CLASSES, "fcos", width=64), [], [(119, 151)] * len(counts)
+    for parameter in head.parameters():  # a new head's predictions hardly differ from place to place
+        torch.nn.init.normal_(parameter, std=0.1)
+    for count in counts:
+        corners = torch.rand(count, 2) * 80
+        boxes = torch.cat([corners, corners + 8 + 60 * torch.rand(count, 2)], 1)
+        targets.append(Boxes(boxes, torch.randint(len(CLASSES), (count,))))
+    pyramid = [torch.randn(len(counts), c, 128 // s, 160 // s) for c, s in zip(CHANNELS, (8, 16, 32), strict=True)]
+    results = []
+    for compute_loss in (type(head.detector.head).compute_loss, FCOSHead.compute_loss):
+        head.detector.head.compute_loss = compute_loss.__get__(head.detector.head)
+        losses = head.loss(pyramid, targets, sizes)
+        results.append((losses, torch.autograd.grad(sum(losses.values()), list(head.parameters()))))
+    (ours, slopes), (theirs, known) = results
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-6)
+    for slope, expected in zip(slopes, known, strict=True):
+        torch.testing.assert_close(slope, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()) + 1e-7)
 
 
 @pytest.mark.parametrize("kind", ["fcos", "retinanet"])

@@ -11,14 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import MultiScaleRoIAlign
 
-from ..blocks import GroupNorm
 from ..targets import Boxes
+from .fcos import SparseFCOSHead
 from .neck import FeaturePyramid
 
 KINDS = ("fcos", "retinanet", "faster_rcnn", "mask_rcnn")
@@ -177,11 +176,7 @@ def _divergence(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _fcos(backbone: FeaturePyramid, classes: int, convs: int) -> nn.Module:
-    head = FCOSHead(backbone.out_channels, 1, classes, convs)
-    for tower in (head.classification_head.conv, head.regression_head.conv):
-        for number, layer in enumerate(tower):
-            if isinstance(layer, nn.GroupNorm):
-                tower[number] = GroupNorm(layer.num_groups, layer.num_channels)
+    head = SparseFCOSHead(backbone.out_channels, classes, convs)
     anchors = AnchorGenerator(((8,), (16,), (32,), (64,)), ((1.0,),) * 4)
     return FCOS(backbone, classes, anchor_generator=anchors, head=head, score_thresh=0.02)
 
