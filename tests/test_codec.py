@@ -13,7 +13,7 @@ from PIL import Image
 
 import cdanalysis as cda
 import cdanalysis.evaluation.demo
-from cdanalysis.codec import encoder, layered, semantic
+from cdanalysis.codec import layered, semantic
 from cdanalysis.codec.double import in_double
 from cdanalysis.codec.tiles import padded
 from cdanalysis.data.photographs import to_tensor
@@ -111,21 +111,52 @@ def test_ties_are_settled_in_double_precision(small, picture, monkeypatch):
     assert looked == [torch.float64] * 3
 
 
-def test_a_window_gives_what_the_whole_photograph_gives(small, chelsea):
-    """Cells in corners, at edges and inside, from windows as large as the networks reach."""
-    x = padded(to_tensor(chelsea)[None])
-    look = encoder.SecondLook(small.codec.encoder.double, small.codec.encoder.features, x)
-    mask = torch.zeros(1, 16, x.shape[-2] // 16, x.shape[-1] // 16, dtype=torch.bool)
-    cells = [(0, 0), (0, 13), (-1, -1), (7, 9), (7, -1)]
-    for i, j in cells:
-        mask[0, 3, i, j] = True
+@pytest.mark.parametrize("size", [(300, 451), (512, 384), (330, 470)])
+def test_a_window_gives_what_the_whole_photograph_gives(small, chelsea, size):
+    """Cells in corners, at edges and inside, from windows as large as the networks reach and no larger."""
+    x = padded(to_tensor(Image.fromarray(chelsea).resize(size[::-1]))[None])
+    some, every = (small.codec.analyse(x).looked for _ in range(2))
+    height, width = some.grid
+    generator = torch.Generator().manual_seed(0)
+    gain = 0.5 + torch.rand(1, 16, height, width, generator=generator, dtype=torch.float64)
+    asked = {
+        "semantic": (lambda look, mask: look.semantic(mask), (height, width), [(0, 0), (-1, -1), (6, 9), (7, 3)]),
+        "detail": (lambda look, mask: look.detail(mask), (height, width), [(0, 0), (0, 13), (-1, -1), (7, 9), (7, -1)]),
+        "hyper": (lambda look, mask: look.hyper(mask, gain), (-(-height // 4), -(-width // 4)), [(-1, 0), (2, -1)]),
+    }
+    for name, (work, grid, cells) in asked.items():
+        count = getattr(small.codec, "detail" if name != "semantic" else "semantic").spec.channels
+        mask = torch.zeros(1, count if name != "hyper" else small.codec.detail.hyper_spec.channels, *grid).bool()
+        for i, j in cells:
+            mask[0, 3, i, j] = True
+        with torch.inference_mode():
+            found = work(some, mask)
+            assert not some.whole, name
+            whole = work(every, torch.ones_like(mask))
+        assert every.whole
+        for i, j in cells:
+            torch.testing.assert_close(found[0, :, i, j], whole[0, :, i, j], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["of_semantic", "of_detail", "of_hyper"])
+def test_reaches_are_no_larger_than_they_must_be(photo, name, monkeypatch):
+    """With a cell less, something is missed."""
+    x = padded(torch.rand(1, 3, 640, 640, generator=torch.Generator().manual_seed(0)))
+    few, whole = (photo.codec.analyse(x).looked for _ in range(2))
+    reach = getattr(few, name)
+    setattr(few, name, reach._replace(margin=reach.margin - 1 if name == "of_detail" else reach.margin - 3))
+    layer, gain = photo.codec.detail, torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    shape, work = {
+        "of_semantic": ((1, photo.codec.semantic.spec.channels, 40, 40), lambda look, mask: look.semantic(mask)),
+        "of_detail": ((1, layer.spec.channels, 40, 40), lambda look, mask: look.detail(mask)),
+        "of_hyper": ((1, layer.hyper_spec.channels, 10, 10), lambda look, mask: look.hyper(mask, gain)),
+    }[name]
     with torch.inference_mode():
-        some = look.detail(mask)
-        assert not look.whole
-        every = look.detail(torch.ones_like(mask))
-    assert look.whole
-    for i, j in cells:
-        assert torch.allclose(some[0, :, i, j], every[0, :, i, j], rtol=0, atol=1e-12)
+        mask = torch.zeros(shape, dtype=torch.bool)
+        mask[0, 0, shape[2] // 2, shape[3] // 2] = True
+        found, known = work(few, mask), work(whole, torch.ones_like(mask))
+    place = (0, slice(None), shape[2] // 2, shape[3] // 2)
+    assert not torch.allclose(found[place], known[place], rtol=0, atol=1e-12)
 
 
 @settings(max_examples=25, deadline=None)

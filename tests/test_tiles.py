@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage import data
 
-from cdanalysis.codec import encoder, entropy, tiles
+from cdanalysis.codec import encoder, entropy, second_look, tiles
 from cdanalysis.codec.tiles import STRIDE, grid_of, padded, tiled, window
 from cdanalysis.data.photographs import to_tensor
 
@@ -21,7 +21,8 @@ from cdanalysis.data.photographs import to_tensor
 def tiny_tiles(monkeypatch):
     """Tiles of eight cells, so that small photographs have many."""
     monkeypatch.setattr(tiles, "CORE", 8)
-    monkeypatch.setattr(encoder, "HALO", 6)
+    for module in (encoder, second_look):
+        monkeypatch.setattr(module, "HALO", 6)
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(0, 20))
@@ -62,7 +63,7 @@ def test_what_reaches_no_farther_than_the_halo_is_the_same(photo, tiny_tiles):
         assert len(list(tiles.tiles(whole.shape[-2:], network.reach))) > 4
         assert torch.allclose(whole, parts, atol=1e-4 * float(whole.abs().max()))
         assert not torch.allclose(whole, tiled(network, x, network.reach - 3), atol=1e-4 * float(whole.abs().max()))
-        look = encoder.SecondLook(codec.encoder.double, codec.encoder.features, x)
+        look = codec.analyse(x).looked
         again = look.detail(torch.ones_like(whole, dtype=torch.bool))
         assert torch.allclose(whole.double(), again, atol=1e-4 * float(whole.abs().max()))
         latents = codec.to_latents(x, (40, 60))

@@ -51,7 +51,13 @@ class DetailAnalysis(nn.Module):
 
 
 class HyperAnalysis(nn.Sequential):
-    """h_a: y to z, four times coarser."""
+    """h_a: y to z, four times coarser.
+
+    Attributes:
+        reach: a cell of z depends on no cells of y but its own 4x4 and those up to ``reach`` away from them.
+    """
+
+    reach = 2
 
     def __init__(self, channels: int, hyper: int):
         super().__init__(

@@ -3,15 +3,14 @@
 The backbone's sums are exact (`fixed`). The other analysis networks are ordinary floating point, so a value that comes
 to lie just beside a rounding tie could fall either way with another number of threads. The encoder knows how far
 single precision is off (it measures that once, on drawn pictures), and looks at every value that lies nearer to a tie
-again in double precision, whose error is 10^9 times smaller: the detail layer's in a window around it, the others in
-the whole photograph, or tile of a large one.
+again in double precision, whose error is 10^9 times smaller (`second_look`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -22,18 +21,15 @@ from ..latents import QUALITY_LEVELS
 from .double import in_double
 from .entropy import Doubt
 from .fixed import fixed
+from .second_look import SecondLook
 from .semantic import quality_plane
-from .tiles import Tile, grid_of, tiled, tiles, window
+from .tiles import HALO, tiled
 
 if TYPE_CHECKING:
     from .layered import LayeredCodec
 
 SAFETY = (15.0, 5.0, 5.0)
 """A value of y (semantic, detail) or z is in doubt within this many times the largest error measured in its channel."""
-HALO = 16
-"""Cells around a tile that the backbone sees. It reaches farther, but hardly sees what lies there."""
-WINDOWS = 32
-"""So many windows of a photograph are looked at again at once."""
 
 
 class Analysis(nn.Module):
@@ -83,7 +79,7 @@ class Encoder:
         features = self.features(x)
         with full_precision():
             single = [y.double() for y in self.single(features, _laid_out(x))]
-            double = list(self.double([_in_double(f) for f in features], _in_double(x)))
+            double = list(self.double([f.double().contiguous() for f in features], x.double().contiguous()))
             best = self.codec.detail.gain(quality_plane(QUALITY_LEVELS, double[1]))
             single.append(self.single.hyper((best * double[1]).float()).double())
             double.append(self.double.hyper(best * double[1]))
@@ -93,9 +89,15 @@ class Encoder:
         """What photographs x (N, 3, H, W) are, before any quality is chosen. Never in less than single precision."""
         single = self.single
         with full_precision():
-            semantic = tiled(lambda part: single.semantic(self.features(part)), x, HALO)
+            seen: list[list[Tensor]] = []
+
+            def semantics(part: Tensor) -> Tensor:
+                seen.append(self.features(part))
+                return single.semantic(seen[-1])
+
+            semantic = tiled(semantics, x, HALO)
             detail = tiled(single.detail, x, single.detail.reach) if layers == 2 else None
-        return Analysed(semantic, detail, SecondLook(self.double, self.features, x))
+        return Analysed(semantic, detail, SecondLook(self.double, seen, x))
 
     def quantize(self, y: Analysed, levels: tuple[int, int | Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """(semantic, detail, hyper), int32, at quality levels (the second may be (N, 1, h, w))."""
@@ -146,88 +148,6 @@ def drawn_pictures(side: int = 128) -> Tensor:
     return torch.cat([F.interpolate(field, size=side) for field in fields] + [plates])
 
 
-class SecondLook:
-    """Values of photographs x (N, 3, H, W) in double precision, computed where they are asked for.
-
-    Args:
-        networks: in double precision.
-        features: photographs to the backbone's features.
-        x: photographs.
-    """
-
-    def __init__(self, networks: Analysis, features: Callable[[Tensor], list[Tensor]], x: Tensor):
-        self.networks, self.features = networks, features
-        self.x, self.grid = x, grid_of(x.shape[-2], x.shape[-1])
-        self.whole: dict[tuple[str, int], Tensor] = {}
-        self.known: dict[tuple[int, int], Tensor] = {}
-
-    def semantic(self, mask: Tensor) -> Tensor:
-        """y of the semantic layer, right in the tiles in which ``mask`` (N, C, h, w) says anything."""
-        y = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
-        for n in _photographs(mask):
-            for number, tile in enumerate(tiles(self.grid, HALO)):
-                if mask[n][:, tile.core[0], tile.core[1]].any():
-                    y[n][:, tile.core[0], tile.core[1]] = self._semantic_tile(n, number, tile)
-        return y
-
-    def _semantic_tile(self, n: int, number: int, tile: Tile) -> Tensor:
-        if (n, number) not in self.known:
-            features = self.features(window(self.x[n : n + 1], tile.seen))
-            seen = self.networks.semantic([_in_double(f) for f in features])[0]
-            self.known[n, number] = seen[:, tile.inner[0], tile.inner[1]].clone()
-        return self.known[n, number]
-
-    def _whole_detail(self, n: int) -> Tensor:
-        if ("detail", n) not in self.whole:
-            detail = self.networks.detail
-            look = lambda part: detail(_in_double(part))  # noqa: E731
-            self.whole["detail", n] = tiled(look, self.x[n : n + 1], detail.reach)[0]
-        return self.whole["detail", n]
-
-    def hyper(self, mask: Tensor, gain: Tensor) -> Tensor:
-        """z, right in the photographs in which ``mask`` (N, C'', h'', w'') says anything."""
-        z = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
-        for n in _photographs(mask):
-            z[n] = self.networks.hyper(self._whole_detail(n)[None] * gain.expand(len(z), -1, -1, -1)[n])[0]
-        return z
-
-    def detail(self, mask: Tensor) -> Tensor:
-        """y of the detail layer, right in the cells in which ``mask`` (N, C', h, w) says anything."""
-        y = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
-        height, width = mask.shape[-2:]
-        side = 2 * self.networks.detail.reach + 1
-        for n in _photographs(mask):
-            cells = mask[n].any(0).nonzero().tolist()
-            cheap = len(cells) * side**2 < height * width and side <= min(height, width)
-            if ("detail", n) in self.whole or not cheap:
-                y[n] = self._whole_detail(n)
-            else:
-                self._windows(y, n, cells, side)
-        return y
-
-    def _windows(self, y: Tensor, n: int, cells: list[list[int]], side: int) -> None:
-        """Write cells of y[n] from windows of ``side`` cells, which hold all that those cells depend on."""
-        height, width = y.shape[-2:]
-        for first in range(0, len(cells), WINDOWS):
-            some = cells[first : first + WINDOWS]
-            corners = [
-                (min(max(i - side // 2, 0), height - side), min(max(j - side // 2, 0), width - side)) for i, j in some
-            ]
-            parts = torch.cat([window(self.x[n : n + 1], (slice(a, a + side), slice(b, b + side))) for a, b in corners])
-            for (i, j), (a, b), seen in zip(some, corners, self.networks.detail(_in_double(parts)), strict=True):
-                y[n, :, i, j] = seen[:, i - a, j - b]
-
-
 def _laid_out(x: Tensor) -> Tensor:
     """As single precision is fastest on the CPU."""
     return x.contiguous(memory_format=torch.channels_last)
-
-
-def _in_double(x: Tensor) -> Tensor:
-    """As channels_last, double precision is ten times slower."""
-    return x.double().contiguous()
-
-
-def _photographs(mask: Tensor) -> list[int]:
-    """Numbers of the photographs in which a mask says anything."""
-    return mask.flatten(1).any(1).nonzero().flatten().tolist()

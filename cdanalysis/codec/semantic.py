@@ -70,15 +70,20 @@ class Backbone(nn.Module):
 
 
 class SemanticAnalysis(nn.Module):
-    """g_a of the semantic layer: backbone features (strides 8, 16, 32) to y at stride 16."""
+    """g_a of the semantic layer: backbone features (strides 8, 16, 32) to y at stride 16.
 
-    def __init__(self, features: tuple[int, ...], hidden: int, channels: int):
+    Attributes:
+        reach: a cell of y depends on no features but those of the cells up to ``reach`` away.
+    """
+
+    def __init__(self, features: tuple[int, ...], hidden: int, channels: int, depth: int = 3):
         super().__init__()
+        self.reach = depth
         c8, c16, c32 = features
         self.down = Downsample(c8, hidden)
         self.keep = nn.Conv2d(c16, hidden, 1)
         self.up = Upsample(c32, hidden)
-        self.body = blocks(hidden, 3)
+        self.body = blocks(hidden, depth)
         self.out = nn.Conv2d(hidden, channels, 1)
         with torch.no_grad():  # start at a low rate
             self.out.weight.mul_(0.3)

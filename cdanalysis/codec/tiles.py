@@ -18,6 +18,8 @@ PAD = 32
 """Photographs are padded, right and bottom, to a multiple of this."""
 CORE = 96
 """Cells, each way, that a tile answers for; a photograph of a halo more on both sides is still one tile."""
+HALO = 16
+"""Cells around a tile that the backbone sees. It reaches farther, but hardly sees what lies there."""
 
 Place = tuple[slice, slice]
 
