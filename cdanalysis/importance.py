@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from .codec.tiles import PAD
+from .latents import PAD
 from .observers.saliency import SpectralResidual, U2NetP
 
 Importance = np.ndarray | Tensor | Image.Image | str | Path | Sequence[Sequence[float]] | Callable

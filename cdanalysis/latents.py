@@ -11,6 +11,9 @@ if TYPE_CHECKING:  # the stream's room needs these words, and no torch
 STEPS = 16
 """Latents are integers that count sixteenths of a quantisation step."""
 
+PAD = 32
+"""Photographs are padded, right and bottom, to a multiple of this."""
+
 QUALITY_LEVELS = 120
 """A layer's quality travels as an integer 0..120."""
 

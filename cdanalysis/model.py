@@ -47,8 +47,8 @@ class Model(nn.Module):
         heads: what reads the pyramid that the neck makes of latents.
         counterparts: the same heads, trained on the backbone's features of photographs: what `heads` are
             compared with. May be empty; a task without one has its head as its own counterpart.
-        max_pixels: streams whose headers claim more are refused before anything is allocated for them. Memory and time
-            grow with the claim, however few bytes follow: lower it where streams come from strangers.
+        max_pixels: streams whose headers claim more, padded, are refused before anything is allocated for them. Memory
+            and time grow with the claim, however few bytes follow: lower it where streams come from strangers.
     """
 
     def __init__(

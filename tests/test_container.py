@@ -97,7 +97,7 @@ def test_layers_of_two_streams_cannot_be_mixed():
         unpack(SAMPLE[: len(SAMPLE) - 63] + different_header[-63:])
 
 
-@pytest.mark.parametrize(("width", "height"), [(MAX_PIXELS + 1, 1), (10**6, 10**6)])
+@pytest.mark.parametrize(("width", "height"), [(MAX_PIXELS + 1, 1), (10**6, 10**6), (1, MAX_PIXELS // 32 + 1)])
 def test_huge_claims_are_refused(width, height):
     with pytest.raises(cda.StreamError, match="claims"):
         unpack(pack(make([b"x"], width, height)))

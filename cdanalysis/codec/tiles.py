@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..latents import PAD
+
 STRIDE = 16
-PAD = 32
-"""Photographs are padded, right and bottom, to a multiple of this."""
 CORE = 96
 """Cells, each way, that a tile answers for; a photograph of a halo more on both sides is still one tile."""
 HALO = 16

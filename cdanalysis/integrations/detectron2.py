@@ -26,8 +26,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..blocks import Upsample
-from ..codec.tiles import PAD
 from ..heads.neck import FeaturePyramid
+from ..latents import PAD
 from ..model import Model
 from ..zoo import load
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import binascii
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..latents import QUALITY_LEVELS
+from ..latents import PAD, QUALITY_LEVELS
 from .errors import StreamError
 
 MAGIC = 0xCDA
 VERSION = 1
 LAYERS = ("semantic", "detail")
 MAX_PIXELS = 2**28
-"""Photographs that claim more pixels than this are refused before anything is allocated."""
+"""Photographs that claim more pixels than this, padded, are refused before anything is allocated."""
 FINGERPRINT_BYTES = 3
 CHECK_BYTES = 3
 
@@ -97,7 +98,7 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Stream:
 
     Raises:
         StreamError: if it is not a .cda stream, is damaged or truncated, or claims more than
-            ``max_pixels`` pixels.
+            ``max_pixels`` pixels, padded.
     """
     stream, position, header = _unpack_header(bytes(data), max_pixels)
     layers = []
@@ -151,8 +152,9 @@ def _unpack_header(data: bytes, max_pixels: int) -> tuple[Stream, int, bytes]:
         raise StreamError("damaged: the checksum of the header does not match")
     if any(layer.level > QUALITY_LEVELS for layer in layers):
         raise StreamError(f"damaged: the header claims a quality level above {QUALITY_LEVELS}")
-    if width * height == 0 or width * height > max_pixels:
-        raise StreamError(f"the header claims {width}x{height} pixels; at most {max_pixels} are accepted")
+    padded = (-(-side // PAD) * PAD for side in (width, height))  # a row of pixels is as much work as 32 are
+    if width * height == 0 or math.prod(padded) > max_pixels:
+        raise StreamError(f"the header claims {width}x{height} pixels; at most {max_pixels}, padded, are accepted")
     return Stream(fingerprint, width, height, tuple(layers), version), reader.position, header
 
 

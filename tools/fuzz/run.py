@@ -61,7 +61,7 @@ def main() -> int:
             bad.append((number, f"{verdict.seconds:.1f} s", case))
         elif not verdict.refused and not mended and not _is_cut(case, streams):
             bad.append((number, "read, and nobody had mended it", case))
-        counts[re.sub(r"\d+", "N", verdict.refused) if verdict.refused else "read"] += 1
+        counts[re.sub(r"fingerprint \w+|\d+", "N", verdict.refused) if verdict.refused else "read"] += 1
     report = {
         "command": f"python tools/fuzz/run.py --cases {options.cases} --seed {options.seed}",
         "hardware": hardware(),
