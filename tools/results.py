@@ -1,0 +1,121 @@
+"""Run the studies that README and docs/results.md quote, and write what came out.
+
+    CDANALYSIS_DATA=/path/to/data python tools/results.py [NAME ...]
+
+Runs ``cdanalysis evaluate configs/evaluate/NAME.yaml``, which goes on where it was stopped, keeps its page and its JSON
+under ``docs/results``, and writes the tables of ``docs/results.md`` and of the README from all that lie there.
+``--tables`` writes the tables alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from cdanalysis.evaluation.markdown import fill, table
+from cdanalysis.evaluation.plots import study_figure
+from cdanalysis.evaluation.study import DECODED, LATENTS, UNCOMPRESSED
+from cdanalysis.files import write_whole
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results"
+STUDIES = ("imagenette", "coco_boxes", "camvid", "kodak")
+QUOTED = 0.95
+"""The README compares bits where this share of the score on uncompressed photographs is left."""
+PERCENT = ("top1", "AP50", "mIoU")
+
+
+def run(name: str) -> None:
+    """Do what is left of a study, and keep its results."""
+    subprocess.run([sys.executable, "-m", "cdanalysis.cli", "evaluate", f"configs/evaluate/{name}.yaml"], check=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for kind in ("json", "html"):
+        shutil.copyfile(Path("runs") / "evaluate" / name / f"{name}.{kind}", RESULTS / f"{name}.{kind}")
+    write_whole(RESULTS / f"{name}.svg", study_figure(json.loads((RESULTS / f"{name}.json").read_text())))
+
+
+def interval(entry: dict[str, Any], digits: int = 0, unit: str = "") -> str:
+    """``31 % [25, 36]``, or that there is nothing to compare."""
+    if entry["value"] is None:
+        return "no overlap"
+    ends = f" [{entry['low']:.{digits}f}, {entry['high']:.{digits}f}]" if entry["low"] is not None else ""
+    return f"{entry['value']:.{digits}f}{unit}{ends}"
+
+
+def points_of(report: dict[str, Any]) -> str:
+    """Every point: rate, score, perceptual measures, and the time that it took."""
+    main, rows = report["main"], []
+    scale, unit = (100, " %") if main in PERCENT else (1, "")
+    for row in report["points"]:
+        score = {key: row["score"][key] and scale * row["score"][key] for key in ("value", "low", "high")}
+        cells = {"": row["series"], "level": row["level"], "bytes": row["bytes"] and round(row["bytes"])}
+        cells |= {"bpp": row["bpp"] and f"{row['bpp']:.3f}", main: interval(score, 1 if scale > 1 else 2, unit)}
+        cells |= {name: row.get(name) for name in ("psnr", "ms_ssim", "lpips") if name != main}
+        cells |= {f"{name}, ms": f"{1000 * row[f'{name}_s']:.0f}" for name in ("encode", "decode", "read")}
+        rows.append(cells)
+    hidden = [key for key in rows[0] if all(row[key] is None for row in rows)]
+    return table(rows, hidden)
+
+
+def savings_of(report: dict[str, Any]) -> str:
+    """Bits saved where both curves reach a share of the uncompressed score, or BD-rates where there is none."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for row in report["savings"] or report["comparisons"]:
+        cells = rows.setdefault((row["test"], row["anchor"]), {"ours": row["test"], "against": row["anchor"]})
+        if "share" in row:
+            cells[f"bits saved at {100 * row['share']:g} %"] = interval(row, 0, " %")
+        elif row["figure"] == "bd_rate_percent":
+            cells["BD-rate"] = interval(row, 0, " %")
+    return table(list(rows.values()))
+
+
+def facts_of(report: dict[str, Any]) -> str:
+    macs = ", ".join(f"{name} {count / 1e6:.0f}" for name, count in report["macs"].items())
+    config = report["config"]
+    return (
+        f"`{report['command']}`: {report['photographs']} photographs of {report['data']}, model `{config['model']}` "
+        f"({report['fingerprint']}), on {report['hardware']}. Million multiply-accumulates for one photograph: {macs}. "
+        f"[The whole report](results/{config['name']}.html)."
+    )
+
+
+def quoted(reports: dict[str, dict[str, Any]]) -> str:
+    """The README's table: for each task what heads on latents save beside each codec."""
+    rows = []
+    for name, report in reports.items():
+        photographs = next((row for row in report["points"] if row["series"] == UNCOMPRESSED), None)
+        if photographs is None:
+            continue
+        score = 100 * photographs["score"]["value"]
+        cells = {"data": name, "photographs": report["photographs"], "uncompressed": f"{report['main']} {score:.1f} %"}
+        for row in report["savings"]:
+            if row["test"] == LATENTS and row["share"] == QUOTED and row["anchor"] != DECODED:
+                cells[row["anchor"]] = interval(row, 0, " %")
+        rows.append(cells)
+    return table(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(STUDIES)} (default: all)")
+    parser.add_argument("--tables", action="store_true", help="write the tables alone")
+    options = parser.parse_args()
+    for name in [] if options.tables else options.names or STUDIES:
+        run(name)
+    files = {name: RESULTS / f"{name}.json" for name in STUDIES}
+    reports = {name: json.loads(path.read_text()) for name, path in files.items() if path.is_file()}
+    blocks = {"saved": quoted(reports)}
+    for name, report in reports.items():
+        blocks |= {f"{name} facts": facts_of(report), f"{name} savings": savings_of(report)}
+        blocks[f"{name} points"] = points_of(report)
+    for page in (ROOT / "docs" / "results.md", ROOT / "README.md"):
+        fill(page, blocks)
+
+
+if __name__ == "__main__":
+    main()
