@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from .observing import ObserverConfig
 
@@ -54,6 +54,17 @@ def feature_distance(features: list[Tensor], targets: list[Tensor], weights: lis
     total = torch.zeros(len(targets[0]), device=targets[0].device)
     for feature, target, weight in zip(features, targets, weights, strict=True):
         target = target.float()
-        variance = target.var((0, 2, 3), keepdim=True) + 1e-4
-        total = total + weight * ((feature.float() - target).square() / variance).mean((1, 2, 3))
+        scale = _variance(target) + 1e-4
+        total = total + weight * ((feature.float() - target).square() / scale).mean((1, 2, 3))
     return total
+
+
+def _variance(target: Tensor) -> Tensor:
+    """Variance of each channel (1, C, 1, 1) over the batch, of which other processes may hold equal shares."""
+    variance, mean = torch.var_mean(target, (0, 2, 3), correction=0, keepdim=True)
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return variance
+    moments = torch.stack([variance + mean.square(), mean])
+    distributed.all_reduce(moments)
+    square, mean = moments / distributed.get_world_size()
+    return square - mean.square()

@@ -1,0 +1,42 @@
+"""Trains one step of each kind of stage and keeps the gradients: run alone, or under torchrun, by test_processes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from conftest import new_small_model
+from test_training import head_stage, recipe_for
+
+from cdanalysis.training.recipe import Recipe
+from cdanalysis.training.trainer import Trainer
+
+
+def main(photographs: Path, small: str, output: Path) -> None:
+    half = lambda *size, **_: torch.full(size, 0.5)  # noqa: E731
+    torch.rand, torch.rand_like = half, lambda x: torch.full_like(x, 0.5)  # each process draws noise of its own
+    codec = recipe_for(photographs, steps=(1, 1), seed=3)
+    for stage in codec.stages:
+        stage.batch, stage.blank = 4, 0.0
+    head = head_stage(photographs, ["heads.classification"], batch=4, epochs=1, options={"hidden": 8})
+    recipes = [Recipe(**{**vars(codec), "stages": [stage]}) for stage in codec.stages]
+    recipes.append(Recipe(name="pets", init=small, stages=[head], precision="32-true"))
+    kept, apply = [], torch.optim.AdamW.step
+    for recipe in recipes:
+        folder = output.parent / f"{output.stem}-{len(kept)}"
+        trainer = Trainer(recipe, folder, None if recipe.init else new_small_model())
+
+        def step(self, *args, model=trainer.model, **options):
+            named = model.named_parameters()
+            kept.append({name: p.grad.clone() for name, p in named if p.grad is not None})
+            return apply(self, *args, **options)
+
+        torch.optim.AdamW.step = step
+        assert trainer.run()
+    if trainer.fabric.global_rank == 0:
+        torch.save({"processes": trainer.fabric.world_size, "gradients": kept}, output)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
