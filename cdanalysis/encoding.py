@@ -61,7 +61,7 @@ class StreamWriter:
         drops = self.drops
         if drops is not None:  # what would fall below level 0 need not be told apart
             drops = drops.clamp_max(-(-levels[1] // DROP))
-        return self.symbols.write(self.codec.latents_at(analysed, self.size, levels, drops))
+        return self.symbols.write(self.codec.encode_at(analysed, self.size, levels, drops))
 
     @torch.inference_mode()
     def within(self, budget: Budget) -> bytes:

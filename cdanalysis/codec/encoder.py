@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..latents import QUALITY_LEVELS
 from .double import in_double
-from .entropy import Doubt
+from .entropy import Doubt, Quantized
 from .fixed import fixed
 from .second_look import SecondLook
 from .semantic import quality_plane
@@ -50,6 +50,14 @@ class Analysed(NamedTuple):
     semantic: Tensor
     detail: Tensor | None
     looked: SecondLook
+
+
+class Integers(NamedTuple):
+    """Both layers after rounding, and the hyper-latent, int32; the last two are None where there is no detail."""
+
+    semantic: Quantized
+    detail: Quantized | None
+    hyper: Tensor | None
 
 
 class Encoder:
@@ -99,26 +107,26 @@ class Encoder:
             detail = tiled(single.detail, x, single.detail.reach) if layers == 2 else None
         return Analysed(semantic, detail, SecondLook(self.double, seen, x))
 
-    def quantize(self, y: Analysed, levels: tuple[int, int | Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """(semantic, detail, hyper), int32, at quality levels (the second may be (N, 1, h, w))."""
+    def quantize(self, y: Analysed, levels: tuple[int, int | Tensor]) -> Integers:
+        """What a quality of each layer makes of analysed photographs; the second level may be (N, 1, h, w)."""
         with full_precision():
             return self._quantize(y, levels)
 
-    def _quantize(self, y: Analysed, levels: tuple[int, int | Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _quantize(self, y: Analysed, levels: tuple[int, int | Tensor]) -> Integers:
         codec, looked = self.codec, y.looked
         double = torch.zeros((), dtype=torch.float64, device=looked.x.device)
         gain = codec.semantic.gain(quality_plane(levels[0], double))
         doubt = Doubt(self.bounds[0] * gain, lambda mask: looked.semantic(mask) * gain)
         semantic = codec.semantic.quantize(y.semantic * gain, levels[0], doubt)
         if y.detail is None:
-            return semantic, None, None
+            return Integers(semantic, None, None)
         more = codec.detail.gain(quality_plane(levels[1], double))
         z = self.single.hyper((y.detail * more).to(looked.x.dtype)).double()
         z_bound = self.bounds[2].expand_as(z)
         hyper = codec.detail.prior.quantize(z, Doubt(z_bound, lambda mask: looked.hyper(mask, more)))
-        base = codec.detail.exact_base(hyper, semantic, levels)
+        base = codec.detail.exact_base(hyper, semantic.values, levels)
         doubt = Doubt(self.bounds[1] * more, lambda mask: looked.detail(mask) * more)
-        return semantic, codec.detail.context.quantize(y.detail * more, base, doubt), hyper
+        return Integers(semantic, codec.detail.context.quantize(y.detail * more, base, doubt), hyper)
 
 
 @contextlib.contextmanager

@@ -119,6 +119,20 @@ class Parameters(NamedTuple):
     scale_index: Tensor
 
 
+class Pass(NamedTuple):
+    """What codes one pass: symbols (N, n) and the index of the table of each, int16."""
+
+    symbols: Tensor
+    tables: Tensor
+
+
+class Quantized(NamedTuple):
+    """Values (N, C, h, w) int32, in sixteenths of a step, and the passes that code them."""
+
+    values: Tensor
+    passes: list[Pass]
+
+
 class ContextModel(nn.Module):
     """Gaussian model of a layer, coded in a few passes; each pass sees all earlier ones.
 
@@ -233,22 +247,18 @@ class ContextModel(nn.Module):
                 inputs.append(numbers[group, i, j])
         return torch.cat(seen).flatten(1), torch.cat(inputs)
 
-    def quantize(self, y: Tensor, base: Tensor, doubt: Doubt | None = None) -> Tensor:
-        """Quantise y (N, C, h, w) in double precision, pass by pass: (N, C, h, w) int32, sixteenths of a step."""
-        values = torch.zeros(y.shape, dtype=torch.int32, device=y.device)
+    def quantize(self, y: Tensor, base: Tensor, doubt: Doubt | None = None) -> Quantized:
+        """Quantise y (N, C, h, w) in double precision, pass by pass."""
+        values, passes = torch.zeros(y.shape, dtype=torch.int32, device=y.device), []
         for p, mask in enumerate(self.masks(*y.shape[-2:], device=y.device)):
-            parameters = self.parameters_of_pass(p, values, base)
-            symbols = settled_round(y, parameters.offset, mask, doubt).clamp_(-tables.REACH, tables.REACH)
-            values[:, mask] = symbols[:, mask] * STEPS + parameters.offset[:, mask]
-        return values
-
-    def symbols_of(self, values: Tensor, base: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """For each pass (symbols, table indices, mask): what codes ``values`` (N, C, h, w) int32 after ``base``."""
-        known = torch.zeros_like(values)
-        for p, mask in enumerate(self.masks(*values.shape[-2:], device=values.device)):
-            parameters = self.parameters_of_pass(p, known, base)
-            yield (values - parameters.offset) // STEPS, parameters.scale_index, mask
-            known[:, mask] = values[:, mask]
+            offset, index = self.parameters_of_pass(p, values, base)
+            coded = mask.flatten().nonzero()[:, 0]
+            rounded = settled_round(y, offset, mask, doubt)
+            symbols, offset, index = (t.flatten(1).index_select(1, coded) for t in (rounded, offset, index))
+            symbols.clamp_(-tables.REACH, tables.REACH)
+            values.flatten(1).index_copy_(1, coded, symbols * STEPS + offset)
+            passes.append(Pass(symbols.to(torch.int16), index))
+        return Quantized(values, passes)
 
     def read(self, size: tuple[int, int], base: Tensor, pop: Pop) -> Tensor:
         """Decode values (N, C, h, w) int32 on a grid of ``size``; ``pop`` reads a pass's symbols from the streams."""

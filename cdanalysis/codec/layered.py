@@ -12,6 +12,7 @@ from ..latents import Latents, lowered
 from . import tables
 from .detail import HYPER_REDUCTION, DetailLayer
 from .encoder import Analysed, Encoder
+from .entropy import Pass
 from .fusion import FusionDecoder
 from .semantic import Backbone, SemanticLayer, quality_plane, spread, to_real
 from .tiles import STRIDE, Place, tiles
@@ -39,6 +40,13 @@ class Coded(NamedTuple):
     semantic: Tensor
     semantic_bits: Tensor
     detail_bits: Tensor
+
+
+class Encoded(NamedTuple):
+    """Latents, and the passes that code each of their layers."""
+
+    latents: Latents
+    passes: list[list[Pass]]
 
 
 class LayeredCodec(nn.Module):
@@ -89,19 +97,23 @@ class LayeredCodec(nn.Module):
             layers: 1 for the semantic layer alone, 2 for both.
             drops: how far the detail layer's quality lies below its level, place by place: see `Latents`.
         """
-        return self.latents_at(self.analyse(x, layers), (x.shape[-2], x.shape[-1]), levels, drops)
+        return self.encode_at(self.analyse(x, layers), (x.shape[-2], x.shape[-1]), levels, drops).latents
 
     def analyse(self, x: Tensor, layers: int = 2) -> Analysed:
         """The part of `to_latents` that is the same at every quality."""
         return self.encoder.analyse(x, layers)
 
-    def latents_at(
+    def encode_at(
         self, analysed: Analysed, size: tuple[int, int], levels: tuple[int, int], drops: Tensor | None = None
-    ) -> Latents:
-        """Latents of analysed photographs of ``size`` (height, width) at two quality levels."""
+    ) -> Encoded:
+        """Analysed photographs of ``size`` (height, width) at two quality levels."""
         drops = None if analysed.detail is None else drops
         local = levels if drops is None else (levels[0], lowered(levels[1], drops))
-        return Latents(size, levels, *self.encoder.quantize(analysed, local), drops)
+        semantic, detail, hyper = self.encoder.quantize(analysed, local)
+        if detail is None:
+            return Encoded(Latents(size, levels, semantic.values), [semantic.passes])
+        latents = Latents(size, levels, semantic.values, detail.values, hyper, drops)
+        return Encoded(latents, [semantic.passes, detail.passes])
 
     @property
     def encoder(self) -> Encoder:

@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..blocks import Downsample, Upsample, blocks
 from ..latents import QUALITY_LEVELS, STEPS, LatentSpec
-from .entropy import UNIT, ContextModel, Doubt
+from .entropy import UNIT, ContextModel, Doubt, Quantized
 from .exact import ExactConv2d
 from .gains import Gains
 from .tiles import STRIDE
@@ -126,8 +126,8 @@ class SemanticLayer(nn.Module):
         grid = torch.empty((count, 1, *size), dtype=torch.float64, device=device)
         return self.quality_base.exact(exact_plane(level, grid))
 
-    def quantize(self, y: Tensor, level: int, doubt: Doubt | None = None) -> Tensor:
-        """y (N, C, h, w), gain included, to float64 integers in sixteenths."""
+    def quantize(self, y: Tensor, level: int, doubt: Doubt | None = None) -> Quantized:
+        """y (N, C, h, w), gain included, to integers."""
         return self.context.quantize(y, self.exact_base(level, y.shape[-2:], y.device, len(y)), doubt)
 
 

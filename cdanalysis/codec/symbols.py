@@ -13,7 +13,8 @@ from ..latents import Latents
 from ..stream.coder import SymbolReader, SymbolWriter, Tables
 from ..stream.container import Stream
 from ..stream.quality_map import pop_map, push_map
-from .layered import LayeredCodec
+from .entropy import Pass
+from .layered import Encoded, LayeredCodec
 from .tiles import STRIDE, grid_of
 
 
@@ -29,12 +30,11 @@ class SymbolCoder:
         self.scales = Tables(codec.scale_tables.cpu().numpy())
         self.hyper = Tables(codec.detail.prior.table.cpu().numpy())
 
-    def write(self, latents: Latents) -> list[list[bytes]]:
+    def write(self, encoded: Encoded) -> list[list[bytes]]:
         """For each photograph the bytes of each of its layers."""
-        codec, semantic = self.codec, latents.semantic
-        base = codec.semantic.exact_base(latents.quality[0], semantic.shape[-2:], semantic.device, len(latents))
+        latents, (semantic, *detail) = encoded
         writers = [SymbolWriter() for _ in range(len(latents))]
-        self._push_passes(writers, codec.semantic.context.symbols_of(semantic, base))
+        self._push_passes(writers, semantic)
         layers = [[writer.finish()] for writer in writers]
         if latents.detail is None:
             return layers
@@ -45,8 +45,7 @@ class SymbolCoder:
         z = latents.hyper
         for writer, symbols in zip(writers, z, strict=True):
             writer.push(symbols.flatten().cpu().numpy().astype(np.int64), self._hyper_indices(z), self.hyper)
-        base = codec.detail.exact_base(z, semantic, latents.levels)
-        self._push_passes(writers, codec.detail.context.symbols_of(latents.detail, base))
+        self._push_passes(writers, *detail)
         for photograph, writer in zip(layers, writers, strict=True):
             photograph.append(writer.finish())
         return layers
@@ -95,9 +94,9 @@ class SymbolCoder:
         """Each hyper symbol's table is its channel's."""
         return np.repeat(np.arange(z.shape[1]), z.shape[2] * z.shape[3])
 
-    def _push_passes(self, writers: list[SymbolWriter], passes) -> None:
-        for symbols, indices, mask in passes:
-            symbols, indices = (t[:, mask].cpu().numpy().astype(np.int64) for t in (symbols, indices))
+    def _push_passes(self, writers: list[SymbolWriter], passes: list[Pass]) -> None:
+        for each in passes:
+            symbols, indices = (t.cpu().numpy() for t in each)
             for writer, row, row_indices in zip(writers, symbols, indices, strict=True):
                 writer.push(row, row_indices, self.scales)
 
