@@ -13,6 +13,7 @@ import cdanalysis as cda
 from cdanalysis.encoding import best_level, budget_of
 from cdanalysis.importance import DEPTH, drops_of, importance_map
 from cdanalysis.latents import DROP, MOST_DROPS, lowered
+from cdanalysis.observers.saliency import Remembered
 from cdanalysis.stream.coder import SymbolReader, SymbolWriter
 from cdanalysis.stream.container import unpack
 from cdanalysis.stream.quality_map import pop_map, push_map
@@ -247,3 +248,17 @@ def test_u2netp_finds_the_astronaut(data_root):
     values = U2NetP(data_root / "weights" / "u2netp.onnx")(data.astronaut())
     assert values.shape == (512, 512) and values.min() >= 0 and values.max() <= 1
     assert values[50:250, 160:290].mean() > 0.8 > 0.3 > values[:150, 380:].mean()
+
+
+def test_remembered_maps_are_asked_for_once():
+    asked = []
+
+    def saliency(photograph):
+        asked.append(photograph.shape)
+        return photograph[..., 0] / 255
+
+    remembered = Remembered(saliency)
+    first, second = np.zeros((4, 6, 3), np.uint8), np.full((4, 6, 3), 51, np.uint8)
+    for photograph in (first, second, first, second):
+        assert np.abs(remembered(photograph.copy()) - photograph[..., 0] / 255).max() < 1e-3
+    assert len(asked) == 2

@@ -17,7 +17,7 @@ from ..data.labelled import LabelledSet, LabelledSource, open_labelled
 from ..data.photographs import Photographs, data_path
 from ..files import write_whole
 from ..model import Model
-from ..observers.saliency import U2NetP
+from ..observers.saliency import Remembered, Saliency, SpectralResidual, U2NetP
 from ..training.recipe import Recipe, recipe_from
 from ..training.trainer import Trainer
 from ..zoo import load
@@ -241,9 +241,11 @@ def _measured(
     labelled = labelled.every(measure.every)
     variants = measure.variants or ([] if measure.importance else models)
     coders: list[Coder] = [ModelCoder(v, models[v], config.semantic) for v in variants]
+    maps = {"": None}  # maps of the same photographs, once for all rows
+    for where in {*measure.importance.values(), config.saliency} - {""}:
+        maps[where] = Remembered(SpectralResidual() if where == "saliency" else U2NetP(data_path(where)))
     for variant, where in measure.importance.items():
-        importance = where if where in ("", "saliency") else U2NetP(data_path(where))
-        coders.append(ModelCoder(variant, base, config.semantic, importance or None))
+        coders.append(ModelCoder(variant, base, config.semantic, maps[where]))
     coders += [BaselineCoder(baseline(codec)) for codec in measure.baselines]
     rows = []
     for coder in coders:
@@ -251,7 +253,7 @@ def _measured(
             kept = folder / "rows" / f"{name} {coder.name} {rate:g}.json".replace(" ", "-")
             if not kept.is_file():
                 started = time.monotonic()
-                row = _row(config, measure, labelled, coder, rate, base, track)
+                row = _row(config, measure, labelled, coder, rate, base, maps[config.saliency], track)
                 write_whole(kept, json.dumps({**row, "seconds": round(time.monotonic() - started, 1)}))
             rows.append(json.loads(kept.read_text()))
     return {"title": measure.title, "data": labelled.title, "photographs": len(labelled), "rows": rows}
@@ -264,6 +266,7 @@ def _row(
     coder: Coder,
     rate: float,
     base: Model,
+    saliency: Saliency | None,
     track: Callable[[Iterable], Iterable],
 ) -> dict[str, Any]:
     """Figures of one coder at one rate."""
@@ -275,7 +278,7 @@ def _row(
         row["level"] = level_at(coder, probe, rate)
         if row["level"] is None:  # it cannot go so low
             return row
-    judges = [new_judge(judge, labelled, base, config.weights, coder, config.saliency) for judge in measure.judges]
+    judges = [new_judge(judge, labelled, base, config.weights, coder, saliency) for judge in measure.judges]
     judges, rates = [judge for judge in judges if judge is not None], []
     for index in track(range(len(labelled))):
         image = labelled.image(index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +15,8 @@ from ..data.photographs import data_path, to_tensor
 from ..data.segmentation import LabelledPixels
 from ..model import Model
 from ..observers import LPIPS
-from ..observers.saliency import SpectralResidual, U2NetP
+from ..observers.base import weighted_mean
+from ..observers.saliency import Saliency, SpectralResidual
 from ..stream.container import strip
 from ..training.pretrained import imagenet_classes, imagenet_classifier
 from . import metrics
@@ -75,7 +75,7 @@ class SalientJudge:
             such a place, or without any other, does not count.
     """
 
-    def __init__(self, weights: str, saliency: Callable[[np.ndarray], np.ndarray]):
+    def __init__(self, weights: str, saliency: Saliency):
         self.observer, self.saliency = LPIPS(data_path(weights) if weights else None), saliency
         self.values: dict[str, list[float]] = {name: [] for name in ("lpips", "psnr")}
         self.rest: dict[str, list[float]] = {name: [] for name in ("lpips", "psnr")}
@@ -85,9 +85,10 @@ class SalientJudge:
         marked = np.asarray(self.saliency(original)) >= 0.5
         if marked.all() or not marked.any():
             return
-        a, b = (to_tensor(x)[None] for x in (original, decoded))
+        distance = self.observer.map(*(to_tensor(x)[None] for x in (original, decoded)))
         for place, found in ((marked, self.values), (~marked, self.rest)):
-            found["lpips"].append(float(self.observer(a, b, torch.from_numpy(place.astype(np.float32))[None, None])))
+            weight = torch.from_numpy(place.astype(np.float32))[None, None]
+            found["lpips"].append(float(weighted_mean(distance, weight)))
             found["psnr"].append(metrics.psnr(original[place], decoded[place]))
 
     def figures(self) -> dict[str, float]:
@@ -215,7 +216,7 @@ class HeadJudge:
 
 
 def new_judge(
-    name: str, labelled: LabelledSet, rgb: Model, weights: str, coder: Coder, saliency: str = ""
+    name: str, labelled: LabelledSet, rgb: Model, weights: str, coder: Coder, saliency: Saliency | None = None
 ) -> Judge | None:
     """The judge of that name; None where it judges nothing that this coder makes.
 
@@ -224,7 +225,7 @@ def new_judge(
         rgb: has the RGB detector.
         weights: SqueezeNet's, for the perceptual ones.
         coder: whose files are judged; a head judges none but its own model's.
-        saliency: the ONNX file of U2-Net-P, which says what is salient; empty for spectral residuals.
+        saliency: says what is salient; by default, spectral residuals.
 
     Raises:
         ValueError: if there is none.
@@ -233,7 +234,7 @@ def new_judge(
         "psnr": lambda: PixelJudge("psnr"),
         "ms_ssim": lambda: PixelJudge("ms_ssim"),
         "lpips": lambda: LPIPSJudge(weights),
-        "salient": lambda: SalientJudge(weights, U2NetP(data_path(saliency)) if saliency else SpectralResidual()),
+        "salient": lambda: SalientJudge(weights, saliency or SpectralResidual()),
         "fid": lambda: FrechetJudge(weights),
         "accuracy": lambda: ClassifierJudge(labelled),
         "detection": lambda: DetectorJudge(labelled, rgb),

@@ -47,7 +47,11 @@ class LPIPS(Observer):
         self.freeze()
 
     def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
-        return weighted_mean(self.net(original, reconstruction, normalize=True), weight)
+        return weighted_mean(self.map(original, reconstruction), weight)
+
+    def map(self, original: Tensor, reconstruction: Tensor) -> Tensor:
+        """The distance place by place, (N, 1, H, W)."""
+        return self.net(original, reconstruction, normalize=True)
 
     def channels(self, original: Tensor, reconstruction: Tensor) -> Tensor:
         """Mean squared difference of every channel of every layer, (N, C): what `linear_weights` weight."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+Saliency = Callable[[np.ndarray], np.ndarray]
+"""A photograph, uint8 (H, W, 3), to numbers (H, W) in [0, 1]."""
 
 
 class SpectralResidual:
@@ -68,6 +72,19 @@ class U2NetP:
         values = self.session.run(None, {self.input: x.transpose(2, 0, 1)[None].astype(np.float32)})[0][0, 0]
         image = Image.fromarray(_stretched(values)).resize((width, height), Image.Resampling.BILINEAR)
         return np.asarray(image)
+
+
+class Remembered:
+    """A saliency model that is asked once for each photograph, however often it is called; maps are kept."""
+
+    def __init__(self, saliency: Saliency):
+        self.saliency, self.maps = saliency, {}
+
+    def __call__(self, photograph: np.ndarray) -> np.ndarray:
+        key = (photograph.shape, photograph.tobytes())
+        if hash(key) not in self.maps:
+            self.maps[hash(key)] = np.asarray(self.saliency(photograph), np.float16)
+        return self.maps[hash(key)].astype(np.float32)
 
 
 def _stretched(values: np.ndarray) -> np.ndarray:
