@@ -13,6 +13,7 @@ decoding it; a synthesis network gives the photograph back to people who want to
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from .latents import Quality
     from .model import Model
     from .results import Result
+
+# Torch takes large memory in large pages, where Linux has them; "0" keeps it from that. Read before the first tensor.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __version__ = "0.1.0"
 __all__ = [
