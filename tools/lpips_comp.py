@@ -6,8 +6,8 @@
 
 The first two take choices that people made: a CSV file with the columns ``original, a, b, share`` (of the people who
 found ``a`` more like the original) and, if it likes, ``group``, and the folder that its file names are relative to. The
-third one makes choices whose truth is known by construction, fits to some of them, measures on the others, and keeps
-everything in ``runs/lpips_comp``.
+third one makes choices whose truth is known by construction, fits to some of them, and measures on the others; it
+keeps all of that in ``runs/lpips_comp``, and writes what it found to ``docs/experiments/lpips_comp.json`` and ``.md``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cdanalysis.evaluation.choices import Metric, agreements
 from cdanalysis.evaluation.coders import BaselineCoder, Coder, ModelCoder
 from cdanalysis.evaluation.constructed import construct
 from cdanalysis.evaluation.hardware import hardware
-from cdanalysis.evaluation.markdown import table
+from cdanalysis.evaluation.markdown import fill, table
 from cdanalysis.files import write_whole
 from cdanalysis.observers import LPIPS, LPIPSComp, Observer
 from cdanalysis.training.choices import channel_distances, fit_weights
@@ -38,6 +38,7 @@ from cdanalysis.zoo import load
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "runs" / "lpips_comp"
+PAGE = ROOT / "docs" / "experiments" / "lpips_comp.md"
 LINEAR = FOLDER / "lpips_comp.safetensors"
 SEEN, HELD_OUT = ("JPEG", "JPEG 2000", "WebP"), ("AVIF", "HEIC", "JPEG XL")
 
@@ -106,8 +107,19 @@ def build(weights: Path, folder: Path, every: int) -> None:
         "codecs": {"learned from": SEEN, "held out": (*HELD_OUT, "cdanalysis")},
         "agreement": rows,
     }
-    write_whole(folder / "agreement.json", json.dumps(report, indent=1) + "\n")
+    write_whole(PAGE.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
+    publish(report)
     print(table(rows, cell=percent))
+
+
+def publish(report: dict) -> None:
+    """Put what was found between the page's markers."""
+    counts = report["choices"]
+    facts = (
+        f"`{report['command']}` on {report['hardware']}, {report['minutes']} minutes: "
+        f"fitted to {counts['learned from']} choices, measured on {counts['asked']}."
+    )
+    fill(PAGE, {"facts": facts, "agreement": table(report["agreement"], cell=percent)})
 
 
 def main() -> None:
