@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cdanalysis.evaluation.markdown import fill, table
-from cdanalysis.evaluation.plots import study_figure
+from cdanalysis.evaluation.plots import STUDY_LABELS, TASKS, study_figure
 from cdanalysis.evaluation.study import DECODED, LATENTS, UNCOMPRESSED
 from cdanalysis.files import write_whole
 
@@ -27,7 +27,6 @@ RESULTS = ROOT / "docs" / "results"
 STUDIES = ("imagenette", "coco_boxes", "camvid", "kodak")
 QUOTED = 0.95
 """The README compares bits where this share of the score on uncompressed photographs is left."""
-PERCENT = ("top1", "AP50", "mIoU")
 
 
 def run(name: str) -> None:
@@ -50,13 +49,14 @@ def interval(entry: dict[str, Any], digits: int = 0, unit: str = "") -> str:
 def points_of(report: dict[str, Any]) -> str:
     """Every point: rate, score, perceptual measures, and the time that it took."""
     main, rows = report["main"], []
-    scale, unit = (100, " %") if main in PERCENT else (1, "")
+    scale, unit = (100, " %") if main in TASKS else (1, "")
     for row in report["points"]:
         score = {key: row["score"][key] and scale * row["score"][key] for key in ("value", "low", "high")}
         cells = {"": row["series"], "level": row["level"], "bytes": row["bytes"] and round(row["bytes"])}
         cells |= {"bpp": row["bpp"] and f"{row['bpp']:.3f}", main: interval(score, 1 if scale > 1 else 2, unit)}
         cells |= {name: row.get(name) for name in ("psnr", "ms_ssim", "lpips") if name != main}
-        cells |= {f"{name}, ms": f"{1000 * row[f'{name}_s']:.0f}" for name in ("encode", "decode", "read")}
+        times = ("encode", "decode", *(["read"] if main in TASKS else []))
+        cells |= {f"{name}, ms": f"{1000 * row[f'{name}_s']:.0f}" for name in times}
         rows.append(cells)
     hidden = [key for key in rows[0] if all(row[key] is None for row in rows)]
     return table(rows, hidden)
@@ -70,7 +70,7 @@ def savings_of(report: dict[str, Any]) -> str:
         if "share" in row:
             cells[f"bits saved at {100 * row['share']:g} %"] = interval(row, 0, " %")
         elif row["figure"] == "bd_rate_percent":
-            cells["BD-rate"] = interval(row, 0, " %")
+            cells[f"BD-rate, {STUDY_LABELS[row['measure']]}"] = interval(row, 0, " %")
     return table(list(rows.values()))
 
 

@@ -26,7 +26,9 @@ LABELS = {
     "head_AP50": "AP50 from the stream",
     "head_mIoU": "mIoU from the stream",
 }
-
+TASKS = {"top1": "top-1 accuracy", "AP50": "AP50", "mIoU": "mIoU"}
+"""What studies of tasks score."""
+STUDY_LABELS = {**TASKS, "psnr": "PSNR, dB", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}
 
 OURS = ("heads on latents", "own reconstructions")
 """Series of a study that are this library's."""
@@ -55,16 +57,31 @@ def study_figure(report: dict[str, Any]) -> bytes:
     Raises:
         ModuleNotFoundError: if matplotlib is not installed.
     """
-    figure, main = _new_figure(figsize=(9.6, 4.8), layout="constrained"), report["main"]
-    axes, series = figure.subplots(), {}
-    for row in report["points"]:
+    main = report["main"]
+    others = [name for name in report["config"]["perception"] if name != main and main not in TASKS]
+    width = 9.6 if not others else 4.6 * (1 + len(others))
+    figure = _new_figure(figsize=(width, 4.8), layout="constrained")
+    panels = figure.subplots(1, 1 + len(others), squeeze=False)[0]
+    for axes, name in zip(panels, [main, *others], strict=True):
+        _draw_study(axes, report["points"], name, name == main)
+    panels[0].legend(fontsize=8, frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    return buffer.getvalue()[buffer.getvalue().index(b"<svg") :]
+
+
+def _draw_study(axes: Any, points: list[dict[str, Any]], measure: str, scored: bool) -> None:
+    """A study's curves of its score, with intervals, or of another measure."""
+    series: dict[str, list[dict[str, Any]]] = {}
+    for row in points:
         series.setdefault(row["series"], []).append(row)
     for number, (name, rows) in enumerate(series.items()):
+        entries = [row["score"] if scored else {"value": row[measure], "low": None} for row in rows]
         if rows[0]["bpp"] is None:
-            axes.axhline(rows[0]["score"]["value"], color="0.45", linestyle=":", linewidth=1.2, label=name)
+            axes.axhline(entries[0]["value"], color="0.45", linestyle=":", linewidth=1.2, label=name)
             continue
-        rows = sorted(rows, key=lambda row: row["bpp"])
-        x, entries = [row["bpp"] for row in rows], [row["score"] for row in rows]
+        order = sorted(range(len(rows)), key=lambda i: rows[i]["bpp"])
+        x, entries = [rows[i]["bpp"] for i in order], [entries[i] for i in order]
         ours = name in OURS
         style = {"linewidth": 2.4 if ours else 1.2, "marker": "o" if ours else "s", "markersize": 5 if ours else 3.5}
         axes.plot(x, [e["value"] for e in entries], label=name, color=f"C{number % 10}", **style)
@@ -73,12 +90,8 @@ def study_figure(report: dict[str, Any]) -> bytes:
             axes.fill_between(x, low, high, color=f"C{number % 10}", alpha=0.13, linewidth=0)
     axes.set_xscale("log")
     axes.set_xlabel("bits per pixel of the photograph (bytes of the file)")
-    axes.set_ylabel(LABELS.get(main, main))
+    axes.set_ylabel(STUDY_LABELS[measure])
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=8, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    return buffer.getvalue()[buffer.getvalue().index(b"<svg") :]
 
 
 def growth_figure(growth: dict[str, list[dict[str, float]]]) -> bytes:

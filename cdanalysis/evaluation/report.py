@@ -12,15 +12,11 @@ from typing import Any
 
 from PIL import Image
 
-from .plots import LABELS, study_figure
+from .plots import STUDY_LABELS, TASKS, study_figure
 from .study import DECODED, LATENTS
 
 PAGE = Path(__file__).with_name("pages") / "report.html"
-MAIN_TITLES = {
-    "top1": "top-1 accuracy", "AP50": "AP50", "mIoU": "mIoU",
-    "psnr": "PSNR in dB", "ms_ssim": "MS-SSIM", "lpips": "LPIPS",
-}  # fmt: skip
-
+SAVINGS = "<h2>Bits saved where both reach a share of the uncompressed score</h2>\n"
 FACTS = ("command", "hardware", "versions", "codecs")
 
 
@@ -38,14 +34,12 @@ def report_page(report: dict[str, Any], gallery: list[tuple[str, Image.Image]]) 
         "figure": study_figure(report).decode(),
         "verdict": _verdict(report),
         "points": _table(_point_rows(report)),
-        "savings": _table(_saving_rows(report)) if report["savings"] else "<p>There is no uncompressed score.</p>",
+        "savings": SAVINGS + _table(_saving_rows(report)) if report["savings"] else "",
         "comparisons": _table(_comparison_rows(report)),
         "costs": _table(_cost_rows(report)),
         "gallery": "".join(_picture(caption, picture) for caption, picture in gallery) or "<p>None.</p>",
-        "facts": html.escape(
-            json.dumps({k: report[k] for k in ("command", "hardware", "versions", "codecs")}, indent=1)
-        ),
-        "main": MAIN_TITLES.get(main, main),
+        "facts": html.escape(json.dumps({key: report[key] for key in FACTS}, indent=1)),
+        "main": STUDY_LABELS[main] if report["savings"] else "quality",
     }
     return Template(PAGE.read_text()).substitute(blocks)
 
@@ -72,7 +66,8 @@ def _verdict(report: dict[str, Any]) -> str:
     for row in report["comparisons"]:
         if row["figure"] != "bd_rate_percent":
             continue
-        line = f"{row['test']} against {html.escape(row['anchor'])}: {_with_interval(row, 1, unit=' %')} bits"
+        by = f", by {STUDY_LABELS[row['measure']].split(',')[0]}" if row["measure"] not in TASKS else ""
+        line = f"{row['test']} against {html.escape(row['anchor'])}{by}: {_with_interval(row, 1, unit=' %')} bits"
         sure = row["low"] is not None and row["low"] * row["high"] > 0
         (unsure if not sure else better if row["value"] < 0 else worse).append(line)
     lists = (
@@ -88,15 +83,20 @@ def _verdict(report: dict[str, Any]) -> str:
 
 def _point_rows(report: dict[str, Any]) -> list[dict[str, str]]:
     main, rows = report["main"], []
+    times = [
+        ("encode_s", "encode, ms"),
+        ("decode_s", "decode, ms"),
+        *([("read_s", "head, ms")] if main in TASKS else []),
+    ]
     for row in report["points"]:
         cells = {"codec": html.escape(row["series"]), "level": "-" if row["level"] is None else str(row["level"])}
         cells["bytes"] = "-" if row["bytes"] is None else f"{row['bytes']:.0f}"
         cells["bpp"] = "-" if row["bpp"] is None else f"{row['bpp']:.3f}"
-        cells[MAIN_TITLES.get(main, main)] = _with_interval(row["score"], 4)
+        cells[STUDY_LABELS[main]] = _with_interval(row["score"], 4)
         for name in ("psnr", "ms_ssim", "lpips"):
             if name != main and any(other.get(name) is not None for other in report["points"]):
-                cells[LABELS[name].split(" (")[0]] = "-" if row.get(name) is None else f"{row[name]:.4g}"
-        for name, title in (("encode_s", "encode, ms"), ("decode_s", "decode, ms"), ("read_s", "head, ms")):
+                cells[STUDY_LABELS[name]] = "-" if row.get(name) is None else f"{row[name]:.4g}"
+        for name, title in times:
             cells[title] = f"{1000 * row[name]:.1f}"
         rows.append(cells)
     return rows
@@ -114,13 +114,15 @@ def _saving_rows(report: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _comparison_rows(report: dict[str, Any]) -> list[dict[str, str]]:
-    rows: dict[tuple[str, str], dict[str, str]] = {}
+    rows: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in report["comparisons"]:
         cells = rows.setdefault(
-            (row["test"], row["anchor"]), {"ours": row["test"], "against": html.escape(row["anchor"])}
+            (row["test"], row["anchor"], row["measure"]),
+            {"ours": row["test"], "against": html.escape(row["anchor"]), "by": STUDY_LABELS[row["measure"]]},
         )
         rate = row["figure"] == "bd_rate_percent"
-        cells["BD-rate" if rate else "BD-score"] = _with_interval(row, 1 if rate else 4, unit=" %" if rate else "")
+        title = "BD-rate" if rate else "BD-score (above 0 is better)"
+        cells[title] = _with_interval(row, 1 if rate else 4, unit=" %" if rate else "")
     return list(rows.values())
 
 

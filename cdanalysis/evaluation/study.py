@@ -31,6 +31,8 @@ from .runner import versions
 from .scores import Scorer
 
 PERCEPTION = ("psnr", "ms_ssim", "lpips")
+LOWER = ("lpips",)
+"""Of these, less is better."""
 UNCOMPRESSED = "uncompressed"
 LATENTS, DECODED = OURS
 
@@ -181,8 +183,8 @@ class Series:
     """
 
     def __init__(self, points: list[Point], scorers: list[Scorer | None], main: str, drawn: np.ndarray):
-        self.name, self.points, self.scorers = points[0].series, points, scorers
-        self.rates = np.stack([_column(point, "bpp")[drawn].mean(1) for point in points], 1)
+        self.name, self.points, self.scorers, self.drawn = points[0].series, points, scorers, drawn
+        self.rates = self._means("bpp")
         scores = []
         for point, scorer in zip(points, scorers, strict=True):
             if scorer is None:
@@ -192,9 +194,14 @@ class Series:
             scores.append(np.array([scorer.scores(chosen)[main] for chosen in drawn]))
         self.scores = np.stack(scores, 1)
 
-    def curves(self) -> list[Curve]:
-        """The curve on all photographs, then on each resample."""
-        return [Curve(rates, scores) for rates, scores in zip(self.rates, self.scores, strict=True)]
+    def _means(self, name: str) -> np.ndarray:
+        """Means of a measure of photographs on every resample, (1 + draws, points)."""
+        return np.stack([_column(point, name)[self.drawn].mean(1) for point in self.points], 1)
+
+    def curves(self, measure: str = "") -> list[Curve]:
+        """The curve on all photographs, then on each resample; of a measure of reconstructions instead of the score."""
+        scores = (-1 if measure in LOWER else 1) * self._means(measure) if measure else self.scores
+        return [Curve(rates, row) for rates, row in zip(self.rates, scores, strict=True)]
 
 
 def _column(point: Point, name: str) -> np.ndarray:
@@ -212,13 +219,15 @@ def summarise(
     for number, point in enumerate(points):
         numbers.setdefault(point.series, []).append(number)
     series = [Series([points[i] for i in own], [scorers[i] for i in own], main, drawn) for own in numbers.values()]
-    curves = {one.name: one.curves() for one in series if one.name != UNCOMPRESSED}
+    coded = [one for one in series if one.name != UNCOMPRESSED]
+    measures = {main: ""} if config.task else {name: name for name in config.perception}
+    curves = {measure: {one.name: one.curves(name) for one in coded} for measure, name in measures.items()}
     reference = next((one.scores[:, 0] for one in series if one.name == UNCOMPRESSED), None)
     return {
         "main": main,
         "points": [row for one in series for row in _point_rows(one)],
-        "comparisons": _comparisons(curves),
-        "savings": [] if reference is None else _savings(curves, reference, config.shares),
+        "comparisons": [row for measure in curves for row in _comparisons(measure, curves[measure])],
+        "savings": [] if reference is None else _savings(curves[main], reference, config.shares),
     }
 
 
@@ -244,13 +253,14 @@ def _pairs(curves: dict[str, list[Curve]]) -> Iterator[tuple[str, str]]:
     return ((ours, name) for ours in (LATENTS, DECODED) if ours in curves for name in curves if name != ours)
 
 
-def _comparisons(curves: dict[str, list[Curve]]) -> list[dict[str, Any]]:
-    """BD-rate and BD-score of this library's curves against every other one."""
+def _comparisons(measure: str, curves: dict[str, list[Curve]]) -> list[dict[str, Any]]:
+    """BD-rate and BD-score (above 0 is better) of this library's curves against every other one."""
     rows = []
     for test, anchor in _pairs(curves):
         for title, figure in (("bd_rate_percent", bd_rate), ("bd_score", bd_score)):
             values = [figure(a, b) for a, b in zip(curves[anchor], curves[test], strict=True)]
-            rows.append({"test": test, "anchor": anchor, "figure": title, **asdict(interval(values))})
+            row = {"test": test, "anchor": anchor, "measure": measure, "figure": title}
+            rows.append({**row, **asdict(interval(values))})
     return rows
 
 
