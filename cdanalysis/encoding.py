@@ -26,7 +26,7 @@ class StreamWriter:
 
     Args:
         codec, symbols, fingerprint: of the model.
-        x: photographs (N, 3, H, W) in [0, 1].
+        x: photographs (N, 3, H, W), in [0, 1] or uint8.
         layers: 1 for the semantic layer alone, 2 for both.
         drops: how far the detail layer's quality lies below its level, place by place; see `Latents`.
     """

@@ -23,7 +23,7 @@ DEPTH = 5
 
 
 def importance_map(importance: Importance, photograph: Tensor) -> np.ndarray:
-    """What ``importance`` says of a photograph (3, H, W) in [0, 1]: float (H, W) in [0, 1].
+    """What ``importance`` says of a photograph (3, H, W), in [0, 1] or uint8: float (H, W) in [0, 1].
 
     Raises:
         ValueError: if it is of no known kind, does not fit the photograph, holds values outside [0, 1], or calls
@@ -36,7 +36,7 @@ def importance_map(importance: Importance, photograph: Tensor) -> np.ndarray:
     if isinstance(importance, Image.Image):
         importance = np.asarray(importance.convert("L")) / 255.0
     elif callable(importance):
-        pixels = (photograph * 255).round().to(torch.uint8)
+        pixels = (photograph * 255).round().to(torch.uint8) if photograph.is_floating_point() else photograph
         importance = importance(pixels.permute(1, 2, 0).cpu().numpy())
     if isinstance(importance, Tensor):
         importance = importance.detach().cpu().numpy()

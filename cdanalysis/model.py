@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .codec.layered import CodecConfig, LayeredCodec
 from .codec.semantic import quality_plane, to_real
 from .codec.symbols import SymbolCoder, same_kind
-from .data.photographs import Photograph, to_tensor
+from .data.photographs import Photograph, to_pixels, to_tensor
 from .encoding import StreamWriter, budget_of
 from .heads.classification import ClassificationHead
 from .heads.detection import DetectionHead
@@ -143,10 +143,10 @@ class Model(nn.Module):
         if sum(given is not None for given in (quality, bpp, max_bytes)) > 1:
             raise ValueError("give one of quality, bpp and max_bytes")
         count, levels = layer_count(layers), quality_levels(0.5 if quality is None else quality)
-        tensors = [to_tensor(image) for image in images]
+        tensors = [to_pixels(image) for image in images]
         if bpp is None and max_bytes is None:
             work = lambda group: self.writer(group, count, importance).at(levels)  # noqa: E731
-            return grouped(tensors, lambda t: tuple(t.shape), work)
+            return grouped(tensors, lambda t: (t.shape, t.dtype), work)
         budgets = [budget_of(x[0].numel(), bpp, max_bytes) for x in tensors]
         return [self.writer([x], count, importance).within(b) for x, b in zip(tensors, budgets, strict=True)]
 
@@ -194,7 +194,9 @@ class Model(nn.Module):
         self, photographs: Sequence[Photograph], layers: int = 2, importance: Importance | None = None
     ) -> StreamWriter:
         """Photographs of one size, analysed and ready to be written at any quality: see `StreamWriter`."""
-        group = [to_tensor(photograph) for photograph in photographs]
+        group = [to_pixels(photograph) for photograph in photographs]
+        if len({x.dtype for x in group}) > 1:
+            group = [to_tensor(photograph) for photograph in photographs]
         drops = None if importance is None else drops_of(importance, group)
         x = group[0][None] if len(group) == 1 else torch.stack(group)  # a large one need not be there twice
         return StreamWriter(self.codec, self.symbols, self.fingerprint, x, layers, drops)

@@ -120,22 +120,25 @@ def test_a_window_gives_what_the_whole_photograph_gives(small, chelsea, size):
     generator = torch.Generator().manual_seed(0)
     gain = 0.5 + torch.rand(1, 16, height, width, generator=generator, dtype=torch.float64)
     asked = {
-        "semantic": (lambda look, mask: look.semantic(mask), (height, width), [(0, 0), (-1, -1), (6, 9), (7, 3)]),
-        "detail": (lambda look, mask: look.detail(mask), (height, width), [(0, 0), (0, 13), (-1, -1), (7, 9), (7, -1)]),
-        "hyper": (lambda look, mask: look.hyper(mask, gain), (-(-height // 4), -(-width // 4)), [(-1, 0), (2, -1)]),
+        "semantic": (lambda look, places: look.semantic(places), (height, width), [(0, 0), (-1, -1), (6, 9), (7, 3)]),
+        "detail": (
+            lambda look, places: look.detail(places),
+            (height, width),
+            [(0, 0), (0, 13), (-1, -1), (7, 9), (7, -1)],
+        ),
+        "hyper": (lambda look, places: look.hyper(places, gain), (-(-height // 4), -(-width // 4)), [(-1, 0), (2, -1)]),
     }
     for name, (work, grid, cells) in asked.items():
         count = getattr(small.codec, "detail" if name != "semantic" else "semantic").spec.channels
         mask = torch.zeros(1, count if name != "hyper" else small.codec.detail.hyper_spec.channels, *grid).bool()
         for i, j in cells:
-            mask[0, 3, i, j] = True
+            mask[0, :, i, j] = True
         with torch.inference_mode():
-            found = work(some, mask)
+            found = work(some, mask.nonzero())
             assert not some.whole, name
-            whole = work(every, torch.ones_like(mask))
+            whole = work(every, torch.ones_like(mask).nonzero()).reshape(mask.shape)
         assert every.whole
-        for i, j in cells:
-            torch.testing.assert_close(found[0, :, i, j], whole[0, :, i, j], rtol=0, atol=1e-12)
+        torch.testing.assert_close(found, whole[mask], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["of_semantic", "of_detail", "of_hyper"])
@@ -147,16 +150,24 @@ def test_reaches_are_no_larger_than_they_must_be(photo, name, monkeypatch):
     setattr(few, name, reach._replace(margin=reach.margin - 1 if name == "of_detail" else reach.margin - 3))
     layer, gain = photo.codec.detail, torch.ones(1, 1, 1, 1, dtype=torch.float64)
     shape, work = {
-        "of_semantic": ((1, photo.codec.semantic.spec.channels, 40, 40), lambda look, mask: look.semantic(mask)),
-        "of_detail": ((1, layer.spec.channels, 40, 40), lambda look, mask: look.detail(mask)),
-        "of_hyper": ((1, layer.hyper_spec.channels, 10, 10), lambda look, mask: look.hyper(mask, gain)),
+        "of_semantic": ((1, photo.codec.semantic.spec.channels, 40, 40), lambda look, places: look.semantic(places)),
+        "of_detail": ((1, layer.spec.channels, 40, 40), lambda look, places: look.detail(places)),
+        "of_hyper": ((1, layer.hyper_spec.channels, 10, 10), lambda look, places: look.hyper(places, gain)),
     }[name]
     with torch.inference_mode():
         mask = torch.zeros(shape, dtype=torch.bool)
-        mask[0, 0, shape[2] // 2, shape[3] // 2] = True
-        found, known = work(few, mask), work(whole, torch.ones_like(mask))
-    place = (0, slice(None), shape[2] // 2, shape[3] // 2)
-    assert not torch.allclose(found[place], known[place], rtol=0, atol=1e-12)
+        mask[0, :, shape[2] // 2, shape[3] // 2] = True
+        found, known = work(few, mask.nonzero()), work(whole, torch.ones_like(mask).nonzero()).reshape(shape)
+    assert not torch.allclose(found, known[mask], rtol=0, atol=1e-12)
+
+
+def test_bytes_are_photographs_however_they_are_held(small, picture):
+    """Image, array, and tensors of bytes and of floats: one stream, also where they come together."""
+    array = np.asarray(picture)
+    held = [Image.fromarray(array), array, torch.from_numpy(array.copy()).permute(2, 0, 1), to_tensor(array)]
+    assert len(set(small.encode_batch(held))) == 1
+    assert len({small.encode(photograph, importance=[(2, 2, 20, 20)]) for photograph in held}) == 1
+    assert small.writer(held).at((60, 60)) == 4 * [small.encode(array)]
 
 
 @settings(max_examples=25, deadline=None)
@@ -323,7 +334,7 @@ def test_photographs_of_every_kind(small, chelsea):
     [
         np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8),
         torch.zeros(3, 0, 4), torch.zeros(1, 4, 4), torch.full((3, 4, 4), 1.5), torch.full((3, 4, 4), float("nan")),
-        torch.zeros(3, 4, 4, dtype=torch.uint8), "photo.png", None,
+        torch.zeros(3, 4, 4, dtype=torch.int32), "photo.png", None,
     ],
 )  # fmt: skip
 def test_what_is_no_photograph_is_refused(small, bad):

@@ -96,7 +96,7 @@ def test_quantised_values_are_what_reading_gives(passes):
     torch.manual_seed(passes)
     model = ContextModel(8, base=4, hidden=8, passes=passes)
     y, base = 4 * torch.randn(3, 8, 5, 6), integers(3, 4, 5, 6, top=500)
-    values, coded = model.quantize(y, base)
+    values, coded = model.quantize(y, torch.ones(1, dtype=torch.float64), base)
     assert ((values - STEPS * y).abs() <= STEPS / 2 + 1e-6).all()
 
     def pop(indices):
@@ -111,7 +111,7 @@ def test_training_face_and_exact_face_agree_on_bits():
     torch.manual_seed(0)
     model = ContextModel(8, base=4, hidden=8, passes=4)
     y, base = torch.randn(2, 8, 8, 8), integers(2, 4, 8, 8, top=500)
-    values, passes = model.quantize(y, base)
+    values, passes = model.quantize(y, torch.ones(1, dtype=torch.float64), base)
     with torch.no_grad():
         _, bits = model((values / STEPS).float(), (base / 256).float(), noisy=False)
     table = tables.gaussian_tables().double()

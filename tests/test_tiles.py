@@ -64,7 +64,7 @@ def test_what_reaches_no_farther_than_the_halo_is_the_same(photo, tiny_tiles):
         assert torch.allclose(whole, parts, atol=1e-4 * float(whole.abs().max()))
         assert not torch.allclose(whole, tiled(network, x, network.reach - 3), atol=1e-4 * float(whole.abs().max()))
         look = codec.analyse(x).looked
-        again = look.detail(torch.ones_like(whole, dtype=torch.bool))
+        again = look.detail(torch.ones_like(whole, dtype=torch.bool).nonzero()).reshape(whole.shape)
         assert torch.allclose(whole.double(), again, atol=1e-4 * float(whole.abs().max()))
         latents = codec.to_latents(x, (40, 60))
         assert len(list(tiles.tiles(latents.semantic.shape[-2:], codec.synthesis.reach))) > 4

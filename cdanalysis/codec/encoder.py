@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..latents import QUALITY_LEVELS
 from .double import in_double
-from .entropy import Doubt, Quantized
+from .entropy import Doubt, Quantized, bands
 from .fixed import fixed
 from .second_look import SecondLook
 from .semantic import quality_plane
@@ -28,6 +28,8 @@ from .tiles import HALO, tiled
 if TYPE_CHECKING:
     from .layered import LayeredCodec
 
+FIRST_CORE = 32
+"""Cells, each way, for which the backbone's first stages, whose sums are exact, are computed at once."""
 SAFETY = (15.0, 5.0, 5.0)
 """A value of y (semantic, detail) or z is in doubt within this many times the largest error measured in its channel."""
 
@@ -78,7 +80,7 @@ class Encoder:
     def features(self, x: Tensor) -> list[Tensor]:
         """The backbone's features of photographs x (N, 3, H, W), the same floats on every machine."""
         with full_precision():
-            return self.backbone(_laid_out(x))
+            return self.backbone.rest(tiled(self.backbone.first, x, 1, FIRST_CORE, 4))
 
     @torch.inference_mode()
     def _errors(self) -> list[Tensor]:
@@ -116,17 +118,29 @@ class Encoder:
         codec, looked = self.codec, y.looked
         double = torch.zeros((), dtype=torch.float64, device=looked.x.device)
         gain = codec.semantic.gain(quality_plane(levels[0], double))
-        doubt = Doubt(self.bounds[0] * gain, lambda mask: looked.semantic(mask) * gain)
-        semantic = codec.semantic.quantize(y.semantic * gain, levels[0], doubt)
+        doubt = Doubt(self.bounds[0] * gain, lambda places: looked.semantic(places) * _at(gain, y.semantic, places))
+        semantic = codec.semantic.quantize(y.semantic, gain, levels[0], doubt)
         if y.detail is None:
             return Integers(semantic, None, None)
         more = codec.detail.gain(quality_plane(levels[1], double))
-        z = self.single.hyper((y.detail * more).to(looked.x.dtype)).double()
-        z_bound = self.bounds[2].expand_as(z)
-        hyper = codec.detail.prior.quantize(z, Doubt(z_bound, lambda mask: looked.hyper(mask, more)))
+        z = self.single.hyper(_scaled(y.detail, more)).double()
+        hyper = codec.detail.prior.quantize(z, Doubt(self.bounds[2], lambda places: looked.hyper(places, more)))
         base = codec.detail.exact_base(hyper, semantic.values, levels)
-        doubt = Doubt(self.bounds[1] * more, lambda mask: looked.detail(mask) * more)
-        return Integers(semantic, codec.detail.context.quantize(y.detail * more, base, doubt), hyper)
+        doubt = Doubt(self.bounds[1] * more, lambda places: looked.detail(places) * _at(more, y.detail, places))
+        return Integers(semantic, codec.detail.context.quantize(y.detail, more, base, doubt), hyper)
+
+
+def _at(gain: Tensor, like: Tensor, places: Tensor) -> Tensor:
+    """A gain, broadcastable to ``like``, at places (k, 4) of it."""
+    return gain.expand_as(like)[tuple(places.T)]
+
+
+def _scaled(y: Tensor, gain: Tensor) -> Tensor:
+    """y times a gain in double precision, in single again; the former is never there as a whole."""
+    scaled, gain = torch.empty_like(y), gain.expand_as(y)
+    for band in bands(y.shape):
+        scaled[:, :, band] = y[:, :, band] * gain[:, :, band]
+    return scaled
 
 
 @contextlib.contextmanager

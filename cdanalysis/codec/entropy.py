@@ -23,6 +23,8 @@ UNIT = 2**ACTIVATION_BITS
 """One step, in the integers of the exact networks."""
 BAND = 2**13
 """Cells that are worked on at a time; a photograph of two megapixels has as many."""
+CHUNK = 64
+"""Channels that are gathered at a time."""
 CELLS = tuple(itertools.product(range(2), range(2)))
 """Rows and columns of the 2x2 lattice over which passes take turns."""
 
@@ -46,7 +48,7 @@ class Doubt(NamedTuple):
 
     Attributes:
         bound: largest error of a value, broadcastable to the values (N, C, h, w).
-        settle: a mask of values (N, C, h, w) to those values, (N, C, h, w), free of error where the mask says.
+        settle: places (k, 4) among those values to the values there, (k,), free of error.
     """
 
     bound: Tensor
@@ -59,23 +61,26 @@ def bands(shape: torch.Size) -> Iterator[slice]:
     return (slice(top, min(shape[2], top + rows)) for top in range(0, shape[2], rows))
 
 
-def settled_round(y: Tensor, offset: Tensor, mask: Tensor, doubt: Doubt | None) -> Tensor:
-    """y (N, C, h, w) less an offset in sixteenths, in whole steps: int32, the same whatever the error within the bound.
+class Near(NamedTuple):
+    """Values near a rounding tie: their places (k, 4), and what is subtracted before they are rounded, (k,) steps."""
 
-    A value where ``mask`` says, and so near a rounding tie that its error could tip it, is asked for again.
-    """
-    rounded = torch.empty(y.shape, dtype=torch.int32, device=y.device)
-    near = torch.zeros(y.shape, dtype=torch.bool, device=y.device)
-    for band in bands(y.shape):
-        residual = y[:, :, band] - offset[:, :, band] / STEPS
-        whole = residual.round()
-        rounded[:, :, band] = whole
-        if doubt is not None:
-            bound = doubt.bound.expand_as(y)[:, :, band]
-            near[:, :, band] = mask[..., band, :] & (0.5 - (residual - whole).abs() < bound)
-    if near.any():
-        rounded[near] = (doubt.settle(near)[near] - offset[near] / STEPS).round().to(torch.int32)
-    return rounded
+    places: Tensor
+    offsets: Tensor
+
+
+def near_ties(residual: Tensor, offset: Tensor, mask: Tensor, bound: Tensor, top: int) -> Near:
+    """Of a band of rows from ``top`` on, the values, less their offset, whose error could tip their rounding."""
+    near = mask & (0.5 - (residual - residual.round()).abs() < bound)
+    places = near.nonzero()
+    return Near(places + places.new_tensor([0, 0, top, 0]), offset[near])
+
+
+def settled(near: list[Near], doubt: Doubt) -> tuple[Tensor, Tensor]:
+    """Places (k, 4), and the symbols (k,) that values there have in truth."""
+    places, offsets = (torch.cat(parts) for parts in zip(*near, strict=True))
+    if not len(places):
+        return places, offsets.to(torch.int16)
+    return places, (doubt.settle(places) - offsets).round().to(torch.int16)
 
 
 class FactorizedPrior(nn.Module):
@@ -107,8 +112,11 @@ class FactorizedPrior(nn.Module):
 
     def quantize(self, z: Tensor, doubt: Doubt | None = None) -> Tensor:
         """Whole steps, int32, of z (N, C, h, w) in double precision."""
-        everywhere = torch.ones(z.shape[1:], dtype=torch.bool, device=z.device)
-        rounded = settled_round(z, torch.zeros_like(z, dtype=torch.int32), everywhere, doubt)
+        rounded = z.round().to(torch.int32)
+        if doubt is not None:
+            everywhere = torch.ones((), dtype=torch.bool, device=z.device)
+            places, symbols = settled([near_ties(z, torch.zeros_like(z), everywhere, doubt.bound, 0)], doubt)
+            rounded[tuple(places.T)] = symbols.to(torch.int32)
         return rounded.clamp(-self.REACH, self.REACH)
 
 
@@ -161,9 +169,9 @@ class ContextModel(nn.Module):
         rows = torch.arange(height, device=device)[:, None]
         columns = torch.arange(width, device=device)[None, :]
         cell = (rows + columns) % 2 if self.passes == 2 else 2 * (rows % 2) + (rows + columns) % 2
-        group = torch.arange(self.channels, device=device) // (self.channels // self.passes)
-        turn = (cell[None] + group[:, None, None]) % self.passes
-        return torch.stack([turn == p for p in range(self.passes)])
+        number = torch.arange(self.passes, device=device)
+        groups = (cell + number[:, None, None]) % self.passes == number[:, None, None, None]  # (passes, groups, h, w)
+        return groups.repeat_interleave(self.channels // self.passes, 1)
 
     def forward(self, y: Tensor, base: Tensor, noisy: bool = True) -> tuple[Tensor, Tensor]:
         """(y_hat, bits), both (N, C, h, w), differentiable.
@@ -194,13 +202,21 @@ class ContextModel(nn.Module):
         offset = torch.zeros(values.shape, dtype=torch.int32, device=values.device)
         index = torch.zeros(values.shape, dtype=torch.int16, device=values.device)
         for band in bands(values.shape):
-            known = self._with_border(values, band)
-            for cell in CELLS:
-                group = self._group(p, cell)
-                part = self._exact_parameters(p, cell, known, base[:, :, band])
-                for tensor, found in zip((offset, index), part, strict=True):
-                    place = tensor[:, group, band][..., cell[0] :: 2, cell[1] :: 2]
-                    place.copy_(found.reshape(-1, len(place), *place.shape[-2:]).transpose(0, 1))
+            offset[:, :, band], index[:, :, band] = self._parameters_of_band(p, values, base, band)
+        return Parameters(offset, index)
+
+    def _parameters_of_band(self, p: int, values: Tensor, base: Tensor, band: slice) -> Parameters:
+        """`parameters_of_pass` in some rows; reads what earlier passes coded there and in a row more on both sides."""
+        shape = values[:, :, band].shape
+        offset = torch.zeros(shape, dtype=torch.int32, device=values.device)
+        index = torch.zeros(shape, dtype=torch.int16, device=values.device)
+        known = self._with_border(values, band)
+        for cell in CELLS:
+            group = self._group(p, cell)
+            part = self._exact_parameters(p, cell, known, base[:, :, band])
+            for tensor, found in zip((offset, index), part, strict=True):
+                place = tensor[:, group, cell[0] :: 2, cell[1] :: 2]
+                place.copy_(found.reshape(-1, len(place), *place.shape[-2:]).transpose(0, 1))
         return Parameters(offset, index)
 
     def _group(self, p: int, cell: tuple[int, int]) -> slice:
@@ -247,27 +263,66 @@ class ContextModel(nn.Module):
                 inputs.append(numbers[group, i, j])
         return torch.cat(seen).flatten(1), torch.cat(inputs)
 
-    def quantize(self, y: Tensor, base: Tensor, doubt: Doubt | None = None) -> Quantized:
-        """Quantise y (N, C, h, w) in double precision, pass by pass."""
+    def quantize(self, y: Tensor, gain: Tensor, base: Tensor, doubt: Doubt | None = None) -> Quantized:
+        """Quantise y (N, C, h, w) times a gain, broadcastable to it, in double precision, pass by pass.
+
+        Works on bands of rows, so that little beside the result is ever held.
+        """
         values, passes = torch.zeros(y.shape, dtype=torch.int32, device=y.device), []
         for p, mask in enumerate(self.masks(*y.shape[-2:], device=y.device)):
-            offset, index = self.parameters_of_pass(p, values, base)
-            coded = mask.flatten().nonzero()[:, 0]
-            rounded = settled_round(y, offset, mask, doubt)
-            symbols, offset, index = (t.flatten(1).index_select(1, coded) for t in (rounded, offset, index))
-            symbols.clamp_(-tables.REACH, tables.REACH)
-            values.flatten(1).index_copy_(1, coded, symbols * STEPS + offset)
-            passes.append(Pass(symbols.to(torch.int16), index))
+            passes.append(self._quantize_pass(p, mask, values, (y, gain), base, doubt))
         return Quantized(values, passes)
+
+    def _quantize_pass(
+        self, p: int, mask: Tensor, values: Tensor, scaled: tuple[Tensor, Tensor], base: Tensor, doubt: Doubt | None
+    ) -> Pass:
+        """Write what a pass codes into ``values``, which no other place of the same pass depends on."""
+        y, gain = scaled[0], scaled[1].expand_as(scaled[0])
+        symbols, tables_of = (torch.zeros(y.shape, dtype=torch.int16, device=y.device) for _ in range(2))
+        near = []
+        for band in bands(y.shape):
+            offset, tables_of[:, :, band] = self._parameters_of_band(p, values, base, band)
+            steps, coded = offset / STEPS, mask[:, band]
+            residual = y[:, :, band].double() * gain[:, :, band] - steps.double()
+            rounded = residual.round().clamp_(-tables.REACH, tables.REACH)
+            if doubt is not None:
+                near.append(near_ties(residual, steps, coded, doubt.bound.expand_as(y)[:, :, band], band.start))
+            symbols[:, :, band] = rounded
+            found = rounded.to(torch.int32) * STEPS + offset
+            values[:, :, band] = torch.where(coded, found, values[:, :, band])
+        if doubt is not None:
+            places, known = settled(near, doubt)
+            at, known = tuple(places.T), known.clamp(-tables.REACH, tables.REACH)
+            values[at] += STEPS * (known - symbols[at]).to(torch.int32)
+            symbols[at] = known
+        return Pass(_coded(symbols, mask), _coded(tables_of, mask))
 
     def read(self, size: tuple[int, int], base: Tensor, pop: Pop) -> Tensor:
         """Decode values (N, C, h, w) int32 on a grid of ``size``; ``pop`` reads a pass's symbols from the streams."""
         values = torch.zeros((len(base), self.channels, *size), dtype=torch.int32, device=base.device)
         for p, mask in enumerate(self.masks(*size, device=base.device)):
-            coded = mask.flatten().nonzero()[:, 0]
-            offset, index = (t.flatten(1).index_select(1, coded) for t in self.parameters_of_pass(p, values, base))
-            values.flatten(1).index_copy_(1, coded, pop(index) * STEPS + offset)
+            offset, index = self.parameters_of_pass(p, values, base)
+            symbols, start = pop(_coded(index, mask)), 0
+            for group in _chunks(self.channels):  # places as numbers take eight times the memory of the values
+                coded = mask[group].flatten().nonzero()[:, 0]
+                found = symbols[:, start : start + len(coded)] * STEPS
+                found += offset[:, group].flatten(1).index_select(1, coded)
+                values[:, group].flatten(1).index_copy_(1, coded, found)
+                start += len(coded)
         return values
+
+
+def _coded(values: Tensor, mask: Tensor) -> Tensor:
+    """Values (N, C, h, w) where a mask (C, h, w) says: (N, n)."""
+    parts = []
+    for group in _chunks(len(mask)):
+        coded = mask[group].flatten().nonzero()[:, 0]
+        parts.append(values[:, group].flatten(1).index_select(1, coded))
+    return torch.cat(parts, 1)
+
+
+def _chunks(channels: int) -> Iterator[slice]:
+    return (slice(first, first + CHUNK) for first in range(0, channels, CHUNK))
 
 
 Pop = Callable[[Tensor], Tensor]

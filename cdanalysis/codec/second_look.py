@@ -66,63 +66,61 @@ class SecondLook:
         self.of_hyper = Reach(HYPER_REDUCTION, networks.hyper.reach + networks.detail.reach, HYPER_REDUCTION)
         self.whole: dict[tuple[str, int, int], Tensor] = {}
 
-    def semantic(self, mask: Tensor) -> Tensor:
-        """y of the semantic layer, right where ``mask`` (N, C, h, w) says anything."""
-        y = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
-        for n in _photographs(mask):
+    def semantic(self, places: Tensor) -> Tensor:
+        """y of the semantic layer at places (k, 4): photograph, channel, row and column."""
+        found = _Found(places)
+        for n, cells in found.cells.items():
             for number, tile in enumerate(tiles(self.grid, HALO)):
-                asked = _cells(mask[n][:, tile.core[0], tile.core[1]])
-                if asked:
-                    inner = (tile.inner[0].start, tile.inner[1].start)
-                    self._semantic_tile(y[n][:, tile.core[0], tile.core[1]], n, number, asked, inner)
-        return y
+                (top, left), inner = (tuple(s.start for s in place) for place in (tile.core, tile.inner))
+                own = [(i, j) for i, j in cells if _within(i, tile.core[0]) and _within(j, tile.core[1])]
+                shift = (inner[0] - top, inner[1] - left)  # from the photograph's cells to those that the tile sees
+                for (i, j), value in self._semantic_tile(n, number, [(i + shift[0], j + shift[1]) for i, j in own]):
+                    found.set(n, (i - shift[0], j - shift[1]), value)
+        return found.values
 
-    def _semantic_tile(self, y: Tensor, n: int, number: int, asked: list[Cell], inner: Cell) -> None:
-        """Write cells of a tile's core, y; the tile sees ``inner`` rows and columns more before it."""
+    def _semantic_tile(self, n: int, number: int, asked: list[Cell]) -> Iterator[tuple[Cell, Tensor]]:
+        """Cells that a tile sees, each with its y."""
         features, network = self.features[number], self.networks.semantic
-        grid = (features[1].shape[-2], features[1].shape[-1])
-        key = ("semantic", n, number)
+        grid, key = (features[1].shape[-2], features[1].shape[-1]), ("semantic", n, number)
+        if not asked:
+            return iter(())
         if key not in self.whole and self.of_semantic.cheap(asked, grid):
-            seen = [(i + inner[0], j + inner[1]) for i, j in asked]
-            look = lambda places: network(_crops(features, n, places))  # noqa: E731
-            for (i, j), value in _in_windows(seen, self.of_semantic, grid, look):
-                y[:, i - inner[0], j - inner[1]] = value
-            return
+            return _in_windows(asked, self.of_semantic, grid, lambda at: network(_crops(features, n, at)))
         if key not in self.whole:
             self.whole[key] = network([_in_double(f[n : n + 1]) for f in features])[0]
-        y.copy_(self.whole[key][:, inner[0] :, inner[1] :][:, : y.shape[1], : y.shape[2]])
+        return _picked(self.whole[key], asked)
 
-    def detail(self, mask: Tensor) -> Tensor:
-        """y of the detail layer, right in the cells in which ``mask`` (N, C', h, w) says anything."""
-        y = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
-        for n in _photographs(mask):
-            asked = _cells(mask[n])
-            if ("detail", n, 0) in self.whole or not self.of_detail.cheap(asked, self.grid):
-                y[n] = self._whole_detail(n)
-                continue
-            for (i, j), value in _in_windows(asked, self.of_detail, self.grid, lambda at, n=n: self._details(n, at)):
-                y[n, :, i, j] = value
-        return y
+    def detail(self, places: Tensor) -> Tensor:
+        """y of the detail layer at places (k, 4)."""
+        found = _Found(places)
+        for n, cells in found.cells.items():
+            if ("detail", n, 0) in self.whole or not self.of_detail.cheap(cells, self.grid):
+                known = _picked(self._whole_detail(n), cells)
+            else:
+                known = _in_windows(cells, self.of_detail, self.grid, lambda at, n=n: self._details(n, at))
+            for cell, value in known:
+                found.set(n, cell, value)
+        return found.values
 
-    def hyper(self, mask: Tensor, gain: Tensor) -> Tensor:
-        """z, right in the cells in which ``mask`` (N, C'', h'', w'') says anything, of y times a gain.
+    def hyper(self, places: Tensor, gain: Tensor) -> Tensor:
+        """z at places (k, 4), of y times a gain.
 
         Args:
             gain: broadcastable to y (N, C', h, w).
         """
-        z = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
-        network, gain = self.networks.hyper, gain.expand(len(z), -1, *self.grid)
-        for n in _photographs(mask):
-            asked = _cells(mask[n])
-            if ("detail", n, 0) in self.whole or not self.of_hyper.cheap(asked, self.grid):
-                z[n] = network(self._whole_detail(n)[None] * gain[n])[0]
-                continue
-            look = lambda at, n=n: network(  # noqa: E731
-                self._details(n, at) * torch.stack([gain[n][:, rows, columns] for rows, columns in at])
-            )
-            for (i, j), value in _in_windows(asked, self.of_hyper, self.grid, look):
-                z[n, :, i, j] = value
-        return z
+        found, network = _Found(places), self.networks.hyper
+        gain = gain.expand(len(self.x), -1, *self.grid)
+        for n, cells in found.cells.items():
+            if ("detail", n, 0) in self.whole or not self.of_hyper.cheap(cells, self.grid):
+                known = _picked(network(self._whole_detail(n)[None] * gain[n])[0], cells)
+            else:
+                look = lambda at, n=n: network(  # noqa: E731
+                    self._details(n, at) * torch.stack([gain[n][:, rows, columns] for rows, columns in at])
+                )
+                known = _in_windows(cells, self.of_hyper, self.grid, look)
+            for cell, value in known:
+                found.set(n, cell, value)
+        return found.values
 
     def _details(self, n: int, places: list[Place]) -> Tensor:
         """y of the detail layer in places of one shape, as if there were nothing beyond them."""
@@ -167,11 +165,33 @@ def _in_double(x: Tensor) -> Tensor:
     return x.double().contiguous()
 
 
-def _photographs(mask: Tensor) -> list[int]:
-    """Numbers of the photographs in which a mask says anything."""
-    return mask.flatten(1).any(1).nonzero().flatten().tolist()
+def _picked(values: Tensor, cells: list[Cell]) -> Iterator[tuple[Cell, Tensor]]:
+    """Cells of values (C, h, w)."""
+    return ((cell, values[:, cell[0], cell[1]]) for cell in cells)
 
 
-def _cells(mask: Tensor) -> list[Cell]:
-    """Where a mask (C, h, w) says anything."""
-    return [(i, j) for i, j in mask.any(0).nonzero().tolist()]
+def _within(i: int, span: slice) -> bool:
+    return span.start <= i < span.stop
+
+
+class _Found:
+    """Values at places (k, 4), as they are found cell by cell.
+
+    Attributes:
+        cells: of each photograph.
+        values: (k,).
+    """
+
+    def __init__(self, places: Tensor):
+        self.values = torch.zeros(len(places), dtype=torch.float64, device=places.device)
+        self.asked: dict[tuple[int, int, int], list[tuple[int, int]]] = defaultdict(list)
+        for number, (n, c, i, j) in enumerate(places.tolist()):
+            self.asked[n, i, j].append((number, c))
+        self.cells: dict[int, list[Cell]] = defaultdict(list)
+        for n, i, j in self.asked:
+            self.cells[n].append((i, j))
+
+    def set(self, n: int, cell: Cell, value: Tensor) -> None:
+        """All that was asked for in a cell, of its values (C,)."""
+        numbers, channels = zip(*self.asked[(n, *cell)], strict=True)
+        self.values[list(numbers)] = value[list(channels)]

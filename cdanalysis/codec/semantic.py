@@ -37,8 +37,12 @@ def fold_batch_norms(net: nn.Module) -> None:
                 setattr(module, name, getattr(norm, "act", nn.Identity()))
 
 
+FIRST = 2
+"""Stages of an EfficientNet before stride 8."""
+
+
 class Backbone(nn.Module):
-    """A frozen timm feature network: photographs in [0, 1] to features at strides 8, 16 and 32.
+    """A frozen EfficientNet of timm's: photographs in [0, 1] to features at strides 8, 16 and 32.
 
     Its batch norms are folded; `load` takes a state dict that still has them.
     """
@@ -47,8 +51,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.name = name
         self.net = timm.create_model(name, features_only=True, out_indices=(2, 3, 4), pretrained=False)
-        if self.net.feature_info.reduction() != [8, 16, 32]:
-            raise ValueError(f"backbone {name!r} has no features at strides 8, 16 and 32")
+        if not hasattr(self.net, "conv_stem") or self.net.feature_info.reduction() != [8, 16, 32]:
+            raise ValueError(f"backbone {name!r} is no EfficientNet with features at strides 8, 16 and 32")
         self.channels: tuple[int, ...] = tuple(self.net.feature_info.channels())
         fold_batch_norms(self.net)
         self.requires_grad_(False)
@@ -66,7 +70,20 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return self.net(2 * x - 1)
+        return self.rest(self.first(x))
+
+    def first(self, x: Tensor) -> Tensor:
+        """The stages to stride 4, (N, c, H/4, W/4): most of the memory. They see no farther than 16 pixels."""
+        return self.net.blocks[:FIRST](self.net.bn1(self.net.conv_stem(2 * x - 1)))
+
+    def rest(self, x: Tensor) -> list[Tensor]:
+        """From there, the features."""
+        features = []
+        for number, block in enumerate(self.net.blocks[FIRST:], FIRST + 1):
+            x = block(x)
+            if number in self.net._stage_out_idx:
+                features.append(x)
+        return features
 
 
 class SemanticAnalysis(nn.Module):
@@ -126,9 +143,9 @@ class SemanticLayer(nn.Module):
         grid = torch.empty((count, 1, *size), dtype=torch.float64, device=device)
         return self.quality_base.exact(exact_plane(level, grid))
 
-    def quantize(self, y: Tensor, level: int, doubt: Doubt | None = None) -> Quantized:
-        """y (N, C, h, w), gain included, to integers."""
-        return self.context.quantize(y, self.exact_base(level, y.shape[-2:], y.device, len(y)), doubt)
+    def quantize(self, y: Tensor, gain: Tensor, level: int, doubt: Doubt | None = None) -> Quantized:
+        """y (N, C, h, w) times a gain to integers."""
+        return self.context.quantize(y, gain, self.exact_base(level, y.shape[-2:], y.device, len(y)), doubt)
 
 
 def exact_plane(level: int | Tensor, like: Tensor) -> Tensor:

@@ -37,19 +37,24 @@ def grid_of(height: int, width: int) -> tuple[int, int]:
     return -(-height // PAD) * PAD // STRIDE, -(-width // PAD) * PAD // STRIDE
 
 
-def tiles(grid: tuple[int, int], halo: int) -> Iterator[Tile]:
-    """Tiles whose cores cover a grid once; corners lie on even cells, where strides of 32 pixels begin."""
-    for rows in _spans(grid[0], halo + halo % 2):
-        for columns in _spans(grid[1], halo + halo % 2):
+def tiles(grid: tuple[int, int], halo: int, core: int | None = None) -> Iterator[Tile]:
+    """Tiles whose cores cover a grid once; corners lie on even cells, where strides of 32 pixels begin.
+
+    Args:
+        core: cells, each way, that a tile answers for at most; by default ``CORE``.
+    """
+    core, halo = core or CORE, halo + halo % 2
+    for rows in _spans(grid[0], halo, core):
+        for columns in _spans(grid[1], halo, core):
             yield Tile(*zip(rows, columns, strict=True))
 
 
-def _spans(length: int, halo: int) -> list[tuple[slice, slice, slice]]:
+def _spans(length: int, halo: int, core: int) -> list[tuple[slice, slice, slice]]:
     """Along one side: (core, seen, inner) of each tile."""
-    if length <= CORE + 2 * halo:
+    if length <= core + 2 * halo:
         whole = slice(0, length)
         return [(whole, whole, whole)]
-    count = -(-length // CORE)
+    count = -(-length // core)
     step = -(-length // (2 * count)) * 2
     spans = []
     for start in range(0, length, step):
@@ -64,8 +69,14 @@ def window(x: Tensor, seen: Place) -> Tensor:
     (top, bottom), (left, right) = ((STRIDE * s.start, STRIDE * s.stop) for s in seen)
     part = x[..., top:bottom, left:right]
     missing = (0, right - left - part.shape[-1], 0, bottom - top - part.shape[-2])
+    part = to_unit(part)
     part = F.pad(part, missing, mode="replicate") if any(missing) else part
     return part.contiguous(memory_format=torch.channels_last)  # twice as fast on the CPU
+
+
+def to_unit(x: Tensor) -> Tensor:
+    """Pixels 0..255, if they are bytes, as floats in [0, 1]; others as they are."""
+    return x.float() / 255 if x.dtype == torch.uint8 else x
 
 
 def padded(x: Tensor) -> Tensor:
@@ -74,14 +85,27 @@ def padded(x: Tensor) -> Tensor:
     return window(x, (slice(0, rows), slice(0, columns)))
 
 
-def tiled(network: Callable[[Tensor], Tensor], x: Tensor, halo: int) -> Tensor:
-    """What a network makes of photographs x (N, C, H, W): (N, C', h, w), a cell for 16x16 pixels."""
+def tiled(network: Callable[[Tensor], Tensor], x: Tensor, halo: int, core: int | None = None, scale: int = 1) -> Tensor:
+    """What a network makes of photographs x (N, C, H, W): (N, C', h, w), ``scale``^2 places for 16x16 pixels."""
     grid = grid_of(x.shape[-2], x.shape[-1])
     y = None
-    for tile in tiles(grid, halo):
+    for tile in tiles(grid, halo, core):
         part = network(window(x, tile.seen))
-        if part.shape[-2:] == grid:
+        if tile.seen == tile.core == (slice(0, grid[0]), slice(0, grid[1])):
             return part
-        y = part.new_empty((*part.shape[:2], *grid)) if y is None else y
-        y[..., tile.core[0], tile.core[1]] = part[..., tile.inner[0], tile.inner[1]]
+        if y is None:
+            shape = (*part.shape[:2], *(scale * side for side in grid))
+            y = torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=_layout(part))
+        (rows, columns), (own_rows, own_columns) = _scaled(tile.core, scale), _scaled(tile.inner, scale)
+        y[..., rows, columns] = part[..., own_rows, own_columns]
     return y
+
+
+def _scaled(place: Place, scale: int) -> Place:
+    rows, columns = (slice(scale * s.start, scale * s.stop) for s in place)
+    return rows, columns
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format

@@ -16,7 +16,7 @@ from torch import Tensor
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".gif", ".ppm", ".pgm", ".jp2"}
 
 Photograph = Image.Image | np.ndarray | Tensor
-"""A PIL image, a uint8 array (H, W, 3) or (H, W), or a float tensor (3, H, W) in [0, 1]."""
+"""A PIL image, a uint8 array (H, W, 3) or (H, W), or a tensor (3, H, W), uint8 or float in [0, 1]."""
 
 
 def data_path(name: str) -> Path:
@@ -51,7 +51,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_tensor(image: Photograph) -> Tensor:
-    """A photograph of any accepted kind as a float32 tensor (3, H, W) in [0, 1].
+    """A photograph of any accepted kind as a float32 tensor (3, H, W) in [0, 1]; errors as those of `to_pixels`."""
+    pixels = to_pixels(image)
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
+
+
+def to_pixels(image: Photograph) -> Tensor:
+    """A photograph of any accepted kind as (3, H, W): uint8, or float32 in [0, 1] if it is a float tensor.
 
     Raises:
         ValueError: if it is of no accepted kind, empty, or holds values out of range.
@@ -62,12 +68,13 @@ def to_tensor(image: Photograph) -> Tensor:
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
             raise ValueError(f"an array must be uint8 (H, W, 3) or (H, W), got {image.dtype} {image.shape}")
         array = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-        tensor = torch.from_numpy(array.copy()).permute(2, 0, 1).float().div_(255)  # in place: photographs may be large
+        tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
     elif isinstance(image, Tensor):
-        if not image.is_floating_point() or image.ndim != 3 or image.shape[0] != 3:
-            raise ValueError(f"a tensor must be float (3, H, W), got {image.dtype} {tuple(image.shape)}")
-        tensor = image.detach().float()
-        if tensor.numel() and not (tensor.min() >= 0 and tensor.max() <= 1):
+        known = image.is_floating_point() or image.dtype == torch.uint8
+        if not known or image.ndim != 3 or image.shape[0] != 3:
+            raise ValueError(f"a tensor must be float or uint8 (3, H, W), got {image.dtype} {tuple(image.shape)}")
+        tensor = image.detach() if image.dtype == torch.uint8 else image.detach().float()
+        if tensor.is_floating_point() and tensor.numel() and not (tensor.min() >= 0 and tensor.max() <= 1):
             raise ValueError("a tensor's values must lie in [0, 1]")
     else:
         raise ValueError(f"not a photograph: {type(image).__name__}")
