@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage import data
 
-from cdanalysis.codec import encoder, entropy, second_look, tiles
+from cdanalysis.codec import encoder, entropy, tiles
 from cdanalysis.codec.tiles import STRIDE, grid_of, padded, tiled, window
 from cdanalysis.data.photographs import to_tensor
 
@@ -21,8 +21,7 @@ from cdanalysis.data.photographs import to_tensor
 def tiny_tiles(monkeypatch):
     """Tiles of eight cells, so that small photographs have many."""
     monkeypatch.setattr(tiles, "CORE", 8)
-    for module in (encoder, second_look):
-        monkeypatch.setattr(module, "HALO", 6)
+    monkeypatch.setattr(encoder, "HALO", 6)
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(0, 20))

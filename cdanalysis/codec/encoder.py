@@ -23,7 +23,7 @@ from .entropy import Doubt, Quantized, bands
 from .fixed import fixed
 from .second_look import SecondLook
 from .semantic import quality_plane
-from .tiles import HALO, tiled
+from .tiles import HALO, SCALES, Place, covers, grid_of, layout, put, tiled, tiles, window
 
 if TYPE_CHECKING:
     from .layered import LayeredCodec
@@ -99,15 +99,23 @@ class Encoder:
         """What photographs x (N, 3, H, W) are, before any quality is chosen. Never in less than single precision."""
         single = self.single
         with full_precision():
-            seen: list[list[Tensor]] = []
-
-            def semantics(part: Tensor) -> Tensor:
-                seen.append(self.features(part))
-                return single.semantic(seen[-1])
-
-            semantic = tiled(semantics, x, HALO)
+            features = self._all_features(x)
+            semantic = tiled(single.semantic, features, single.semantic.reach)
             detail = tiled(single.detail, x, single.detail.reach) if layers == 2 else None
-        return Analysed(semantic, detail, SecondLook(self.double, seen, x))
+        return Analysed(semantic, detail, SecondLook(self.double, features, x))
+
+    def _all_features(self, x: Tensor) -> list[Tensor]:
+        """The backbone's features of photographs of any size, each cell's as its tile sees them."""
+        grid = grid_of(x.shape[-2], x.shape[-1])
+        levels: list[Tensor] = []
+        for tile in tiles(grid, HALO):
+            seen = self.features(window(x, tile.seen))
+            if covers(tile, grid):
+                return seen
+            levels = levels or [_for_all(level, tile.seen, grid) for level in seen]
+            for level, part, scale in zip(levels, seen, SCALES, strict=True):
+                put(level, tile.core, part, tile.inner, scale)
+        return levels
 
     def quantize(self, y: Analysed, levels: tuple[int, int | Tensor]) -> Integers:
         """What a quality of each layer makes of analysed photographs; the second level may be (N, 1, h, w)."""
@@ -168,6 +176,12 @@ def drawn_pictures(side: int = 128) -> Tensor:
     phases = torch.arange(4).reshape(4, 1, 1, 1) * math.pi / 2
     plates = (0.5 + 0.5 * torch.cos(radius + phases)).expand(4, 3, side, side)
     return torch.cat([F.interpolate(field, size=side) for field in fields] + [plates])
+
+
+def _for_all(part: Tensor, seen: Place, grid: tuple[int, int]) -> Tensor:
+    """Room for a whole photograph's features, of which a tile's are a part."""
+    size = (part.shape[d - 2] * grid[d] // (seen[d].stop - seen[d].start) for d in (0, 1))
+    return torch.empty((*part.shape[:2], *size), dtype=part.dtype, device=part.device, memory_format=layout(part))
 
 
 def _laid_out(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .detail import HYPER_REDUCTION
-from .tiles import HALO, Place, grid_of, tiled, tiles, window
+from .tiles import Place, grid_of, seen_by, tiled, window
 
 if TYPE_CHECKING:
     from .encoder import Analysis
@@ -54,50 +54,33 @@ class SecondLook:
 
     Args:
         networks: in double precision.
-        features: the backbone's, exact, of each tile of the photographs.
+        features: the backbone's, exact, at strides 8, 16 and 32.
         x: photographs.
     """
 
-    def __init__(self, networks: Analysis, features: list[list[Tensor]], x: Tensor):
+    def __init__(self, networks: Analysis, features: list[Tensor], x: Tensor):
         self.networks, self.features, self.x = networks, features, x
         self.grid = grid_of(x.shape[-2], x.shape[-1])
         self.of_semantic = Reach(1, networks.semantic.reach, 2)
         self.of_detail = Reach(1, networks.detail.reach, 1)
         self.of_hyper = Reach(HYPER_REDUCTION, networks.hyper.reach + networks.detail.reach, HYPER_REDUCTION)
-        self.whole: dict[tuple[str, int, int], Tensor] = {}
+        self.whole: dict[tuple[str, int], Tensor] = {}
 
     def semantic(self, places: Tensor) -> Tensor:
         """y of the semantic layer at places (k, 4): photograph, channel, row and column."""
-        found = _Found(places)
-        for n, cells in found.cells.items():
-            for number, tile in enumerate(tiles(self.grid, HALO)):
-                (top, left), inner = (tuple(s.start for s in place) for place in (tile.core, tile.inner))
-                own = [(i, j) for i, j in cells if _within(i, tile.core[0]) and _within(j, tile.core[1])]
-                shift = (inner[0] - top, inner[1] - left)  # from the photograph's cells to those that the tile sees
-                for (i, j), value in self._semantic_tile(n, number, [(i + shift[0], j + shift[1]) for i, j in own]):
-                    found.set(n, (i - shift[0], j - shift[1]), value)
-        return found.values
-
-    def _semantic_tile(self, n: int, number: int, asked: list[Cell]) -> Iterator[tuple[Cell, Tensor]]:
-        """Cells that a tile sees, each with its y."""
-        features, network = self.features[number], self.networks.semantic
-        grid, key = (features[1].shape[-2], features[1].shape[-1]), ("semantic", n, number)
-        if not asked:
-            return iter(())
-        if key not in self.whole and self.of_semantic.cheap(asked, grid):
-            return _in_windows(asked, self.of_semantic, grid, lambda at: network(_crops(features, n, at)))
-        if key not in self.whole:
-            self.whole[key] = network([_in_double(f[n : n + 1]) for f in features])[0]
-        return _picked(self.whole[key], asked)
+        return self._found(places, "semantic", self.of_semantic, self._semantics)
 
     def detail(self, places: Tensor) -> Tensor:
         """y of the detail layer at places (k, 4)."""
+        return self._found(places, "detail", self.of_detail, self._details)
+
+    def _found(self, places: Tensor, layer: str, reach: Reach, look: Callable[[int, list[Place]], Tensor]) -> Tensor:
         found = _Found(places)
         for n, cells in found.cells.items():
-            if ("detail", n, 0) in self.whole or not self.of_detail.cheap(cells, self.grid):
-                known = _picked(self._whole_detail(n), cells)
+            if (layer, n) in self.whole or not reach.cheap(cells, self.grid):
+                known = _picked(self._whole(layer, n), cells)
             else:
-                known = _in_windows(cells, self.of_detail, self.grid, lambda at, n=n: self._details(n, at))
+                known = _in_windows(cells, reach, self.grid, lambda at, n=n: look(n, at))
             for cell, value in known:
                 found.set(n, cell, value)
         return found.values
@@ -111,8 +94,8 @@ class SecondLook:
         found, network = _Found(places), self.networks.hyper
         gain = gain.expand(len(self.x), -1, *self.grid)
         for n, cells in found.cells.items():
-            if ("detail", n, 0) in self.whole or not self.of_hyper.cheap(cells, self.grid):
-                known = _picked(network(self._whole_detail(n)[None] * gain[n])[0], cells)
+            if ("detail", n) in self.whole or not self.of_hyper.cheap(cells, self.grid):
+                known = _picked(network(self._whole("detail", n)[None] * gain[n])[0], cells)
             else:
                 look = lambda at, n=n: network(  # noqa: E731
                     self._details(n, at) * torch.stack([gain[n][:, rows, columns] for rows, columns in at])
@@ -126,12 +109,21 @@ class SecondLook:
         """y of the detail layer in places of one shape, as if there were nothing beyond them."""
         return self.networks.detail(_in_double(torch.cat([window(self.x[n : n + 1], place) for place in places])))
 
-    def _whole_detail(self, n: int) -> Tensor:
-        key = ("detail", n, 0)
-        if key not in self.whole:
-            detail = self.networks.detail
-            self.whole[key] = tiled(lambda part: detail(_in_double(part)), self.x[n : n + 1], detail.reach)[0]
-        return self.whole[key]
+    def _semantics(self, n: int, places: list[Place]) -> Tensor:
+        """y of the semantic layer in places of one shape, as if there were nothing beyond them."""
+        seen = (seen_by([level[n : n + 1] for level in self.features], place) for place in places)
+        return self.networks.semantic([_in_double(torch.cat(level)) for level in zip(*seen, strict=True)])
+
+    def _whole(self, layer: str, n: int) -> Tensor:
+        """All of a photograph's y (C, h, w)."""
+        if (layer, n) not in self.whole:
+            if layer == "detail":
+                look, x = (lambda part: self.networks.detail(_in_double(part))), self.x[n : n + 1]
+            else:
+                look = lambda part: self.networks.semantic([_in_double(level) for level in part])  # noqa: E731
+                x = [level[n : n + 1] for level in self.features]
+            self.whole[layer, n] = tiled(look, x, getattr(self.networks, layer).reach)[0]
+        return self.whole[layer, n]
 
 
 Look = Callable[[list[Place]], Tensor]
@@ -151,15 +143,6 @@ def _in_windows(cells: list[Cell], reach: Reach, grid: Cell, look: Look) -> Iter
                 yield (i, j), part[:, i - rows.start // reach.ratio, j - columns.start // reach.ratio]
 
 
-def _crops(features: list[Tensor], n: int, places: list[Place]) -> list[Tensor]:
-    """Places of one photograph's features at strides 8, 16 and 32."""
-    levels = []
-    for level, cells in zip(features, (0.5, 1, 2), strict=True):  # cells of the grid for one of this level's
-        spans = [tuple(slice(int(s.start / cells), int(s.stop / cells)) for s in place) for place in places]
-        levels.append(_in_double(torch.stack([level[n][:, rows, columns] for rows, columns in spans])))
-    return levels
-
-
 def _in_double(x: Tensor) -> Tensor:
     """As channels_last, double precision is ten times slower."""
     return x.double().contiguous()
@@ -168,10 +151,6 @@ def _in_double(x: Tensor) -> Tensor:
 def _picked(values: Tensor, cells: list[Cell]) -> Iterator[tuple[Cell, Tensor]]:
     """Cells of values (C, h, w)."""
     return ((cell, values[:, cell[0], cell[1]]) for cell in cells)
-
-
-def _within(i: int, span: slice) -> bool:
-    return span.start <= i < span.stop
 
 
 class _Found:

@@ -7,7 +7,7 @@ result is that of the whole photograph; where it is not (the backbone reaches fa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,9 @@ CORE = 96
 """Cells, each way, that a tile answers for; a photograph of a halo more on both sides is still one tile."""
 HALO = 16
 """Cells around a tile that the backbone sees. It reaches farther, but hardly sees what lies there."""
+
+SCALES = (2, 1, 0.5)
+"""Places for a cell, each way, of features at strides 8, 16 and 32."""
 
 Place = tuple[slice, slice]
 
@@ -85,27 +88,50 @@ def padded(x: Tensor) -> Tensor:
     return window(x, (slice(0, rows), slice(0, columns)))
 
 
-def tiled(network: Callable[[Tensor], Tensor], x: Tensor, halo: int, core: int | None = None, scale: int = 1) -> Tensor:
-    """What a network makes of photographs x (N, C, H, W): (N, C', h, w), ``scale``^2 places for 16x16 pixels."""
-    grid = grid_of(x.shape[-2], x.shape[-1])
+Input = Tensor | list[Tensor]
+"""Photographs (N, C, H, W), or features of them at strides 8, 16 and 32."""
+
+
+def seen_by(x: Input, place: Place) -> Input:
+    """What of the input lies at a place."""
+    if isinstance(x, Tensor):
+        return window(x, place)
+    places = (_scaled(place, scale) for scale in SCALES)
+    return [level[..., rows, columns] for level, (rows, columns) in zip(x, places, strict=True)]
+
+
+def tiled(network: Callable[[Any], Tensor], x: Input, halo: int, core: int | None = None, scale: int = 1) -> Tensor:
+    """What a network makes of its input: (N, C', h, w), ``scale``^2 places for every cell of 16x16 pixels."""
+    grid = grid_of(x.shape[-2], x.shape[-1]) if isinstance(x, Tensor) else (x[1].shape[-2], x[1].shape[-1])
     y = None
     for tile in tiles(grid, halo, core):
-        part = network(window(x, tile.seen))
-        if tile.seen == tile.core == (slice(0, grid[0]), slice(0, grid[1])):
+        part = network(seen_by(x, tile.seen))
+        if covers(tile, grid):
             return part
         if y is None:
             shape = (*part.shape[:2], *(scale * side for side in grid))
-            y = torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=_layout(part))
-        (rows, columns), (own_rows, own_columns) = _scaled(tile.core, scale), _scaled(tile.inner, scale)
-        y[..., rows, columns] = part[..., own_rows, own_columns]
+            y = torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=layout(part))
+        put(y, tile.core, part, tile.inner, scale)
     return y
 
 
-def _scaled(place: Place, scale: int) -> Place:
-    rows, columns = (slice(scale * s.start, scale * s.stop) for s in place)
+def covers(tile: Tile, grid: tuple[int, int]) -> bool:
+    """Whether it is the only one."""
+    return tile.core == (slice(0, grid[0]), slice(0, grid[1]))
+
+
+def put(y: Tensor, core: Place, part: Tensor, inner: Place, scale: float = 1) -> None:
+    """Write what a tile answers for, of what it saw, into the whole; places are in cells, ``scale`` values for each."""
+    (rows, columns), (own_rows, own_columns) = _scaled(core, scale), _scaled(inner, scale)
+    y[..., rows, columns] = part[..., own_rows, own_columns]
+
+
+def _scaled(place: Place, scale: float) -> Place:
+    rows, columns = (slice(int(scale * s.start), int(scale * s.stop)) for s in place)
     return rows, columns
 
 
-def _layout(x: Tensor) -> torch.memory_format:
+def layout(x: Tensor) -> torch.memory_format:
+    """Of a tensor's memory."""
     last = x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format

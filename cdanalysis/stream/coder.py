@@ -42,7 +42,8 @@ class SymbolWriter:
         coder = constriction.stream.stack.AnsCoder()
         for symbols, indices, tables in reversed(self._batches):
             order, runs = _by_table(indices)
-            shifted = (symbols[order] + tables.reach).astype(np.int32)
+            shifted = symbols[order].astype(np.int32)
+            shifted += tables.reach
             for t, start, stop in reversed(runs):
                 coder.encode_reverse(shifted[start:stop], tables.models[t])
         words = coder.get_compressed()
@@ -59,13 +60,13 @@ class SymbolReader:
         self._coder = constriction.stream.stack.AnsCoder(np.frombuffer(padded, dtype="<u4").astype(np.uint32))
 
     def pop(self, indices: np.ndarray, tables: Tables) -> np.ndarray:
-        """The next batch: symbols (n,) int64, given the index (n,) of the table of each."""
+        """The next batch: symbols (n,) int32, given the index (n,) of the table of each."""
         order, runs = _by_table(indices)
-        symbols = np.empty(len(indices), dtype=np.int64)
-        if runs:
-            shifted = [self._coder.decode(tables.models[t], stop - start) for t, start, stop in runs]
-            symbols[order] = np.concatenate(shifted)
-        return symbols - tables.reach
+        symbols = np.empty(len(indices), dtype=np.int32)
+        for t, start, stop in runs:
+            symbols[order[start:stop]] = self._coder.decode(tables.models[t], stop - start)
+        symbols -= tables.reach
+        return symbols
 
     def close(self) -> None:
         """Raises `StreamError` unless everything has been read."""
