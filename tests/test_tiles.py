@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage import data
 
-from cdanalysis.codec import encoder, entropy, tiles
+from cdanalysis.codec import encoder, rounding, tiles
 from cdanalysis.codec.tiles import STRIDE, grid_of, padded, tiled, window
 from cdanalysis.data.photographs import to_tensor
 
@@ -76,7 +76,7 @@ def test_bands_of_rows_are_the_same(photo, monkeypatch):
     x = to_tensor(data.astronaut()[:200, :300])[None]
     with torch.inference_mode():
         expected, passes = photo.codec.encode_at(photo.codec.analyse(x), (200, 300), (40, 60))
-        monkeypatch.setattr(entropy, "BAND", 40)  # three rows at a time
+        monkeypatch.setattr(rounding, "BAND", 40)  # three rows at a time
         again, its_passes = photo.codec.encode_at(photo.codec.analyse(x), (200, 300), (40, 60))
         assert again.equals(expected)
         for layer, its_layer in zip(passes, its_passes, strict=True):

@@ -78,6 +78,7 @@ def facts_of(report: dict[str, Any]) -> str:
     macs = ", ".join(f"{name} {count / 1e6:.0f}" for name, count in report["macs"].items())
     config = report["config"]
     return (
+        f"![{report['main']} by bits per pixel](results/{config['name']}.svg)\n\n"
         f"`{report['command']}`: {report['photographs']} photographs of {report['data']}, model `{config['model']}` "
         f"({report['fingerprint']}), on {report['hardware']}. Million multiply-accumulates for one photograph: {macs}. "
         f"[The whole report](results/{config['name']}.html)."
@@ -114,7 +115,8 @@ def main() -> None:
         blocks |= {f"{name} facts": facts_of(report), f"{name} savings": savings_of(report)}
         blocks[f"{name} points"] = points_of(report)
     for page in (ROOT / "docs" / "results.md", ROOT / "README.md"):
-        fill(page, blocks)
+        if page.is_file():
+            fill(page, blocks)
 
 
 if __name__ == "__main__":

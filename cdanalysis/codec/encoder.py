@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from ..latents import QUALITY_LEVELS
 from .double import in_double
-from .entropy import Doubt, Quantized, bands
+from .entropy import Quantized
 from .fixed import fixed
+from .rounding import Doubt, bands
 from .second_look import SecondLook
 from .semantic import quality_plane
 from .tiles import HALO, SCALES, Place, covers, grid_of, layout, put, tiled, tiles, window

@@ -16,9 +16,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..blocks import Downsample, Upsample, blocks
 from ..latents import QUALITY_LEVELS, STEPS, LatentSpec
-from .entropy import UNIT, ContextModel, Doubt, Quantized
+from .entropy import UNIT, ContextModel, Quantized
 from .exact import ExactConv2d
 from .gains import Gains
+from .rounding import Doubt
 from .tiles import STRIDE
 
 
