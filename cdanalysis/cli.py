@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from . import __version__
 
-SECTIONS = ("heads", "codec", "labels", "start", "growth")
+SECTIONS = ("heads", "codec", "labels", "start", "memory", "growth")
 COMMANDS = ("encode", "decode", "analyze", "inspect", "train", "evaluate", "benchmark", "zoo", "demo")
 
 
@@ -158,7 +158,9 @@ def _evaluate(sub) -> None:
 
 def _benchmark(sub) -> None:
     command = _command(sub, "benchmark", "speed, beside what else one would use, measured side by side in one run")
-    command.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)} (default: all; growth takes minutes)")
+    command.add_argument(
+        "sections", nargs="*", help=f"of {', '.join(SECTIONS)} (default: all; memory and growth take minutes)"
+    )
     command.add_argument("--photographs", type=int, default=64, help="how many make an epoch of heads (default: 64)")
     command.add_argument("--repeats", type=int, default=3, help="each time is the least of so many (default: 3)")
     command.add_argument("--compressai", default="", help="folder of weights for CompressAI (default: random)")

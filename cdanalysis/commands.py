@@ -123,15 +123,17 @@ def _study(options: argparse.Namespace) -> int:
 
 def benchmark(options: argparse.Namespace) -> int:
     from .evaluation.benchmark import head_speed
+    from .evaluation.footprint import memory, start_costs
     from .evaluation.hardware import hardware
-    from .evaluation.speed import codec_speed, growth, label_speed, start_costs
+    from .evaluation.speed import codec_speed, growth, label_speed
 
     model, weights, repeats = zoo_module.load(options.model, options.device), options.compressai, options.repeats
     sections = {
         "heads": lambda: head_speed(model, options.photographs, repeats=repeats),
         "codec": lambda: codec_speed(model, weights, repeats),
         "labels": lambda: label_speed(model, weights, repeats),
-        "start": lambda: start_costs(options.model),
+        "start": start_costs,
+        "memory": lambda: memory(options.model),
         "growth": lambda: growth(model),
     }
     chosen = options.sections or list(sections)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 import cdanalysis as cda
 from cdanalysis.cli import COMMANDS, main, parser
+from cdanalysis.evaluation.footprint import memory, start_costs
 from cdanalysis.evaluation.plots import growth_figure
 from cdanalysis.evaluation.speed import growth
 from cdanalysis.zoo import save_model
@@ -238,6 +240,18 @@ def test_growth_is_measured_and_drawn(small):
     assert [row["photographs"] for row in found["by_count"]] == [1, 3]
     assert all(row[verb] > 0 for row in found["by_size"] for verb in ("encode_s", "decode_s", "analyze_s"))
     assert b"<svg" in growth_figure(found)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks of memory are read from /proc")
+def test_memory_grows_with_the_photograph(small_folder):
+    first, second = memory(small_folder, [2.0])["rows"]
+    assert first["megapixels"] == 0.39 and second["megapixels"] == 2.0
+    assert all(row[verb] >= row["loaded_mib"] > 100 for row in (first, second) for verb in ("encode_mib", "decode_mib"))
+    assert second["encode_mib"] > first["encode_mib"] + 20
+
+
+def test_starting_is_timed():
+    assert all(0 < seconds < 60 for seconds in start_costs().values())
 
 
 def test_help_imports_nothing_heavy():

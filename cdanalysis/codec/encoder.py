@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..latents import QUALITY_LEVELS
+from ..memory import release
 from .double import in_double
 from .entropy import Quantized
 from .fixed import fixed
@@ -116,6 +117,8 @@ class Encoder:
             levels = levels or [_for_all(level, tile.seen, grid) for level in seen]
             for level, part, scale in zip(levels, seen, SCALES, strict=True):
                 put(level, tile.core, part, tile.inner, scale)
+            del seen, part
+            release()
         return levels
 
     def quantize(self, y: Analysed, levels: tuple[int, int | Tensor]) -> Integers:

@@ -8,8 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BAND = 2**13
-"""Cells that are worked on at a time; a photograph of two megapixels has as many."""
+from ..memory import release
+
+BAND = 2**12
+"""Cells that are worked on at a time; a photograph of one megapixel has as many."""
+MANY = 4
+"""Bands after which it is worth the time to give memory back."""
 
 
 class Doubt(NamedTuple):
@@ -25,9 +29,14 @@ class Doubt(NamedTuple):
 
 
 def bands(shape: torch.Size) -> Iterator[slice]:
-    """Rows of a tensor (N, C, h, w), an even number at a time, so many that what is made of them stays small."""
+    """Rows of a tensor (N, C, h, w), an even number at a time, so many that what is made of them stays small.
+
+    Where there are many, what was freed meanwhile goes back to the system in the end.
+    """
     rows = max(2, BAND // (shape[0] * shape[3]) // 2 * 2)
-    return (slice(top, min(shape[2], top + rows)) for top in range(0, shape[2], rows))
+    yield from (slice(top, min(shape[2], top + rows)) for top in range(0, shape[2], rows))
+    if shape[0] * shape[2] * shape[3] > MANY * BAND:
+        release()
 
 
 class Near(NamedTuple):

@@ -15,7 +15,7 @@ from .tiles import Place, grid_of, seen_by, tiled, window
 if TYPE_CHECKING:
     from .encoder import Analysis
 
-WINDOWS = 32
+WINDOWS = 8
 """So many windows of a photograph are looked at at once."""
 
 Cell = tuple[int, int]

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..latents import PAD
+from ..memory import release
 
 STRIDE = 16
 CORE = 96
@@ -112,6 +113,8 @@ def tiled(network: Callable[[Any], Tensor], x: Input, halo: int, core: int | Non
             shape = (*part.shape[:2], *(scale * side for side in grid))
             y = torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=layout(part))
         put(y, tile.core, part, tile.inner, scale)
+        del part
+        release()
     return y
 
 

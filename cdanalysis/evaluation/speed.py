@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +12,6 @@ from PIL import Image
 
 from ..data.photographs import open_photograph, to_tensor
 from ..model import Model
-from ..zoo import load
 from .benchmark import PRECISIONS, jpegs
 from .demo import carried_photographs
 from .learned import RANDOM, CompressAI
@@ -41,7 +36,7 @@ def codec_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, 
             as long, but has fewer bits to code.
         repeats: each figure is the least of so many.
     """
-    image = _photograph(SIZE)
+    image = photograph(SIZE)
     stream = model.encode(image, QUALITY)
     ours = {
         "encode_s": _least(lambda: model.encode(image, QUALITY), repeats),
@@ -89,41 +84,6 @@ def label_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, 
     return {"rows": rows, "batch": BATCH, "weights": weights or RANDOM}
 
 
-def start_costs(model: str) -> dict[str, float]:
-    """What starting costs, each in a process of its own: seconds, and the peak of memory in MiB.
-
-    ``analyze_mib`` is the whole process that has loaded a model and analysed one stream of 768 x 512; ``loaded_mib`` is
-    its peak before. Both are left out where the system does not tell.
-    """
-    timed = "import time; t = time.perf_counter(); import cdanalysis; print(time.perf_counter() - t)"
-    found = {"import_s": min(float(_run(timed)) for _ in range(3))}
-    started = []
-    for _ in range(3):
-        before = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "cdanalysis.cli", "--help"], check=True, capture_output=True)
-        started.append(time.perf_counter() - before)
-    found["help_s"] = min(started)
-    if Path("/proc/self/status").exists():
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "stream.cda"
-            path.write_bytes(load(model).encode(_photograph(SIZE), BASE_QUALITY, layers=("semantic",)))
-            peaks = _run(_ANALYSIS.format(model=str(model), path=str(path))).split()
-        found |= {"loaded_mib": float(peaks[0]), "analyze_mib": float(peaks[1])}
-    return found
-
-
-_ANALYSIS = """
-import re
-import cdanalysis as cda
-def peak():  # what getrusage tells may be the parent's
-    return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024
-model = cda.load({model!r})
-loaded = peak()
-model.analyze(open({path!r}, "rb").read())
-print(loaded, peak())
-"""
-
-
 def growth(
     model: Model, counts: Sequence[int] = COUNTS, megapixels: Sequence[float] = MEGAPIXELS
 ) -> dict[str, list[dict[str, float]]]:
@@ -144,8 +104,7 @@ def growth(
         by_count.append({"photographs": count, "encode_s": encoded - started, "analyze_s": done - encoded})
     by_size = []
     for size in megapixels:
-        height = round((size * 1e6 / 1.5) ** 0.5)
-        image = _photograph((round(1.5 * height), height))
+        image = photograph(sides(size))
         started = time.perf_counter()
         stream = model.encode(image, QUALITY)
         encoded = time.perf_counter()
@@ -163,7 +122,7 @@ def _labels(model: Model, images: Sequence[Image.Image]) -> object:
         return model.counterpart("classification").predict(model.codec.backbone(x), [])
 
 
-def _photograph(size: tuple[int, int]) -> Image.Image:
+def photograph(size: tuple[int, int]) -> Image.Image:
     """A photograph of a size, (width, height): those that scikit-image carries, side by side, none enlarged much."""
     width, height = size
     sheet = np.empty((height, width, 3), np.uint8)
@@ -177,6 +136,12 @@ def _photograph(size: tuple[int, int]) -> Image.Image:
             left, row, number = left + part.shape[1], min(row, len(part)), number + 1
         top += row
     return Image.fromarray(sheet)
+
+
+def sides(megapixels: float) -> tuple[int, int]:
+    """(width, height) of a photograph of 3:2."""
+    height = round((megapixels * 1e6 / 1.5) ** 0.5)
+    return round(1.5 * height), height
 
 
 def _rival(weights: str) -> CompressAI | None:
@@ -197,9 +162,3 @@ def _least(work: Callable[[], object], repeats: int, precision: str = "float32")
             work()
             times.append(time.perf_counter() - started)
     return min(times[1:])
-
-
-def _run(code: str) -> str:
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=root)
-    return done.stdout
