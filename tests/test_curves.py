@@ -93,7 +93,7 @@ def test_the_bootstrap_covers_the_mean_as_often_as_it_says():
 def test_the_bootstrap_says_when_it_cannot_say():
     assert interval([1.0]).low is None and interval([None, 1.0]).value is None
     often_absent = interval([1.0] + [1.0, 1.0, None] * 40)
-    assert often_absent.value == 1.0 and often_absent.low is None and often_absent.share == pytest.approx(2 / 3)
+    assert often_absent.value == 1.0 and often_absent.low is None and often_absent.found == pytest.approx(2 / 3)
     with pytest.raises(ValueError, match="no photographs"):
         resamples(0, 10)
 

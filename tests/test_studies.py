@@ -79,6 +79,10 @@ def test_a_study_measures_every_point(study, tmp_path):
     assert {(r["test"], r["anchor"]) for r in report["comparisons"]} == {
         (LATENTS, DECODED), (LATENTS, "JPEG"), (DECODED, LATENTS), (DECODED, "JPEG"),
     }  # fmt: skip
+    shares = {(r["test"], r["anchor"]): [] for r in report["savings"]}
+    for row in report["savings"]:
+        shares[row["test"], row["anchor"]].append(row["share"])
+    assert all(each == [0.5, 0.9] for each in shares.values()) and "at 90 % of uncompressed" in report_page(report, [])
     rows = list(csv.DictReader((tmp_path / "run" / "photographs.csv").open()))
     assert len(rows) == 10 * 6 and {row["score"] for row in rows} <= {"0.0", "1.0"}
     for (series, level), row in points.items():

@@ -92,12 +92,12 @@ def saving(anchor: Curve, test: Curve, score: float) -> float | None:
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with the range that holds it; ``share`` of the draws gave the figure at all."""
+    """A figure with the range that holds it; a share ``found`` of the draws gave the figure at all."""
 
     value: float | None
     low: float | None
     high: float | None
-    share: float = 1.0
+    found: float = 1.0
 
 
 def resamples(photographs: int, draws: int, seed: int = 0) -> np.ndarray:
@@ -123,8 +123,8 @@ def interval(values: Sequence[float | None], level: float = 0.95) -> Interval:
     """
     value, drawn = values[0], values[1:]
     known = [d for d in drawn if d is not None]
-    share = len(known) / len(drawn) if drawn else 0.0
-    if value is None or share < 0.9:
-        return Interval(value, None, None, share)
+    found = len(known) / len(drawn) if drawn else 0.0
+    if value is None or found < 0.9:
+        return Interval(value, None, None, found)
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), share)
+    return Interval(value, float(low), float(high), found)

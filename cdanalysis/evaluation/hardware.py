@@ -11,4 +11,5 @@ import torch
 def hardware() -> str:
     """The machine in one line, as this process uses it."""
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "no accelerator"
-    return f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {accelerator}"
+    threads = "1 thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads"
+    return f"{platform.machine()}, {os.cpu_count()} cores, {threads}, {accelerator}"

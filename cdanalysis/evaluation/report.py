@@ -18,6 +18,8 @@ from .study import DECODED, LATENTS
 PAGE = Path(__file__).with_name("pages") / "report.html"
 SAVINGS = "<h2>Bits saved where both reach a share of the uncompressed score</h2>\n"
 FACTS = ("command", "hardware", "versions", "codecs")
+DIGITS = {"psnr": 2}
+"""Behind the point; 4 for other scores."""
 
 
 def report_page(report: dict[str, Any], gallery: list[tuple[str, Image.Image]]) -> str:
@@ -92,7 +94,7 @@ def _point_rows(report: dict[str, Any]) -> list[dict[str, str]]:
         cells = {"codec": html.escape(row["series"]), "level": "-" if row["level"] is None else str(row["level"])}
         cells["bytes"] = "-" if row["bytes"] is None else f"{row['bytes']:.0f}"
         cells["bpp"] = "-" if row["bpp"] is None else f"{row['bpp']:.3f}"
-        cells[STUDY_LABELS[main]] = _with_interval(row["score"], 4)
+        cells[STUDY_LABELS[main]] = _with_interval(row["score"], DIGITS.get(main, 4))
         for name in ("psnr", "ms_ssim", "lpips"):
             if name != main and any(other.get(name) is not None for other in report["points"]):
                 cells[STUDY_LABELS[name]] = "-" if row.get(name) is None else f"{row[name]:.4g}"
@@ -122,7 +124,7 @@ def _comparison_rows(report: dict[str, Any]) -> list[dict[str, str]]:
         )
         rate = row["figure"] == "bd_rate_percent"
         title = "BD-rate" if rate else "BD-score (above 0 is better)"
-        cells[title] = _with_interval(row, 1 if rate else 4, unit=" %" if rate else "")
+        cells[title] = _with_interval(row, 1 if rate else DIGITS.get(row["measure"], 4), unit=" %" if rate else "")
     return list(rows.values())
 
 
