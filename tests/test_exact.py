@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdanalysis.codec import entropy, tables
+from cdanalysis.codec import entropy, rounding, tables
 from cdanalysis.codec.entropy import ContextModel, FactorizedPrior
 from cdanalysis.codec.exact import ACTIVATION_BITS, LIMIT, WEIGHT_BITS, ExactConv2d, ExactUpsample
 from cdanalysis.codec.fixed import PART, FixedConv2d, FixedPointwise, Range
@@ -86,16 +86,18 @@ def test_changed_weights_are_noticed():
 @pytest.mark.parametrize("passes", [2, 4])
 def test_passes_code_every_symbol_once_and_cover_the_picture(passes):
     model = ContextModel(8, base=4, hidden=8, passes=passes)
-    masks = model.masks(6, 7)
+    masks = model.lattice.masks(6, 7)
     assert (masks.sum(0) == 1).all()
     assert masks.any(1).all()
 
 
 @pytest.mark.parametrize("passes", [2, 4])
-def test_quantised_values_are_what_reading_gives(passes):
+@pytest.mark.parametrize("band", [24, 2**13])
+def test_quantised_values_are_what_reading_gives(passes, band, monkeypatch):
+    monkeypatch.setattr(rounding, "BAND", band)
     torch.manual_seed(passes)
     model = ContextModel(8, base=4, hidden=8, passes=passes)
-    y, base = 4 * torch.randn(3, 8, 5, 6), integers(3, 4, 5, 6, top=500)
+    y, base = 4 * torch.randn(3, 8, 10, 6), integers(3, 4, 10, 6, top=500)
     values, coded = model.quantize(y, torch.ones(1, dtype=torch.float64), base)
     assert ((values - STEPS * y).abs() <= STEPS / 2 + 1e-6).all()
 
@@ -104,7 +106,40 @@ def test_quantised_values_are_what_reading_gives(passes):
         assert torch.equal(indices, expected)
         return symbols.int()
 
-    assert torch.equal(model.read((5, 6), base, pop), values)
+    assert torch.equal(model.read((10, 6), base, pop), values)
+
+
+@pytest.mark.parametrize("passes", [2, 4])
+def test_bands_change_nothing_and_parameters_are_those_of_whole_networks(passes, monkeypatch):
+    """Beside the same networks evaluated everywhere on all that is known, as the format specifies them."""
+    torch.manual_seed(passes)
+    model = ContextModel(8, base=4, hidden=8, passes=passes, scale=2)
+    for each in model.parameters():
+        torch.nn.init.normal_(each, std=0.3)
+    y, base = 40 * torch.randn(2, 8, 12, 8), integers(2, 4, 12, 8, top=500)
+    gain = torch.ones(1, dtype=torch.float64)
+    values, coded = model.quantize(y, gain, base)
+    monkeypatch.setattr(rounding, "BAND", 32)
+    again = model.quantize(y, gain, base)
+    assert torch.equal(again.values, values)
+    known = torch.zeros_like(values)
+    for p, mask in enumerate(model.lattice.masks(12, 8)):
+        assert all(torch.equal(a, b) for a, b in zip(again.passes[p], coded[p], strict=True))
+        seen = (known.double() * (entropy.UNIT // STEPS // model.scale)).clamp(-LIMIT, LIMIT)
+        hidden = base if p == 0 else torch.cat([base, model.contexts[p - 1].exact(seen)], 1)
+        mean, raw = model.heads[p].exact(model.mixes[p].exact(hidden)).chunk(2, 1)
+        offset = torch.floor((mean + 8) / 16)
+        index = torch.floor((raw * entropy._INDEX_RATIO + 2**19) / 2**20).clamp(0, tables.SCALES - 1)
+        assert torch.equal(coded[p].tables.long(), torch.stack([x[mask] for x in index]).long())
+        here = torch.stack([x[mask] for x in offset]) + STEPS * coded[p].symbols
+        assert torch.equal(here.int(), torch.stack([x[mask] for x in values]))
+        known = torch.where(mask, values, known)
+
+
+def test_a_lattice_has_even_sides():
+    model = ContextModel(8, base=4, hidden=8, passes=4)
+    with pytest.raises(ValueError, match="even sides, not 5 x 6"):
+        model.read((5, 6), integers(3, 4, 5, 6, top=500), None)
 
 
 def test_training_face_and_exact_face_agree_on_bits():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import io
 import json
@@ -330,3 +331,9 @@ def test_photographs_alone_can_be_measured(experiment, tmp_path, image_folder):
     report = run_experiment(config, tmp_path / "alone", "a command")
     assert report["tables"]["pictures"]["photographs"] == len(Photographs(image_folder))
     assert torch.isfinite(torch.tensor([row["psnr"] for row in report["tables"]["pictures"]["rows"]])).all()
+    lines = list(csv.DictReader((tmp_path / "alone" / "pictures.csv").open()))
+    for row in report["tables"]["pictures"]["rows"]:
+        own = [line for line in lines if line["codec"] == row["codec"]]
+        assert {line["photograph"] for line in own} == set(Photographs(image_folder).names)
+        for name in ("bpp", "psnr"):
+            assert np.mean([float(line[name]) for line in own]) == pytest.approx(row[name], rel=1e-3)

@@ -2,15 +2,17 @@
 
     CDANALYSIS_DATA=/path/to/data python tools/experiment.py configs/experiments/observer_tradeoff.yaml
 
-Writes ``docs/experiments/NAME.json``, ``NAME.png`` and, where crops are asked for, ``NAME.webp``, and the tables
-between the markers in ``NAME.md``. Trained variants and finished rows are kept under ``runs/experiments/NAME``; a run
-that was stopped goes on from there. ``preset=quick`` runs the same thing in small, and writes nothing under ``docs``.
+Writes ``docs/experiments/NAME.json``, ``NAME.png``, where crops are asked for ``NAME.webp``, where every photograph's
+file has the rate a CSV with a line for each, and the tables between the markers in ``NAME.md``. Trained variants and
+finished rows are kept under ``runs/experiments/NAME``; a run that was stopped goes on from there. ``preset=quick`` runs
+the same thing in small, and writes nothing under ``docs``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 from rich.progress import track
@@ -35,6 +37,8 @@ def write_page(path: Path, report: dict) -> None:
     for name, rows in report["tables"].items():
         head = f"**{rows['title']}** {rows['data']}, {rows['photographs']} photographs."
         blocks[name] = f"{head}\n\n{table(rows['rows'], HIDDEN)}"
+        if (path.parent / f"{path.stem}-{name}.csv").is_file():
+            blocks[name] += f"\n\n[Every photograph]({path.stem}-{name}.csv)."
     fill(path, blocks)
 
 
@@ -51,6 +55,8 @@ def main() -> None:
     command = " ".join(["python tools/experiment.py", options.experiment, *options.overrides])
     report = run_experiment(config, folder, command, track)
     write_whole(output / f"{config.name}.json", json.dumps(report, indent=1) + "\n")
+    for name in (name for name, measure in config.measures.items() if measure.each):
+        shutil.copyfile(folder / f"{name}.csv", output / f"{config.name}-{name}.csv")
     if config.plots:
         write_whole(output / f"{config.name}.png", experiment_figure(report, config.plots))
     if config.crops.windows:

@@ -6,26 +6,21 @@ give integers (a table for each symbol, an offset in sixteenths of a step) by ex
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..latents import STEPS
 from . import tables
 from .exact import ACTIVATION_BITS, LIMIT, ExactConv2d
-from .rounding import Doubt, bands, near_ties, settled
+from .lattice import CELLS, Cell, Known, Lattice, at, joined, known
+from .rounding import Doubt, Near, bands, near_ties, settled
 
 UNIT = 2**ACTIVATION_BITS
 """One step, in the integers of the exact networks."""
-CHUNK = 64
-"""Channels that are gathered at a time."""
-CELLS = tuple(itertools.product(range(2), range(2)))
-"""Rows and columns of the 2x2 lattice over which passes take turns."""
 
 
 def round_ste(x: Tensor) -> Tensor:
@@ -73,14 +68,13 @@ class FactorizedPrior(nn.Module):
         """Whole steps, int32, of z (N, C, h, w) in double precision."""
         rounded = z.round().to(torch.int32)
         if doubt is not None:
-            everywhere = torch.ones((), dtype=torch.bool, device=z.device)
-            places, symbols = settled([near_ties(z, torch.zeros_like(z), everywhere, doubt.bound, 0)], doubt)
+            places, symbols = settled([near_ties(z, torch.zeros_like(z), doubt.bound)], doubt)
             rounded[tuple(places.T)] = symbols.to(torch.int32)
         return rounded.clamp(-self.REACH, self.REACH)
 
 
 class Parameters(NamedTuple):
-    """Exact parameters of one pass: offsets in sixteenths (int32), and a table for each symbol (int16)."""
+    """Exact parameters of symbols, integers in float64: offsets in sixteenths, and the number of each one's table."""
 
     offset: Tensor
     scale_index: Tensor
@@ -115,6 +109,7 @@ class ContextModel(nn.Module):
         if passes not in (2, 4) or channels % passes:
             raise ValueError(f"channels ({channels}) must divide into passes ({passes}), which must be 2 or 4")
         self.channels, self.passes, self.scale = channels, passes, scale
+        self.lattice = Lattice(channels, passes)
         self.contexts = nn.ModuleList(ExactConv2d(channels, hidden, 3) for _ in range(passes - 1))
         self.mixes = nn.ModuleList(ExactConv2d(base + (hidden if p else 0), hidden) for p in range(passes))
         self.heads = nn.ModuleList(ExactConv2d(hidden, 2 * channels, relu=False) for _ in range(passes))
@@ -123,22 +118,13 @@ class ContextModel(nn.Module):
             with torch.no_grad():  # start at a scale of one step
                 head.bias[channels:] = -math.log(tables.SMALLEST_SCALE)
 
-    def masks(self, height: int, width: int, device: torch.device | None = None) -> Tensor:
-        """(passes, C, h, w) bool: which symbols each pass codes; together they code each once."""
-        rows = torch.arange(height, device=device)[:, None]
-        columns = torch.arange(width, device=device)[None, :]
-        cell = (rows + columns) % 2 if self.passes == 2 else 2 * (rows % 2) + (rows + columns) % 2
-        number = torch.arange(self.passes, device=device)
-        groups = (cell + number[:, None, None]) % self.passes == number[:, None, None, None]  # (passes, groups, h, w)
-        return groups.repeat_interleave(self.channels // self.passes, 1)
-
     def forward(self, y: Tensor, base: Tensor, noisy: bool = True) -> tuple[Tensor, Tensor]:
         """(y_hat, bits), both (N, C, h, w), differentiable.
 
         y_hat is rounded around the predicted mean with a straight-through gradient; bits are those
         of y with uniform noise (``noisy``, as in training) or of y_hat itself.
         """
-        masks = self.masks(*y.shape[-2:], device=y.device)
+        masks = self.lattice.masks(*y.shape[-2:], device=y.device)
         y_hat, means, log_scales = torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y)
         for p, mask in enumerate(masks):
             hidden = base if p == 0 else torch.cat([base, self.contexts[p - 1](y_hat / self.scale)], 1)
@@ -156,132 +142,98 @@ class ContextModel(nn.Module):
         top = (tables.SCALES - 1) * tables.LOG_SCALE_STEP
         return raw.clamp(0.0, top) + math.log(tables.SMALLEST_SCALE)
 
-    def parameters_of_pass(self, p: int, values: Tensor, base: Tensor) -> Parameters:
-        """Exact parameters, where the pass codes symbols, from earlier ones (sixteenths) and ``base`` (integers)."""
-        offset = torch.zeros(values.shape, dtype=torch.int32, device=values.device)
-        index = torch.zeros(values.shape, dtype=torch.int16, device=values.device)
-        for band in bands(values.shape):
-            offset[:, :, band], index[:, :, band] = self._parameters_of_band(p, values, base, band)
-        return Parameters(offset, index)
-
-    def _parameters_of_band(self, p: int, values: Tensor, base: Tensor, band: slice) -> Parameters:
-        """`parameters_of_pass` in some rows; reads what earlier passes coded there and in a row more on both sides."""
-        shape = values[:, :, band].shape
-        offset = torch.zeros(shape, dtype=torch.int32, device=values.device)
-        index = torch.zeros(shape, dtype=torch.int16, device=values.device)
-        known = self._with_border(values, band)
-        for cell in CELLS:
-            group = self._group(p, cell)
-            part = self._exact_parameters(p, cell, known, base[:, :, band])
-            for tensor, found in zip((offset, index), part, strict=True):
-                place = tensor[:, group, cell[0] :: 2, cell[1] :: 2]
-                place.copy_(found.reshape(-1, len(place), *place.shape[-2:]).transpose(0, 1))
-        return Parameters(offset, index)
-
-    def _group(self, p: int, cell: tuple[int, int]) -> slice:
-        """The channels that a pass codes in a cell of the 2x2 lattice: see `masks`."""
-        row, column = cell
-        turn = (row + column) % 2 if self.passes == 2 else 2 * row + (row + column) % 2
-        group, size = (p - turn) % self.passes, self.channels // self.passes
-        return slice(group * size, (group + 1) * size)
-
-    def _with_border(self, values: Tensor, band: slice) -> Tensor:
-        """A band of values as integer activations, float64, with a cell more on every side, nothing beyond the edge."""
-        top, bottom = max(0, band.start - 1), min(values.shape[2], band.stop + 1)
-        seen = (values[:, :, top:bottom].double() * (UNIT // STEPS // self.scale)).clamp_(-LIMIT, LIMIT)
-        return F.pad(seen, (1, 1, top - band.start + 1, band.stop + 1 - bottom))
-
-    def _exact_parameters(self, p: int, cell: tuple[int, int], known: Tensor, base: Tensor) -> Parameters:
-        """Parameters (channels of the group, N * cells) of a pass in one cell of the lattice.
-
-        Only what is coded is computed, from what is known by then: a quarter of the outputs, and half of the inputs.
-        """
-        hidden = base[..., cell[0] :: 2, cell[1] :: 2].transpose(0, 1).flatten(1)
-        if p:
-            context = self.contexts[p - 1].exact_part(*self._neighbours(p, cell, known))
-            hidden = torch.cat([hidden, context])
-        group = torch.arange(self.channels, device=base.device)[self._group(p, cell)]
-        wanted = torch.cat([group, self.channels + group])
-        mean, raw = self.heads[p].exact_part(self.mixes[p].exact_part(hidden), outputs=wanted).chunk(2)
-        offset = torch.floor((mean + UNIT // (2 * STEPS)) / (UNIT // STEPS))
-        # index = round(raw / (UNIT * LOG_SCALE_STEP)), the quotient as the fixed-point ratio below
-        index = torch.floor((raw * _INDEX_RATIO + 2**19) / 2**20).clamp(0, tables.SCALES - 1)
-        return Parameters(offset, index)
-
-    def _neighbours(self, p: int, cell: tuple[int, int], known: Tensor) -> tuple[Tensor, Tensor]:
-        """What a lattice's cells see of earlier passes around them, (inputs, N * cells), and which inputs that is."""
-        height, width = known.shape[2] - 2, known.shape[3] - 2
-        numbers = torch.arange(9 * self.channels, device=known.device).reshape(self.channels, 3, 3)
-        seen, inputs = [], []
-        for i, j in itertools.product(range(3), range(3)):
-            there = (cell[0] + i - 1) % 2, (cell[1] + j - 1) % 2
-            around = known[:, :, cell[0] + i : height + i : 2, cell[1] + j : width + j : 2].transpose(0, 1)
-            for earlier in range(p):
-                group = self._group(earlier, there)
-                seen.append(around[group])
-                inputs.append(numbers[group, i, j])
-        return torch.cat(seen).flatten(1), torch.cat(inputs)
-
     def quantize(self, y: Tensor, gain: Tensor, base: Tensor, doubt: Doubt | None = None) -> Quantized:
         """Quantise y (N, C, h, w) times a gain, broadcastable to it, in double precision, pass by pass.
 
         Works on bands of rows, so that little beside the result is ever held.
         """
-        values, passes = torch.zeros(y.shape, dtype=torch.int32, device=y.device), []
-        for p, mask in enumerate(self.masks(*y.shape[-2:], device=y.device)):
-            passes.append(self._quantize_pass(p, mask, values, (y, gain), base, doubt))
-        return Quantized(values, passes)
+        values = self.lattice.empty(y, self.channels)
+        passes = [self._quantize_pass(p, values, (y, gain.expand_as(y)), base, doubt) for p in range(self.passes)]
+        return Quantized(joined(values), passes)
 
     def _quantize_pass(
-        self, p: int, mask: Tensor, values: Tensor, scaled: tuple[Tensor, Tensor], base: Tensor, doubt: Doubt | None
+        self, p: int, values: Tensor, scaled: tuple[Tensor, Tensor], base: Tensor, doubt: Doubt | None
     ) -> Pass:
-        """Write what a pass codes into ``values``, which no other place of the same pass depends on."""
-        y, gain = scaled[0], scaled[1].expand_as(scaled[0])
-        symbols, tables_of = (torch.zeros(y.shape, dtype=torch.int16, device=y.device) for _ in range(2))
+        """Write what a pass codes into laid-out values, which no other place of the same pass depends on."""
+        symbols, tables_of = (self.lattice.empty(base, self.lattice.size) for _ in range(2))
         near = []
-        for band in bands(y.shape):
-            offset, tables_of[:, :, band] = self._parameters_of_band(p, values, base, band)
-            steps, coded = offset / STEPS, mask[:, band]
-            residual = y[:, :, band].double() * gain[:, :, band] - steps.double()
+        for rows, cell, group, found in self._exact_parameters(p, values, base):
+            tables_of[cell][:, :, rows] = found.scale_index
+            y, gain = (at(x[:, group], cell, rows) for x in scaled)
+            steps = found.offset / STEPS
+            residual = y.double() * gain - steps
             rounded = residual.round().clamp_(-tables.REACH, tables.REACH)
             if doubt is not None:
-                near.append(near_ties(residual, steps, coded, doubt.bound.expand_as(y)[:, :, band], band.start))
-            symbols[:, :, band] = rounded
-            found = rounded.to(torch.int32) * STEPS + offset
-            values[:, :, band] = torch.where(coded, found, values[:, :, band])
+                bound = at(doubt.bound.expand_as(scaled[0])[:, group], cell, rows)
+                near.append(_in_photographs(near_ties(residual, steps, bound), group, cell, rows))
+            symbols[cell][:, :, rows] = rounded
+            values[cell][group, :, rows] = rounded.mul_(STEPS).add_(found.offset)
         if doubt is not None:
-            places, known = settled(near, doubt)
-            at, known = tuple(places.T), known.clamp(-tables.REACH, tables.REACH)
-            values[at] += STEPS * (known - symbols[at]).to(torch.int32)
-            symbols[at] = known
-        return Pass(_coded(symbols, mask), _coded(tables_of, mask))
+            places, true = settled(near, doubt)
+            true, (n, c, i, j) = true.clamp(-tables.REACH, tables.REACH), places.T
+            place = i % 2, j % 2, c % self.lattice.size, n, i // 2, j // 2
+            values[i % 2, j % 2, c, n, i // 2, j // 2] += STEPS * (true - symbols[place])
+            symbols[place] = true
+        return Pass(self.lattice.coded(p, symbols), self.lattice.coded(p, tables_of))
 
     def read(self, size: tuple[int, int], base: Tensor, pop: Pop) -> Tensor:
         """Decode values (N, C, h, w) int32 on a grid of ``size``; ``pop`` reads a pass's symbols from the streams."""
-        values = torch.zeros((len(base), self.channels, *size), dtype=torch.int32, device=base.device)
-        for p, mask in enumerate(self.masks(*size, device=base.device)):
-            offset, index = self.parameters_of_pass(p, values, base)
-            symbols, start = pop(_coded(index, mask)), 0
-            for group in _chunks(self.channels):  # places as numbers take eight times the memory of the values
-                coded = mask[group].flatten().nonzero()[:, 0]
-                found = symbols[:, start : start + len(coded)] * STEPS
-                found += offset[:, group].flatten(1).index_select(1, coded)
-                values[:, group].flatten(1).index_copy_(1, coded, found)
-                start += len(coded)
-        return values
+        lattice = self.lattice
+        values = lattice.empty(base, self.channels)
+        for p in range(self.passes):
+            offsets, tables_of = (lattice.empty(base, lattice.size) for _ in range(2))
+            for rows, cell, _, found in self._exact_parameters(p, values, base):
+                offsets[cell][:, :, rows], tables_of[cell][:, :, rows] = found
+            symbols = lattice.placed(p, pop(lattice.coded(p, tables_of)), offsets)
+            for cell in CELLS:
+                values[cell][lattice.group(p, cell)] = STEPS * symbols[cell] + offsets[cell]
+        return joined(values)
+
+    def _exact_parameters(
+        self, p: int, values: Tensor, base: Tensor
+    ) -> Iterator[tuple[slice, Cell, slice, Parameters]]:
+        """Exact parameters of a pass, from what earlier passes coded (laid out) and ``base`` (N, B, h, w; integers).
+
+        Yields:
+            rows of the lattice, a cell, the channels that the pass codes there, and the parameters of those.
+        """
+        for band in bands(base.shape):
+            rows = slice(band.start // 2, band.stop // 2)
+            before = known(values, rows, UNIT // STEPS // self.scale, LIMIT) if p else None
+            for cell in CELLS:
+                yield (
+                    rows,
+                    cell,
+                    self.lattice.group(p, cell),
+                    self._exact_parameters_in(p, cell, before, at(base, cell, rows)),
+                )
+
+    def _exact_parameters_in(self, p: int, cell: Cell, before: Known | None, base: Tensor) -> Parameters:
+        """Parameters (channels of the group, N, rows, w/2) of a pass in a cell, given what is known and the base there.
+
+        Only what is coded is computed, from what is known by then: a quarter of the outputs, and half of the inputs.
+        """
+        hidden = base.flatten(1)
+        if before is not None:
+            seen, inputs = self.lattice.inputs(p, cell)
+            windows = torch.cat([before.around(cell, tap, channels) for tap, channels in seen])
+            context = self.contexts[p - 1].exact_part(windows, inputs=inputs)
+            hidden = torch.cat([hidden, before.without_border(context)])
+        group = self.lattice.group(p, cell)
+        wanted = (*range(group.start, group.stop), *range(self.channels + group.start, self.channels + group.stop))
+        hidden = self.mixes[p].exact_part(hidden)
+        mean, raw = self.heads[p].exact_part(hidden, outputs=wanted).chunk(2)
+        offset = torch.floor((mean + UNIT // (2 * STEPS)) / (UNIT // STEPS))
+        # index = round(raw / (UNIT * LOG_SCALE_STEP)), the quotient as the fixed-point ratio below
+        index = torch.floor((raw * _INDEX_RATIO + 2**19) / 2**20).clamp(0, tables.SCALES - 1)
+        return Parameters(*(x.reshape(-1, *base.shape[1:]) for x in (offset, index)))
 
 
-def _coded(values: Tensor, mask: Tensor) -> Tensor:
-    """Values (N, C, h, w) where a mask (C, h, w) says: (N, n)."""
-    parts = []
-    for group in _chunks(len(mask)):
-        coded = mask[group].flatten().nonzero()[:, 0]
-        parts.append(values[:, group].flatten(1).index_select(1, coded))
-    return torch.cat(parts, 1)
-
-
-def _chunks(channels: int) -> Iterator[slice]:
-    return (slice(first, first + CHUNK) for first in range(0, channels, CHUNK))
+def _in_photographs(near: Near, group: slice, cell: Cell, rows: slice) -> Near:
+    """Places (channel of the group, photograph, row, column) in a cell as places (photograph, channel, row, column)."""
+    c, n, i, j = near.places.T
+    places = torch.stack([n, c + group.start, 2 * (i + rows.start) + cell[0], 2 * j + cell[1]], 1)
+    return Near(places, near.offsets)
 
 
 Pop = Callable[[Tensor], Tensor]

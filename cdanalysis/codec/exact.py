@@ -25,6 +25,9 @@ LIMIT = 2**15 - 1
 STRIP = 2**22
 """About as many numbers are laid out at a time for a matrix product."""
 
+Some = tuple[int, ...] | None
+"""Numbers of some inputs or outputs; None for all."""
+
 
 class ExactConv2d(nn.Conv2d):
     """A 1x1 or 3x3 convolution, optionally with ReLU, that can be evaluated exactly.
@@ -41,21 +44,27 @@ class ExactConv2d(nn.Conv2d):
         # |activation| <= 2**15 and |weight| <= 2**15: fan_in * 2**30 must stay below 2**53.
         if channels * kernel_size**2 > 2**20:
             raise ValueError("too many inputs for exact sums")
-        self._integers: tuple[object, Tensor, Tensor] | None = None
+        self._integers: tuple[object, dict[tuple[Some, Some], tuple[Tensor, Tensor]]] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(x)
         return F.relu(y) if self.relu else y
 
-    def _integer_parameters(self) -> tuple[Tensor, Tensor]:
-        """(out, in * k * k) weights and (out, 1) biases as integers in float64, cached until they change."""
+    def _integer_parameters(self, inputs: Some = None, outputs: Some = None) -> tuple[Tensor, Tensor]:
+        """Weights (out, in * k * k) and biases (out, 1), or some, as integers in float64; cached until they change."""
         key = (self.weight._version, self.bias._version, self.weight.data_ptr(), self.weight.device)
         if self._integers is None or self._integers[0] != key:
             weight = torch.round(self.weight.detach().double() * 2**WEIGHT_BITS).clamp(-LIMIT, LIMIT)
             bias = torch.round(self.bias.detach().double() * 2 ** (WEIGHT_BITS + ACTIVATION_BITS))
             bias = bias.clamp(-(2.0**40), 2.0**40) + 2 ** (WEIGHT_BITS - 1)  # half a unit, to round by flooring
-            self._integers = (key, weight.flatten(1), bias[:, None])
-        return self._integers[1:]
+            self._integers = (key, {(None, None): (weight.flatten(1), bias[:, None])})
+        parts = self._integers[1]
+        if (inputs, outputs) not in parts:
+            weight, bias = parts[None, None]
+            if outputs is not None:
+                weight, bias = weight[list(outputs)], bias[list(outputs)]
+            parts[inputs, outputs] = (weight if inputs is None else weight[:, list(inputs)], bias)
+        return parts[inputs, outputs]
 
     def exact(self, x: Tensor) -> Tensor:
         """Integer evaluation: (N, C, h, w) integers in float64 -> (N, out, h, w) likewise.
@@ -68,7 +77,7 @@ class ExactConv2d(nn.Conv2d):
         total = torch.cat([weight @ columns for columns in self._columns(x)], 2)
         return self._rounded(total, bias).reshape(n, -1, h, w)
 
-    def exact_part(self, columns: Tensor, inputs: Tensor | None = None, outputs: Tensor | None = None) -> Tensor:
+    def exact_part(self, columns: Tensor, inputs: Some = None, outputs: Some = None) -> Tensor:
         """`exact` of some cells, where all but some inputs are nothing.
 
         Args:
@@ -79,10 +88,8 @@ class ExactConv2d(nn.Conv2d):
         Returns:
             (outputs, cells).
         """
-        weight, bias = self._integer_parameters()
-        if outputs is not None:
-            weight, bias = weight[outputs], bias[outputs]
-        return self._rounded((weight if inputs is None else weight[:, inputs]) @ columns, bias)
+        weight, bias = self._integer_parameters(inputs, outputs)
+        return self._rounded(weight @ columns, bias)
 
     def _rounded(self, total: Tensor, bias: Tensor) -> Tensor:
         """Sums of products to activations, in place."""

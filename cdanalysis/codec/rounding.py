@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..memory import release
 
-BAND = 2**12
-"""Cells that are worked on at a time; a photograph of one megapixel has as many."""
+BAND = 2**13
+"""Cells that are worked on at a time; a photograph of two megapixels has as many."""
 MANY = 4
 """Bands after which it is worth the time to give memory back."""
 
@@ -46,15 +46,14 @@ class Near(NamedTuple):
     offsets: Tensor
 
 
-def near_ties(residual: Tensor, offset: Tensor, mask: Tensor, bound: Tensor, top: int) -> Near:
-    """Of a band of rows from ``top`` on, the values, less their offset, whose error could tip their rounding."""
-    near = mask & (0.5 - (residual - residual.round()).abs() < bound)
-    places = near.nonzero()
-    return Near(places + places.new_tensor([0, 0, top, 0]), offset[near])
+def near_ties(residual: Tensor, offset: Tensor, bound: Tensor) -> Near:
+    """Of values in four dimensions, less their offset, those whose error could tip their rounding."""
+    near = 0.5 - (residual - residual.round()).abs() < bound
+    return Near(near.nonzero(), offset[near])
 
 
 def settled(near: list[Near], doubt: Doubt) -> tuple[Tensor, Tensor]:
-    """Places (k, 4), and the symbols (k,) that values there have in truth."""
+    """Places (k, 4), and the symbols (k,), int16, that values there have in truth."""
     places, offsets = (torch.cat(parts) for parts in zip(*near, strict=True))
     if not len(places):
         return places, offsets.to(torch.int16)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -43,7 +45,8 @@ class MeasureConfig:
         source: the data.
         every: use each so many-th photograph only.
         bpp: rates at which files are compared, approached from below.
-        each: whether every photograph's file has the rate; otherwise all are made at one level, and the mean has it.
+        each: whether every photograph's file has the rate, and the report a line for it; otherwise all are made at one
+            level, and the mean has it.
         judges: who judges; see `JUDGES`.
         variants: which variants; by default all.
         importance: more variants: the base with its detail layer's bits where this says: "saliency", or the ONNX file
@@ -256,7 +259,21 @@ def _measured(
                 row = _row(config, measure, labelled, coder, rate, base, maps[config.saliency], track)
                 write_whole(kept, json.dumps({**row, "seconds": round(time.monotonic() - started, 1)}))
             rows.append(json.loads(kept.read_text()))
+    write_whole(folder / f"{name}.csv", _lines(rows))
     return {"title": measure.title, "data": labelled.title, "photographs": len(labelled), "rows": rows}
+
+
+def _lines(rows: list[dict[str, Any]]) -> str:
+    """CSV with a line for every photograph's file, which the rows then have no more."""
+    own = [(row["codec"], row["wanted_bpp"], line) for row in rows for line in row.pop("photographs", [])]
+    columns = dict.fromkeys(["codec", "wanted_bpp", *(name for *_, line in own for name in line)])
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    for codec, rate, line in own:
+        figures = {name: f"{value:.5g}" if isinstance(value, float) else value for name, value in line.items()}
+        writer.writerow({"codec": codec, "wanted_bpp": rate, **figures})
+    return buffer.getvalue()
 
 
 def _row(
@@ -269,7 +286,7 @@ def _row(
     saliency: Saliency | None,
     track: Callable[[Iterable], Iterable],
 ) -> dict[str, Any]:
-    """Figures of one coder at one rate."""
+    """Figures of one coder at one rate, and under ``photographs`` those of each."""
     row: dict[str, Any] = {"codec": coder.name, "wanted_bpp": rate, "level": None}
     if isinstance(coder, ModelCoder):
         row["variant"] = coder.name
@@ -279,7 +296,7 @@ def _row(
         if row["level"] is None:  # it cannot go so low
             return row
     judges = [new_judge(judge, labelled, base, config.weights, coder, saliency) for judge in measure.judges]
-    judges, rates = [judge for judge in judges if judge is not None], []
+    judges, lines = [judge for judge in judges if judge is not None], []
     for index in track(range(len(labelled))):
         image = labelled.image(index)
         if measure.each:
@@ -287,10 +304,11 @@ def _row(
         else:
             data = coder.encode(image, row["level"])
         original, decoded = np.asarray(image), coder.decode(data)
-        rates.append(bpp(len(data), image.width, image.height))
+        line = {"photograph": labelled.names[index], "bytes": len(data)}
+        lines.append(line | {"bpp": bpp(len(data), image.width, image.height)})
         for judge in judges:
-            judge.add(index, original, decoded, data)
-    row["bpp"] = float(np.mean(rates))
+            lines[-1] |= judge.add(index, original, decoded, data)
+    row["bpp"] = float(np.mean([line["bpp"] for line in lines]))
     for judge in judges:
         row |= judge.figures()
-    return row
+    return row | {"photographs": lines}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,9 +28,12 @@ JUDGES = ("psnr", "ms_ssim", "lpips", "salient", "fid", "accuracy", "detection",
 
 
 class Judge(Protocol):
-    """Sees photographs, their reconstructions, both uint8 (H, W, 3), and the files between; then gives its figures."""
+    """Sees photographs, their reconstructions, both uint8 (H, W, 3), and the files between; then gives its figures.
 
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None: ...
+    ``add`` gives those of the photograph alone, where it has any.
+    """
+
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]: ...
     def figures(self) -> dict[str, float]: ...
 
 
@@ -40,8 +44,9 @@ class PixelJudge:
         self.name, self.values = name, []
         self.measure = {"psnr": metrics.psnr, "ms_ssim": metrics.ms_ssim}[name]
 
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
         self.values.append(self.measure(original, decoded))
+        return {self.name: self.values[-1]} if self.values[-1] is not None else {}
 
     def figures(self) -> dict[str, float]:
         return {self.name: float(np.mean(self.values))} if None not in self.values else {}
@@ -58,9 +63,10 @@ class LPIPSJudge:
         self.observer, self.values = LPIPS(data_path(weights) if weights else None), []
 
     @torch.inference_mode()
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
         a, b = (to_tensor(x)[None] for x in (original, decoded))
         self.values.append(float(self.observer(a, b)))
+        return {"lpips": self.values[-1]}
 
     def figures(self) -> dict[str, float]:
         return {"lpips": float(np.mean(self.values))}
@@ -77,26 +83,27 @@ class SalientJudge:
 
     def __init__(self, weights: str, saliency: Saliency):
         self.observer, self.saliency = LPIPS(data_path(weights) if weights else None), saliency
-        self.values: dict[str, list[float]] = {name: [] for name in ("lpips", "psnr")}
-        self.rest: dict[str, list[float]] = {name: [] for name in ("lpips", "psnr")}
+        self.values: dict[str, list[float]] = defaultdict(list)
 
     @torch.inference_mode()
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
         marked = np.asarray(self.saliency(original)) >= 0.5
         if marked.all() or not marked.any():
-            return
-        distance = self.observer.map(*(to_tensor(x)[None] for x in (original, decoded)))
-        for place, found in ((marked, self.values), (~marked, self.rest)):
+            return {}
+        distance, own = self.observer.map(*(to_tensor(x)[None] for x in (original, decoded))), {}
+        for part, place in (("salient", marked), ("rest", ~marked)):
             weight = torch.from_numpy(place.astype(np.float32))[None, None]
-            found["lpips"].append(float(weighted_mean(distance, weight)))
-            found["psnr"].append(metrics.psnr(original[place], decoded[place]))
+            own[f"lpips_{part}"] = float(weighted_mean(distance, weight))
+            own[f"psnr_{part}"] = metrics.psnr(original[place], decoded[place])
+        for name, value in own.items():
+            self.values[name].append(value)
+        return own
 
     def figures(self) -> dict[str, float]:
-        if not self.values["lpips"]:
+        if not self.values:
             return {}
-        parts = (("salient", self.values), ("rest", self.rest))
-        means = {f"{measure}_{part}": float(np.mean(v[measure])) for part, v in parts for measure in v}
-        return {**means, "with_salient_places": len(self.values["lpips"])}
+        means = {name: float(np.mean(values)) for name, values in self.values.items()}
+        return {**means, "with_salient_places": len(self.values["lpips_salient"])}
 
 
 class FrechetJudge:
@@ -116,12 +123,13 @@ class FrechetJudge:
         self.patches = 0
 
     @torch.inference_mode()
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
         for array, real in ((original, True), (decoded, False)):
             patches = _patches(torch.from_numpy(array.copy()).permute(2, 0, 1), self.SIDE)
             if len(patches):
                 self.distance.update(patches, real=real)
         self.patches += len(patches)
+        return {}
 
     def figures(self) -> dict[str, float]:
         return {"fid_squeezenet": float(self.distance.compute()), "fid_patches": self.patches}
@@ -162,8 +170,9 @@ class ClassifierJudge:
         self.mean, self.deviation = (torch.tensor(config[k]).reshape(3, 1, 1) for k in ("mean", "std"))
 
     @torch.inference_mode()
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
         self.scorer.add(index, self.net(((to_tensor(decoded) - self.mean) / self.deviation)[None])[0])
+        return {"accuracy": self.scorer.scores([index])["top1"]}
 
     def figures(self) -> dict[str, float]:
         return {"accuracy": self.scorer.scores()["top1"]}
@@ -182,8 +191,9 @@ class DetectorJudge:
             raise ValueError(f"model {model.name!r} has no RGB detector: load it with its counterparts")
         self.model, self.scorer = model, DetectionScorer(labelled, model.counterpart("detection").classes)
 
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
         self.scorer.add(index, self.model.reference.analyze([decoded], ("detection",))[0].detection)
+        return {}
 
     def figures(self) -> dict[str, float]:
         return self.scorer.scores()
@@ -204,12 +214,13 @@ class HeadJudge:
             raise ValueError(f"model {model.name!r} has no {self.task} head")
         self.scorer = SCORERS[self.task](labelled, model.heads[self.task].classes)
 
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> None:
+    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
         base = strip(data)
         if self.task == "classification":
             self.scorer.add(index, self.model.class_logits([base])[0])
         else:
             self.scorer.add(index, getattr(self.model.analyze(base, (self.task,)), self.task))
+        return {}
 
     def figures(self) -> dict[str, float]:
         return {f"head_{name}": value for name, value in self.scorer.scores().items()}
