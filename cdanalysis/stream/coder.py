@@ -40,14 +40,21 @@ class SymbolWriter:
 
     def finish(self) -> bytes:
         coder = constriction.stream.stack.AnsCoder()
-        for symbols, indices, tables in reversed(self._batches):
-            order, runs = _by_table(indices)
-            shifted = symbols[order].astype(np.int32)
-            shifted += tables.reach
-            for t, start, stop in reversed(runs):
-                coder.encode_reverse(shifted[start:stop], tables.models[t])
+        for batch in reversed(self._batches):
+            _encode(coder, *batch)
         words = coder.get_compressed()
         return words.astype("<u4").tobytes().rstrip(b"\0")
+
+
+def _encode(
+    coder: constriction.stream.stack.AnsCoder, symbols: np.ndarray, indices: np.ndarray, tables: Tables
+) -> None:
+    """Put a batch on the coder's stack."""
+    order, runs = _by_table(indices)
+    shifted = symbols[order].astype(np.int32)
+    shifted += tables.reach
+    for t, start, stop in reversed(runs):
+        coder.encode_reverse(shifted[start:stop], tables.models[t])
 
 
 class SymbolReader:
