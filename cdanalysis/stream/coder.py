@@ -69,9 +69,10 @@ class SymbolReader:
     def pop(self, indices: np.ndarray, tables: Tables) -> np.ndarray:
         """The next batch: symbols (n,) int32, given the index (n,) of the table of each."""
         order, runs = _by_table(indices)
+        found = [self._coder.decode(tables.models[t], stop - start) for t, start, stop in runs]
         symbols = np.empty(len(indices), dtype=np.int32)
-        for t, start, stop in runs:
-            symbols[order[start:stop]] = self._coder.decode(tables.models[t], stop - start)
+        if found:
+            symbols[order] = np.concatenate(found)
         symbols -= tables.reach
         return symbols
 
