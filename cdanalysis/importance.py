@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from .data.photographs import data_path
 from .latents import PAD
-from .observers.saliency import SpectralResidual, U2NetP
+from .observers.saliency import Saliency, SpectralResidual, U2NetP
 
 Importance = np.ndarray | Tensor | Image.Image | str | Path | Sequence[Sequence[float]] | Callable
 """A map (H, W) in [0, 1]; a mask as image or image file; boxes (x, y, width, height) in pixels of the photograph; the
@@ -63,6 +64,21 @@ def _named(name: str | Path) -> Image.Image | Callable:
             return image.convert("L")
     except OSError as error:
         raise ValueError(f"{path} is no mask that can be read: {error}") from None
+
+
+def saliency_model(name: str) -> Saliency:
+    """The weight-free model for "saliency", else U2-Net-P from its ONNX file, below ``CDANALYSIS_DATA`` or absolute.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError, ModuleNotFoundError: as `U2NetP` and `SpectralResidual` do.
+    """
+    if name == "saliency":
+        return SpectralResidual()
+    try:
+        return U2NetP(data_path(name))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"saliency is neither 'saliency' nor a network's file: {error}") from None
 
 
 def _boxes_map(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -188,6 +188,26 @@ def test_an_adversarial_stage_moves_codec_and_discriminator_each_by_its_own(worl
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(codec, alone, strict=True)) and not nothing
 
 
+def test_observers_count_places_by_their_saliency(world):
+    stage = joint_recipe(world).stages[0]
+    stage.lessons, stage.trains, stage.blank, stage.varied = [], ["codec.synthesis"], 0.0, 0.0
+    stage.objective.saliency, stage.objective.rest = "saliency", 0.25
+    loss_of, x, seen = StageLoss(new_model(), stage).train(), torch.rand(2, 3, 64, 64), []
+    attention = loss_of._attention(x)
+    assert attention.shape == (2, 1, 4, 4) and 0.25 <= attention.min() < attention.max() <= 1
+    loss_of.model.codec.synthesis.register_forward_hook(lambda *call: (call[2].retain_grad(), seen.append(call[2]))[0])
+    for saliency in (None, lambda crop: (np.indices((64, 64))[1] < 32).astype(np.float32)):
+        torch.manual_seed(1)
+        loss_of.saliency = saliency
+        loss_of(CropBatch(x), 0)[0].backward()
+    alike, left = (reconstruction.grad for reconstruction in seen)
+    assert torch.allclose(left[..., :24], alike[..., :24]) and alike.abs().sum() > 0
+    assert torch.allclose(left[..., 40:], 0.25 * alike[..., 40:])
+    stage.objective.saliency = "gaze"
+    with pytest.raises(FileNotFoundError, match="neither 'saliency' nor a network's file"):
+        StageLoss(new_model(), stage)
+
+
 @pytest.mark.parametrize("stop", [1, 2])
 def test_stages_with_everything_resume_to_the_bit(world, tmp_path, stop):
     def trainer(name: str) -> Trainer:

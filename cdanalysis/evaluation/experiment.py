@@ -16,10 +16,11 @@ from omegaconf import MISSING, OmegaConf
 from PIL import Image
 
 from ..data.labelled import LabelledSet, LabelledSource, open_labelled
-from ..data.photographs import Photographs, data_path
+from ..data.photographs import Photographs
 from ..files import write_whole
+from ..importance import saliency_model
 from ..model import Model
-from ..observers.saliency import Remembered, Saliency, SpectralResidual, U2NetP
+from ..observers.saliency import Remembered, Saliency
 from ..training.recipe import Recipe, recipe_from
 from ..training.trainer import Trainer
 from ..zoo import load
@@ -246,7 +247,7 @@ def _measured(
     coders: list[Coder] = [ModelCoder(v, models[v], config.semantic) for v in variants]
     maps = {"": None}  # maps of the same photographs, once for all rows
     for where in {*measure.importance.values(), config.saliency} - {""}:
-        maps[where] = Remembered(SpectralResidual() if where == "saliency" else U2NetP(data_path(where)))
+        maps[where] = Remembered(saliency_model(where))
     for variant, where in measure.importance.items():
         coders.append(ModelCoder(variant, base, config.semantic, maps[where]))
     coders += [BaselineCoder(baseline(codec)) for codec in measure.baselines]

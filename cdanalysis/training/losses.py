@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..codec.tiles import STRIDE
+from ..importance import saliency_model
 from .control import RateController
 from .lessons import CropBatch, LessonLoss
 from .objective import feature_distance, log_interpolate
@@ -45,6 +46,7 @@ class StageLoss(nn.Module):
         if self.detail:
             channels = model.codec.semantic.spec.channels
             self.panel = Panel(stage.objective.observers, stage.objective.alpha, channels)
+            self.saliency = saliency_model(stage.objective.saliency) if stage.objective.saliency else None
             self.own["adversaries"] = nn.ModuleList(adversary for _, adversary in self.panel.adversaries())
 
     def own_parameters(self) -> list[dict[str, Any]]:
@@ -128,8 +130,9 @@ class StageLoss(nn.Module):
         lambdas = log_interpolate(objective.lambdas, detail_quality)
         lowest, middle = objective.lambdas[0], log_interpolate(objective.lambdas, torch.tensor(0.5)).item()
         lambdas = torch.where(kept.bool(), lambdas, 0.25 * lowest)
-        seen, each = self.panel(x, x_hat, lambdas, semantic)
-        weight = lambdas.mean((1, 2, 3))
+        counts = lambdas if self.saliency is None else lambdas * self._attention(x)
+        seen, each = self.panel(x, x_hat, counts, semantic)
+        weight = counts.mean((1, 2, 3))
         cells = x.shape[-1] * x.shape[-2] / STRIDE**2
         rate = (y_bits.flatten(1).sum(1) + z_bits.flatten(1).sum(1)) / cells / STRIDE**2 * kept.flatten()
         balance = (lambdas / middle).sqrt().mean((1, 2, 3))
@@ -144,6 +147,13 @@ class StageLoss(nn.Module):
             terms["adversary"] = lesson
             loss = loss + lesson
         return loss
+
+    def _attention(self, x: Tensor) -> Tensor:
+        """What each place of crops counts for observers, (N, 1, H/16, W/16), by its saliency."""
+        pixels = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        maps = torch.stack([torch.from_numpy(self.saliency(crop)) for crop in pixels])[:, None].to(x)
+        rest = self.stage.objective.rest
+        return rest + (1 - rest) * F.avg_pool2d(maps, STRIDE)
 
     def _detail_quality(self, x: Tensor) -> Tensor:
         """Qualities (N, 1, H/16, W/16): most are even, some differ between the two sides of a soft edge."""

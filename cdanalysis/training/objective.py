@@ -5,7 +5,8 @@
 
 f is 1, or what a rate controller makes of it. D_t is the imitation of what the frozen counterpart of task t predicts,
 L_t the loss of the head of task t on labelled crops. D_k is the distortion that observer k sees; with the squared
-error alone, the last sum is the pixels' mean squared error. Rates are in bits per pixel. Qualities are drawn anew
+error alone, the last sum is the pixels' mean squared error. Both may differ from place to place: lambda by a quality
+map, and what an observer's place counts by saliency. Rates are in bits per pixel. Qualities are drawn anew
 for every crop, so that one model learns all rates; the last division keeps the rates' gradients alike.
 """
 
@@ -33,6 +34,10 @@ class ObjectiveConfig:
         lambdas: what the observers' distortion counts, against the detail layer's bpp, times 255^2.
         observers: who looks at the reconstruction; by default the squared error of pixels.
         alpha: from the human observers alone (0) to the machine ones alone (1).
+        saliency: what says where people look, so that observers count those places more: "saliency" (spectral
+            residuals), or U2-Net-P's ONNX file, below ``CDANALYSIS_DATA`` or absolute; empty for everywhere alike. Each
+            crop is looked at by itself. After Patel, Appalaraju, Manmatha (WACV 2021).
+        rest: what the least salient place then counts, where the most salient one counts 1.
     """
 
     semantic_rate: list[float] = field(default_factory=lambda: [20.0, 2.0])
@@ -41,6 +46,8 @@ class ObjectiveConfig:
     lambdas: list[float] = field(default_factory=lambda: [0.001, 0.05])
     observers: list[ObserverConfig] = field(default_factory=lambda: [ObserverConfig()])
     alpha: float = 0.5
+    saliency: str = ""
+    rest: float = 0.2
 
 
 def log_interpolate(ends: list[float], quality: Tensor) -> Tensor:
