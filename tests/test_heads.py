@@ -414,6 +414,14 @@ def test_labelled_pixels_and_their_scores(tmp_path):
     assert scorer.scores([0, 1, 2, 0, 1, 2]) == pytest.approx(scores) != scorer.scores([0, 0, 1])
 
 
+def test_a_class_that_is_nowhere_does_not_count(tmp_path):
+    labelled = labelled_pixels(tmp_path / "set", [np.zeros((8, 8), np.uint8), np.full((8, 8), 2, np.uint8)])
+    scorer = SegmentationScorer(labelled, ["a", "b"])
+    for i in range(2):
+        scorer.add(i, Segmentation(np.zeros((8, 8), np.uint8), ["a", "b"]))
+    assert [scorer.scores([i])["mIoU"] for i in range(2)] == [1.0, 0.0] and scorer.scores()["mIoU"] == 0.25
+
+
 def test_bad_labelled_pixels_say_what_is_wrong(tmp_path):
     labelled = labelled_pixels(tmp_path / "set", [np.zeros((30, 41), np.uint8)])
     with pytest.raises(ValueError, match="differ in size"):

@@ -156,6 +156,8 @@ class DetectionScorer:
 class SegmentationScorer:
     """Mean intersection over union, and accuracy of pixels; pixels of no class do not count.
 
+    The mean is over the classes that are there, or were seen: a single photograph rarely has all.
+
     Args:
         labelled: the photographs, with their labels.
         classes: names that the head predicts.
@@ -186,8 +188,9 @@ class SegmentationScorer:
         confusion = np.sum([self.parts[int(i)] for i in chosen], axis=0, dtype=np.float64)
         right, counted = confusion.diagonal(), confusion.sum()
         union = confusion.sum(0) + confusion.sum(1) - right
-        each = np.divide(right, union, out=np.zeros_like(right), where=union > 0)[: self.count]
-        return {"mIoU": float(each.mean()), "pixel_accuracy": float(right.sum() / counted) if counted else 0.0}
+        each = [float(r / u) for r, u in zip(right[: self.count], union[: self.count], strict=True) if u]
+        accuracy = float(right.sum() / counted) if counted else 0.0
+        return {"mIoU": float(np.mean(each)) if each else 0.0, "pixel_accuracy": accuracy}
 
 
 SCORERS = {
