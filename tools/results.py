@@ -63,12 +63,12 @@ def points_of(report: dict[str, Any]) -> str:
 
 
 def savings_of(report: dict[str, Any]) -> str:
-    """Bits saved where both curves reach a share of the uncompressed score, or BD-rates where there is none."""
+    """Bits at equal scores: BD-rates, and what is saved where both curves reach a share of the uncompressed score."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
-    for row in report["savings"] or report["comparisons"]:
+    for row in (*report["comparisons"], *report["savings"]):
         cells = rows.setdefault((row["test"], row["anchor"]), {"ours": row["test"], "against": row["anchor"]})
         if "share" in row:
-            cells[f"bits saved at {100 * row['share']:g} %"] = interval(row, 0, " %")
+            cells[f"saved at {100 * row['share']:g} %"] = interval(row, 0, " %")
         elif row["figure"] == "bd_rate_percent":
             cells[f"BD-rate, {STUDY_LABELS[row['measure']]}"] = interval(row, 0, " %")
     return table(list(rows.values()))
