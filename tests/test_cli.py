@@ -244,9 +244,9 @@ def test_growth_is_measured_and_drawn(small):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks of memory are read from /proc")
 def test_memory_grows_with_the_photograph(small_folder):
-    first, second = memory(small_folder, [2.0])["rows"]
+    first, second = memory(small_folder, [2.0], ["encode"])["rows"]
     assert first["megapixels"] == 0.39 and second["megapixels"] == 2.0
-    assert all(row[verb] >= row["loaded_mib"] > 100 for row in (first, second) for verb in ("encode_mib", "decode_mib"))
+    assert all(row["encode_mib"] >= row["loaded_mib"] > 100 for row in (first, second))
     assert second["encode_mib"] > first["encode_mib"] + 20
 
 

@@ -29,13 +29,16 @@ def start_costs() -> dict[str, float]:
     return found | {"help_s": min(started)}
 
 
-def memory(model: str, megapixels: Sequence[float] = LARGE) -> dict[str, list[dict[str, float]]]:
+def memory(
+    model: str, megapixels: Sequence[float] = LARGE, verbs: Sequence[str] = ("encode", "decode", "analyze")
+) -> dict[str, list[dict[str, float]]]:
     """The peak of memory, in MiB, of processes that load a model and do one thing with one photograph.
 
     The first row is of a photograph of 768 x 512; the others of 3:2. In ``loaded_mib`` nothing is done.
 
     Args:
         model: name or folder.
+        verbs: what is done, each in a process of its own; the first writes the stream that the others read.
 
     Raises:
         ValueError: where the system does not tell.
@@ -48,8 +51,8 @@ def memory(model: str, megapixels: Sequence[float] = LARGE) -> dict[str, list[di
         for width, height in sizes:
             photograph((width, height)).save(source, compress_level=1)
             row = {"megapixels": round(width * height / 1e6, 2)}
-            for verb, work in _VERBS.items():
-                work = work.format(source=str(source), stream=str(stream))
+            for verb in verbs:
+                work = _VERBS[verb].format(source=str(source), stream=str(stream))
                 peaks = _run(_PROCESS.format(model=str(model), work=work)).split()
                 row |= {"loaded_mib": float(peaks[0]), f"{verb}_mib": float(peaks[1])}
             rows.append(row)
