@@ -2,8 +2,8 @@
 
     CDANALYSIS_DATA=/path/to/data python tools/measure.py photo
 
-Writes ``model_zoo/NAME/metrics.json``, and from it the tables between the markers in the model's card and
-in the README. ``--tables`` rewrites the tables alone.
+Writes ``model_zoo/NAME/metrics.json``, and from it the tables between the markers in the model's card.
+``--tables`` rewrites the tables alone.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from cdanalysis.evaluation.markdown import fill
 from cdanalysis.evaluation.runner import evaluate_folder, evaluate_labelled
 from cdanalysis.files import write_whole
 from cdanalysis.model import Model
-from cdanalysis.zoo import METRICS, find, load
+from cdanalysis.zoo import CARD, METRICS, find, load
 
-ROOT = Path(__file__).parent.parent
 PEOPLE = (0.0, 0.25, 0.4, 0.6, 1.0)
 QUALITIES = {
     "imagenette": (0.0, 0.19),
@@ -133,8 +132,7 @@ def main() -> None:
             path.unlink(missing_ok=True)
         measure(options.name, options.sets or list(QUALITIES), path)
     tables = tables_of(json.loads(path.read_text()))
-    for page in (path.parent / "README.md", ROOT / "README.md"):
-        fill(page, tables)
+    fill(path.parent / CARD, tables)
     print(*tables.values(), sep="\n\n")
 
 

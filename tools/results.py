@@ -25,8 +25,6 @@ from cdanalysis.files import write_whole
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
 STUDIES = ("imagenette", "coco_boxes", "camvid", "kodak")
-QUOTED = 0.95
-"""The README compares bits where this share of the score on uncompressed photographs is left."""
 
 
 def run(name: str) -> None:
@@ -44,6 +42,10 @@ def interval(entry: dict[str, Any], digits: int = 0, unit: str = "") -> str:
         return "no overlap"
     ends = f" [{entry['low']:.{digits}f}, {entry['high']:.{digits}f}]" if entry["low"] is not None else ""
     return f"{entry['value']:.{digits}f}{unit}{ends}"
+
+
+def percent(row: dict[str, Any]) -> str:
+    return f"{100 * row['score']['value']:.1f} %"
 
 
 def points_of(report: dict[str, Any]) -> str:
@@ -86,16 +88,18 @@ def facts_of(report: dict[str, Any]) -> str:
 
 
 def quoted(reports: dict[str, dict[str, Any]]) -> str:
-    """The README's table: for each task what heads on latents save beside each codec."""
+    """The README's table: for each task what heads on latents need in bits, and how many fewer that is (BD-rate)."""
     rows = []
     for name, report in reports.items():
-        photographs = next((row for row in report["points"] if row["series"] == UNCOMPRESSED), None)
-        if photographs is None:
+        if report["main"] not in TASKS:
             continue
-        score = 100 * photographs["score"]["value"]
-        cells = {"data": name, "photographs": report["photographs"], "uncompressed": f"{report['main']} {score:.1f} %"}
-        for row in report["savings"]:
-            if row["test"] == LATENTS and row["share"] == QUOTED and row["anchor"] != DECODED:
+        photographs, *_ = (row for row in report["points"] if row["series"] == UNCOMPRESSED)
+        first, *_, last = (row for row in report["points"] if row["series"] == LATENTS)
+        cells = {"data": name, "photographs": report["photographs"]}
+        cells[UNCOMPRESSED] = f"{report['main']} {percent(photographs)}"
+        cells[LATENTS] = ", ".join(f"{percent(row)} in {row['bytes']:.0f} bytes" for row in (first, last))
+        for row in report["comparisons"]:
+            if row["test"] == LATENTS and row["anchor"] != DECODED and row["figure"] == "bd_rate_percent":
                 cells[row["anchor"]] = interval(row, 0, " %")
         rows.append(cells)
     return table(rows)
