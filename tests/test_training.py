@@ -197,6 +197,18 @@ def test_a_panel_weighs_its_observers(chelsea):
     assert y.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_panel_looks_in_single_precision(chelsea, dtype):
+    x = torch.from_numpy(chelsea[:192, :192].copy()).permute(2, 0, 1)[None].float() / 255
+    y = (x + 0.05 * torch.randn_like(x)).clamp(0, 1).to(dtype)
+    panel = Panel([ObserverConfig("mse"), ObserverConfig("ms_ssim"), ObserverConfig("features", layers=["blocks.1"])])
+    expected = panel(x, y.float(), None)[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        for name, distortion in panel(x, y, None)[1].items():
+            assert distortion.dtype == torch.float32
+            assert distortion.item() == expected[name].item()
+
+
 @pytest.mark.parametrize(
     ("configs", "alpha", "says"),
     [

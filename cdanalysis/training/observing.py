@@ -106,8 +106,8 @@ class Panel(nn.Module):
             if isinstance(observer, Adversary):
                 each[config.kind] = observer(reconstruction, semantic, weight).float()
                 continue
-            with torch.autocast(original.device.type, enabled=False):
-                each[config.kind] = observer(original, reconstruction, weight)
+            with torch.autocast(original.device.type, enabled=False):  # squares lose too much in less than single
+                each[config.kind] = observer(original.float(), reconstruction.float(), weight)
         total = torch.stack([count * one for count, one in zip(self.counts, each.values(), strict=True)]).sum(0)
         return total, each
 
