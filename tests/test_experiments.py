@@ -19,7 +19,7 @@ from cdanalysis.data.labelled import ClassFolders
 from cdanalysis.data.photographs import Photographs
 from cdanalysis.evaluation import metrics
 from cdanalysis.evaluation.baselines import BASELINES, MORE_BASELINES, baseline
-from cdanalysis.evaluation.coders import BaselineCoder, ModelCoder, level_at, mean_bpp
+from cdanalysis.evaluation.coders import BaselineCoder, ModelCoder, PreviewCoder, level_at, mean_bpp
 from cdanalysis.evaluation.experiment import (
     BASE,
     PlotConfig,
@@ -273,6 +273,20 @@ def test_variants_are_trained_and_measured_once(experiment, tmp_path, monkeypatc
     assert picture.size[0] > 400
     with pytest.raises(ValueError, match="no table 'sounds'"):
         experiment_figure(report, [PlotConfig("sounds")])
+
+
+def test_previews_go_where_both_layers_take_too_much(experiment, tmp_path, image_folder, small_folder):
+    model, photographs = load(small_folder), Photographs(image_folder)
+    images = [photographs.image(i) for i in range(len(photographs))]
+    least, whole = (mean_bpp(coder("ours", model, 0.3), images, 0) for coder in (PreviewCoder, ModelCoder))
+    assert least < whole
+    measure = f"bpp: [{(least + whole) / 2}, 8], preview: true, judges: [psnr], variants: [base], probe: 99"
+    config = load_experiment(experiment, [f"measures={{pictures: {{{measure}}}}}", "preset=quick"])
+    preview, both, *others = run_experiment(config, tmp_path / "run", "a command")["tables"]["pictures"]["rows"]
+    assert (preview["codec"], preview["layers"], both["layers"]) == (BASE, "semantic", "both")
+    assert least <= preview["bpp"] < whole < both["bpp"]
+    assert both["psnr"] > preview["psnr"] > 5
+    assert all("layers" not in row for row in others)
 
 
 def test_windows_are_seen_beside_each_other(experiment, image_folder, tmp_path):

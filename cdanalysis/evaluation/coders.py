@@ -71,8 +71,18 @@ class BaseCoder(ModelCoder):
     def encode(self, image: Image.Image, level: int) -> bytes:
         return self.model.encode(image, level / QUALITY_LEVELS, layers=("semantic",))
 
+    def encode_near(self, image: Image.Image, size: int) -> bytes:
+        return largest_within(lambda level: self.encode(image, level), size, self.most)
+
     def decode(self, data: bytes) -> np.ndarray:
         raise ValueError("a stream without a detail layer is not decoded")
+
+
+class PreviewCoder(BaseCoder):
+    """A model's semantic layer alone, for people: rates below those of both layers, and rough pictures."""
+
+    def decode(self, data: bytes) -> np.ndarray:
+        return np.asarray(self.model.decode(data, preview=True))
 
 
 class BaselineCoder:

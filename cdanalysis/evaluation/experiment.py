@@ -25,7 +25,7 @@ from ..training.recipe import Recipe, recipe_from
 from ..training.trainer import Trainer
 from ..zoo import load
 from .baselines import baseline
-from .coders import BaselineCoder, Coder, ModelCoder, level_at
+from .coders import BaselineCoder, Coder, ModelCoder, PreviewCoder, level_at
 from .hardware import hardware
 from .judges import new_judge
 from .metrics import bpp
@@ -48,6 +48,7 @@ class MeasureConfig:
         bpp: rates at which files are compared, approached from below.
         each: whether every photograph's file has the rate, and the report a line for it; otherwise all are made at one
             level, and the mean has it.
+        preview: whether models may write the semantic layer alone where both layers take more than the rate.
         judges: who judges; see `JUDGES`.
         variants: which variants; by default all.
         importance: more variants: the base with its detail layer's bits where this says: "saliency", or the ONNX file
@@ -62,6 +63,7 @@ class MeasureConfig:
     every: int = 1
     bpp: list[float] = field(default_factory=list)
     each: bool = False
+    preview: bool = False
     judges: list[str] = field(default_factory=list)
     variants: list[str] = field(default_factory=list)
     importance: dict[str, str] = field(default_factory=dict)
@@ -294,6 +296,11 @@ def _row(
     if not measure.each:
         probe = [labelled.image(i) for i in range(0, len(labelled), max(1, len(labelled) // measure.probe))]
         row["level"] = level_at(coder, probe, rate)
+        if measure.preview and isinstance(coder, ModelCoder):
+            row["layers"] = "both"
+            if row["level"] is None:
+                coder, row["layers"] = PreviewCoder(coder.name, coder.model), "semantic"
+                row["level"] = level_at(coder, probe, rate)
         if row["level"] is None:  # it cannot go so low
             return row
     judges = [new_judge(judge, labelled, base, config.weights, coder, saliency) for judge in measure.judges]
