@@ -103,6 +103,7 @@ def test_folder_names_mean_classes():
     assert class_index("English_springer", classes) == 217 == class_index("n02102040", classes)
     assert class_index("n99999999", classes) is None and class_index("nonsense", classes) is None
     assert class_index("cup", ["cat", "Cup"]) == 1
+    assert class_index("sign_symbol", ["sky", "sign_symbol"]) == 1 == class_index("Sign symbol", ["sky", "sign_symbol"])
 
 
 def test_cached_streams_are_encoded_once(image_folder, tmp_path):
