@@ -32,7 +32,7 @@ from cdanalysis.evaluation.judges import FrechetJudge, HeadJudge, LPIPSJudge, Pi
 from cdanalysis.evaluation.learned import MODELS, CompressAI
 from cdanalysis.evaluation.plots import experiment_figure
 from cdanalysis.evaluation.sheet import GAP, LINE
-from cdanalysis.stream.container import unpack
+from cdanalysis.stream.container import strip, unpack
 from cdanalysis.stream.errors import StreamError
 from cdanalysis.zoo import load
 
@@ -167,14 +167,15 @@ def test_perceptual_judges_mind_what_is_worse(data_root, chelsea, monkeypatch):
 def test_a_head_is_judged_by_its_streams(image_folder, small, three_tasks):
     labelled = ClassFolders(image_folder)
     judge = HeadJudge(labelled, small)
-    hits = []
+    hits, rates = [], []
     for index in range(len(labelled)):
         image, target = labelled[index]
         data = small.encode(image, 0.5)
+        rates.append(8 * len(strip(data)) / (image.width * image.height))
         judge.add(index, np.asarray(image), np.asarray(image), data)
         logits = small.class_logits([data])[0]
         hits.append(int(logits[:2].argmax()) == target)  # "cat" and "dog" are the first two classes
-    assert judge.figures() == {"head_top1": np.mean(hits)}
+    assert judge.figures() == {"head_bpp": pytest.approx(np.mean(rates)), "head_top1": np.mean(hits)}
     with pytest.raises(ValueError, match="unknown judge 'taste'"):
         new_judge("taste", labelled, small, "", ModelCoder("small", small))
     assert new_judge("head", labelled, small, "", BaselineCoder(baseline("JPEG"))) is None

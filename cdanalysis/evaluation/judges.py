@@ -200,7 +200,7 @@ class DetectorJudge:
 
 
 class HeadJudge:
-    """The scores of a model's own head on its own streams' semantic layers.
+    """The scores of a model's own head on its own streams' semantic layers, and what these take in bits a pixel.
 
     Args:
         labelled: the photographs, with their targets.
@@ -213,17 +213,20 @@ class HeadJudge:
         if self.task not in model.heads:
             raise ValueError(f"model {model.name!r} has no {self.task} head")
         self.scorer = SCORERS[self.task](labelled, model.heads[self.task].classes)
+        self.rates: list[float] = []
 
     def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
-        base = strip(data)
+        base, (height, width) = strip(data), original.shape[:2]
+        self.rates.append(metrics.bpp(len(base), width, height))
         if self.task == "classification":
             self.scorer.add(index, self.model.class_logits([base])[0])
         else:
             self.scorer.add(index, getattr(self.model.analyze(base, (self.task,)), self.task))
-        return {}
+        return {"head_bpp": self.rates[-1]}
 
     def figures(self) -> dict[str, float]:
-        return {f"head_{name}": value for name, value in self.scorer.scores().items()}
+        scores = {f"head_{name}": value for name, value in self.scorer.scores().items()}
+        return {"head_bpp": float(np.mean(self.rates)), **scores}
 
 
 def new_judge(
