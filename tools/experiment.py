@@ -17,7 +17,8 @@ from pathlib import Path
 
 from rich.progress import track
 
-from cdanalysis.evaluation.experiment import crops_sheet, load_experiment, run_experiment
+from cdanalysis.evaluation.experiment import crops_sheet, run_experiment
+from cdanalysis.evaluation.experiment_config import load_experiment
 from cdanalysis.evaluation.markdown import fill, table
 from cdanalysis.evaluation.plots import experiment_figure
 from cdanalysis.files import write_whole

@@ -1,4 +1,4 @@
-"""Experiments as data: variants of a model that are trained alike but for one thing, and who judges them."""
+"""Runs experiments: trains the variants of a model, has them judged, and reports."""
 
 from __future__ import annotations
 
@@ -6,171 +6,34 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import MISSING, OmegaConf
 from PIL import Image
 
-from ..data.labelled import LabelledSet, LabelledSource, open_labelled
+from ..data.labelled import LabelledSet, open_labelled
 from ..data.photographs import Photographs
 from ..files import write_whole
 from ..importance import saliency_model
 from ..model import Model
 from ..observers.saliency import Remembered, Saliency
-from ..training.recipe import Recipe, recipe_from
 from ..training.trainer import Trainer
 from ..zoo import load
 from .baselines import baseline
 from .coders import BaselineCoder, Coder, ModelCoder, PreviewCoder, level_at
+from .experiment_config import ExperimentConfig, MeasureConfig, variant_recipe
 from .hardware import hardware
-from .judges import new_judge
+from .judges import RECOGNISERS, new_judge
 from .metrics import bpp
+from .points import Uncompressed
 from .runner import versions
 from .sheet import sheet
 
 BASE = "base"
 """The variant of this name is the model that all start from, as it is."""
-
-
-@dataclass
-class MeasureConfig:
-    """One table of an experiment.
-
-    Attributes:
-        title: what it shows.
-        task: how the data are labelled: classification, detection, segmentation, or empty for photographs alone.
-        source: the data.
-        every: use each so many-th photograph only.
-        bpp: rates at which files are compared, approached from below.
-        each: whether every photograph's file has the rate, and the report a line for it; otherwise all are made at one
-            level, and the mean has it.
-        preview: whether models may write the semantic layer alone where both layers take more than the rate.
-        judges: who judges; see `JUDGES`.
-        variants: which variants; by default all.
-        importance: more variants: the base with its detail layer's bits where this says: "saliency", or the ONNX file
-            of a saliency network below ``CDANALYSIS_DATA``; empty for everywhere alike.
-        baselines: which other codecs.
-        probe: on how many photographs the level that gives a rate is sought.
-    """
-
-    title: str = MISSING
-    task: str = ""
-    source: LabelledSource = field(default_factory=LabelledSource)
-    every: int = 1
-    bpp: list[float] = field(default_factory=list)
-    each: bool = False
-    preview: bool = False
-    judges: list[str] = field(default_factory=list)
-    variants: list[str] = field(default_factory=list)
-    importance: dict[str, str] = field(default_factory=dict)
-    baselines: list[str] = field(default_factory=list)
-    probe: int = 24
-
-
-@dataclass
-class PlotConfig:
-    """A figure of an experiment: one curve, or point, a codec.
-
-    Attributes:
-        table: whose rows.
-        x, y: which of their figures.
-    """
-
-    table: str = MISSING
-    x: str = "bpp"
-    y: str = "psnr"
-
-
-@dataclass
-class CropsConfig:
-    """Windows of photographs to look at, beside each other: the original, every variant, and other codecs.
-
-    Attributes:
-        path: of the photographs.
-        windows: x, y, width, height in pixels, by the photograph's name.
-        bpp: rate of every photograph's file, approached from below.
-        variants: which; by default all, and not the base.
-        baselines: which other codecs.
-    """
-
-    path: str = ""
-    windows: dict[str, list[int]] = field(default_factory=dict)
-    bpp: float = 0.25
-    variants: list[str] = field(default_factory=list)
-    baselines: list[str] = field(default_factory=list)
-
-
-@dataclass
-class ExperimentConfig:
-    """An experiment.
-
-    Attributes:
-        name: of its files.
-        question: what it asks.
-        base: zoo name or folder of the model that all variants start from; it also has the RGB detector.
-        semantic: quality in [0, 1] of the semantic layer in all files.
-        weights: SqueezeNet's, for the judges LPIPS and FID; empty to download them.
-        saliency: U2-Net-P's ONNX file, for the judge of salient places; empty for spectral residuals.
-        recipe: how variants are trained, but for what is the experiment's: name and ``init``.
-        changes: of presets and of the command line, to the recipe.
-        variants: for each variant's name its changes to the recipe (``key=value``).
-        measures: the tables, by name.
-        plots: the figures, side by side.
-        crops: a contact sheet; none without windows.
-    """
-
-    name: str = MISSING
-    question: str = MISSING
-    base: str = "photo"
-    semantic: float = 0.3
-    weights: str = ""
-    saliency: str = ""
-    recipe: dict[str, Any] = field(default_factory=dict)
-    changes: dict[str, Any] = field(default_factory=dict)
-    variants: dict[str, list[str]] = field(default_factory=dict)
-    measures: dict[str, MeasureConfig] = field(default_factory=dict)
-    plots: list[PlotConfig] = field(default_factory=list)
-    crops: CropsConfig = field(default_factory=CropsConfig)
-
-
-def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
-    """Read an experiment's YAML; ``preset=NAME`` picks one of its presets, ``key=value`` changes more.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: for an unknown preset or key, or a bad value.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no experiment at {path}")
-    try:
-        tree, words = OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
-        presets, preset = tree.pop("presets", {}), words.pop("preset", "")
-        if preset and preset not in presets:
-            raise ValueError(f"no preset {preset!r}; there are: {', '.join(sorted(presets)) or 'none'}")
-        words = OmegaConf.merge(presets[preset] if preset else {}, words)
-        changes = words.pop("recipe", {})
-        merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), tree, words, {"changes": changes})
-        config = OmegaConf.to_object(merged)
-    except Exception as error:  # OmegaConf's and YAML's errors share no base class
-        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
-    for name in config.variants:
-        variant_recipe(config, name)
-    return config
-
-
-def variant_recipe(config: ExperimentConfig, name: str) -> Recipe:
-    """How a variant is trained.
-
-    Raises:
-        ValueError: for an unknown key or stage, or a bad value.
-    """
-    words = OmegaConf.merge(config.changes, OmegaConf.from_dotlist(config.variants[name]))
-    tree = OmegaConf.merge({"name": f"{config.name}-{name}", "init": config.base}, config.recipe)
-    return recipe_from(tree, words, f"variant {name!r}")
 
 
 def run_experiment(
@@ -247,23 +110,54 @@ def _measured(
     labelled = labelled.every(measure.every)
     variants = measure.variants or ([] if measure.importance else models)
     coders: list[Coder] = [ModelCoder(v, models[v], config.semantic) for v in variants]
+    rows = _rows_of_photographs(config, name, labelled, base, folder, track)
     maps = {"": None}  # maps of the same photographs, once for all rows
     for where in {*measure.importance.values(), config.saliency} - {""}:
         maps[where] = Remembered(saliency_model(where))
     for variant, where in measure.importance.items():
         coders.append(ModelCoder(variant, base, config.semantic, maps[where]))
     coders += [BaselineCoder(baseline(codec)) for codec in measure.baselines]
-    rows = []
     for coder in coders:
         for rate in measure.bpp:
-            kept = folder / "rows" / f"{name} {coder.name} {rate:g}.json".replace(" ", "-")
-            if not kept.is_file():
-                started = time.monotonic()
-                row = _row(config, measure, labelled, coder, rate, base, maps[config.saliency], track)
-                write_whole(kept, json.dumps({**row, "seconds": round(time.monotonic() - started, 1)}))
-            rows.append(json.loads(kept.read_text()))
+            work = partial(_row, config, measure, labelled, coder, rate, base, maps[config.saliency], track)
+            rows.append(_once(folder, f"{name} {coder.name} {rate:g}", work))
     write_whole(folder / f"{name}.csv", _lines(rows))
     return {"title": measure.title, "data": labelled.title, "photographs": len(labelled), "rows": rows}
+
+
+def _once(folder: Path, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A row, from its file if it was measured before."""
+    kept = folder / "rows" / f"{name}.json".replace(" ", "-")
+    if not kept.is_file():
+        started = time.monotonic()
+        row = work()
+        write_whole(kept, json.dumps({**row, "seconds": round(time.monotonic() - started, 1)}))
+    return json.loads(kept.read_text())
+
+
+def _rows_of_photographs(
+    config: ExperimentConfig,
+    name: str,
+    labelled: LabelledSet,
+    base: Model,
+    folder: Path,
+    track: Callable[[Iterable], Iterable],
+) -> list[dict[str, Any]]:
+    """What networks that know nothing of compression make of the photographs themselves; no row where none is asked."""
+    asked = [judge for judge in config.measures[name].judges if judge in RECOGNISERS]
+
+    def work() -> dict[str, Any]:
+        judges = [new_judge(judge, labelled, base, config.weights, None) for judge in asked]
+        for index in track(range(len(labelled))):
+            original = np.asarray(labelled.image(index))
+            for judge in judges:
+                judge.add(index, original, original, b"")
+        row: dict[str, Any] = {"codec": Uncompressed.name, "wanted_bpp": None, "bpp": None}
+        for judge in judges:
+            row |= judge.figures()
+        return row
+
+    return [_once(folder, f"{name} {Uncompressed.name}", work)] if asked else []
 
 
 def _lines(rows: list[dict[str, Any]]) -> str:

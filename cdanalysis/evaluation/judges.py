@@ -25,6 +25,8 @@ from .coders import Coder, ModelCoder
 from .scores import SCORERS, ClassificationScorer, DetectionScorer
 
 JUDGES = ("psnr", "ms_ssim", "lpips", "salient", "fid", "accuracy", "detection", "head")
+RECOGNISERS = ("accuracy", "detection")
+"""Those that need no original to compare with."""
 
 
 class Judge(Protocol):
@@ -230,7 +232,7 @@ class HeadJudge:
 
 
 def new_judge(
-    name: str, labelled: LabelledSet, rgb: Model, weights: str, coder: Coder, saliency: Saliency | None = None
+    name: str, labelled: LabelledSet, rgb: Model, weights: str, coder: Coder | None, saliency: Saliency | None = None
 ) -> Judge | None:
     """The judge of that name; None where it judges nothing that this coder makes.
 
@@ -238,7 +240,7 @@ def new_judge(
         labelled: the data set that is judged.
         rgb: has the RGB detector.
         weights: SqueezeNet's, for the perceptual ones.
-        coder: whose files are judged; a head judges none but its own model's.
+        coder: whose files are judged, None for photographs themselves; a head judges none but its own model's.
         saliency: says what is salient; by default, spectral residuals.
 
     Raises:

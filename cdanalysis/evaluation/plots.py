@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .experiment import PlotConfig
+    from .experiment_config import PlotConfig
 
 LABELS = {
     "bpp": "bits per pixel",
@@ -127,8 +127,10 @@ def _new_figure(**settings: Any) -> Any:
 def _draw(axes: Any, rows: list[dict[str, Any]], plot: PlotConfig) -> None:
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
-        if plot.x in row and plot.y in row:
+        if row.get(plot.x) is not None and plot.y in row:
             curves.setdefault(row["codec"], []).append((row[plot.x], row[plot.y]))
+        elif plot.y in row:  # photographs themselves, which have no rate and nothing to be compared with
+            axes.axhline(row[plot.y], color="0.45", linestyle=":", linewidth=1.2, label=row["codec"])
     known = {row["codec"]: "variant" in row for row in rows}
     for number, (codec, points) in enumerate(curves.items()):
         x, y = zip(*sorted(points), strict=True)

@@ -1,0 +1,150 @@
+"""Experiments as data: variants of a model that are trained alike but for one thing, and who judges them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+
+from ..data.labelled import LabelledSource
+from ..training.recipe import Recipe, recipe_from
+
+
+@dataclass
+class MeasureConfig:
+    """One table of an experiment.
+
+    Attributes:
+        title: what it shows.
+        task: how the data are labelled: classification, detection, segmentation, or empty for photographs alone.
+        source: the data.
+        every: use each so many-th photograph only.
+        bpp: rates at which files are compared, approached from below.
+        each: whether every photograph's file has the rate, and the report a line for it; otherwise all are made at one
+            level, and the mean has it.
+        preview: whether models may write the semantic layer alone where both layers take more than the rate.
+        judges: who judges; see `JUDGES`.
+        variants: which variants; by default all.
+        importance: more variants: the base with its detail layer's bits where this says: "saliency", or the ONNX file
+            of a saliency network below ``CDANALYSIS_DATA``; empty for everywhere alike.
+        baselines: which other codecs.
+        probe: on how many photographs the level that gives a rate is sought.
+    """
+
+    title: str = MISSING
+    task: str = ""
+    source: LabelledSource = field(default_factory=LabelledSource)
+    every: int = 1
+    bpp: list[float] = field(default_factory=list)
+    each: bool = False
+    preview: bool = False
+    judges: list[str] = field(default_factory=list)
+    variants: list[str] = field(default_factory=list)
+    importance: dict[str, str] = field(default_factory=dict)
+    baselines: list[str] = field(default_factory=list)
+    probe: int = 24
+
+
+@dataclass
+class PlotConfig:
+    """A figure of an experiment: one curve, or point, a codec.
+
+    Attributes:
+        table: whose rows.
+        x, y: which of their figures.
+    """
+
+    table: str = MISSING
+    x: str = "bpp"
+    y: str = "psnr"
+
+
+@dataclass
+class CropsConfig:
+    """Windows of photographs to look at, beside each other: the original, every variant, and other codecs.
+
+    Attributes:
+        path: of the photographs.
+        windows: x, y, width, height in pixels, by the photograph's name.
+        bpp: rate of every photograph's file, approached from below.
+        variants: which; by default all, and not the base.
+        baselines: which other codecs.
+    """
+
+    path: str = ""
+    windows: dict[str, list[int]] = field(default_factory=dict)
+    bpp: float = 0.25
+    variants: list[str] = field(default_factory=list)
+    baselines: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ExperimentConfig:
+    """An experiment.
+
+    Attributes:
+        name: of its files.
+        question: what it asks.
+        base: zoo name or folder of the model that all variants start from; it also has the RGB detector.
+        semantic: quality in [0, 1] of the semantic layer in all files.
+        weights: SqueezeNet's, for the judges LPIPS and FID; empty to download them.
+        saliency: U2-Net-P's ONNX file, for the judge of salient places; empty for spectral residuals.
+        recipe: how variants are trained, but for what is the experiment's: name and ``init``.
+        changes: of presets and of the command line, to the recipe.
+        variants: for each variant's name its changes to the recipe (``key=value``).
+        measures: the tables, by name.
+        plots: the figures, side by side.
+        crops: a contact sheet; none without windows.
+    """
+
+    name: str = MISSING
+    question: str = MISSING
+    base: str = "photo"
+    semantic: float = 0.3
+    weights: str = ""
+    saliency: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+    variants: dict[str, list[str]] = field(default_factory=dict)
+    measures: dict[str, MeasureConfig] = field(default_factory=dict)
+    plots: list[PlotConfig] = field(default_factory=list)
+    crops: CropsConfig = field(default_factory=CropsConfig)
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Read an experiment's YAML; ``preset=NAME`` picks one of its presets, ``key=value`` changes more.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for an unknown preset or key, or a bad value.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no experiment at {path}")
+    try:
+        tree, words = OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
+        presets, preset = tree.pop("presets", {}), words.pop("preset", "")
+        if preset and preset not in presets:
+            raise ValueError(f"no preset {preset!r}; there are: {', '.join(sorted(presets)) or 'none'}")
+        words = OmegaConf.merge(presets[preset] if preset else {}, words)
+        changes = words.pop("recipe", {})
+        merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), tree, words, {"changes": changes})
+        config = OmegaConf.to_object(merged)
+    except Exception as error:  # OmegaConf's and YAML's errors share no base class
+        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+    for name in config.variants:
+        variant_recipe(config, name)
+    return config
+
+
+def variant_recipe(config: ExperimentConfig, name: str) -> Recipe:
+    """How a variant is trained.
+
+    Raises:
+        ValueError: for an unknown key or stage, or a bad value.
+    """
+    words = OmegaConf.merge(config.changes, OmegaConf.from_dotlist(config.variants[name]))
+    tree = OmegaConf.merge({"name": f"{config.name}-{name}", "init": config.base}, config.recipe)
+    return recipe_from(tree, words, f"variant {name!r}")
