@@ -167,7 +167,7 @@ def test_an_adversarial_stage_moves_codec_and_discriminator_each_by_its_own(worl
         parameter.requires_grad_(name.startswith("codec.synthesis"))
     loss_of = StageLoss(model, stage).train()
     adversary = loss_of.own["adversaries"][0]
-    x = torch.rand(2, 3, 64, 64)
+    x = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
 
     def gradients() -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         torch.manual_seed(1)
@@ -188,18 +188,30 @@ def test_an_adversarial_stage_moves_codec_and_discriminator_each_by_its_own(worl
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(codec, alone, strict=True)) and not nothing
 
 
+def test_mixed_precision_rounds_no_photograph(world, tmp_path):
+    recipe = joint_recipe(world)
+    recipe.precision = "bf16-mixed"
+    recipe.stages[0].lessons = []
+    trainer, seen = Trainer(recipe, tmp_path / "run", new_model()), []
+    trainer.model.codec.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    trainer.run(stop_after=1)
+    x = seen[0]
+    assert x.dtype == torch.float32 and torch.equal(x, (x * 255).round() / 255)
+
+
 def test_observers_count_places_by_their_saliency(world):
     stage = joint_recipe(world).stages[0]
     stage.lessons, stage.trains, stage.blank, stage.varied = [], ["codec.synthesis"], 0.0, 0.0
     stage.objective.saliency, stage.objective.rest = "saliency", 0.25
-    loss_of, x, seen = StageLoss(new_model(), stage).train(), torch.rand(2, 3, 64, 64), []
-    attention = loss_of._attention(x)
+    loss_of, seen = StageLoss(new_model(), stage).train(), []
+    batch = CropBatch(torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8))
+    attention = loss_of._attention(batch.pixels())
     assert attention.shape == (2, 1, 4, 4) and 0.25 <= attention.min() < attention.max() <= 1
     loss_of.model.codec.synthesis.register_forward_hook(lambda *call: (call[2].retain_grad(), seen.append(call[2]))[0])
     for saliency in (None, lambda crop: (np.indices((64, 64))[1] < 32).astype(np.float32)):
         torch.manual_seed(1)
         loss_of.saliency = saliency
-        loss_of(CropBatch(x), 0)[0].backward()
+        loss_of(batch, 0)[0].backward()
     alike, left = (reconstruction.grad for reconstruction in seen)
     assert torch.allclose(left[..., :24], alike[..., :24]) and alike.abs().sum() > 0
     assert torch.allclose(left[..., 40:], 0.25 * alike[..., 40:])

@@ -113,7 +113,7 @@ def test_every_term_falls_on_drawn_pictures(tmp_path):
     x = torch.stack(
         [torch.from_numpy(np.asarray(Image.open(tmp_path / f"{i}.png"))[:64, :64].copy()) for i in range(6)]
     )
-    x = x.permute(0, 3, 1, 2).float() / 255
+    x = x.permute(0, 3, 1, 2)
 
     def terms() -> dict[str, float]:
         found = {}
@@ -168,7 +168,7 @@ def test_the_detail_loss_is_its_formula(chelsea):
     """Rate and lambda times 255^2 times the squared error, over the root of lambda by its middle."""
     stage = StageConfig("detail", ["codec.detail"], varied=0.0, blank=0.0)
     stage.objective.lambdas = [0.002, 0.02]
-    x = torch.from_numpy(chelsea[:64, :96].copy()).permute(2, 0, 1)[None].float() / 255
+    x = torch.from_numpy(chelsea[:64, :96].copy()).permute(2, 0, 1)[None]
     loss_of = StageLoss(new_small_model(), stage)
     torch.manual_seed(3)
     loss, terms = loss_of(CropBatch(x), 0)

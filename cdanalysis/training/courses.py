@@ -54,7 +54,7 @@ class CodecCourse:
         stage = self.stage
         if stage.principal:
             crops = Crops(stage.sources, stage.crop, self.recipe.seed, stage.principal * stage.batch)
-            batches = map(self._photographs, DataLoader(crops, batch_size=stage.batch))
+            batches = (CropBatch(self._placed(batch)).pixels() for batch in DataLoader(crops, batch_size=stage.batch))
             start_semantic_layer(model, batches, stage.objective.features)
 
     def batches(self, first: int, last: int) -> Iterator[CropBatch]:
@@ -75,10 +75,10 @@ class CodecCourse:
             photographs.append(more)
             lessons.append(Lesson(lesson.task, first, targets))
             first += len(targets)
-        return CropBatch(self._photographs(torch.cat(photographs)), lessons)
+        return CropBatch(self._placed(torch.cat(photographs)), lessons)
 
-    def _photographs(self, crops: Tensor) -> Tensor:
-        return crops.to(self.fabric.device, memory_format=torch.channels_last).float() / 255
+    def _placed(self, crops: Tensor) -> Tensor:
+        return crops.to(self.fabric.device, memory_format=torch.channels_last)
 
 
 class HeadCourse:

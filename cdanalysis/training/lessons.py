@@ -34,10 +34,14 @@ class LessonConfig:
 
 @dataclass
 class CropBatch:
-    """Photographs (N, 3, H, W) in [0, 1], and the lessons whose targets belong to some of them."""
+    """Photographs (N, 3, H, W), uint8, and the lessons whose targets belong to some of them."""
 
     photographs: Tensor
     lessons: list[Lesson] = field(default_factory=list)
+
+    def pixels(self) -> Tensor:
+        """The photographs in [0, 1]; made late, because mixed precision rounds the numbers that a step is given."""
+        return self.photographs.float() / 255
 
 
 @dataclass

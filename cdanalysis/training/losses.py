@@ -59,7 +59,7 @@ class StageLoss(nn.Module):
 
     def forward(self, batch: CropBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch at a step of the stage, and its terms by name."""
-        codec, x = self.model.codec, batch.photographs
+        codec, x = self.model.codec, batch.pixels()
         quality = _drawn(self.stage.semantic_quality, torch.rand(len(x), 1, 1, 1, device=x.device))
         with torch.no_grad():
             features = codec.backbone(x)
