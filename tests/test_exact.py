@@ -109,14 +109,16 @@ def test_quantised_values_are_what_reading_gives(passes, band, monkeypatch):
     assert torch.equal(model.read((10, 6), base, pop), values)
 
 
+@pytest.mark.parametrize("even", [False, True], ids=["base varies", "base is even"])
 @pytest.mark.parametrize("passes", [2, 4])
-def test_bands_change_nothing_and_parameters_are_those_of_whole_networks(passes, monkeypatch):
+def test_bands_change_nothing_and_parameters_are_those_of_whole_networks(passes, even, monkeypatch):
     """Beside the same networks evaluated everywhere on all that is known, as the format specifies them."""
     torch.manual_seed(passes)
     model = ContextModel(8, base=4, hidden=8, passes=passes, scale=2)
     for each in model.parameters():
         torch.nn.init.normal_(each, std=0.3)
     y, base = 40 * torch.randn(2, 8, 12, 8), integers(2, 4, 12, 8, top=500)
+    base = integers(1, 4, 1, 1, top=500).expand_as(base) if even else base
     gain = torch.ones(1, dtype=torch.float64)
     values, coded = model.quantize(y, gain, base)
     monkeypatch.setattr(rounding, "BAND", 32)

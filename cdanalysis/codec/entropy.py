@@ -211,22 +211,39 @@ class ContextModel(nn.Module):
     def _exact_parameters_in(self, p: int, cell: Cell, before: Known | None, base: Tensor) -> Parameters:
         """Parameters (channels of the group, N, rows, w/2) of a pass in a cell, given what is known and the base there.
 
-        Only what is coded is computed, from what is known by then: a quarter of the outputs, and half of the inputs.
+        Only what is coded is computed, from what is known by then: a quarter of the outputs, and half of the inputs;
+        and what is the same everywhere is computed once.
         """
-        hidden = base.flatten(1)
-        if before is not None:
-            seen, inputs = self.lattice.inputs(p, cell)
-            windows = torch.cat([before.around(cell, tap, channels) for tap, channels in seen])
-            context = self.contexts[p - 1].exact_part(windows, inputs=inputs)
-            hidden = torch.cat([hidden, before.without_border(context)])
-        group = self.lattice.group(p, cell)
+        group, places = self.lattice.group(p, cell), base.shape[1:]
         wanted = (*range(group.start, group.stop), *range(self.channels + group.start, self.channels + group.stop))
-        hidden = self.mixes[p].exact_part(hidden)
+        base = base[:, :1, :1, :1] if _even(base) else base
+        hidden = self._mixed(p, base.flatten(1), None if before is None else self._context(p, cell, before))
         mean, raw = self.heads[p].exact_part(hidden, outputs=wanted).chunk(2)
         offset = torch.floor((mean + UNIT // (2 * STEPS)) / (UNIT // STEPS))
         # index = round(raw / (UNIT * LOG_SCALE_STEP)), the quotient as the fixed-point ratio below
         index = torch.floor((raw * _INDEX_RATIO + 2**19) / 2**20).clamp(0, tables.SCALES - 1)
-        return Parameters(*(x.reshape(-1, *base.shape[1:]) for x in (offset, index)))
+        there = places if before is not None else base.shape[1:]
+        return Parameters(*(x.reshape(-1, *there).expand(-1, *places) for x in (offset, index)))
+
+    def _context(self, p: int, cell: Cell, before: Known) -> Tensor:
+        """What a pass makes of what is known around the places of a cell, (hidden, N * rows * w/2)."""
+        seen, inputs = self.lattice.inputs(p, cell)
+        windows = torch.cat([before.around(cell, tap, channels) for tap, channels in seen])
+        return before.without_border(self.contexts[p - 1].exact_part(windows, inputs=inputs))
+
+    def _mixed(self, p: int, base: Tensor, context: Tensor | None) -> Tensor:
+        """What a pass makes of the base, (B, places) or the same for all of them (B, 1), and of its context."""
+        if context is None:
+            return self.mixes[p].exact_part(base)
+        if base.shape[1] == context.shape[1]:
+            return self.mixes[p].exact_part(torch.cat([base, context]))
+        first, rest = tuple(range(len(base))), tuple(range(len(base), len(base) + len(context)))
+        return self.mixes[p].exact_part(context, inputs=rest, besides=self.mixes[p].exact_sums(base, inputs=first))
+
+
+def _even(x: Tensor) -> bool:
+    """Whether a tensor (C, N, h, w) is one column that was expanded, the same numbers everywhere."""
+    return all(stride == 0 or size == 1 for stride, size in zip(x.stride()[1:], x.shape[1:], strict=True))
 
 
 def _in_photographs(near: Near, group: slice, cell: Cell, rows: slice) -> Near:

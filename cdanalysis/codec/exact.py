@@ -77,19 +77,26 @@ class ExactConv2d(nn.Conv2d):
         total = torch.cat([weight @ columns for columns in self._columns(x)], 2)
         return self._rounded(total, bias).reshape(n, -1, h, w)
 
-    def exact_part(self, columns: Tensor, inputs: Some = None, outputs: Some = None) -> Tensor:
+    def exact_part(
+        self, columns: Tensor, inputs: Some = None, outputs: Some = None, besides: Tensor | None = None
+    ) -> Tensor:
         """`exact` of some cells, where all but some inputs are nothing.
 
         Args:
             columns: what each cell reads: (inputs, cells) integers in float64.
             inputs: which of the C * k * k inputs those are, in the order of the weights; None for all.
             outputs: which outputs are wanted; None for all.
+            besides: what other inputs add, (outputs, 1): see `exact_sums`.
 
         Returns:
             (outputs, cells).
         """
         weight, bias = self._integer_parameters(inputs, outputs)
-        return self._rounded(weight @ columns, bias)
+        return self._rounded(weight @ columns, bias if besides is None else bias + besides)
+
+    def exact_sums(self, columns: Tensor, inputs: Some = None) -> Tensor:
+        """What some inputs add to every output before it is rounded: (outputs, cells)."""
+        return self._integer_parameters(inputs)[0] @ columns
 
     def _rounded(self, total: Tensor, bias: Tensor) -> Tensor:
         """Sums of products to activations, in place."""

@@ -140,9 +140,9 @@ class SemanticLayer(nn.Module):
         return y_hat * self.inverse_gain(quality)
 
     def exact_base(self, level: int, size: tuple[int, int], device: torch.device, count: int = 1) -> Tensor:
-        """Integers on which this layer's parse depends: (count, 16, h, w) float64."""
-        grid = torch.empty((count, 1, *size), dtype=torch.float64, device=device)
-        return self.quality_base.exact(exact_plane(level, grid))
+        """Integers on which this layer's parse depends: (count, 16, h, w) float64, one column expanded."""
+        cell = torch.empty((1, 1, 1, 1), dtype=torch.float64, device=device)
+        return self.quality_base.exact(exact_plane(level, cell)).expand(count, -1, *size)
 
     def quantize(self, y: Tensor, gain: Tensor, level: int, doubt: Doubt | None = None) -> Quantized:
         """y (N, C, h, w) times a gain to integers."""
