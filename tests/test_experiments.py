@@ -20,7 +20,7 @@ from cdanalysis.data.photographs import Photographs
 from cdanalysis.evaluation import metrics
 from cdanalysis.evaluation.baselines import BASELINES, MORE_BASELINES, baseline
 from cdanalysis.evaluation.coders import BaselineCoder, ModelCoder, PreviewCoder, level_at, mean_bpp
-from cdanalysis.evaluation.experiment import BASE, crops_sheet, run_experiment
+from cdanalysis.evaluation.experiment import BASE, crops_sheet, run_experiment, variant_coders
 from cdanalysis.evaluation.experiment_config import PlotConfig, load_experiment, variant_recipe
 from cdanalysis.evaluation.judges import FrechetJudge, HeadJudge, LPIPSJudge, PixelJudge, new_judge
 from cdanalysis.evaluation.learned import MODELS, CompressAI
@@ -312,12 +312,13 @@ def test_windows_are_seen_beside_each_other(experiment, image_folder, tmp_path):
     names = Photographs(image_folder).names[:2]
     windows = ", ".join(f"{name}: [8, 4, 40, 30]" for name in names)
     words = [f"crops={{path: {image_folder}, bpp: 8, windows: {{{windows}}}, baselines: [JPEG, WebP]}}"]
-    page = crops_sheet(load_experiment(experiment, words), tmp_path / "run")
+    config = load_experiment(experiment, words)
+    page = crops_sheet(config.crops, variant_coders(config, tmp_path / "run"))
     assert page.size == (5 * 40 + 4 * GAP, 2 * (30 + LINE) + GAP)  # original, two codecs, two variants; two rows
     original = Photographs(image_folder).named(names[0]).crop((8, 4, 48, 34))
     assert np.array_equal(np.asarray(page)[LINE : LINE + 30, :40], np.asarray(original))
     with pytest.raises(ValueError, match=r"no photograph 'none\.png'"):
-        crops_sheet(load_experiment(experiment, [words[0].replace(names[0], "none.png")]), tmp_path / "run")
+        crops_sheet(load_experiment(experiment, [words[0].replace(names[0], "none.png")]).crops, [])
 
 
 def test_the_tool_writes_a_page(experiment, tmp_path, monkeypatch, capsys):

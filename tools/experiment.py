@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from cdanalysis.evaluation.experiment import crops_sheet, run_experiment
+from cdanalysis.evaluation.experiment import crops_sheet, run_experiment, variant_coders
 from cdanalysis.evaluation.experiment_config import load_experiment
 from cdanalysis.evaluation.markdown import fill, table
 from cdanalysis.evaluation.plots import experiment_figure
@@ -61,7 +61,8 @@ def main() -> None:
     if config.plots:
         write_whole(output / f"{config.name}.png", experiment_figure(report, config.plots))
     if config.crops.windows:
-        crops_sheet(config, folder).save(output / f"{config.name}.webp", quality=88)
+        coders = variant_coders(config, folder, config.crops.variants)
+        crops_sheet(config.crops, coders).save(output / f"{config.name}.webp", quality=88)
     write_page(output / f"{config.name}.md", report)
     print(f"the results are in {output / config.name}.md")
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ..training.trainer import Trainer
 from ..zoo import load
 from .baselines import baseline
 from .coders import BaselineCoder, Coder, ModelCoder, PreviewCoder, level_at
-from .experiment_config import ExperimentConfig, MeasureConfig, variant_recipe
+from .experiment_config import CropsConfig, ExperimentConfig, MeasureConfig, variant_recipe
 from .hardware import hardware
 from .judges import RECOGNISERS, new_judge
 from .metrics import bpp
@@ -61,17 +61,19 @@ def run_experiment(
     return report
 
 
-def crops_sheet(config: ExperimentConfig, folder: Path) -> Image.Image:
-    """The contact sheet of an experiment whose variants `run_experiment` has trained: a row for each window.
+def variant_coders(config: ExperimentConfig, folder: Path, names: Sequence[str] = ()) -> list[Coder]:
+    """Variants, by default all, that `run_experiment` has trained in ``folder``."""
+    return [ModelCoder(n, _trained(config, n, folder, {}), config.semantic) for n in names or config.variants]
+
+
+def crops_sheet(crops: CropsConfig, coders: Sequence[Coder]) -> Image.Image:
+    """A contact sheet with a row for each window: the original, other codecs, and ``coders``.
 
     Raises:
         ValueError: if it names a photograph that is not there.
     """
-    crops, photographs = config.crops, Photographs(config.crops.path)
-    variants = crops.variants or list(config.variants)
-    models = [ModelCoder(name, _trained(config, name, folder, {}), config.semantic) for name in variants]
-    coders: list[Coder] = [*(BaselineCoder(baseline(name)) for name in crops.baselines), *models]
-    rows = []
+    photographs, rows = Photographs(crops.path), []
+    coders = [*(BaselineCoder(baseline(name)) for name in crops.baselines), *coders]
     for name, (x, y, width, height) in crops.windows.items():
         if name not in photographs.names:
             raise ValueError(f"no photograph {name!r} in {crops.path}")

@@ -1,0 +1,47 @@
+"""What each observer makes of photographs: crops of Kodak beside each other, at the same rate.
+
+    CDANALYSIS_DATA=/path/to/data python tools/contact_sheet.py
+
+Takes the variants that ``tools/experiment.py`` trained under ``runs/experiments``, those of three experiments, and
+writes ``docs/experiments/observers.webp``: the original, AVIF, HEIC, then one reconstruction an observer. Variants that
+are not there are trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from cdanalysis.evaluation.experiment import crops_sheet, variant_coders
+from cdanalysis.evaluation.experiment_config import load_experiment
+
+ROOT = Path(__file__).parent.parent
+CROPS = "deep_perceptual"
+"""The experiment whose windows, rate and codecs are shown."""
+OBSERVERS = {
+    "squared error": ("deep_perceptual", "MSE"),
+    "MS-SSIM": ("deep_perceptual", "MS-SSIM"),
+    "LPIPS, MS-SSIM": ("deep_perceptual", "LPIPS + MS-SSIM"),
+    "semantic": ("observer_tradeoff", "alpha 1"),
+    "adversarial": ("layered_generative", "fusion, adversary"),
+}
+"""Who looked while a variant was trained: the experiment, and the variant."""
+
+
+def main() -> None:
+    configs = {
+        name: load_experiment(ROOT / "configs" / "experiments" / f"{name}.yaml") for name, _ in OBSERVERS.values()
+    }
+    coders = []
+    for title, (name, variant) in OBSERVERS.items():
+        (coder,) = variant_coders(configs[name], ROOT / "runs" / "experiments" / name, [variant])
+        coder.name = title
+        coders.append(coder)
+    crops = replace(configs[CROPS].crops, baselines=["AVIF", "HEIC"])
+    path = ROOT / "docs" / "experiments" / "observers.webp"
+    crops_sheet(crops, coders).save(path, quality=88)
+    print(f"the sheet is {path}")
+
+
+if __name__ == "__main__":
+    main()
