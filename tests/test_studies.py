@@ -18,6 +18,7 @@ from cdanalysis.evaluation import retraining as retraining_module
 from cdanalysis.evaluation import study as study_module
 from cdanalysis.evaluation.baselines import baseline
 from cdanalysis.evaluation.costs import costs, macs
+from cdanalysis.evaluation.points import Point
 from cdanalysis.evaluation.report import report_page
 from cdanalysis.evaluation.retraining import compressed
 from cdanalysis.evaluation.study import DECODED, LATENTS, UNCOMPRESSED, load_study, run_study
@@ -90,6 +91,11 @@ def test_a_study_measures_every_point(study, tmp_path):
         assert np.mean([float(r["score"]) for r in own]) == pytest.approx(row["score"]["value"])
     assert len(pictures) == 6 and pictures[0][0].startswith("worst: ")
     json.dumps(report)
+
+
+def test_one_slow_photograph_spoils_no_time():
+    point = Point("JPEG", 5, {number: {"encode_s": time} for number, time in enumerate((0.2, 0.1, 300.0))})
+    assert point.median("encode_s") == 0.2
 
 
 def test_a_killed_study_goes_on(study, tmp_path, monkeypatch):

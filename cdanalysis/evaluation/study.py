@@ -239,7 +239,8 @@ def _point_rows(series: Series) -> list[dict[str, Any]]:
             "level": point.level,
             "score": asdict(interval(series.scores[:, number].tolist())),
         }
-        row |= {name: point.mean(name) for name in ("bytes", "bpp", "encode_s", "decode_s", "read_s", *PERCEPTION)}
+        row |= {name: point.mean(name) for name in ("bytes", "bpp", *PERCEPTION)}
+        row |= {name: point.median(name) for name in ("encode_s", "decode_s", "read_s")}
         if point.level is None:
             row |= {"bytes": None, "bpp": None}
         if scorer is not None:
