@@ -20,8 +20,9 @@ from cdanalysis.data.photographs import Photographs
 from cdanalysis.evaluation import metrics
 from cdanalysis.evaluation.baselines import BASELINES, MORE_BASELINES, baseline
 from cdanalysis.evaluation.coders import BaselineCoder, ModelCoder, PreviewCoder, level_at, mean_bpp
-from cdanalysis.evaluation.experiment import BASE, crops_sheet, run_experiment, variant_coders
+from cdanalysis.evaluation.experiment import crops_sheet, run_experiment, variant_coders
 from cdanalysis.evaluation.experiment_config import PlotConfig, load_experiment, variant_recipe
+from cdanalysis.evaluation.experiment_rows import BASE
 from cdanalysis.evaluation.judges import FrechetJudge, HeadJudge, LPIPSJudge, PixelJudge, new_judge
 from cdanalysis.evaluation.learned import MODELS, CompressAI
 from cdanalysis.evaluation.plots import experiment_figure
@@ -273,7 +274,7 @@ def test_variants_are_trained_and_measured_once(experiment, tmp_path, monkeypatc
     rows = {row["codec"]: row.get("psnr") for row in table["rows"][1::2]}
     assert rows["slow"] != rows["fast"]
     # Measured once more with a report that is lost: nothing is trained again, and the figures are the same.
-    monkeypatch.setattr("cdanalysis.evaluation.experiment.Trainer", None)
+    monkeypatch.setattr("cdanalysis.evaluation.experiment_rows.Trainer", None)
     assert run_experiment(config, tmp_path / "run", "a command")["tables"] == report["tables"]
     picture = Image.open(io.BytesIO(experiment_figure(report, config.plots)))
     assert picture.size[0] > 400
@@ -326,13 +327,21 @@ def test_the_tool_writes_a_page(experiment, tmp_path, monkeypatch, capsys):
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     monkeypatch.setattr(tool, "ROOT", tmp_path)
-    monkeypatch.setattr("sys.argv", ["experiment.py", str(experiment), "preset=quick"])
+    monkeypatch.setattr("sys.argv", ["experiment.py", str(experiment), "preset=quick", "--workers", "2"])
     tool.main()
     folder = tmp_path / "runs" / "experiments" / "tiny-preset=quick"
     page = (folder / "tiny.md").read_text()
+    assert "2 processes of one thread each" in page
     assert "Does it run?" in page and "| slow |" in page and "2 photographs" in page
     report = json.loads((folder / "tiny.json").read_text())
     assert report["tables"]["pictures"]["photographs"] == 2
+    # Side by side, or one after the other in this process: the figures are the same.
+    alone = run_experiment(load_experiment(experiment, ["preset=quick"]), tmp_path / "alone", "a command")
+    figures = [
+        [{k: v for k, v in row.items() if k != "seconds"} for row in r["tables"]["pictures"]["rows"]]
+        for r in (report, alone)
+    ]
+    assert figures[0] == figures[1]
     edited = page.replace("Does it run?", "It runs.")
     (folder / "tiny.md").write_text(edited)
     tool.main()

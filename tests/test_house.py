@@ -14,7 +14,7 @@ PACKAGE = ROOT / "cdanalysis"
 
 # Rooms from the ground up; a room imports only from floors below its own (or from itself).
 FLOORS = {
-    "latents": 0, "targets": 0, "observers": 0, "blocks": 0, "files": 0, "memory": 0,
+    "latents": 0, "targets": 0, "observers": 0, "blocks": 0, "files": 0, "memory": 0, "processes": 0,
     "stream": 1, "data": 1, "heads": 1,
     "codec": 2, "results": 2, "importance": 3, "encoding": 3, "reference": 3,
     "model": 4, "zoo": 5, "training": 6, "": 6, "evaluation": 7, "jobs": 8, "integrations": 9,

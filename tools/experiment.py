@@ -5,7 +5,7 @@
 Writes ``docs/experiments/NAME.json``, ``NAME.png``, where crops are asked for ``NAME.webp``, where every photograph's
 file has the rate a CSV with a line for each, and the tables between the markers in ``NAME.md``. Trained variants and
 finished rows are kept under ``runs/experiments/NAME``; a run that was stopped goes on from there. ``preset=quick`` runs
-the same thing in small, and writes nothing under ``docs``.
+the same thing in small, and writes nothing under ``docs``. Variants are trained side by side, one a core.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import shutil
 from pathlib import Path
 
+import torch
 from rich.progress import track
 
 from cdanalysis.evaluation.experiment import crops_sheet, run_experiment, variant_coders
@@ -22,6 +23,7 @@ from cdanalysis.evaluation.experiment_config import load_experiment
 from cdanalysis.evaluation.markdown import fill, table
 from cdanalysis.evaluation.plots import experiment_figure
 from cdanalysis.files import write_whole
+from cdanalysis.processes import cores
 
 ROOT = Path(__file__).parent.parent
 HIDDEN = ("wanted_bpp", "level", "variant", "fid_patches", "seconds")
@@ -33,7 +35,8 @@ def write_page(path: Path, report: dict) -> None:
         marks = "\n\n".join(f"<!-- {name} -->\n<!-- /{name} -->" for name in ("facts", *report["tables"]))
         path.write_text(f"# {report['name']}\n\n{report['question']}\n\n![]({path.stem}.png)\n\n{marks}\n")
     minutes = "; ".join(f"{name} {spent:g}" for name, spent in report["minutes"].items())
-    facts = f"`{report['command']}` on {report['hardware']}. Minutes: {minutes}."
+    apart = f", {report['workers']} processes of one thread each" if report["workers"] > 1 else ""
+    facts = f"`{report['command']}` on {report['hardware']}{apart}. Minutes: {minutes}."
     blocks = {"facts": facts}
     for name, rows in report["tables"].items():
         head = f"**{rows['title']}** {rows['data']}, {rows['photographs']} photographs."
@@ -47,14 +50,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiment", help="YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes; preset=quick for a small run")
+    parser.add_argument("--workers", type=int, help="processes of one thread each (default: one a core)")
     options = parser.parse_args()
+    workers = options.workers or (1 if torch.cuda.is_available() else cores())
     config = load_experiment(options.experiment, options.overrides)
     small = bool(options.overrides)
     folder = ROOT / "runs" / "experiments" / (config.name + ("-" + "-".join(options.overrides) if small else ""))
     output = folder if small else ROOT / "docs" / "experiments"
     output.mkdir(parents=True, exist_ok=True)
     command = " ".join(["python tools/experiment.py", options.experiment, *options.overrides])
-    report = run_experiment(config, folder, command, track)
+    report = run_experiment(config, folder, command, workers, track)
     write_whole(output / f"{config.name}.json", json.dumps(report, indent=1) + "\n")
     for name in (name for name, measure in config.measures.items() if measure.each):
         shutil.copyfile(folder / f"{name}.csv", output / f"{config.name}-{name}.csv")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..processes import cores, each
 from .work import Work
 
 MANY = 16
@@ -140,32 +141,7 @@ def in_process(work: Work, jobs: Sequence[tuple[int, Job]]) -> Iterator[Answer]:
 
 def in_processes(workers: int) -> Runner:
     """So many processes of one thread each: photographs are small, and threads would wait for each other."""
-
-    def run(work: Work, jobs: Sequence[tuple[int, Job]]) -> Iterator[Answer]:
-        from concurrent.futures import ProcessPoolExecutor, as_completed
-        from concurrent.futures.process import BrokenProcessPool
-        from multiprocessing import get_context
-
-        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
-            waiting = [pool.submit(attempt, work, number, job) for number, job in jobs]
-            try:
-                for future in as_completed(waiting):
-                    yield future.result()
-            except BrokenProcessPool:
-                raise RuntimeError(
-                    "a worker process died, perhaps for want of memory; run the same command again, with fewer "
-                    "--workers: what is done is kept"
-                ) from None
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-
-    return run
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
+    return lambda work, jobs: each(partial(attempt, work), jobs, workers)
 
 
 def local_runner(jobs: int, device: str = "cpu", workers: int | None = None) -> Runner:
@@ -179,8 +155,3 @@ def local_runner(jobs: int, device: str = "cpu", workers: int | None = None) -> 
     if workers is None:
         workers = cores() if jobs >= MANY and device == "cpu" else 1
     return in_process if workers == 1 else in_processes(min(workers, max(1, jobs)))
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
