@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..processes import each
 from .baselines import baseline
 from .coders import BaselineCoder, Coder, ModelCoder
 from .experiment_config import CropsConfig, ExperimentConfig
-from .experiment_rows import BASE, Models, everyone, measure_one, measured
+from .experiment_rows import Models, everyone, measure_one, measured
 from .hardware import hardware
 from .metrics import bpp
 from .runner import versions
