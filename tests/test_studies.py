@@ -18,6 +18,7 @@ from cdanalysis.evaluation import retraining as retraining_module
 from cdanalysis.evaluation import study as study_module
 from cdanalysis.evaluation.baselines import baseline
 from cdanalysis.evaluation.costs import costs, macs
+from cdanalysis.evaluation.plots import study_figure
 from cdanalysis.evaluation.points import Point
 from cdanalysis.evaluation.report import report_page
 from cdanalysis.evaluation.retraining import compressed
@@ -130,6 +131,32 @@ def test_other_tasks_can_be_studied(study, world, tmp_path, task):
     assert set(report["macs"]) >= {"encode", "decode"} and ("from latents" in report["macs"]) == bool(task)
     page = report_page(report, pictures)
     assert page.count("<figure>") == len(pictures) and "no overlap" in page
+
+
+def test_photographs_too_small_for_a_measure_do_not_count_in_it(study, chelsea, tmp_path):
+    """MS-SSIM needs 176 pixels: its means are over those that have them; where none has, other measures remain."""
+    folder = tmp_path / "sizes"
+    folder.mkdir()
+    for side in (100, 180, 190):
+        Image.fromarray(chelsea[:side, : 2 * side]).save(folder / f"{side}.png")
+    words = [f"source.path={folder}", "task=''", "streams=[]", "reconstructions=[0.2, 0.8]", "draws=3"]
+    words.append("baselines={JPEG: [5, 80]}")
+    config = load_study(study, [*words, "perception=[ms_ssim, psnr]"])
+    report, pictures = run_study(config, tmp_path / "run", "a command")
+    rows = list(csv.DictReader((tmp_path / "run" / "photographs.csv").open()))
+    for point in report["points"]:
+        own = [r for r in rows if (r["series"], r["level"]) == (point["series"], str(point["level"]))]
+        assert [r["photograph"] for r in own if not r["ms_ssim"]] == ["100.png"]
+        assert point["ms_ssim"] == pytest.approx(np.mean([float(r["ms_ssim"]) for r in own if r["ms_ssim"]]))
+    assert report["main"] == "ms_ssim" and len(pictures) == 2 and b"<svg" in study_figure(report)
+    for name in ("180.png", "190.png"):
+        (folder / name).unlink()
+    words.append("perception=[ms_ssim, psnr]")
+    report, pictures = run_study(load_study(study, words), tmp_path / "small", "a command")
+    assert report["main"] == "psnr" and {row["measure"] for row in report["comparisons"]} == {"psnr"}
+    assert len(pictures) == 1 and b"<svg" in study_figure(report)
+    with pytest.raises(ValueError, match="no photograph is large enough for ms_ssim"):
+        run_study(load_study(study, [*words[:-1], "perception=[ms_ssim]"]), tmp_path / "none", "a command")
 
 
 @pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])

@@ -9,6 +9,7 @@ from PIL import Image
 from ..data.labelled import LabelledSet
 from ..latents import QUALITY_LEVELS
 from ..model import Model
+from .metrics import LOWER
 from .plots import OURS
 from .points import Point
 from .scores import Scorer
@@ -16,9 +17,19 @@ from .show import drawn_classes, drawn_objects
 
 
 def gallery(
-    points: list[Point], scorers: list[Scorer | None], labelled: LabelledSet, model: Model, task: str, each: int = 4
+    points: list[Point],
+    scorers: list[Scorer | None],
+    labelled: LabelledSet,
+    model: Model,
+    task: str,
+    main: str,
+    each: int = 4,
 ) -> list[tuple[str, Image.Image]]:
-    """Captions and pictures: the ``each`` worst photographs, then the best, at the middle of this library's curve."""
+    """Captions and pictures: the ``each`` worst photographs, then the best, at the middle of this library's curve.
+
+    Args:
+        main: the measure that tells worst from best where there is no task.
+    """
     for name in OURS:
         own = [(p, s) for p, s in zip(points, scorers, strict=True) if p.series == name]
         if own:
@@ -26,8 +37,8 @@ def gallery(
     else:
         return []
     point, scorer = own[len(own) // 2]
-    score = _by_score(point, scorer)
-    order = sorted(score, key=lambda index: (score[index], index))
+    score, sign = _by_score(point, scorer, main), -1 if main in LOWER else 1
+    order = sorted(score, key=lambda index: (sign * score[index], index))
     chosen = [("worst", i) for i in order[:each]] + [("best", i) for i in order[each:][-each:][::-1]]
     return [
         (f"{place}: {_caption(labelled, index, point.rows[index], score[index])}", picture)
@@ -36,9 +47,9 @@ def gallery(
     ]
 
 
-def _by_score(point: Point, scorer: Scorer | None) -> dict[int, float]:
+def _by_score(point: Point, scorer: Scorer | None, main: str) -> dict[int, float]:
     if scorer is None:
-        return {index: row["psnr"] for index, row in point.rows.items()}
+        return {index: row[main] for index, row in point.rows.items() if row[main] is not None}
     return {index: scorer.scores([index])[scorer.main] for index in point.rows}
 
 

@@ -8,6 +8,11 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
+PERCEPTION = ("psnr", "ms_ssim", "lpips")
+"""What is measured of reconstructions."""
+LOWER = ("lpips",)
+"""Of these, less is better."""
+
 
 def psnr(original: np.ndarray, reconstruction: np.ndarray) -> float:
     """Peak signal-to-noise ratio of two uint8 arrays of one shape, in dB; infinite if they are equal."""

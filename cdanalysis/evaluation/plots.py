@@ -6,6 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .metrics import PERCEPTION
+
 if TYPE_CHECKING:
     from .experiment_config import PlotConfig
 
@@ -58,7 +60,8 @@ def study_figure(report: dict[str, Any]) -> bytes:
         ModuleNotFoundError: if matplotlib is not installed.
     """
     main = report["main"]
-    others = [name for name in report["config"]["perception"] if name != main and main not in TASKS]
+    measured = [name for name in PERCEPTION if all(row.get(name) is not None for row in report["points"])]
+    others = [name for name in measured if name != main and main not in TASKS]
     width = 9.6 if not others else 4.6 * (1 + len(others))
     figure = _new_figure(figsize=(width, 4.8), layout="constrained")
     panels = figure.subplots(1, 1 + len(others), squeeze=False)[0]

@@ -77,9 +77,9 @@ class Point:
     rows: dict[int, dict[str, Any]]
 
     def mean(self, name: str) -> float | None:
-        """Mean of a column over the photographs; None where one of them lacks it."""
-        values = [row.get(name) for row in self.rows.values()]
-        return None if not values or any(v is None for v in values) else float(np.mean(values))
+        """Mean of a column over the photographs that have it (some are too small for MS-SSIM); None where none has."""
+        values = [value for row in self.rows.values() if (value := row.get(name)) is not None]
+        return float(np.mean(values)) if values else None
 
     def median(self, name: str) -> float:
         """Median of a column that all photographs have: of times, which a busy machine spoils now and then."""

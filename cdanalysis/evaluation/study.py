@@ -24,15 +24,13 @@ from .costs import costs
 from .curves import Curve, bd_rate, bd_score, interval, resamples, saving
 from .gallery import gallery
 from .hardware import hardware
+from .metrics import LOWER, PERCEPTION
 from .plots import OURS
 from .points import Point, Reader, Track, Uncompressed, measure_point
 from .retraining import retrained
 from .runner import versions
 from .scores import Scorer
 
-PERCEPTION = ("psnr", "ms_ssim", "lpips")
-LOWER = ("lpips",)
-"""Of these, less is better."""
 UNCOMPRESSED = "uncompressed"
 LATENTS, DECODED = OURS
 
@@ -138,7 +136,7 @@ def run_study(
         "macs": costs(model, np.asarray(labelled.image(0)), config.task),
         **summary,
     }
-    return report, gallery(points, scorers, labelled, model, config.task)
+    return report, gallery(points, scorers, labelled, model, config.task, summary["main"])
 
 
 def _plan(
@@ -188,15 +186,15 @@ class Series:
         scores = []
         for point, scorer in zip(points, scorers, strict=True):
             if scorer is None:
-                scores.append(_column(point, main)[drawn].mean(1))
+                scores.append(_means(point, main, drawn))
                 continue
             scorer.parts = {index: row["part"] for index, row in point.rows.items()}
             scores.append(np.array([scorer.scores(chosen)[main] for chosen in drawn]))
         self.scores = np.stack(scores, 1)
 
     def _means(self, name: str) -> np.ndarray:
-        """Means of a measure of photographs on every resample, (1 + draws, points)."""
-        return np.stack([_column(point, name)[self.drawn].mean(1) for point in self.points], 1)
+        """Means of a measure on every resample, (1 + draws, points)."""
+        return np.stack([_means(point, name, self.drawn) for point in self.points], 1)
 
     def curves(self, measure: str = "") -> list[Curve]:
         """The curve on all photographs, then on each resample; of a measure of reconstructions instead of the score."""
@@ -204,9 +202,13 @@ class Series:
         return [Curve(rates, row) for rates, row in zip(self.rates, scores, strict=True)]
 
 
-def _column(point: Point, name: str) -> np.ndarray:
-    """A column of a point's rows, in the order of the photographs."""
-    return np.array([point.rows[index][name] for index in sorted(point.rows)], np.float64)
+def _means(point: Point, name: str, drawn: np.ndarray) -> np.ndarray:
+    """Means of a column over the photographs that have it, (1 + draws,); where a resample has none, that of all."""
+    column = np.array([point.rows[index].get(name) for index in sorted(point.rows)], np.float64)
+    values = column[drawn]
+    counts = (~np.isnan(values)).sum(1)
+    means = np.nansum(values, 1) / np.maximum(counts, 1)
+    return np.where(counts > 0, means, means[0])
 
 
 def summarise(
@@ -214,13 +216,16 @@ def summarise(
 ) -> dict[str, Any]:
     """Tables of what was measured: points, comparisons of curves, and bits at equal scores."""
     drawn = resamples(photographs, config.draws if photographs > 1 else 0)
-    main = scorers[0].main if scorers[0] is not None else config.perception[0]
+    seen = [name for name in config.perception if all(point.mean(name) is not None for point in points)]
+    if not (config.task or seen):
+        raise ValueError(f"no photograph is large enough for {' or '.join(config.perception)}")
+    main = scorers[0].main if scorers[0] is not None else seen[0]
     numbers: dict[str, list[int]] = {}
     for number, point in enumerate(points):
         numbers.setdefault(point.series, []).append(number)
     series = [Series([points[i] for i in own], [scorers[i] for i in own], main, drawn) for own in numbers.values()]
     coded = [one for one in series if one.name != UNCOMPRESSED]
-    measures = {main: ""} if config.task else {name: name for name in config.perception}
+    measures = {main: ""} if config.task else {name: name for name in seen}
     curves = {measure: {one.name: one.curves(name) for one in coded} for measure, name in measures.items()}
     reference = next((one.scores[:, 0] for one in series if one.name == UNCOMPRESSED), None)
     return {
