@@ -164,7 +164,7 @@ def _benchmark(sub) -> None:
     command.add_argument("--photographs", type=int, default=64, help="how many make an epoch of heads (default: 64)")
     command.add_argument("--repeats", type=int, default=3, help="each time is the least of so many (default: 3)")
     command.add_argument("--compressai", default="", help="folder of weights for CompressAI (default: random)")
-    command.add_argument("-o", "--output", help="also write the JSON to this file")
+    command.add_argument("-o", "--output", help="also write the JSON to this file; it keeps its other sections")
 
 
 def _zoo(sub) -> None:

@@ -140,19 +140,25 @@ def benchmark(options: argparse.Namespace) -> int:
     for name in chosen:
         if name not in sections:
             raise ValueError(f"unknown section {name!r}; there are {', '.join(sections)}")
-    report = {"hardware": hardware()} | {name: sections[name]() for name in chosen}
+    found = {name: sections[name]() for name in chosen}
+    report = _sections_of(options.output, hardware()) | found
     text = json.dumps(report, indent=2)
     if options.output:
         write_whole(options.output, text + "\n")
     if options.json:
         print(text)
         return 0
-    for name in chosen:
-        found = report[name]
-        tables = {name: [found]} if name == "start" else {k: v for k, v in found.items() if isinstance(v, list)}
+    for name, own in found.items():
+        tables = {name: [own]} if name == "start" else {k: v for k, v in own.items() if isinstance(v, list)}
         for title, rows in tables.items():
             _print_table(name if title == "rows" else title, rows)
     return 0
+
+
+def _sections_of(path: str | None, machine: str) -> dict[str, Any]:
+    """What a benchmark measured before on such a machine; sections compare within themselves, never with each other."""
+    kept = json.loads(Path(path).read_text()) if path and Path(path).is_file() else {}
+    return kept if kept.get("hardware") == machine else {"hardware": machine}
 
 
 def zoo(options: argparse.Namespace) -> int:

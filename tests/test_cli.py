@@ -14,6 +14,7 @@ from PIL import Image
 import cdanalysis as cda
 from cdanalysis.cli import COMMANDS, main, parser
 from cdanalysis.evaluation.footprint import memory, start_costs
+from cdanalysis.evaluation.hardware import hardware
 from cdanalysis.evaluation.plots import growth_figure
 from cdanalysis.evaluation.speed import growth
 from cdanalysis.zoo import save_model
@@ -213,11 +214,14 @@ def test_train_from_the_command_line(run, image_folder, tmp_path, small_folder):
 
 
 def test_benchmark_compares_three_tasks(run, tmp_path):
+    earlier = {"hardware": hardware(), "codec": {"rows": [{"codec": "ours"}]}}
+    (tmp_path / "b.json").write_text(json.dumps(earlier))
     status, out, _ = run(
         "benchmark", "heads", "--photographs", "3", "--repeats", "1", "--json", "-o", tmp_path / "b.json"
     )
     report = json.loads(out)
     assert status == 0 and json.loads((tmp_path / "b.json").read_text()) == report
+    assert report.pop("codec") == earlier["codec"] and set(report) == {"hardware", "heads"}
     assert [row["task"] for row in report["heads"]["rows"]] == ["classification", "detection", "segmentation"]
     for row in report["heads"]["rows"]:
         assert row["ratio"] == pytest.approx(row["end_to_end_s"] / row["from_latents_s"]) and row["from_latents_s"] > 0
@@ -233,6 +237,14 @@ def test_benchmark_times_the_codec_and_labels(run):
         assert first["ratio"] == 1
         assert all(row["ratio"] == pytest.approx(row[least] / first[least]) for row in others)
     assert run("benchmark", "heads", "tails")[0] == 1
+
+
+def test_benchmarks_of_another_machine_are_not_kept(run, tmp_path):
+    (tmp_path / "b.json").write_text(json.dumps({"hardware": "another", "codec": {}}))
+    status, out, _ = run(
+        "benchmark", "heads", "--photographs", "1", "--repeats", "1", "--json", "-o", tmp_path / "b.json"
+    )
+    assert status == 0 and set(json.loads(out)) == {"hardware", "heads"}
 
 
 def test_growth_is_measured_and_drawn(small):
