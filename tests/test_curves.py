@@ -90,6 +90,17 @@ def test_the_bootstrap_covers_the_mean_as_often_as_it_says():
     assert 87 <= held <= 100
 
 
+def test_the_bootstrap_moves_the_interval_of_a_biased_figure():
+    """The largest of a sample falls short of the largest of all, in every resample; an interval around it does not."""
+    rng = np.random.default_rng(0)
+    draws = [5.0 - each for each in rng.exponential(1.0, 400)]
+    plain, moved = interval([5.0, *draws]), interval([5.0, *draws], biased=True)
+    assert plain.low < plain.high < 5.0 and moved.low < 5.0 < moved.high
+    assert moved.high - moved.low == pytest.approx(plain.high - plain.low)
+    assert np.mean([plain.low, plain.high]) - np.mean(draws) == pytest.approx(np.mean([moved.low, moved.high]) - 5.0)
+    assert interval([0.01, *np.linspace(0.0, 0.2, 50)], biased=True).low == 0.0
+
+
 def test_the_bootstrap_says_when_it_cannot_say():
     assert interval([1.0]).low is None and interval([None, 1.0]).value is None
     often_absent = interval([1.0] + [1.0, 1.0, None] * 40)

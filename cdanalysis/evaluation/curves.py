@@ -112,7 +112,7 @@ def resamples(photographs: int, draws: int, seed: int = 0) -> np.ndarray:
     return np.concatenate([np.arange(photographs)[None], rng.integers(photographs, size=(draws, photographs))])
 
 
-def interval(values: Sequence[float | None], level: float = 0.95) -> Interval:
+def interval(values: Sequence[float | None], level: float = 0.95, biased: bool = False) -> Interval:
     """The bootstrap's percentile interval (Efron, 1979) of a figure.
 
     It is absent where fewer than nine in ten resamples give the figure, or there are none.
@@ -120,11 +120,16 @@ def interval(values: Sequence[float | None], level: float = 0.95) -> Interval:
     Args:
         values: the figure on all photographs, then on each resample of them; None where it cannot be had.
         level: share of the resamples that the interval holds.
+        biased: whether resampling itself raises or lowers the figure. The interval is then moved by the difference
+            between its mean over the resamples and its value (Efron and Tibshirani, "An introduction to the
+            bootstrap", 1993, chapter 10); a figure that is not negative has no negative end.
     """
     value, drawn = values[0], values[1:]
     known = [d for d in drawn if d is not None]
     found = len(known) / len(drawn) if drawn else 0.0
     if value is None or found < 0.9:
         return Interval(value, None, None, found)
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), found)
+    ends = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    if biased:
+        ends = np.maximum(ends + value - np.mean(known), min(value, 0.0))
+    return Interval(value, float(ends[0]), float(ends[1]), found)

@@ -30,10 +30,12 @@ class Scorer(Protocol):
 
     Attributes:
         main: the score that comparisons are about.
+        biased: whether the score of photographs that are drawn with replacement is, on average, another one.
         parts: what is kept of each photograph, by its number; plain data.
     """
 
     main: str
+    biased: bool
     parts: dict[int, Any]
 
     def add(self, index: int, prediction: Any) -> None: ...
@@ -54,7 +56,7 @@ class ClassificationScorer:
         ValueError: if a folder names none of them.
     """
 
-    main = "top1"
+    main, biased = "top1", False
 
     def __init__(self, labelled: ClassFolders, classes: Sequence[str]):
         self.labelled, self.parts = labelled, {}
@@ -85,7 +87,7 @@ class DetectionScorer:
         ValueError: if the head does not know one of the data set's classes.
     """
 
-    main = "AP50"
+    main, biased = "AP50", True  # classes of few photographs, mostly the hard ones, are missing from many a draw
 
     def __init__(self, labelled: CocoPhotographs, classes: Sequence[str]):
         _same_classes(labelled.classes, classes)
@@ -166,7 +168,7 @@ class SegmentationScorer:
         ValueError: if they are not the data set's classes.
     """
 
-    main = "mIoU"
+    main, biased = "mIoU", False
 
     def __init__(self, labelled: LabelledPixels, classes: Sequence[str]):
         _same_classes(labelled.classes, classes)

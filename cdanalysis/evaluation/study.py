@@ -242,7 +242,7 @@ def _point_rows(series: Series) -> list[dict[str, Any]]:
         row = {
             "series": series.name,
             "level": point.level,
-            "score": asdict(interval(series.scores[:, number].tolist())),
+            "score": asdict(interval(series.scores[:, number].tolist(), biased=scorer is not None and scorer.biased)),
         }
         row |= {name: point.mean(name) for name in ("bytes", "bpp", *PERCEPTION)}
         row |= {name: point.median(name) for name in ("encode_s", "decode_s", "read_s")}
