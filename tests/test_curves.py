@@ -99,6 +99,7 @@ def test_the_bootstrap_moves_the_interval_of_a_biased_figure():
     assert moved.high - moved.low == pytest.approx(plain.high - plain.low)
     assert np.mean([plain.low, plain.high]) - np.mean(draws) == pytest.approx(np.mean([moved.low, moved.high]) - 5.0)
     assert interval([0.01, *np.linspace(0.0, 0.2, 50)], biased=True).low == 0.0
+    assert interval([-0.01, *np.linspace(-0.2, 0.0, 50)], biased=True).low == pytest.approx(-0.105, abs=1e-3)
 
 
 def test_the_bootstrap_says_when_it_cannot_say():

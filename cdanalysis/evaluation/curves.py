@@ -131,5 +131,5 @@ def interval(values: Sequence[float | None], level: float = 0.95, biased: bool =
         return Interval(value, None, None, found)
     ends = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     if biased:
-        ends = np.maximum(ends + value - np.mean(known), min(value, 0.0))
+        ends = np.maximum(ends + value - np.mean(known), 0.0 if value >= 0 else -np.inf)
     return Interval(value, float(ends[0]), float(ends[1]), found)
