@@ -144,7 +144,7 @@ def test_an_adversary_learns_and_teaches(loss, chelsea):
     x, y = pictures(chelsea, 96)
     semantic = torch.randn(2, 8, 6, 6)
     adversary = Adversary(PatchDiscriminator(8, width=16), loss)
-    optimizer = torch.optim.Adam(adversary.parameters(), lr=2e-3, betas=(0.5, 0.9))
+    optimizer = torch.optim.Adam(adversary.parameters(), lr=5e-4, betas=(0.5, 0.9))
     lessons = []
     for _ in range(40):
         fake = y.clone().requires_grad_()
@@ -154,7 +154,7 @@ def test_an_adversary_learns_and_teaches(loss, chelsea):
         optimizer.step()
         lessons.append(lesson.detach().mean().item())
         assert lesson.shape == (2,) and fake.grad is None
-    assert lessons[-1] < lessons[0]
+    assert max(lessons[-5:]) < lessons[0]
     optimizer.zero_grad(set_to_none=True)
     fake = y.clone().requires_grad_()
     judged = adversary(fake, semantic)
