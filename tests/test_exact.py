@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cdanalysis.codec import entropy, rounding, tables
 from cdanalysis.codec.entropy import ContextModel, FactorizedPrior
-from cdanalysis.codec.exact import ACTIVATION_BITS, LIMIT, WEIGHT_BITS, ExactConv2d, ExactUpsample
+from cdanalysis.codec.exact import ACTIVATION_BITS, LIMIT, WEIGHT_BITS, ExactConv2d, ExactUpsample, full_precision
 from cdanalysis.codec.fixed import PART, FixedConv2d, FixedPointwise, Range
 from cdanalysis.codec.tiles import padded
 from cdanalysis.data.photographs import to_tensor
@@ -83,6 +83,25 @@ def test_changed_weights_are_noticed():
     assert not torch.equal(before, conv.exact(x))
 
 
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+@pytest.mark.parametrize("most", [0, 1, 30, 60, 150, 300, 1000, LIMIT])
+def test_small_numbers_in_single_precision_have_the_sums_of_unbounded_integers(most, precision):
+    torch.manual_seed(0)
+    conv = ExactConv2d(64, 16, 3)
+    torch.nn.init.normal_(conv.weight, std=0.08)
+    weight = conv._integer_parameters()
+    worst = most * weight.weight.sign().T  # every product as large as it can be, and of one sign
+    columns = torch.cat([integers(576, 50, top=most), worst, -worst, (worst - 1).clamp_min(-most)], 1)
+    torch.set_float32_matmul_precision(precision)
+    try:
+        with torch.autocast("cpu", torch.bfloat16), full_precision():
+            found = weight.times(columns.float(), most)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert found.dtype == (torch.float32 if most <= 60 else torch.float64)
+    assert (found.double().numpy() == weight.weight.long().numpy() @ columns.long().numpy()).all()
+
+
 @pytest.mark.parametrize("passes", [2, 4])
 def test_passes_code_every_symbol_once_and_cover_the_picture(passes):
     model = ContextModel(8, base=4, hidden=8, passes=passes)
@@ -109,15 +128,16 @@ def test_quantised_values_are_what_reading_gives(passes, band, monkeypatch):
     assert torch.equal(model.read((10, 6), base, pop), values)
 
 
+@pytest.mark.parametrize("spread", [0.5, 4, 40, 1000])
 @pytest.mark.parametrize("even", [False, True], ids=["base varies", "base is even"])
 @pytest.mark.parametrize("passes", [2, 4])
-def test_bands_change_nothing_and_parameters_are_those_of_whole_networks(passes, even, monkeypatch):
+def test_bands_change_nothing_and_parameters_are_those_of_whole_networks(passes, even, spread, monkeypatch):
     """Beside the same networks evaluated everywhere on all that is known, as the format specifies them."""
     torch.manual_seed(passes)
     model = ContextModel(8, base=4, hidden=8, passes=passes, scale=2)
     for each in model.parameters():
         torch.nn.init.normal_(each, std=0.3)
-    y, base = 40 * torch.randn(2, 8, 12, 8), integers(2, 4, 12, 8, top=500)
+    y, base = spread * torch.randn(2, 8, 12, 8), integers(2, 4, 12, 8, top=500)
     base = integers(1, 4, 1, 1, top=500).expand_as(base) if even else base
     gain = torch.ones(1, dtype=torch.float64)
     values, coded = model.quantize(y, gain, base)

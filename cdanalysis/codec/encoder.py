@@ -8,9 +8,7 @@ again in double precision, whose error is 10^9 times smaller (`second_look`).
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -21,6 +19,7 @@ from ..latents import QUALITY_LEVELS
 from ..memory import release
 from .double import in_double
 from .entropy import Quantized
+from .exact import full_precision
 from .fixed import fixed
 from .rounding import Doubt, bands
 from .second_look import SecondLook
@@ -153,22 +152,6 @@ def _scaled(y: Tensor, gain: Tensor) -> Tensor:
     for band in bands(y.shape):
         scaled[:, :, band] = y[:, :, band] * gain[:, :, band]
     return scaled
-
-
-@contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Single precision is single precision in here, whatever autocast or a lower precision of products says outside."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with (
-            torch.autocast("cpu", enabled=False),
-            torch.autocast("cuda", enabled=False),
-            torch.backends.cudnn.flags(allow_tf32=False, enabled=torch.backends.cudnn.enabled),
-        ):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def drawn_pictures(side: int = 128) -> Tensor:

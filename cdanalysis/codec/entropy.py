@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..latents import STEPS
 from . import tables
-from .exact import ACTIVATION_BITS, LIMIT, ExactConv2d
+from .exact import ACTIVATION_BITS, LIMIT, ExactConv2d, full_precision
 from .lattice import CELLS, Cell, Known, Lattice, at, joined, known
 from .rounding import Doubt, Near, bands, near_ties, settled
 
@@ -142,6 +142,7 @@ class ContextModel(nn.Module):
         top = (tables.SCALES - 1) * tables.LOG_SCALE_STEP
         return raw.clamp(0.0, top) + math.log(tables.SMALLEST_SCALE)
 
+    @full_precision()
     def quantize(self, y: Tensor, gain: Tensor, base: Tensor, doubt: Doubt | None = None) -> Quantized:
         """Quantise y (N, C, h, w) times a gain, broadcastable to it, in double precision, pass by pass.
 
@@ -176,6 +177,7 @@ class ContextModel(nn.Module):
             symbols[place] = true
         return Pass(self.lattice.coded(p, symbols), self.lattice.coded(p, tables_of))
 
+    @full_precision()
     def read(self, size: tuple[int, int], base: Tensor, pop: Pop) -> Tensor:
         """Decode values (N, C, h, w) int32 on a grid of ``size``; ``pop`` reads a pass's symbols from the streams."""
         lattice = self.lattice
@@ -229,7 +231,8 @@ class ContextModel(nn.Module):
         """What a pass makes of what is known around the places of a cell, (hidden, N * rows * w/2)."""
         seen, inputs = self.lattice.inputs(p, cell)
         windows = torch.cat([before.around(cell, tap, channels) for tap, channels in seen])
-        return before.without_border(self.contexts[p - 1].exact_part(windows, inputs=inputs))
+        hidden = self.contexts[p - 1].exact_part(windows, inputs=inputs, unit=before.unit, most=before.most)
+        return before.without_border(hidden)
 
     def _mixed(self, p: int, base: Tensor, context: Tensor | None) -> Tensor:
         """What a pass makes of the base, (B, places) or the same for all of them (B, 1), and of its context."""

@@ -27,12 +27,16 @@ class Known(NamedTuple):
     """What is known of some rows of laid-out latents, with a border of a cell, so that neighbours are spans of memory.
 
     Attributes:
-        spans: (2, 2, channels, length): the rows of each photograph one after the other, each after a zero.
+        spans: (2, 2, channels, length): the rows of each photograph one after the other, each after a zero; float32.
+        unit: what a one stands for.
+        most: the largest magnitude.
         shape: (N, rows, columns) of the memory that an output takes, and the places of it that are no border.
         size: (rows, columns).
     """
 
     spans: Tensor
+    unit: int
+    most: int
     shape: tuple[int, int, int]
     size: tuple[int, int]
 
@@ -143,7 +147,7 @@ def joined(x: Tensor) -> Tensor:
 
 
 def known(x: Tensor, rows: slice, factor: int, limit: int) -> Known:
-    """Some rows of laid-out latents, times a factor, within a limit, float64; beyond the edge there is nothing."""
+    """Some rows of laid-out latents, times a factor, within a limit; beyond the edge there is nothing."""
     count, height, width = x.shape[3:]
     whole = rows.start == 0 and rows.stop >= height
     tall = min(rows.stop, height) - rows.start
@@ -152,7 +156,11 @@ def known(x: Tensor, rows: slice, factor: int, limit: int) -> Known:
     top, bottom = max(0, rows.start - 1), min(height, rows.stop + 1)
     first = top - rows.start + 1
     length = math.prod(shape)
-    spans = torch.zeros((*x.shape[:3], length + 2 * shape[2] + 10), dtype=torch.float64, device=x.device)
+    spans = torch.zeros((*x.shape[:3], length + 2 * shape[2] + 10), dtype=torch.float32, device=x.device)
     inner = spans[..., :length].unflatten(-1, shape)[..., first : first + bottom - top, 1:]
-    inner.copy_(x[..., top:bottom, :]).mul_(factor).clamp_(-limit, limit)
-    return Known(spans, shape, (tall, width))
+    inner.copy_(x[..., top:bottom, :])
+    most = max(-int(x.min()), int(x.max()))
+    if factor * most <= limit:
+        return Known(spans, factor, most, shape, (tall, width))
+    inner.mul_(factor).clamp_(-limit, limit)
+    return Known(spans, 1, limit, shape, (tall, width))
