@@ -8,10 +8,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdanalysis.codec import entropy, rounding, tables
+from cdanalysis.codec import entropy, exact, rounding, tables
 from cdanalysis.codec.entropy import ContextModel, FactorizedPrior
 from cdanalysis.codec.exact import ACTIVATION_BITS, LIMIT, WEIGHT_BITS, ExactConv2d, ExactUpsample, full_precision
 from cdanalysis.codec.fixed import PART, FixedConv2d, FixedPointwise, Range
@@ -83,9 +84,49 @@ def test_changed_weights_are_noticed():
     assert not torch.equal(before, conv.exact(x))
 
 
+@pytest.fixture
+def precisions():
+    """All that says how precise products are; it is as it was when a test ends."""
+    backends = torch.backends
+    switches = [
+        backends.cuda.matmul,
+        backends.cudnn.conv,
+        backends.cudnn.rnn,
+        backends.mkldnn.matmul,
+        backends.mkldnn.conv,
+    ]
+    if exact.APART:
+        switches.append(backends)
+        before = [switch.fp32_precision for switch in switches]
+        yield lambda: [switch.fp32_precision for switch in switches]
+        for switch, precision in zip(switches, before, strict=True):
+            switch.fp32_precision = precision
+    else:
+        yield torch.get_float32_matmul_precision
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("said", ["nothing", "to torch", "to a backend", "to all backends"])
+def test_full_precision_leaves_what_it_found(said, precisions):
+    if said == "to torch":
+        torch.set_float32_matmul_precision("medium")
+    elif said != "nothing":
+        if not exact.APART:
+            pytest.skip("this torch has one precision for all backends")
+        (torch.backends.mkldnn.matmul if said == "to a backend" else torch.backends).fp32_precision = "bf16"
+    before = precisions()
+    x = torch.full((64, 64), 1 + 2.0**-20)  # no number of bfloat16 or TF32
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            with full_precision():
+                assert ((x @ torch.eye(64)) == x).all() and (F.conv2d(x[None, None], torch.ones(1, 1, 1, 1)) == x).all()
+            assert torch.is_autocast_enabled("cpu")
+        assert precisions() == before
+
+
 @pytest.mark.parametrize("precision", ["highest", "medium"])
 @pytest.mark.parametrize("most", [0, 1, 30, 60, 150, 300, 1000, LIMIT])
-def test_small_numbers_in_single_precision_have_the_sums_of_unbounded_integers(most, precision):
+def test_small_numbers_in_single_precision_have_the_sums_of_unbounded_integers(most, precision, precisions):
     torch.manual_seed(0)
     conv = ExactConv2d(64, 16, 3)
     torch.nn.init.normal_(conv.weight, std=0.08)
@@ -93,11 +134,8 @@ def test_small_numbers_in_single_precision_have_the_sums_of_unbounded_integers(m
     worst = most * weight.weight.sign().T  # every product as large as it can be, and of one sign
     columns = torch.cat([integers(576, 50, top=most), worst, -worst, (worst - 1).clamp_min(-most)], 1)
     torch.set_float32_matmul_precision(precision)
-    try:
-        with torch.autocast("cpu", torch.bfloat16), full_precision():
-            found = weight.times(columns.float(), most)
-    finally:
-        torch.set_float32_matmul_precision("highest")
+    with torch.autocast("cpu", torch.bfloat16), full_precision():
+        found = weight.times(columns.float(), most)
     assert found.dtype == (torch.float32 if most <= 60 else torch.float64)
     assert (found.double().numpy() == weight.weight.long().numpy() @ columns.long().numpy()).all()
 

@@ -29,6 +29,8 @@ SINGLE = 2**24
 """Integers up to here are floats of single precision."""
 PARTS = (1, 2, 4, 8)
 """Into so many parts sums may be cut that are too long for single precision."""
+APART = hasattr(torch.backends, "fp32_precision")
+"""Whether every backend has a precision of its own (torch 2.9); then the one for all must not be asked."""
 STRIP = 2**22
 """About as many numbers are laid out at a time for a matrix product."""
 
@@ -39,17 +41,31 @@ Some = tuple[int, ...] | None
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
     """Single precision is single precision in here, whatever autocast or a lower precision of products says outside."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), _ieee_products():
+        yield
+
+
+@contextlib.contextmanager
+def _ieee_products() -> Iterator[None]:
+    if not APART:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            with torch.backends.cudnn.flags(allow_tf32=False, enabled=torch.backends.cudnn.enabled):
+                yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+        return
+    cuda, cudnn, mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    switches = (cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv)
+    found = [switch.fp32_precision for switch in switches]
+    for switch in switches:
+        switch.fp32_precision = "ieee"
     try:
-        with (
-            torch.autocast("cpu", enabled=False),
-            torch.autocast("cuda", enabled=False),
-            torch.backends.cudnn.flags(allow_tf32=False, enabled=torch.backends.cudnn.enabled),
-        ):
-            yield
+        yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        for switch, precision in zip(switches, found, strict=True):
+            switch.fp32_precision = precision
 
 
 class _Integers(NamedTuple):
