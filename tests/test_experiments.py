@@ -309,6 +309,17 @@ def test_previews_go_where_both_layers_take_too_much(experiment, tmp_path, image
     assert all("layers" not in row for row in others)
 
 
+def test_the_base_is_measured_with_fewer_bits_for_heads_too(experiment, tmp_path, image_folder):
+    measure = "bpp: [8], task: classification, judges: [head], probe: 1"
+    words = [f"measures={{pictures: {{{measure}}}}}", "bases={poor base: 0.0}", "semantic=0.9", "preset=quick"]
+    rows = run_experiment(load_experiment(experiment, words), tmp_path / "run", "a command")["tables"]["pictures"][
+        "rows"
+    ]
+    bits = {row["codec"]: row["head_bpp"] for row in rows if "head_bpp" in row}
+    assert list(bits) == ["slow", "fast", BASE, "poor base"]
+    assert bits["poor base"] < bits[BASE] == bits["slow"]  # variants train no semantic layer
+
+
 def test_windows_are_seen_beside_each_other(experiment, image_folder, tmp_path):
     names = Photographs(image_folder).names[:2]
     windows = ", ".join(f"{name}: [8, 4, 40, 30]" for name in names)

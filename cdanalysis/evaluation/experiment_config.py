@@ -90,6 +90,7 @@ class ExperimentConfig:
         question: what it asks.
         base: zoo name or folder of the model that all variants start from; it also has the RGB detector.
         semantic: quality in [0, 1] of the semantic layer in all files.
+        bases: more rows: the base with another quality of the semantic layer, by name.
         weights: SqueezeNet's, for the judges LPIPS and FID; empty to download them.
         saliency: U2-Net-P's ONNX file, for the judge of salient places; empty for spectral residuals.
         recipe: how variants are trained, but for what is the experiment's: name and ``init``.
@@ -104,6 +105,7 @@ class ExperimentConfig:
     question: str = MISSING
     base: str = "photo"
     semantic: float = 0.3
+    bases: dict[str, float] = field(default_factory=dict)
     weights: str = ""
     saliency: str = ""
     recipe: dict[str, Any] = field(default_factory=dict)

@@ -158,8 +158,9 @@ def _coders(
 ) -> dict[str, Callable[[], Coder]]:
     """What makes each coder of a table, by name; a model is loaded when it is made."""
     makers: dict[str, Callable[[], Coder]] = {}
-    for who in measure.variants or ([] if measure.importance else [*config.variants, BASE]):
-        makers[who] = lambda who=who: ModelCoder(who, models[who], config.semantic)
+    for who in measure.variants or ([] if measure.importance else [*config.variants, BASE, *config.bases]):
+        model, semantic = (BASE, config.bases[who]) if who in config.bases else (who, config.semantic)
+        makers[who] = lambda who=who, model=model, semantic=semantic: ModelCoder(who, models[model], semantic)
     for who, where in measure.importance.items():
         makers[who] = lambda who=who, where=where: ModelCoder(who, models[BASE], config.semantic, maps[where])
     for who in measure.baselines:

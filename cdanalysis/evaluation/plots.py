@@ -24,6 +24,7 @@ LABELS = {
     "AP50": "AP50 of an unmodified detector",
     "top1": "top-1 among the data's classes",
     "mIoU": "mIoU",
+    "head_bpp": "bits per pixel that heads read",
     "head_top1": "top-1 from the stream",
     "head_AP50": "AP50 from the stream",
     "head_mIoU": "mIoU from the stream",
