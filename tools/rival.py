@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
 
 from cdanalysis.data.crops import Crops
 from cdanalysis.files import write_whole
@@ -94,11 +95,15 @@ class Run:
         done = self.step / self.steps
         return LR * min(1.0, (self.step + 1) / WARMUP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
-    def train_step(self) -> dict[str, float]:
+    def batches(self) -> DataLoader:
+        """The crops that are left, made beside training."""
+        left = Subset(self.crops, range(self.step * self.batch, len(self.crops)))
+        return DataLoader(left, self.batch, num_workers=1)
+
+    def train_step(self, crops: Tensor) -> dict[str, float]:
         started = time.monotonic()
         torch.manual_seed(self.step)
-        x = torch.stack([self.crops[self.step * self.batch + i] for i in range(self.batch)]).float() / 255
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = (crops.float() / 255).contiguous(memory_format=torch.channels_last)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         with torch.autocast("cpu", torch.bfloat16):
@@ -130,8 +135,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0, help="as many instead of those of the detail layer's stages")
     run = Run(parser.parse_args().steps)
     means: dict[str, float] = {}
-    while run.step < run.steps:
-        terms = run.train_step()
+    for crops in run.batches():
+        terms = run.train_step(crops)
         means = {name: 0.95 * means.get(name, value) + 0.05 * value for name, value in terms.items()}
         if run.step % SAVE == 0:
             print(run.step, f"{run.spent / 60:.1f} min", {k: round(v, 3) for k, v in means.items()}, flush=True)
