@@ -1,7 +1,10 @@
 """Write the tables of docs/benchmarks.md, and its figure, from what a benchmark found.
 
-cdanalysis benchmark -o docs/benchmarks.json
-python tools/benchmarks.py
+    cdanalysis benchmark -o docs/benchmarks.json
+    python tools/benchmarks.py
+
+Takes ``docs/benchmarks/rival.json`` too, the report of configs/evaluate/rival.yaml: rate and distortion beside the codec
+whose speed is compared.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ def main() -> None:
     if "growth" in report:
         blocks |= {name: table(rows) for name, rows in report["growth"].items()}
         write_whole(DOCS / "benchmarks" / "growth.svg", growth_figure(report["growth"]))
+    rival = json.loads((DOCS / "benchmarks" / "rival.json").read_text())
+    figures = ("series", "level", "bpp", "psnr", "ms_ssim", "lpips")
+    blocks["rival"] = table([{name: row[name] for name in figures} for row in rival["points"] if row["bpp"]])
     fill(DOCS / "benchmarks.md", blocks)
 
 

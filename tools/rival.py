@@ -6,8 +6,8 @@ Its weights at level 3 (128 and 192 channels, Minnen, Balle, Toderici, NeurIPS 2
 equal or better rate and distortion needs: CompressAI's own were trained on many more photographs for many days. Writes
 ``runs/rival/mbt2018-mean-3.pth``; a run that was stopped goes on from its checkpoint:
 
-    cdanalysis evaluate configs/evaluate/kodak.yaml compressai=$PWD/runs/rival 'baselines={mbt2018-mean: [3]}'
-    cdanalysis benchmark codec --compressai $PWD/runs/rival
+    cdanalysis evaluate configs/evaluate/rival.yaml
+    cdanalysis benchmark codec labels --compressai runs/rival -o docs/benchmarks.json
 """
 
 from __future__ import annotations
