@@ -13,7 +13,7 @@ from rich.progress import track as rich_track
 from rich.table import Table
 
 from . import zoo as zoo_module
-from .files import write_whole
+from .files import run_name, write_whole
 
 if TYPE_CHECKING:
     from .jobs.work import Work
@@ -104,7 +104,7 @@ def _study(options: argparse.Namespace) -> int:
     from .evaluation.study import load_study, run_study
 
     config = load_study(options.photographs, options.overrides)
-    folder = Path(options.output or Path("runs") / "evaluate" / "-".join([config.name, *options.overrides]))
+    folder = Path(options.output or Path("runs") / "evaluate" / run_name(config.name, options.overrides))
     command = " ".join(["cdanalysis evaluate", options.photographs, *options.overrides])
     report, pictures = run_study(config, folder, command, _track)
     text = json.dumps(report, indent=1)

@@ -1,9 +1,10 @@
-"""Files: whole or not at all."""
+"""Files: whole or not at all, and under names that tell."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -20,3 +21,8 @@ def write_whole(path: str | Path, data: bytes | str) -> None:
     except BaseException:
         Path(part).unlink(missing_ok=True)
         raise
+
+
+def run_name(name: str, overrides: Sequence[str]) -> str:
+    """What a run's folder is called: one name, whatever the values of its overrides hold."""
+    return "-".join([name, *overrides]).replace(os.sep, "_")

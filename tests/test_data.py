@@ -13,7 +13,7 @@ from cdanalysis.data.cached import CachedStreams, cache_streams
 from cdanalysis.data.crops import Crops, Source
 from cdanalysis.data.labels import class_index
 from cdanalysis.data.photographs import Photographs, data_path, open_photograph
-from cdanalysis.files import write_whole
+from cdanalysis.files import run_name, write_whole
 from cdanalysis.training.pretrained import imagenet_classes
 
 
@@ -136,3 +136,8 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write_whole(path, b"second")
     assert path.read_bytes() == b"first" and list(path.parent.iterdir()) == [path]
+
+
+def test_a_run_has_one_folder_whatever_its_overrides_hold():
+    assert run_name("kodak", []) == "kodak"
+    assert run_name("kodak", ["source.path=a/b", "every=2"]) == "kodak-source.path=a_b-every=2"

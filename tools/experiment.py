@@ -22,7 +22,7 @@ from cdanalysis.evaluation.experiment import crops_sheet, run_experiment, varian
 from cdanalysis.evaluation.experiment_config import load_experiment
 from cdanalysis.evaluation.markdown import fill, table
 from cdanalysis.evaluation.plots import experiment_figure
-from cdanalysis.files import write_whole
+from cdanalysis.files import run_name, write_whole
 from cdanalysis.processes import cores
 
 ROOT = Path(__file__).parent.parent
@@ -55,7 +55,7 @@ def main() -> None:
     workers = options.workers or (1 if torch.cuda.is_available() else cores())
     config = load_experiment(options.experiment, options.overrides)
     small = bool(options.overrides)
-    folder = ROOT / "runs" / "experiments" / (config.name + ("-" + "-".join(options.overrides) if small else ""))
+    folder = ROOT / "runs" / "experiments" / run_name(config.name, options.overrides)
     output = folder if small else ROOT / "docs" / "experiments"
     output.mkdir(parents=True, exist_ok=True)
     command = " ".join(["python tools/experiment.py", options.experiment, *options.overrides])
