@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..latents import Latents
-from ..stream.coder import SymbolReader, SymbolWriter, Tables
+from ..stream.coder import SymbolReader, SymbolWriter, Tables, pop_each
 from ..stream.container import Stream
 from ..stream.quality_map import pop_map, push_map
 from .entropy import Pass
@@ -42,9 +42,9 @@ class SymbolCoder:
         if latents.drops is not None:
             for writer, drops in zip(writers, latents.drops, strict=True):
                 push_map(writer, drops[0].cpu().numpy())
-        z = latents.hyper
-        for writer, symbols in zip(writers, z, strict=True):
-            writer.push(symbols.flatten().cpu().numpy().astype(np.int64), self._hyper_indices(z), self.hyper)
+        z = latents.hyper.flatten(1).cpu().numpy().astype(np.int64)
+        for writer, *row in zip(writers, z, _hyper_indices(latents.hyper.shape), strict=True):
+            writer.push(*row, self.hyper)
         self._push_passes(writers, *detail)
         for photograph, writer in zip(layers, writers, strict=True):
             photograph.append(writer.finish())
@@ -80,19 +80,13 @@ class SymbolCoder:
             maps = np.stack([pop_map(reader, (grid[0] // 2, grid[1] // 2)) for reader in readers])
             base = replace(base, drops=torch.from_numpy(maps)[:, None].to(device, torch.int32))
         hyper_grid = detail.hyper_spec.grid(*(STRIDE * side for side in grid))
-        z = torch.zeros((len(streams), detail.hyper_spec.channels, *hyper_grid), dtype=torch.int32, device=device)
-        for row, reader in zip(z, readers, strict=True):
-            symbols = reader.pop(self._hyper_indices(z), self.hyper)
-            row.copy_(torch.from_numpy(symbols).reshape(row.shape))
+        shape = len(streams), detail.hyper_spec.channels, *hyper_grid
+        symbols = pop_each(readers, _hyper_indices(shape), self.hyper)
+        z = torch.from_numpy(symbols).reshape(shape).to(device)
         exact = detail.exact_base(z, base.semantic, base.levels)
         values = detail.context.read(grid, exact, self._pop(readers, self.scales))
         _close(readers)
         return replace(base, detail=values, hyper=z)
-
-    @staticmethod
-    def _hyper_indices(z: Tensor) -> np.ndarray:
-        """Each hyper symbol's table is its channel's."""
-        return np.repeat(np.arange(z.shape[1]), z.shape[2] * z.shape[3])
 
     def _push_passes(self, writers: list[SymbolWriter], passes: list[Pass]) -> None:
         for each in passes:
@@ -103,10 +97,15 @@ class SymbolCoder:
     @staticmethod
     def _pop(readers: list[SymbolReader], tables: Tables):
         def pop(indices: Tensor) -> Tensor:
-            rows = [r.pop(i, tables) for r, i in zip(readers, indices.cpu().numpy(), strict=True)]
-            return torch.from_numpy(np.stack(rows)).to(indices.device, torch.int32)
+            return torch.from_numpy(pop_each(readers, indices.cpu().numpy(), tables)).to(indices.device)
 
         return pop
+
+
+def _hyper_indices(shape: Sequence[int]) -> np.ndarray:
+    """(N, n) of hyper symbols (N, C, h, w): each one's table is its channel's."""
+    count, channels, height, width = shape
+    return np.tile(np.repeat(np.arange(channels), height * width), (count, 1))
 
 
 def _close(readers: list[SymbolReader]) -> None:

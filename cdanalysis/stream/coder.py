@@ -6,6 +6,8 @@ that each table is handled by one call. A writer takes batches in the order of r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import constriction
 import numpy as np
 
@@ -50,7 +52,7 @@ def _encode(
     coder: constriction.stream.stack.AnsCoder, symbols: np.ndarray, indices: np.ndarray, tables: Tables
 ) -> None:
     """Put a batch on the coder's stack."""
-    order, runs = _by_table(indices)
+    (order,), (runs,) = _by_table(indices[None])
     shifted = symbols[order].astype(np.int32)
     shifted += tables.reach
     for t, start, stop in reversed(runs):
@@ -68,13 +70,7 @@ class SymbolReader:
 
     def pop(self, indices: np.ndarray, tables: Tables) -> np.ndarray:
         """The next batch: symbols (n,) int32, given the index (n,) of the table of each."""
-        order, runs = _by_table(indices)
-        found = [self._coder.decode(tables.models[t], stop - start) for t, start, stop in runs]
-        symbols = np.empty(len(indices), dtype=np.int32)
-        if found:
-            symbols[order] = np.concatenate(found)
-        symbols -= tables.reach
-        return symbols
+        return pop_each([self], indices[None], tables)[0]
 
     def close(self) -> None:
         """Raises `StreamError` unless everything has been read."""
@@ -82,9 +78,28 @@ class SymbolReader:
             raise StreamError("a layer holds other symbols than its model expects")
 
 
-def _by_table(indices: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
-    """A stable order that sorts by table, and (table, start, stop) of every table's run in it."""
-    counts = np.bincount(indices)
-    stops, used = counts.cumsum(), counts.nonzero()[0]
-    runs = zip(used.tolist(), (stops - counts)[used].tolist(), stops[used].tolist(), strict=True)
-    return np.argsort(indices, kind="stable"), list(runs)
+def pop_each(readers: Sequence[SymbolReader], indices: np.ndarray, tables: Tables) -> np.ndarray:
+    """The next batch of each reader: symbols (N, n) int32, given the index (N, n) of the table of each."""
+    order, runs = _by_table(indices)
+    found = np.empty(indices.shape, dtype=np.int32)
+    for reader, row, own in zip(readers, found, runs, strict=True):
+        decode = reader._coder.decode
+        for t, start, stop in own:
+            row[start:stop] = decode(tables.models[t], stop - start)
+    found -= tables.reach
+    symbols = np.empty_like(found)
+    np.put_along_axis(symbols, order, found, 1)
+    return symbols
+
+
+def _by_table(indices: np.ndarray) -> tuple[np.ndarray, list[list[tuple[int, int, int]]]]:
+    """For each row of indices (N, n) a stable order (N, n) that sorts it, and (table, start, stop) of runs in that."""
+    rows, size = len(indices), int(indices.max(initial=0)) + 1
+    counts = np.bincount((indices + size * np.arange(rows)[:, None]).ravel(), minlength=rows * size)
+    counts = counts.reshape(rows, size)
+    stops, used = counts.cumsum(1), counts.nonzero()
+    runs: list[list[tuple[int, int, int]]] = [[] for _ in range(rows)]
+    columns = (*used, (stops - counts)[used], stops[used])
+    for row, t, start, stop in zip(*(x.tolist() for x in columns), strict=True):
+        runs[row].append((t, start, stop))
+    return np.argsort(indices, axis=1, kind="stable"), runs
