@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..latents import STEPS
 from . import tables
-from .exact import ACTIVATION_BITS, LIMIT, ExactConv2d, full_precision
+from .exact import ACTIVATION_BITS, LIMIT, ExactConv2d, full_precision, largest
 from .lattice import CELLS, Cell, Known, Lattice, at, joined, known
 from .rounding import Doubt, Near, bands, near_ties, settled
 
@@ -74,7 +74,7 @@ class FactorizedPrior(nn.Module):
 
 
 class Parameters(NamedTuple):
-    """Exact parameters of symbols, integers in float64: offsets in sixteenths, and the number of each one's table."""
+    """Exact parameters of symbols: offsets in sixteenths (float32), and the number of each one's table (int32)."""
 
     offset: Tensor
     scale_index: Tensor
@@ -199,54 +199,60 @@ class ContextModel(nn.Module):
         Yields:
             rows of the lattice, a cell, the channels that the pass codes there, and the parameters of those.
         """
+        even = _even(base)
         for band in bands(base.shape):
             rows = slice(band.start // 2, band.stop // 2)
             before = known(values, rows, UNIT // STEPS // self.scale, LIMIT) if p else None
-            for cell in CELLS:
-                yield (
-                    rows,
-                    cell,
-                    self.lattice.group(p, cell),
-                    self._exact_parameters_in(p, cell, before, at(base, cell, rows)),
-                )
+            # Of a base that is the same everywhere one column is enough.
+            around = base[:1, :, :2, :2] if even else base[:, :, band]
+            mixed = self._mixed(p, around, before).unflatten(1, (len(CELLS), -1))
+            most = largest(mixed)
+            places = at(base, CELLS[0], rows).shape[1:]
+            there = (1, 1, 1) if even and before is None else places
+            for number, cell in enumerate(CELLS):
+                found = self._coded_with(p, cell, mixed[:, number], most)
+                found = (x.reshape(-1, *there).expand(-1, *places) for x in found)
+                yield rows, cell, self.lattice.group(p, cell), Parameters(*found)
 
-    def _exact_parameters_in(self, p: int, cell: Cell, before: Known | None, base: Tensor) -> Parameters:
-        """Parameters (channels of the group, N, rows, w/2) of a pass in a cell, given what is known and the base there.
+    def _mixed(self, p: int, base: Tensor, before: Known | None) -> Tensor:
+        """What a pass makes of the base (N, B, h, w) and of what is known: (hidden, places), cell after cell.
 
-        Only what is coded is computed, from what is known by then: a quarter of the outputs, and half of the inputs;
-        and what is the same everywhere is computed once.
+        Where what is known has more places than the base, the base is the same for all of them.
         """
-        group, places = self.lattice.group(p, cell), base.shape[1:]
-        wanted = (*range(group.start, group.stop), *range(self.channels + group.start, self.channels + group.stop))
-        base = base[:, :1, :1, :1] if _even(base) else base
-        hidden = self._mixed(p, base.flatten(1), None if before is None else self._context(p, cell, before))
-        mean, raw = self.heads[p].exact_part(hidden, outputs=wanted).chunk(2)
-        offset = torch.floor((mean + UNIT // (2 * STEPS)) / (UNIT // STEPS))
-        # index = round(raw / (UNIT * LOG_SCALE_STEP)), the quotient as the fixed-point ratio below
-        index = torch.floor((raw * _INDEX_RATIO + 2**19) / 2**20).clamp(0, tables.SCALES - 1)
-        there = places if before is not None else base.shape[1:]
-        return Parameters(*(x.reshape(-1, *there).expand(-1, *places) for x in (offset, index)))
+        base = torch.stack([at(base, cell).float() for cell in CELLS], 1).flatten(1)
+        mix = self.mixes[p]
+        if before is None:
+            return mix.exact_part(base)
+        context = torch.stack([self._context(p, cell, before) for cell in CELLS], 1).flatten(1)
+        if base.shape[1] == context.shape[1]:
+            return mix.exact_part(torch.cat([base, context]))
+        first, rest = tuple(range(len(base))), tuple(range(len(base), len(base) + len(context)))
+        return mix.exact_part(context, inputs=rest, besides=mix.exact_sums(base[:, :1], inputs=first))
 
     def _context(self, p: int, cell: Cell, before: Known) -> Tensor:
-        """What a pass makes of what is known around the places of a cell, (hidden, N * rows * w/2)."""
+        """What a pass makes of what is known around the places of a cell, (hidden, N, rows, w/2).
+
+        Only from what is known by then: half of the inputs, over all passes.
+        """
         seen, inputs = self.lattice.inputs(p, cell)
         windows = torch.cat([before.around(cell, tap, channels) for tap, channels in seen])
         hidden = self.contexts[p - 1].exact_part(windows, inputs=inputs, unit=before.unit, most=before.most)
         return before.without_border(hidden)
 
-    def _mixed(self, p: int, base: Tensor, context: Tensor | None) -> Tensor:
-        """What a pass makes of the base, (B, places) or the same for all of them (B, 1), and of its context."""
-        if context is None:
-            return self.mixes[p].exact_part(base)
-        if base.shape[1] == context.shape[1]:
-            return self.mixes[p].exact_part(torch.cat([base, context]))
-        first, rest = tuple(range(len(base))), tuple(range(len(base), len(base) + len(context)))
-        return self.mixes[p].exact_part(context, inputs=rest, besides=self.mixes[p].exact_sums(base, inputs=first))
+    def _coded_with(self, p: int, cell: Cell, mixed: Tensor, most: float) -> Parameters:
+        """Parameters (channels of the group, places) of what a pass codes in a cell; no others are computed."""
+        group = self.lattice.group(p, cell)
+        wanted = (*range(group.start, group.stop), *range(self.channels + group.start, self.channels + group.stop))
+        mean, raw = self.heads[p].exact_part(mixed, outputs=wanted, most=most).chunk(2)
+        offset = torch.floor((mean + UNIT // (2 * STEPS)) / (UNIT // STEPS))
+        # index = round(raw / (UNIT * LOG_SCALE_STEP)), the quotient as the fixed-point ratio below; 31 bits are enough
+        index = (raw.int().mul_(_INDEX_RATIO).add_(2**19) >> 20).clamp_(0, tables.SCALES - 1)
+        return Parameters(offset, index)
 
 
 def _even(x: Tensor) -> bool:
-    """Whether a tensor (C, N, h, w) is one column that was expanded, the same numbers everywhere."""
-    return all(stride == 0 or size == 1 for stride, size in zip(x.stride()[1:], x.shape[1:], strict=True))
+    """Whether a tensor (N, C, h, w) is one column that was expanded, the same numbers everywhere."""
+    return all(x.stride(d) == 0 or x.shape[d] == 1 for d in (0, 2, 3))
 
 
 def _in_photographs(near: Near, group: slice, cell: Cell, rows: slice) -> Near:

@@ -2,10 +2,10 @@
 
 A stream can be parsed only with the very probabilities it was written with. Floating-point
 convolutions do not give the same number on every machine, so the networks that choose
-probabilities are evaluated on integers: fixed-point weights and activations, carried in float64,
-whose sums stay below 2**53 and are therefore exact in whatever order they are added
+probabilities are evaluated on integers: fixed-point weights and activations, whose sums stay below
+2**53 and are therefore exact in float64 in whatever order they are added
 (Balle, Johnston, Minnen: "Integer networks for data compression with latent-variable models",
-ICLR 2019). Where the numbers are known to be small, sums stay below 2**24, and single precision is
+ICLR 2019). Where the numbers turn out to be small, sums stay below 2**24, and single precision is
 as exact and twice as fast. Training uses the same weights in ordinary floating point.
 """
 
@@ -68,6 +68,11 @@ def _ieee_products() -> Iterator[None]:
             switch.fp32_precision = precision
 
 
+def largest(x: Tensor) -> float:
+    """The largest magnitude in a tensor."""
+    return float(torch.stack(torch.aminmax(x)).abs().max())
+
+
 class _Integers(NamedTuple):
     """Parameters as integers.
 
@@ -89,9 +94,7 @@ class _Integers(NamedTuple):
         return cls(weight, weight.float(), tuple(longest), bias)
 
     def times(self, columns: Tensor, most: float) -> Tensor:
-        """Sums of products with integers (inputs, cells), none larger than ``most``; exact, single or double."""
-        if columns.dtype == torch.float64:
-            return self.weight @ columns
+        """Sums of products with integers (inputs, cells), none larger than ``most``; exact, float32 or float64."""
         for parts, longest in zip(PARTS, self.longest, strict=True):
             if longest * most < SINGLE:
                 first, *others = zip(self.single.chunk(parts, 1), columns.chunk(parts), strict=True)
@@ -157,33 +160,39 @@ class ExactConv2d(nn.Conv2d):
         outputs: Some = None,
         besides: Tensor | None = None,
         unit: int = 1,
-        most: float = LIMIT,
+        most: float | None = None,
     ) -> Tensor:
-        """`exact` of some cells, where all but some inputs are nothing.
+        """`exact` of some cells, where all but some inputs are nothing. To be called in `full_precision`.
 
         Args:
-            columns: what each cell reads: (inputs, cells) integers in float64; or in float32, to be called in
-                `full_precision`.
+            columns: what each cell reads: (inputs, cells) integers in float32.
             inputs: which of the C * k * k inputs those are, in the order of the weights; None for all.
             outputs: which outputs are wanted; None for all.
             besides: what other inputs add, (outputs, 1): see `exact_sums`.
             unit: what a one in the columns stands for.
-            most: no column's magnitude is larger. If it is small, products of float32 are in single precision.
+            most: no column's magnitude is larger; None to have them looked at.
 
         Returns:
-            (outputs, cells), float64.
+            (outputs, cells), float32.
         """
         integers = self._integer_parameters(inputs, outputs)
+        most = largest(columns) if most is None else most
         bias = integers.bias if besides is None else integers.bias + besides
-        return self._rounded(torch.add(bias, integers.times(columns, most), alpha=unit))
+        total = integers.times(columns, most)
+        if total.dtype == torch.float32 and 2**WEIGHT_BITS % unit == 0:
+            # Sums are whole, so that flooring (bias / unit + sum) / (2**WEIGHT_BITS / unit) may floor bias / unit before.
+            shift = (bias / unit).floor_()
+            if integers.longest[0] * most + float(shift.abs().max()) < SINGLE:
+                return self._rounded(total.add_(shift.float()), unit)
+        return self._rounded(torch.add(bias, total, alpha=unit)).float()
 
     def exact_sums(self, columns: Tensor, inputs: Some = None) -> Tensor:
-        """What some inputs add to every output before it is rounded: (outputs, cells)."""
-        return self._integer_parameters(inputs).weight @ columns
+        """What some inputs (inputs, cells) add to every output before it is rounded: (outputs, cells), float64."""
+        return self._integer_parameters(inputs).weight @ columns.double()
 
-    def _rounded(self, total: Tensor) -> Tensor:
-        """Sums of products and bias to activations, in place."""
-        return total.mul_(2.0**-WEIGHT_BITS).floor_().clamp_(0 if self.relu else -LIMIT, LIMIT)
+    def _rounded(self, total: Tensor, unit: int = 1) -> Tensor:
+        """Sums of products and bias, in units, to activations, in place."""
+        return total.mul_(unit * 2.0**-WEIGHT_BITS).floor_().clamp_(0 if self.relu else -LIMIT, LIMIT)
 
     def _columns(self, x: Tensor) -> Iterator[Tensor]:
         """What each output cell reads, a strip of rows at a time: (N, C * k * k, cells of the strip)."""

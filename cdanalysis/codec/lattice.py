@@ -53,8 +53,8 @@ class Known(NamedTuple):
         return length if length % 64 else length + 8
 
     def without_border(self, x: Tensor) -> Tensor:
-        """Of outputs (channels, length), those in the photographs: (channels, N * rows * columns)."""
-        return x[:, : math.prod(self.shape)].unflatten(1, self.shape)[:, :, : self.size[0], : self.size[1]].flatten(1)
+        """Of outputs (channels, length), those in the photographs: (channels, N, rows, columns), a view."""
+        return x[:, : math.prod(self.shape)].unflatten(1, self.shape)[:, :, : self.size[0], : self.size[1]]
 
 
 class Lattice(NamedTuple):
