@@ -72,7 +72,7 @@ def test_close_to_the_floating_point_face():
     for layer in (ExactConv2d(8, 8, 3), ExactUpsample(8, 4)):
         x = integers(2, 8, 6, 6, top=2000)
         real = layer(x.float() / 2**ACTIVATION_BITS)
-        assert torch.allclose(layer.exact(x) / 2**ACTIVATION_BITS, real.double(), atol=0.02)
+        assert torch.allclose(layer.exact(x) / 2**ACTIVATION_BITS, real, atol=0.02)
 
 
 def test_changed_weights_are_noticed():
@@ -135,9 +135,33 @@ def test_small_numbers_in_single_precision_have_the_sums_of_unbounded_integers(m
     columns = torch.cat([integers(576, 50, top=most), worst, -worst, (worst - 1).clamp_min(-most)], 1)
     torch.set_float32_matmul_precision(precision)
     with torch.autocast("cpu", torch.bfloat16), full_precision():
-        found = weight.times(columns.float(), most)
+        found, bound = weight.times(columns.float(), torch.full((576,), float(most), dtype=torch.float64))
     assert found.dtype == (torch.float32 if most <= 60 else torch.float64)
+    assert bound >= float(found.abs().max()) and (most > 60 or bound == float(found.abs().max()))
     assert (found.double().numpy() == weight.weight.long().numpy() @ columns.long().numpy()).all()
+
+
+@settings(max_examples=80)
+@given(
+    st.sampled_from([1, 2, 4, 16, 5, 3]),
+    st.sampled_from([1, 40, 400, LIMIT]),
+    st.booleans(),
+    st.sampled_from([0.0, 0.01, 50.0, 6e4]),
+    st.integers(0, 10**6),
+)
+def test_activations_are_those_of_unbounded_integers(unit, top, relu, offset, seed):
+    """Of some inputs and outputs, counted in units, beside what others add; whatever precision is enough."""
+    torch.manual_seed(seed)
+    conv = ExactConv2d(24, 10, relu=relu)
+    torch.nn.init.normal_(conv.bias, std=offset)
+    first, rest, outputs = tuple(range(7)), tuple(range(7, 24)), (9, 3, 4)
+    columns, others = integers(17, 4000, seed=seed, top=top // unit).float(), integers(7, 1, seed=seed, top=top)
+    besides = conv.exact_sums(others, inputs=first)[list(outputs)]
+    with full_precision():
+        found = conv.exact_part(columns, rest, outputs, besides, unit)
+    weight, bias = (x[list(outputs)].numpy().astype(np.int64) for x in conv._integer_parameters()[::3])
+    sums = weight[:, :7] @ others.long().numpy() + unit * (weight[:, 7:] @ columns.long().numpy()) + bias
+    assert (found.long().numpy() == np.clip(sums >> WEIGHT_BITS, 0 if relu else -LIMIT, LIMIT)).all()
 
 
 @pytest.mark.parametrize("passes", [2, 4])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..latents import STEPS
 from . import tables
-from .exact import ACTIVATION_BITS, LIMIT, ExactConv2d, full_precision, largest
+from .exact import ACTIVATION_BITS, LIMIT, ExactConv2d, full_precision, magnitudes
 from .lattice import CELLS, Cell, Known, Lattice, at, joined, known
 from .rounding import Doubt, Near, bands, near_ties, settled
 
@@ -206,7 +206,7 @@ class ContextModel(nn.Module):
             # Of a base that is the same everywhere one column is enough.
             around = base[:1, :, :2, :2] if even else base[:, :, band]
             mixed = self._mixed(p, around, before).unflatten(1, (len(CELLS), -1))
-            most = largest(mixed)
+            most = magnitudes(mixed.flatten(1))
             places = at(base, CELLS[0], rows).shape[1:]
             there = (1, 1, 1) if even and before is None else places
             for number, cell in enumerate(CELLS):
@@ -235,11 +235,11 @@ class ContextModel(nn.Module):
         Only from what is known by then: half of the inputs, over all passes.
         """
         seen, inputs = self.lattice.inputs(p, cell)
-        windows = torch.cat([before.around(cell, tap, channels) for tap, channels in seen])
-        hidden = self.contexts[p - 1].exact_part(windows, inputs=inputs, unit=before.unit, most=before.most)
+        windows, most = before.around(cell, seen)
+        hidden = self.contexts[p - 1].exact_part(windows, inputs=inputs, unit=before.unit, most=most)
         return before.without_border(hidden)
 
-    def _coded_with(self, p: int, cell: Cell, mixed: Tensor, most: float) -> Parameters:
+    def _coded_with(self, p: int, cell: Cell, mixed: Tensor, most: Tensor) -> Parameters:
         """Parameters (channels of the group, places) of what a pass codes in a cell; no others are computed."""
         group = self.lattice.group(p, cell)
         wanted = (*range(group.start, group.stop), *range(self.channels + group.start, self.channels + group.stop))

@@ -68,9 +68,9 @@ def _ieee_products() -> Iterator[None]:
             switch.fp32_precision = precision
 
 
-def largest(x: Tensor) -> float:
-    """The largest magnitude in a tensor."""
-    return float(torch.stack(torch.aminmax(x)).abs().max())
+def magnitudes(x: Tensor) -> Tensor:
+    """The largest magnitude in each row of a matrix, (rows,) float64."""
+    return torch.maximum(x.amax(1), -x.amin(1)).double()  # aminmax is ten times slower
 
 
 class _Integers(NamedTuple):
@@ -78,38 +78,59 @@ class _Integers(NamedTuple):
 
     Attributes:
         weight: (out, inputs), float64.
-        single: the same in float32.
-        longest: for each of ``PARTS`` the largest sum of the magnitudes of a part of an output's weights.
-        bias: (out, 1), float64.
+        size: their magnitudes.
+        single: the same weights in float32.
+        bias: (out, 1), float64, with half of what is rounded away.
     """
 
     weight: Tensor
+    size: Tensor
     single: Tensor
-    longest: tuple[float, ...]
     bias: Tensor
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor) -> _Integers:
-        longest = (max(float(p.abs().sum(1).max()) for p in weight.chunk(parts, 1)) for parts in PARTS)
-        return cls(weight, weight.float(), tuple(longest), bias)
+        return cls(weight, weight.abs(), weight.float(), bias)
 
-    def times(self, columns: Tensor, most: float) -> Tensor:
-        """Sums of products with integers (inputs, cells), none larger than ``most``; exact, float32 or float64."""
-        for parts, longest in zip(PARTS, self.longest, strict=True):
-            if longest * most < SINGLE:
-                first, *others = zip(self.single.chunk(parts, 1), columns.chunk(parts), strict=True)
-                total = first[0] @ first[1]
-                for weight, seen in others:
-                    total = total.double().add_(weight @ seen)
-                return total
-        return self.weight @ columns.double()
+    def some(self, inputs: Some, outputs: Some) -> _Integers:
+        weight, bias = self.weight, self.bias
+        if outputs is not None:
+            weight, bias = weight[list(outputs)], bias[list(outputs)]
+        return _Integers.of(weight if inputs is None else weight[:, list(inputs)], bias)
+
+    def times(self, columns: Tensor, most: Tensor) -> tuple[Tensor, float]:
+        """Sums of products with integers (..., inputs, cells) in float32, of magnitudes of at most ``most`` (inputs,).
+
+        Returns:
+            the sums, exact, in float32 or float64, and what no magnitude of them exceeds.
+        """
+        for parts in PARTS:
+            pairs = zip(self.size.chunk(parts, 1), most.chunk(parts), strict=True)
+            bounds = [float((size @ part).max()) for size, part in pairs]
+            if max(bounds) < SINGLE:
+                pairs = zip(self.single.chunk(parts, 1), columns.chunk(parts, -2), strict=True)
+                total, *others = (weight @ seen for weight, seen in pairs)
+                for other in others:
+                    total = total.double().add_(other)
+                return total, sum(bounds)
+        return self.weight @ columns.double(), sum(bounds)
+
+    def activations(self, columns: Tensor, most: Tensor, bias: Tensor, unit: int = 1) -> Tensor:
+        """Sums of products in units, and bias, rounded to activations: (..., out, cells) float32, not yet limited."""
+        total, bound = self.times(columns, most)
+        if total.dtype == torch.float32 and 2**WEIGHT_BITS % unit == 0:
+            # Sums are whole: floor((bias / unit + sum) / (2**WEIGHT_BITS / unit)) needs only floor(bias / unit).
+            shift = (bias / unit).floor_()
+            if bound + float(shift.abs().max()) < SINGLE:
+                return total.add_(shift.float()).mul_(unit * 2.0**-WEIGHT_BITS).floor_()
+        return torch.add(bias, total, alpha=unit).mul_(2.0**-WEIGHT_BITS).floor_().clamp_(-LIMIT, LIMIT).float()
 
 
 class ExactConv2d(nn.Conv2d):
     """A 1x1 or 3x3 convolution, optionally with ReLU, that can be evaluated exactly.
 
-    ``forward`` takes and gives ordinary floats (for training); ``exact`` takes and gives float64
-    tensors that hold integers (activations times 256).
+    ``forward`` takes and gives ordinary floats (for training); ``exact`` takes and gives tensors
+    that hold integers (activations times 256).
     """
 
     def __init__(self, channels: int, out_channels: int, kernel_size: int = 1, relu: bool = True):
@@ -136,22 +157,21 @@ class ExactConv2d(nn.Conv2d):
             self._integers = (key, {(None, None): _Integers.of(weight.flatten(1), bias[:, None])})
         parts = self._integers[1]
         if (inputs, outputs) not in parts:
-            weight, _, _, bias = parts[None, None]
-            if outputs is not None:
-                weight, bias = weight[list(outputs)], bias[list(outputs)]
-            parts[inputs, outputs] = _Integers.of(weight if inputs is None else weight[:, list(inputs)], bias)
+            parts[inputs, outputs] = parts[None, None].some(inputs, outputs)
         return parts[inputs, outputs]
 
+    @full_precision()
     def exact(self, x: Tensor) -> Tensor:
-        """Integer evaluation: (N, C, h, w) integers in float64 -> (N, out, h, w) likewise.
+        """Integer evaluation: (N, C, h, w) integers of magnitudes up to ``LIMIT`` -> (N, out, h, w) likewise, float32.
 
         Written as matrix products, because a convolution routine may choose an algorithm
         (Winograd, FFT) whose intermediate values are not integers.
         """
-        integers = self._integer_parameters()
+        integers, x = self._integer_parameters(), x.float()
         n, _, h, w = x.shape
-        total = torch.cat([integers.weight @ columns for columns in self._columns(x)], 2)
-        return self._rounded(total.add_(integers.bias)).reshape(n, -1, h, w)
+        most = magnitudes(x.transpose(0, 1).flatten(1)).repeat_interleave(self.kernel_size[0] ** 2)
+        strips = [integers.activations(columns, most, integers.bias) for columns in self._columns(x)]
+        return self._limited(torch.cat(strips, 2)).reshape(n, -1, h, w)
 
     def exact_part(
         self,
@@ -160,7 +180,7 @@ class ExactConv2d(nn.Conv2d):
         outputs: Some = None,
         besides: Tensor | None = None,
         unit: int = 1,
-        most: float | None = None,
+        most: Tensor | None = None,
     ) -> Tensor:
         """`exact` of some cells, where all but some inputs are nothing. To be called in `full_precision`.
 
@@ -170,29 +190,22 @@ class ExactConv2d(nn.Conv2d):
             outputs: which outputs are wanted; None for all.
             besides: what other inputs add, (outputs, 1): see `exact_sums`.
             unit: what a one in the columns stands for.
-            most: no column's magnitude is larger; None to have them looked at.
+            most: (inputs,) which no magnitude of an input exceeds, float64; None to have them looked at.
 
         Returns:
             (outputs, cells), float32.
         """
         integers = self._integer_parameters(inputs, outputs)
-        most = largest(columns) if most is None else most
+        most = magnitudes(columns) if most is None else most
         bias = integers.bias if besides is None else integers.bias + besides
-        total = integers.times(columns, most)
-        if total.dtype == torch.float32 and 2**WEIGHT_BITS % unit == 0:
-            # Sums are whole, so that flooring (bias / unit + sum) / (2**WEIGHT_BITS / unit) may floor bias / unit before.
-            shift = (bias / unit).floor_()
-            if integers.longest[0] * most + float(shift.abs().max()) < SINGLE:
-                return self._rounded(total.add_(shift.float()), unit)
-        return self._rounded(torch.add(bias, total, alpha=unit)).float()
+        return self._limited(integers.activations(columns, most, bias, unit))
 
     def exact_sums(self, columns: Tensor, inputs: Some = None) -> Tensor:
         """What some inputs (inputs, cells) add to every output before it is rounded: (outputs, cells), float64."""
         return self._integer_parameters(inputs).weight @ columns.double()
 
-    def _rounded(self, total: Tensor, unit: int = 1) -> Tensor:
-        """Sums of products and bias, in units, to activations, in place."""
-        return total.mul_(unit * 2.0**-WEIGHT_BITS).floor_().clamp_(0 if self.relu else -LIMIT, LIMIT)
+    def _limited(self, x: Tensor) -> Tensor:
+        return x.clamp_(0 if self.relu else -LIMIT, LIMIT)
 
     def _columns(self, x: Tensor) -> Iterator[Tensor]:
         """What each output cell reads, a strip of rows at a time: (N, C * k * k, cells of the strip)."""

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .exact import magnitudes
+
 Cell = tuple[int, int]
 CELLS: tuple[Cell, ...] = tuple(itertools.product(range(2), range(2)))
 """Parities of row and column."""
@@ -29,22 +31,33 @@ class Known(NamedTuple):
     Attributes:
         spans: (2, 2, channels, length): the rows of each photograph one after the other, each after a zero; float32.
         unit: what a one stands for.
-        most: the largest magnitude.
+        most: (2, 2, channels), the largest magnitude of each; float64.
         shape: (N, rows, columns) of the memory that an output takes, and the places of it that are no border.
         size: (rows, columns).
     """
 
     spans: Tensor
     unit: int
-    most: int
+    most: Tensor
     shape: tuple[int, int, int]
     size: tuple[int, int]
 
-    def around(self, cell: Cell, tap: Cell, channels: slice) -> Tensor:
-        """What lies at a tap, (0..2, 0..2), of the window around each place of a cell's: (channels, length)."""
-        (row, i), (column, j) = (divmod(own + step - 1, 2) for own, step in zip(cell, tap, strict=True))
-        start = (1 + row) * self.shape[2] + 1 + column
-        return self.spans[i, j, channels, start : start + self.length]
+    def around(self, cell: Cell, seen: list[tuple[Cell, slice]]) -> tuple[Tensor, Tensor]:
+        """What lies at taps, (0..2, 0..2), of the window around each place of a cell's, and the most of each.
+
+        Args:
+            seen: taps, and which channels are seen there.
+
+        Returns:
+            (inputs, length), and (inputs,) float64.
+        """
+        spans, most = [], []
+        for tap, channels in seen:
+            (row, i), (column, j) = (divmod(own + step - 1, 2) for own, step in zip(cell, tap, strict=True))
+            start = (1 + row) * self.shape[2] + 1 + column
+            spans.append(self.spans[i, j, channels, start : start + self.length])
+            most.append(self.most[i, j, channels])
+        return torch.cat(spans), torch.cat(most)
 
     @property
     def length(self) -> int:
@@ -159,8 +172,8 @@ def known(x: Tensor, rows: slice, factor: int, limit: int) -> Known:
     spans = torch.zeros((*x.shape[:3], length + 2 * shape[2] + 10), dtype=torch.float32, device=x.device)
     inner = spans[..., :length].unflatten(-1, shape)[..., first : first + bottom - top, 1:]
     inner.copy_(x[..., top:bottom, :])
-    most = max(-int(x.min()), int(x.max()))
-    if factor * most <= limit:
+    most = magnitudes(spans.flatten(0, 2)).reshape(x.shape[:3])
+    if factor * float(most.max()) <= limit:
         return Known(spans, factor, most, shape, (tall, width))
     inner.mul_(factor).clamp_(-limit, limit)
-    return Known(spans, 1, limit, shape, (tall, width))
+    return Known(spans, 1, (factor * most).clamp_(max=limit), shape, (tall, width))

@@ -140,7 +140,7 @@ class SemanticLayer(nn.Module):
         return y_hat * self.inverse_gain(quality)
 
     def exact_base(self, level: int, size: tuple[int, int], device: torch.device, count: int = 1) -> Tensor:
-        """Integers on which this layer's parse depends: (count, 16, h, w) float64, one column expanded."""
+        """Integers on which this layer's parse depends: (count, 16, h, w) float32, one column expanded."""
         cell = torch.empty((1, 1, 1, 1), dtype=torch.float64, device=device)
         return self.quality_base.exact(exact_plane(level, cell)).expand(count, -1, *size)
 
