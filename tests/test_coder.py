@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdanalysis.codec.tables import REACH, SCALES, gaussian_tables
-from cdanalysis.stream.coder import SymbolReader, SymbolWriter, Tables
+from cdanalysis.stream.coder import AnsCoder, SymbolReader, SymbolWriter, Tables, pop_each
 from cdanalysis.stream.errors import StreamError
 
 TABLES = Tables(gaussian_tables().numpy())
@@ -35,6 +35,39 @@ def test_round_trip(groups):
     reader.close()
 
 
+def test_narrow_tables_hold_the_weights_of_the_whole_ones():
+    rng = np.random.default_rng(0)
+    assert 3 in TABLES.reaches and REACH in TABLES.reaches
+    for whole, narrow, reach in zip(TABLES.models, TABLES.narrow, TABLES.reaches, strict=True):
+        inner = np.arange(1 - reach, reach)
+        symbols = rng.permutation(np.tile(inner, 500 // len(inner) + 2)).astype(np.int32)
+        coder = AnsCoder(rng.integers(1, 2**32, 9, dtype=np.uint32))
+        before = coder.get_compressed()
+        coder.encode_reverse(symbols + REACH, whole)
+        assert np.array_equal(coder.decode(narrow, len(symbols)) - reach, symbols)
+        assert np.array_equal(coder.get_compressed(), before)
+        for symbol in (-REACH, -reach, reach, REACH):
+            coder.encode_reverse(np.array([symbol + REACH], dtype=np.int32), whole)
+            assert coder.decode(narrow) == (0 if symbol < 0 else 2 * reach)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=400), st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(0, 10**6))
+def test_any_bytes_are_read_as_by_the_whole_tables(data, far, seed):
+    """Those of other coders, too, and symbols that lie beyond the narrow tables."""
+    rng = np.random.default_rng(seed)
+    indices = rng.integers(0, SCALES, (2, len(far)))
+    symbols = np.where(np.equal(far, 3), REACH, far)
+    streams = [data.rstrip(b"\0"), write([(symbols, indices[1])])]
+    plain = Tables(gaussian_tables().numpy())
+    plain.narrow, plain.reaches = plain.models, np.full(SCALES, REACH, dtype=np.int32)
+    found, wanted = ([SymbolReader(stream) for stream in streams] for _ in range(2))
+    for _ in range(2):
+        assert np.array_equal(pop_each(found, indices, TABLES), pop_each(wanted, indices, plain))
+    for a, b in zip(found, wanted, strict=True):
+        assert np.array_equal(a._coder.get_compressed(), b._coder.get_compressed())
+
+
 def test_length_is_the_entropy():
     rng = np.random.default_rng(0)
     indices = rng.integers(0, 40, 20_000)
@@ -42,7 +75,9 @@ def test_length_is_the_entropy():
     probabilities = weights / weights.sum(1, keepdims=True)
     symbols = np.array([rng.choice(2 * REACH + 1, p=probabilities[i]) for i in indices]) - REACH
     ideal = -np.log2(probabilities[indices, symbols + REACH]).sum()
-    assert 8 * len(write([(symbols, indices)])) == pytest.approx(ideal, rel=0.001)
+    data = write([(symbols, indices)])
+    assert 8 * len(data) == pytest.approx(ideal, rel=0.001)
+    assert np.array_equal(SymbolReader(data).pop(indices, TABLES), symbols)  # in several stretches
 
 
 def test_other_symbols_than_written_are_noticed():

@@ -159,7 +159,8 @@ def test_activations_are_those_of_unbounded_integers(unit, top, relu, offset, se
     besides = conv.exact_sums(others, inputs=first)[list(outputs)]
     with full_precision():
         found = conv.exact_part(columns, rest, outputs, besides, unit)
-    weight, bias = (x[list(outputs)].numpy().astype(np.int64) for x in conv._integer_parameters()[::3])
+    integers_of = conv._integer_parameters()
+    weight, bias = (x[list(outputs)].numpy().astype(np.int64) for x in (integers_of.weight, integers_of.bias))
     sums = weight[:, :7] @ others.long().numpy() + unit * (weight[:, 7:] @ columns.long().numpy()) + bias
     assert (found.long().numpy() == np.clip(sums >> WEIGHT_BITS, 0 if relu else -LIMIT, LIMIT)).all()
 

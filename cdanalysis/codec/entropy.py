@@ -202,7 +202,7 @@ class ContextModel(nn.Module):
         even = _even(base)
         for band in bands(base.shape):
             rows = slice(band.start // 2, band.stop // 2)
-            before = known(values, rows, UNIT // STEPS // self.scale, LIMIT) if p else None
+            before = known(values, rows, UNIT // STEPS // self.scale, LIMIT, self.passes) if p else None
             # Of a base that is the same everywhere one column is enough.
             around = base[:1, :, :2, :2] if even else base[:, :, band]
             mixed = self._mixed(p, around, before).unflatten(1, (len(CELLS), -1))

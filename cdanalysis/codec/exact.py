@@ -79,18 +79,33 @@ class _Integers(NamedTuple):
     Attributes:
         weight: (out, inputs), float64.
         size: their magnitudes.
+        longest: the largest sum of an output's magnitudes.
         single: the same weights in float32.
         bias: (out, 1), float64, with half of what is rounded away.
+        shifts: by unit, see `shift`; cached.
     """
 
     weight: Tensor
     size: Tensor
+    longest: float
     single: Tensor
     bias: Tensor
+    shifts: dict[int, tuple[Tensor, float]]
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor) -> _Integers:
-        return cls(weight, weight.abs(), weight.float(), bias)
+        size = weight.abs()
+        return cls(weight, size, float(size.sum(1).max()), weight.float(), bias, {})
+
+    def biased(self, besides: Tensor) -> _Integers:
+        return self._replace(bias=self.bias + besides, shifts={})
+
+    def shift(self, unit: int) -> tuple[Tensor, float]:
+        """Whole units of the bias, (out, 1) float32 if they are small enough for it, and the largest magnitude."""
+        if unit not in self.shifts:
+            whole = (self.bias / unit).floor_()
+            self.shifts[unit] = whole.float(), float(whole.abs().max())
+        return self.shifts[unit]
 
     def some(self, inputs: Some, outputs: Some) -> _Integers:
         weight, bias = self.weight, self.bias
@@ -104,6 +119,8 @@ class _Integers(NamedTuple):
         Returns:
             the sums, exact, in float32 or float64, and what no magnitude of them exceeds.
         """
+        if (bound := self.longest * float(most.max())) < SINGLE:
+            return self.single @ columns, bound
         for parts in PARTS:
             pairs = zip(self.size.chunk(parts, 1), most.chunk(parts), strict=True)
             bounds = [float((size @ part).max()) for size, part in pairs]
@@ -115,15 +132,16 @@ class _Integers(NamedTuple):
                 return total, sum(bounds)
         return self.weight @ columns.double(), sum(bounds)
 
-    def activations(self, columns: Tensor, most: Tensor, bias: Tensor, unit: int = 1) -> Tensor:
+    def activations(self, columns: Tensor, most: Tensor, unit: int = 1) -> Tensor:
         """Sums of products in units, and bias, rounded to activations: (..., out, cells) float32, not yet limited."""
         total, bound = self.times(columns, most)
         if total.dtype == torch.float32 and 2**WEIGHT_BITS % unit == 0:
             # Sums are whole: floor((bias / unit + sum) / (2**WEIGHT_BITS / unit)) needs only floor(bias / unit).
-            shift = (bias / unit).floor_()
-            if bound + float(shift.abs().max()) < SINGLE:
-                return total.add_(shift.float()).mul_(unit * 2.0**-WEIGHT_BITS).floor_()
-        return torch.add(bias, total, alpha=unit).mul_(2.0**-WEIGHT_BITS).floor_().clamp_(-LIMIT, LIMIT).float()
+            shift, largest = self.shift(unit)
+            if bound + largest < SINGLE:
+                return total.add_(shift).mul_(unit * 2.0**-WEIGHT_BITS).floor_()
+        total = torch.add(self.bias, total, alpha=unit)
+        return total.mul_(2.0**-WEIGHT_BITS).floor_().clamp_(-LIMIT, LIMIT).float()
 
 
 class ExactConv2d(nn.Conv2d):
@@ -170,7 +188,7 @@ class ExactConv2d(nn.Conv2d):
         integers, x = self._integer_parameters(), x.float()
         n, _, h, w = x.shape
         most = magnitudes(x.transpose(0, 1).flatten(1)).repeat_interleave(self.kernel_size[0] ** 2)
-        strips = [integers.activations(columns, most, integers.bias) for columns in self._columns(x)]
+        strips = [integers.activations(columns, most) for columns in self._columns(x)]
         return self._limited(torch.cat(strips, 2)).reshape(n, -1, h, w)
 
     def exact_part(
@@ -196,9 +214,10 @@ class ExactConv2d(nn.Conv2d):
             (outputs, cells), float32.
         """
         integers = self._integer_parameters(inputs, outputs)
+        if besides is not None:
+            integers = integers.biased(besides)
         most = magnitudes(columns) if most is None else most
-        bias = integers.bias if besides is None else integers.bias + besides
-        return self._limited(integers.activations(columns, most, bias, unit))
+        return self._limited(integers.activations(columns, most, unit))
 
     def exact_sums(self, columns: Tensor, inputs: Some = None) -> Tensor:
         """What some inputs (inputs, cells) add to every output before it is rounded: (outputs, cells), float64."""

@@ -29,35 +29,36 @@ class Known(NamedTuple):
     """What is known of some rows of laid-out latents, with a border of a cell, so that neighbours are spans of memory.
 
     Attributes:
-        spans: (2, 2, channels, length): the rows of each photograph one after the other, each after a zero; float32.
+        spans: of each group in each cell, `CELLS` after `CELLS`, (channels, length): the rows of each photograph one
+            after the other, each after a zero; float32.
         unit: what a one stands for.
-        most: (2, 2, channels), the largest magnitude of each; float64.
+        most: (4 groups, channels), the largest magnitude of each; float64.
         shape: (N, rows, columns) of the memory that an output takes, and the places of it that are no border.
         size: (rows, columns).
     """
 
-    spans: Tensor
+    spans: tuple[Tensor, ...]
     unit: int
     most: Tensor
     shape: tuple[int, int, int]
     size: tuple[int, int]
 
-    def around(self, cell: Cell, seen: list[tuple[Cell, slice]]) -> tuple[Tensor, Tensor]:
+    def around(self, cell: Cell, seen: list[tuple[Cell, int]]) -> tuple[Tensor, Tensor]:
         """What lies at taps, (0..2, 0..2), of the window around each place of a cell's, and the most of each.
 
         Args:
-            seen: taps, and which channels are seen there.
+            seen: taps, and which group of channels is seen there.
 
         Returns:
             (inputs, length), and (inputs,) float64.
         """
-        spans, most = [], []
-        for tap, channels in seen:
+        numbers, spans, length = [], [], self.length
+        for tap, group in seen:
             (row, i), (column, j) = (divmod(own + step - 1, 2) for own, step in zip(cell, tap, strict=True))
             start = (1 + row) * self.shape[2] + 1 + column
-            spans.append(self.spans[i, j, channels, start : start + self.length])
-            most.append(self.most[i, j, channels])
-        return torch.cat(spans), torch.cat(most)
+            numbers.append((2 * i + j) * (len(self.spans) // len(CELLS)) + group)
+            spans.append(self.spans[numbers[-1]][:, start : start + length])
+        return torch.cat(spans), self.most[numbers].flatten()
 
     @property
     def length(self) -> int:
@@ -131,19 +132,19 @@ class Lattice(NamedTuple):
         """The cells in which a pass codes a group, by their rows."""
         return [cell for cell in CELLS if self.turn(p, cell) == group]
 
-    def inputs(self, p: int, cell: Cell) -> tuple[list[tuple[Cell, slice]], tuple[int, ...]]:
-        """What a cell sees of earlier passes: (tap, channels), and which of a network's inputs those are."""
+    def inputs(self, p: int, cell: Cell) -> tuple[list[tuple[Cell, int]], tuple[int, ...]]:
+        """What a cell sees of earlier passes: (tap, group), and which of a network's inputs those are."""
         return _inputs(self, p, cell)
 
 
 @lru_cache(maxsize=64)
-def _inputs(lattice: Lattice, p: int, cell: Cell) -> tuple[list[tuple[Cell, slice]], tuple[int, ...]]:
+def _inputs(lattice: Lattice, p: int, cell: Cell) -> tuple[list[tuple[Cell, int]], tuple[int, ...]]:
     seen, numbers = [], []
     for tap in itertools.product(range(SIDE), range(SIDE)):
         there = (cell[0] + tap[0] - 1) % 2, (cell[1] + tap[1] - 1) % 2
         for earlier in range(p):
             group = lattice.group(earlier, there)
-            seen.append((tap, group))
+            seen.append((tap, lattice.turn(earlier, there)))
             numbers += [(c * SIDE + tap[0]) * SIDE + tap[1] for c in range(group.start, group.stop)]
     return seen, tuple(numbers)
 
@@ -159,7 +160,7 @@ def joined(x: Tensor) -> Tensor:
     return x.permute(3, 2, 4, 0, 5, 1).flatten(4).flatten(2, 3).to(torch.int32)
 
 
-def known(x: Tensor, rows: slice, factor: int, limit: int) -> Known:
+def known(x: Tensor, rows: slice, factor: int, limit: int, groups: int) -> Known:
     """Some rows of laid-out latents, times a factor, within a limit; beyond the edge there is nothing."""
     count, height, width = x.shape[3:]
     whole = rows.start == 0 and rows.stop >= height
@@ -172,8 +173,8 @@ def known(x: Tensor, rows: slice, factor: int, limit: int) -> Known:
     spans = torch.zeros((*x.shape[:3], length + 2 * shape[2] + 10), dtype=torch.float32, device=x.device)
     inner = spans[..., :length].unflatten(-1, shape)[..., first : first + bottom - top, 1:]
     inner.copy_(x[..., top:bottom, :])
-    most = magnitudes(spans.flatten(0, 2)).reshape(x.shape[:3])
-    if factor * float(most.max()) <= limit:
-        return Known(spans, factor, most, shape, (tall, width))
-    inner.mul_(factor).clamp_(-limit, limit)
-    return Known(spans, 1, (factor * most).clamp_(max=limit), shape, (tall, width))
+    if (most := magnitudes(spans.flatten(0, 2))).max() * factor > limit:
+        inner.mul_(factor).clamp_(-limit, limit)
+        most, factor = (factor * most).clamp_(max=limit), 1
+    size = x.shape[2] // groups
+    return Known(spans.flatten(0, 2).split(size), factor, most.reshape(-1, size), shape, (tall, width))

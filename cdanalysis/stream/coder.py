@@ -6,26 +6,66 @@ that each table is handled by one call. A writer takes batches in the order of r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import constriction
 import numpy as np
 
 from .errors import StreamError
 
-_Model = constriction.stream.model.Categorical
+AnsCoder, Categorical = constriction.stream.stack.AnsCoder, constriction.stream.model.Categorical
+_Run = tuple[int, int, int]
+"""A table, and where those symbols start and stop that it codes."""
+
+WHOLE = 2**24
+"""All of a table's probability, as the coder counts it."""
+REACHES = (3, 7, 15, 31, 63, 127)
+"""Of narrow tables: each has a symbol less than a power of two, so many steps has the search for one."""
+RARE = 2.0**-18
+"""Share of a table's weights, beside the least that every symbol has, that may lie beyond half a narrow one's reach."""
+STRETCH = 2**12
+"""So many symbols are read by narrow tables before it is asked whether those can have been meant."""
 
 
 class Tables:
     """Probability tables, ready for the coder.
 
+    A symbol is found by a search among all of a table's, although most tables are narrow. So there is a narrow table
+    beside each, in which the first symbol and the last stand for all that lie farther out. Until one of those two is
+    read, both read the same.
+
     Args:
         tables: (T, 2 R + 1) positive integers; row t gives the weights of the symbols -R..R.
+
+    Attributes:
+        reach: R.
+        models: the tables.
+        narrow: the narrow tables; the same, where it is not narrow.
+        reaches: (T,) of the narrow tables.
     """
 
     def __init__(self, tables: np.ndarray):
+        tables = np.asarray(tables, dtype=np.float64)
         self.reach = tables.shape[1] // 2
-        self.models = [_Model(row, perfect=False) for row in np.asarray(tables, dtype=np.float64)]
+        self.models = [Categorical(row, perfect=False) for row in tables]
+        cuts = [_narrow(row) for row in tables]
+        self.narrow = [Categorical(cut, perfect=False) for cut in cuts]
+        self.reaches = np.array([len(cut) // 2 for cut in cuts], dtype=np.int32)
+
+
+def _narrow(table: np.ndarray) -> np.ndarray:
+    """The smallest table whose first and last entry, which stand for all that lie farther out, are seldom read."""
+    # Weights as the coder makes them of a table: see "Symbols" in docs/format.md.
+    size, reach = len(table), len(table) // 2
+    starts = np.append(0, table.cumsum()[:-1]) * ((WHOLE - size) / table.sum())
+    weights = np.diff(np.floor(starts) + np.arange(size), append=WHOLE)
+    for smaller in (r for r in REACHES if r < reach):
+        half, excess = smaller // 2, table - table.min()
+        if excess[: reach - half].sum() + excess[reach + half + 1 :].sum() <= RARE * table.sum():
+            first, last = reach - smaller, reach + smaller
+            outer = weights[: first + 1].sum(), weights[last:].sum()
+            return np.array([outer[0], *weights[first + 1 : last], outer[1]]) - 1  # the coder adds one to each
+    return table
 
 
 class SymbolWriter:
@@ -41,18 +81,16 @@ class SymbolWriter:
         self._batches.append((symbols, indices, tables))
 
     def finish(self) -> bytes:
-        coder = constriction.stream.stack.AnsCoder()
+        coder = AnsCoder()
         for batch in reversed(self._batches):
             _encode(coder, *batch)
         words = coder.get_compressed()
         return words.astype("<u4").tobytes().rstrip(b"\0")
 
 
-def _encode(
-    coder: constriction.stream.stack.AnsCoder, symbols: np.ndarray, indices: np.ndarray, tables: Tables
-) -> None:
+def _encode(coder: AnsCoder, symbols: np.ndarray, indices: np.ndarray, tables: Tables) -> None:
     """Put a batch on the coder's stack."""
-    (order,), (runs,) = _by_table(indices[None])
+    (order,), _, (runs,) = _by_table(indices[None])
     shifted = symbols[order].astype(np.int32)
     shifted += tables.reach
     for t, start, stop in reversed(runs):
@@ -66,7 +104,7 @@ class SymbolReader:
         padded = data + bytes(-len(data) % 4)
         if data.endswith(b"\0"):
             raise StreamError("a layer's symbols do not end as a writer ends them")
-        self._coder = constriction.stream.stack.AnsCoder(np.frombuffer(padded, dtype="<u4").astype(np.uint32))
+        self._coder = AnsCoder(np.frombuffer(padded, dtype="<u4").astype(np.uint32))
 
     def pop(self, indices: np.ndarray, tables: Tables) -> np.ndarray:
         """The next batch: symbols (n,) int32, given the index (n,) of the table of each."""
@@ -80,26 +118,54 @@ class SymbolReader:
 
 def pop_each(readers: Sequence[SymbolReader], indices: np.ndarray, tables: Tables) -> np.ndarray:
     """The next batch of each reader: symbols (N, n) int32, given the index (N, n) of the table of each."""
-    order, runs = _by_table(indices)
-    found = np.empty(indices.shape, dtype=np.int32)
-    for reader, row, own in zip(readers, found, runs, strict=True):
-        decode = reader._coder.decode
-        for t, start, stop in own:
-            row[start:stop] = decode(tables.models[t], stop - start)
-    found -= tables.reach
-    symbols = np.empty_like(found)
-    np.put_along_axis(symbols, order, found, 1)
+    order, counts, runs = _by_table(indices)
+    reaches = np.repeat(np.tile(tables.reaches[: counts.shape[1]], len(counts)), counts.ravel()).reshape(indices.shape)
+    symbols = np.empty(indices.shape, dtype=np.int32)
+    for reader, row, own, places, most in zip(readers, symbols, runs, order, reaches, strict=True):
+        found = np.empty_like(row)
+        for stretch in _stretches(own):
+            part = slice(stretch[0][1], stretch[-1][2])
+            found[part] = _decode(reader._coder, stretch, tables, most[part])
+        row[places] = found
     return symbols
 
 
-def _by_table(indices: np.ndarray) -> tuple[np.ndarray, list[list[tuple[int, int, int]]]]:
-    """For each row of indices (N, n) a stable order (N, n) that sorts it, and (table, start, stop) of runs in that."""
+def _decode(coder: AnsCoder, runs: list[_Run], tables: Tables, reaches: np.ndarray) -> np.ndarray:
+    """Symbols (n,) of consecutive runs; ``reaches`` (n,) of their narrow tables."""
+    found = np.concatenate([coder.decode(tables.narrow[t], stop - start) for t, start, stop in runs])
+    symbols = found - reaches
+    if not (np.abs(symbols) == reaches).any():
+        return symbols
+    first = runs[0][1]
+    for t, start, stop in reversed(runs):
+        coder.encode_reverse(found[start - first : stop - first], tables.narrow[t])  # as if they had not been read
+    return np.concatenate([coder.decode(tables.models[t], stop - start) for t, start, stop in runs]) - tables.reach
+
+
+def _stretches(runs: list[_Run]) -> Iterator[list[_Run]]:
+    """Runs, the long ones cut, in lists of up to `STRETCH` symbols."""
+    stretch, room = [], STRETCH
+    for t, start, stop in runs:
+        while start < stop:
+            end = min(stop, start + room)
+            stretch.append((t, start, end))
+            room -= end - start
+            start = end
+            if not room:
+                yield stretch
+                stretch, room = [], STRETCH
+    if stretch:
+        yield stretch
+
+
+def _by_table(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[list[_Run]]]:
+    """For rows of indices (N, n): stable orders (N, n) that sort them, counts (N, t) of each table, and runs."""
     rows, size = len(indices), int(indices.max(initial=0)) + 1
     counts = np.bincount((indices + size * np.arange(rows)[:, None]).ravel(), minlength=rows * size)
     counts = counts.reshape(rows, size)
     stops, used = counts.cumsum(1), counts.nonzero()
-    runs: list[list[tuple[int, int, int]]] = [[] for _ in range(rows)]
+    runs: list[list[_Run]] = [[] for _ in range(rows)]
     columns = (*used, (stops - counts)[used], stops[used])
     for row, t, start, stop in zip(*(x.tolist() for x in columns), strict=True):
         runs[row].append((t, start, stop))
-    return np.argsort(indices, axis=1, kind="stable"), runs
+    return np.argsort(indices, axis=1, kind="stable"), counts, runs
