@@ -44,13 +44,15 @@ class ClassificationHead(nn.Module):
         super().__init__()
         self.classes = list(classes)
         self.expand = nn.Conv2d(features[-1], hidden, 1)
-        self.act = nn.ReLU6()
+        self.act = nn.ReLU6(inplace=True)
         self.classify = nn.Linear(hidden, len(self.classes))
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         """Logits (N, classes), not yet divided by the temperature."""
-        return self.classify(self.act(self.expand(pyramid[-1])).mean((2, 3)))
+        x = self.act(self.expand(pyramid[-1]))
+        # Of bfloat16 a mean would first make a float32 copy, in new memory.
+        return self.classify(nn.functional.avg_pool2d(x, x.shape[-2:]).flatten(1))
 
     def describe(self) -> dict[str, Any]:
         """What rebuilds this head, beside the features' channels."""
