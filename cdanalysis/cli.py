@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from . import __version__
 
-SECTIONS = ("heads", "codec", "labels", "start", "memory", "growth")
+SECTIONS = ("heads", "codec", "labels", "parts", "start", "memory", "growth")
 COMMANDS = ("encode", "decode", "analyze", "inspect", "train", "evaluate", "benchmark", "zoo", "demo")
 
 

@@ -125,6 +125,7 @@ def benchmark(options: argparse.Namespace) -> int:
     from .evaluation.benchmark import head_speed
     from .evaluation.footprint import memory, start_costs
     from .evaluation.hardware import hardware
+    from .evaluation.parts import parts
     from .evaluation.speed import codec_speed, growth, label_speed
 
     model, weights, repeats = zoo_module.load(options.model, options.device), options.compressai, options.repeats
@@ -132,6 +133,7 @@ def benchmark(options: argparse.Namespace) -> int:
         "heads": lambda: head_speed(model, options.photographs, repeats=repeats),
         "codec": lambda: codec_speed(model, weights, repeats),
         "labels": lambda: label_speed(model, weights, repeats),
+        "parts": lambda: parts(model, repeats),
         "start": start_costs,
         "memory": lambda: memory(options.model),
         "growth": lambda: growth(model),

@@ -15,6 +15,7 @@ import cdanalysis as cda
 from cdanalysis.cli import COMMANDS, main, parser
 from cdanalysis.evaluation.footprint import memory, start_costs
 from cdanalysis.evaluation.hardware import hardware
+from cdanalysis.evaluation.parts import PARTS, REST, parts
 from cdanalysis.evaluation.plots import growth_figure
 from cdanalysis.evaluation.speed import growth
 from cdanalysis.zoo import save_model
@@ -237,6 +238,17 @@ def test_benchmark_times_the_codec_and_labels(run):
         assert first["ratio"] == 1
         assert all(row["ratio"] == pytest.approx(row[least] / first[least]) for row in others)
     assert run("benchmark", "heads", "tails")[0] == 1
+
+
+def test_parts_are_all_of_the_time(small):
+    rows = {row.pop("part"): row for row in parts(small, repeats=1)["rows"]}
+    whole = rows.pop("all")
+    assert set(rows) == {*PARTS, REST}
+    for verb, seconds in whole.items():
+        own = [row[verb] for row in rows.values() if row[verb] is not None]
+        assert min(own) >= 0 and sum(own) == pytest.approx(seconds)
+    assert rows["synthesis"]["decode_s"] > 0 and rows["synthesis"]["labels_s"] is None
+    assert rows["backbone"]["encode_s"] > 0 and rows["backbone"]["labels_s"] is rows["backbone"]["decode_s"] is None
 
 
 def test_benchmarks_of_another_machine_are_not_kept(run, tmp_path):
