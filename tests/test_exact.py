@@ -11,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.layers import Conv2dSame
 
 from cdanalysis.codec import entropy, exact, rounding, tables
+from cdanalysis.codec.encoder import drawn_pictures
 from cdanalysis.codec.entropy import ContextModel, FactorizedPrior
 from cdanalysis.codec.exact import ACTIVATION_BITS, LIMIT, WEIGHT_BITS, ExactConv2d, ExactUpsample, full_precision
-from cdanalysis.codec.fixed import PART, FixedConv2d, FixedPointwise, Range
+from cdanalysis.codec.fixed import PART, FixedConv2d, FixedPointwise, Range, fixed
 from cdanalysis.codec.tiles import padded
 from cdanalysis.data.photographs import to_tensor
 from cdanalysis.latents import STEPS
@@ -163,6 +165,40 @@ def test_activations_are_those_of_unbounded_integers(unit, top, relu, offset, se
     weight, bias = (x[list(outputs)].numpy().astype(np.int64) for x in (integers_of.weight, integers_of.bias))
     sums = weight[:, :7] @ others.long().numpy() + unit * (weight[:, 7:] @ columns.long().numpy()) + bias
     assert (found.long().numpy() == np.clip(sums >> WEIGHT_BITS, 0 if relu else -LIMIT, LIMIT)).all()
+
+
+def test_units_and_padding_change_no_bit_of_the_fixed_backbone(photo, chelsea, monkeypatch):
+    pictures = drawn_pictures()
+    quick = fixed(photo.codec.backbone, lambda network: network(pictures))
+    in_units = [m for m in quick.modules() if isinstance(m, FixedConv2d | FixedPointwise) and m.scale is None]
+    assert len(in_units) == sum(isinstance(m, torch.nn.ReLU6) for m in quick.modules()) > 30
+    assert not any(isinstance(m, Conv2dSame) for m in quick.modules())
+    monkeypatch.setattr("cdanalysis.codec.fixed._count_in_units", lambda *chain: None)
+    monkeypatch.setattr("cdanalysis.codec.fixed._evenly_padded", lambda conv: conv)
+    plain = fixed(photo.codec.backbone, lambda network: network(pictures))
+    assert any(isinstance(m, Conv2dSame) for m in plain.modules())
+    x = padded(to_tensor(chelsea)[None])
+    with torch.inference_mode():
+        for ours, others in zip(quick(x), plain(x), strict=True):
+            assert torch.equal(ours, others)
+
+
+def test_what_two_read_or_nobody_made_stays_in_its_own_units():
+    class Forked(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.left, self.right = (torch.nn.Conv2d(4, 4, 1) for _ in range(3))
+            self.relu6 = torch.nn.ReLU6()
+
+        def forward(self, x):
+            y = self.relu6(self.first(self.relu6(x)))
+            return self.left(y) + self.right(y)
+
+    torch.manual_seed(0)
+    x, network = 3 * torch.randn(1, 4, 8, 8), Forked().requires_grad_(False)
+    ours = fixed(network, lambda network: network(x))
+    assert None not in (ours.first.scale, ours.left.scale, ours.right.scale)
+    assert torch.allclose(ours(x), network(x), atol=0.01)
 
 
 @pytest.mark.parametrize("passes", [2, 4])

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 EXACT = 2**24
@@ -56,7 +59,34 @@ class _Grid(NamedTuple):
     most: int
 
 
-class FixedConv2d(nn.Module):
+class _Fixed(nn.Module):
+    """A convolution of activations that are rounded to a grid.
+
+    Attributes:
+        scale: a power of two that makes activations of the grid whole; None if whole ones come in units already, in
+            memory that nobody else needs.
+        ends: what they are cut to; None for bounded activations.
+    """
+
+    scale: float | None
+
+    def __init__(self, grid: _Grid, seen: Range):
+        super().__init__()
+        self.scale = grid.scale
+        self.ends = None if seen.certain else (-grid.most if seen.signed else 0, grid.most)
+
+    def rounded(self, x: Tensor) -> Tensor:
+        whole = x.round_() if self.scale is None else (x * self.scale).round_()
+        return whole if self.ends is None else whole.clamp_(*self.ends)
+
+    @torch.no_grad()
+    def multiply(self, factor: float) -> None:
+        """Let outputs be a power of two times what they were, to the last bit."""
+        for tensor in self.state_dict().values():
+            tensor.mul_(factor)
+
+
+class FixedConv2d(_Fixed):
     """A convolution with bias of rounded activations by rounded weights, exact in single precision.
 
     Args:
@@ -68,45 +98,54 @@ class FixedConv2d(nn.Module):
     """
 
     def __init__(self, conv: nn.Conv2d, seen: Range):
-        super().__init__()
         grid = _best_grid(conv.weight.detach().double(), conv.bias.detach().double(), seen)
-        self.conv, self.scale = copy.deepcopy(conv), grid.scale
-        self.ends = None if seen.certain else (-grid.most if seen.signed else 0, grid.most)
+        super().__init__(grid, seen)
+        conv = copy.deepcopy(conv)
         # Powers of two change nothing but the exponent: real weights spare the outputs a multiplication.
         whole = grid.scales * grid.scale
-        self.conv.weight.data = (grid.weight / whole[:, None, None, None]).to(conv.weight)
-        self.conv.bias.data = (grid.offset / whole).to(conv.bias)
+        conv.weight.data = (grid.weight / whole[:, None, None, None]).to(conv.weight)
+        conv.bias.data = (grid.offset / whole).to(conv.bias)
+        self.conv = _evenly_padded(conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        whole = (x * self.scale).round_()
-        return self.conv(whole if self.ends is None else whole.clamp_(*self.ends))
+        return self.conv(self.rounded(x))
 
 
-class FixedPointwise(nn.Module):
+class FixedPointwise(_Fixed):
     """A pointwise convolution like `FixedConv2d`, of many inputs: each sum over ``PART`` of them is exact.
 
     The sums are added element by element, in one order, so that this too is the same everywhere. Grids can be finer.
     """
 
     def __init__(self, conv: nn.Conv2d, seen: Range):
-        super().__init__()
         weight = conv.weight.detach().double()
         grid = _best_grid(weight, torch.zeros(len(weight), dtype=torch.float64), seen, PART)
-        self.scale, self.ends = grid.scale, None if seen.certain else (-grid.most if seen.signed else 0, grid.most)
+        super().__init__(grid, seen)
         matrix = (grid.weight / (grid.scales * grid.scale)[:, None, None, None]).flatten(1).T.contiguous()
         self.register_buffer("weight", matrix.to(conv.weight))
         self.register_buffer("bias", conv.bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        whole = (x * self.scale).round_()
-        if self.ends is not None:
-            whole = whole.clamp_(*self.ends)
-        rows = whole.permute(0, 2, 3, 1).flatten(0, 2)
+        rows = self.rounded(x).permute(0, 2, 3, 1).flatten(0, 2)
         sums = None
         for seen, weight in zip(rows.split(PART, 1), self.weight.split(PART), strict=True):
             products = seen @ weight
             sums = products if sums is None else sums.add_(products)
         return sums.add_(self.bias).unflatten(0, (x.shape[0], *x.shape[2:])).permute(0, 3, 1, 2)
+
+
+def _evenly_padded(conv: nn.Conv2d) -> nn.Conv2d:
+    """A convolution that pads as much on every side, for inputs of even sides.
+
+    TensorFlow's "same" convolutions of stride 2 want a row and a column more of zeros on the right and below, and so a
+    copy of their input. With a row and a column of zeros in their kernel they want as many everywhere.
+    """
+    if not isinstance(conv, Conv2dSame) or conv.stride != (2, 2):
+        return conv
+    side = conv.kernel_size[0] + 1
+    even = nn.Conv2d(conv.in_channels, conv.out_channels, side, 2, side // 2 - 1, groups=conv.groups)
+    even.weight.data, even.bias.data = F.pad(conv.weight, (1, 0, 1, 0)), conv.bias.data
+    return even.requires_grad_(False)
 
 
 def _best_grid(weight: Tensor, bias: Tensor, seen: Range, part: int = 0) -> _Grid:
@@ -150,48 +189,70 @@ def _longest(whole: Tensor, seen: Range, part: int) -> float:
     return longest
 
 
+class _Chain(NamedTuple):
+    """A convolution, and the only other one that reads what a ReLU6 makes of its output."""
+
+    first: nn.Conv2d
+    relu6: nn.ReLU6
+    second: nn.Conv2d
+
+
 def fixed(network: nn.Module, run: Callable[[nn.Module], object]) -> nn.Module:
     """A copy of a network with batch norms folded, all of whose convolutions are exact.
 
     Args:
-        run: shows a network what it is likely to see, so that the ranges of its activations are known.
+        run: shows a network what it is likely to see, so that the ranges of its activations are known. Nothing but
+            convolutions may read what a ReLU6 gives.
     """
     with torch.inference_mode(False):  # its weights must be ordinary tensors
         copied = copy.deepcopy(network).requires_grad_(False)
-    ranges = _ranges(copied, run)
-    _swap(copied, ranges)
+        ranges, chains = _looked_at(copied, run)
+        exact = _swap(copied, ranges)
+        for chain in chains:
+            _count_in_units(exact[chain.first], chain.relu6, exact[chain.second])
     return copied
 
 
-def _ranges(network: nn.Module, run: Callable[[nn.Module], object]) -> dict[nn.Module, Range]:
-    """The range of every convolution's input."""
-    ranges: dict[nn.Module, Range] = {}
-    bounded: set[int] = set()  # outputs of ReLU6 that still exist
-    kept: list[Tensor] = []
+def _count_in_units(first: _Fixed, relu6: nn.ReLU6, second: _Fixed) -> None:
+    """Activations between two convolutions come in the units of the second's grid: no pass over them to scale them."""
+    first.multiply(second.scale)
+    relu6.max_val *= second.scale
+    relu6.inplace, second.scale = True, None
 
-    def after_relu6(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        bounded.add(id(output))
+
+def _looked_at(network: nn.Module, run: Callable[[nn.Module], object]) -> tuple[dict[nn.Conv2d, Range], set[_Chain]]:
+    """The range of every convolution's input, and which convolutions follow one another with a ReLU6 between."""
+    ranges: dict[nn.Conv2d, Range] = {}
+    chains: set[_Chain] = set()
+    made: dict[int, tuple[nn.Module, nn.Module | None]] = {}  # who made a tensor, and who made what that was made of
+    kept: list[Tensor] = []  # so that their numbers are not given to others
+
+    def after(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        made[id(output)] = module, made.get(id(inputs[0]), (None, None))[0]
         kept.append(output)
 
-    def before_conv(module: nn.Module, inputs: tuple[Tensor]) -> None:
+    def before_conv(module: nn.Conv2d, inputs: tuple[Tensor]) -> None:
         (x,) = inputs
         rms = _coarse(float(x.square().mean().sqrt()))
-        if id(x) in bounded:
+        relu6, first = made.get(id(x), (None, None))
+        if isinstance(relu6, nn.ReLU6):
             ranges[module] = Range(6.0, False, rms, certain=True)
+            chains.add(_Chain(first, relu6, module))
         else:
             ranges[module] = Range(_coarse(ROOM * float(x.abs().max())), bool(x.min() < 0), rms)
 
     hooks = []
     for module in network.modules():
-        if isinstance(module, nn.ReLU6):
-            hooks.append(module.register_forward_hook(after_relu6))
-        elif isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.ReLU6 | nn.Conv2d):
+            hooks.append(module.register_forward_hook(after))
+        if isinstance(module, nn.Conv2d):
             hooks.append(module.register_forward_pre_hook(before_conv))
     with torch.no_grad():
         run(network)
     for hook in hooks:
         hook.remove()
-    return ranges
+    shared = Counter(chain.relu6 for chain in chains)
+    return ranges, {c for c in chains if isinstance(c.first, nn.Conv2d) and shared[c.relu6] == 1}
 
 
 def _coarse(value: float) -> float:
@@ -199,12 +260,15 @@ def _coarse(value: float) -> float:
     return 2.0 ** (math.ceil(4 * math.log2(max(value, 1e-6))) / 4)
 
 
-def _swap(network: nn.Module, ranges: dict[nn.Module, Range]) -> None:
+def _swap(network: nn.Module, ranges: dict[nn.Conv2d, Range]) -> dict[nn.Conv2d, _Fixed]:
+    """Put exact convolutions in the places of those that were looked at."""
+    exact: dict[nn.Conv2d, _Fixed] = {}
     for name, child in network.named_children():
-        if isinstance(child, nn.Conv2d):
-            if child in ranges:
-                many = child.kernel_size == child.stride == (1, 1) and child.in_channels > PART
-                kind = FixedPointwise if many and child.groups == 1 else FixedConv2d
-                setattr(network, name, kind(child, ranges[child]))
-        else:
-            _swap(child, ranges)
+        if not isinstance(child, nn.Conv2d):
+            exact |= _swap(child, ranges)
+        elif child in ranges:
+            many = child.kernel_size == child.stride == (1, 1) and child.in_channels > PART
+            kind = FixedPointwise if many and child.groups == 1 else FixedConv2d
+            exact[child] = kind(child, ranges[child])
+            setattr(network, name, exact[child])
+    return exact
