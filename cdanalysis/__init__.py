@@ -26,11 +26,11 @@ from .stream.info import inspect as _inspect
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .data.photographs import Photograph
-    from .importance import Importance
-    from .latents import Quality
+    from .data.images import Photograph
     from .model import Model
-    from .results import Result
+    from .roi.importance import Importance
+    from .structures.latents import Quality
+    from .structures.predictions import Result
 
 # Torch takes large memory in large pages, where Linux has them; "0" keeps it from that. Read before the first tensor.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

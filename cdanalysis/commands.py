@@ -16,13 +16,13 @@ from . import zoo as zoo_module
 from .files import run_name, write_whole
 
 if TYPE_CHECKING:
-    from .jobs.work import Work
+    from .batch.work import Work
 
 _errors = Console(stderr=True)
 
 
 def encode(options: argparse.Namespace) -> int:
-    from .jobs.work import Encoding
+    from .batch.work import Encoding
 
     layers = ("semantic",) if options.layers == "semantic" else ("semantic", "detail")
     rate = {"quality": options.quality, "bpp": options.bpp, "max_bytes": options.max_bytes}
@@ -31,20 +31,20 @@ def encode(options: argparse.Namespace) -> int:
 
 
 def decode(options: argparse.Namespace) -> int:
-    from .jobs.work import Decoding
+    from .batch.work import Decoding
 
     return _run(Decoding(options.model, options.device, options.preview), options, ".png")
 
 
 def analyze(options: argparse.Namespace) -> int:
-    from .jobs.work import Analysis
+    from .batch.work import Analysis
 
     tasks = None if options.tasks is None else tuple(options.tasks)
     return _run(Analysis(options.model, options.device, tasks, keep=options.output is not None), options, ".json")
 
 
 def inspect(options: argparse.Namespace) -> int:
-    from .jobs.work import Inspection
+    from .batch.work import Inspection
 
     options.output, options.workers, options.overwrite, options.strict = options.bits_map, 1, True, False
     return _run(Inspection(options.model if options.bits_map else None), options, ".bits.png")
@@ -71,8 +71,8 @@ def evaluate(options: argparse.Namespace) -> int:
         return _study(options)
     if options.overrides:
         raise ValueError(f"{options.overrides[0]!r} changes a study, and {options.photographs} is none (a YAML file)")
-    from .data.labelled import LabelledSource, open_labelled
-    from .data.photographs import Photographs
+    from .data.images import Photographs
+    from .data.labeled import LabelledSource, open_labelled
     from .evaluation.runner import evaluate_folder, evaluate_labelled
 
     model = zoo_module.load(options.model, options.device, counterparts=True)
@@ -100,8 +100,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from .evaluation.report import report_page
     from .evaluation.study import load_study, run_study
+    from .reports.study_page import report_page
 
     config = load_study(options.photographs, options.overrides)
     folder = Path(options.output or Path("runs") / "evaluate" / run_name(config.name, options.overrides))
@@ -122,11 +122,11 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def benchmark(options: argparse.Namespace) -> int:
-    from .evaluation.benchmark import head_speed
-    from .evaluation.footprint import memory, start_costs
-    from .evaluation.hardware import hardware
-    from .evaluation.parts import parts
-    from .evaluation.speed import codec_speed, growth, label_speed
+    from .benchmarks.hardware import hardware
+    from .benchmarks.head_training import head_speed
+    from .benchmarks.memory import memory, start_costs
+    from .benchmarks.profile import parts
+    from .benchmarks.speed import codec_speed, growth, label_speed
 
     model, weights, repeats = zoo_module.load(options.model, options.device), options.compressai, options.repeats
     sections = {
@@ -183,7 +183,7 @@ def zoo(options: argparse.Namespace) -> int:
 
 
 def demo(options: argparse.Namespace) -> int:
-    from .evaluation.demo import run_demo
+    from .reports.demo import run_demo
 
     model = zoo_module.load(options.model, options.device)
     report = run_demo(model, options.inputs, Path(options.output), options.quality, _track)
@@ -197,7 +197,7 @@ def demo(options: argparse.Namespace) -> int:
 
 def _run(work: Work, options: argparse.Namespace, suffix: str) -> int:
     """Do the work on all inputs; those that fail are reported at the end, and the rest is done."""
-    from .jobs import run
+    from .batch import run
 
     jobs = run.jobs_of(options.inputs, options.output, work, suffix)
     if work.model is not None:

@@ -10,21 +10,21 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from .codec.budget import StreamWriter, budget_of
+from .codec.entropy.symbols import SymbolCoder, same_kind
 from .codec.layered import CodecConfig, LayeredCodec
 from .codec.semantic import quality_plane, to_real
-from .codec.symbols import SymbolCoder, same_kind
-from .data.photographs import Photograph, to_pixels, to_tensor
-from .encoding import StreamWriter, budget_of
+from .data.images import Photograph, to_pixels, to_tensor
 from .heads.classification import ClassificationHead
 from .heads.detection import DetectionHead
 from .heads.neck import Neck
 from .heads.segmentation import SegmentationHead
-from .importance import Importance, drops_of
-from .latents import QUALITY_LEVELS, Latents, Quality, quality_levels
 from .reference import Reference
-from .results import Result, grouped, predict
+from .roi.importance import Importance, drops_of
 from .stream.container import LAYERS, MAX_PIXELS, Stream, layer_count, unpack
 from .stream.errors import StreamError
+from .structures.latents import QUALITY_LEVELS, Latents, Quality, quality_levels
+from .structures.predictions import Result, grouped, predict
 
 if TYPE_CHECKING:
     from .training.recipe import Recipe

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .codec.tiles import padded
-from .data.photographs import Photograph, to_tensor
-from .results import Result, grouped, predict
+from .data.images import Photograph, to_tensor
+from .structures.predictions import Result, grouped, predict
 
 if TYPE_CHECKING:
     from .model import Model

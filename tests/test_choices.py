@@ -13,15 +13,15 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import squeezenet1_1
 
-from cdanalysis.data.choices import Choice, read_choices, write_choices
-from cdanalysis.data.photographs import Photographs
-from cdanalysis.evaluation import metrics
-from cdanalysis.evaluation.baselines import baseline
-from cdanalysis.evaluation.choices import agreement, agreements, ceiling
-from cdanalysis.evaluation.coders import BaselineCoder, ModelCoder
-from cdanalysis.evaluation.constructed import construct
+from cdanalysis.codecs.ours import BaselineCoder, ModelCoder
+from cdanalysis.codecs.pillow import baseline
+from cdanalysis.data.images import Photographs
+from cdanalysis.data.preferences import Choice, read_choices, write_choices
+from cdanalysis.evaluation.constructed_preferences import construct
+from cdanalysis.metrics import image as metrics
+from cdanalysis.metrics.preferences import agreement, agreements, ceiling
 from cdanalysis.observers import LPIPS, LPIPSComp
-from cdanalysis.training.choices import channel_distances, fit_weights
+from cdanalysis.training.preferences import channel_distances, fit_weights
 
 shares = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 

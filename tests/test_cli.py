@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 import cdanalysis as cda
+from cdanalysis.benchmarks.hardware import hardware
+from cdanalysis.benchmarks.memory import memory, start_costs
+from cdanalysis.benchmarks.profile import PARTS, REST, parts
+from cdanalysis.benchmarks.speed import growth
 from cdanalysis.cli import COMMANDS, main, parser
-from cdanalysis.evaluation.footprint import memory, start_costs
-from cdanalysis.evaluation.hardware import hardware
-from cdanalysis.evaluation.parts import PARTS, REST, parts
-from cdanalysis.evaluation.plots import growth_figure
-from cdanalysis.evaluation.speed import growth
+from cdanalysis.reports.plots import growth_figure
 from cdanalysis.zoo import save_model
 
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import cdanalysis as cda
-import cdanalysis.evaluation.demo
+import cdanalysis.reports.demo
 from cdanalysis.codec import layered, semantic
 from cdanalysis.codec.double import in_double
 from cdanalysis.codec.tiles import padded
-from cdanalysis.data.photographs import to_tensor
+from cdanalysis.data.images import to_tensor
 from cdanalysis.stream.container import unpack
 
 
@@ -292,8 +292,8 @@ def test_rate_and_fidelity_rise_with_quality(photo, chelsea):
 
 def test_beats_jpeg_on_photographs_nobody_trained_on(photo):
     """A real model is in the wheel: at JPEG's own size, with little for machines, it is well ahead."""
-    from cdanalysis.evaluation.baselines import BASELINES
-    from cdanalysis.evaluation.metrics import psnr
+    from cdanalysis.codecs.pillow import BASELINES
+    from cdanalysis.metrics.image import psnr
 
     gains = []
     for image in cda.evaluation.demo.carried_photographs().values():

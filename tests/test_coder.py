@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdanalysis.codec.tables import REACH, SCALES, gaussian_tables
+from cdanalysis.codec.entropy.tables import REACH, SCALES, gaussian_tables
 from cdanalysis.stream.coder import AnsCoder, SymbolReader, SymbolWriter, Tables, pop_each
 from cdanalysis.stream.errors import StreamError
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import PchipInterpolator
 
-from cdanalysis.evaluation.curves import Curve, bd_rate, bd_score, interval, rate_at, resamples, saving
+from cdanalysis.metrics.bjontegaard import Curve, bd_rate, bd_score, interval, rate_at, resamples, saving
 
 RATES = np.array([0.1, 0.2, 0.4, 0.8, 1.6])
 SCORES = np.array([0.60, 0.72, 0.85, 0.93, 0.97])

@@ -11,8 +11,8 @@ from PIL import Image
 
 from cdanalysis.data.cached import CachedStreams, cache_streams
 from cdanalysis.data.crops import Crops, Source
+from cdanalysis.data.images import Photographs, data_path, open_photograph
 from cdanalysis.data.labels import class_index
-from cdanalysis.data.photographs import Photographs, data_path, open_photograph
 from cdanalysis.files import run_name, write_whole
 from cdanalysis.training.pretrained import imagenet_classes
 

@@ -13,14 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from timm.layers import Conv2dSame
 
-from cdanalysis.codec import entropy, exact, rounding, tables
+from cdanalysis.codec import rounding
 from cdanalysis.codec.encoder import drawn_pictures
-from cdanalysis.codec.entropy import ContextModel, FactorizedPrior
-from cdanalysis.codec.exact import ACTIVATION_BITS, LIMIT, WEIGHT_BITS, ExactConv2d, ExactUpsample, full_precision
+from cdanalysis.codec.entropy import models as entropy
+from cdanalysis.codec.entropy import tables
+from cdanalysis.codec.entropy.models import ContextModel, FactorizedPrior
 from cdanalysis.codec.fixed import PART, FixedConv2d, FixedPointwise, Range, fixed
+from cdanalysis.codec.integer import exact
+from cdanalysis.codec.integer.exact import (
+    ACTIVATION_BITS,
+    LIMIT,
+    WEIGHT_BITS,
+    ExactConv2d,
+    ExactUpsample,
+    full_precision,
+)
 from cdanalysis.codec.tiles import padded
-from cdanalysis.data.photographs import to_tensor
-from cdanalysis.latents import STEPS
+from cdanalysis.data.images import to_tensor
+from cdanalysis.structures.latents import STEPS
 
 
 def integers(*shape, seed=0, top=LIMIT):

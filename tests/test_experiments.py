@@ -15,18 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cdanalysis.data.labelled import ClassFolders
-from cdanalysis.data.photographs import Photographs
-from cdanalysis.evaluation import metrics
-from cdanalysis.evaluation.baselines import BASELINES, MORE_BASELINES, baseline
-from cdanalysis.evaluation.coders import BaselineCoder, ModelCoder, PreviewCoder, level_at, mean_bpp
+from cdanalysis.codecs.compressai import MODELS, CompressAI
+from cdanalysis.codecs.ours import BaselineCoder, ModelCoder, PreviewCoder, level_at, mean_bpp
+from cdanalysis.codecs.pillow import BASELINES, MORE_BASELINES, baseline
+from cdanalysis.data.images import Photographs
+from cdanalysis.data.labeled import ClassFolders
+from cdanalysis.evaluation.evaluators import FrechetJudge, HeadJudge, LPIPSJudge, PixelJudge, new_judge
 from cdanalysis.evaluation.experiment import crops_sheet, run_experiment, variant_coders
 from cdanalysis.evaluation.experiment_config import PlotConfig, load_experiment, variant_recipe
 from cdanalysis.evaluation.experiment_rows import BASE
-from cdanalysis.evaluation.judges import FrechetJudge, HeadJudge, LPIPSJudge, PixelJudge, new_judge
-from cdanalysis.evaluation.learned import MODELS, CompressAI
-from cdanalysis.evaluation.plots import experiment_figure
-from cdanalysis.evaluation.sheet import GAP, LINE
+from cdanalysis.metrics import image as metrics
+from cdanalysis.reports.contact_sheet import GAP, LINE
+from cdanalysis.reports.plots import experiment_figure
 from cdanalysis.stream.container import strip, unpack
 from cdanalysis.stream.errors import StreamError
 from cdanalysis.zoo import load

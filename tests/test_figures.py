@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from cdanalysis.data.photographs import Photographs
+from cdanalysis.data.images import Photographs
 from cdanalysis.evaluation.runner import evaluate_classification, evaluate_reconstruction
 from cdanalysis.zoo import METRICS, find
 

@@ -18,11 +18,11 @@ import cdanalysis as cda
 from cdanalysis.data.coco import CocoPhotographs
 from cdanalysis.data.segmentation import LabelledPixels
 from cdanalysis.evaluation.runner import evaluate_labelled, evaluate_task
-from cdanalysis.evaluation.scores import DetectionScorer, SegmentationScorer
-from cdanalysis.evaluation.show import drawn_classes, drawn_objects, grey_canvas, shares
 from cdanalysis.heads.detection import KINDS, Detection, DetectionHead
 from cdanalysis.heads.segmentation import Segmentation, SegmentationHead
-from cdanalysis.targets import IGNORE, Boxes
+from cdanalysis.metrics.tasks import DetectionScorer, SegmentationScorer
+from cdanalysis.reports.predictions import drawn_classes, drawn_objects, grey_canvas, shares
+from cdanalysis.structures.targets import IGNORE, Boxes
 from cdanalysis.zoo import load, save_model
 
 CHANNELS = (8, 12, 16)

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cdanalysis.batch import run as jobs_module
+from cdanalysis.batch.run import in_process, in_processes, jobs_of, local_runner, run_jobs
+from cdanalysis.batch.work import Encoding
 from cdanalysis.cli import main
-from cdanalysis.jobs import run as jobs_module
-from cdanalysis.jobs.run import in_process, in_processes, jobs_of, local_runner, run_jobs
-from cdanalysis.jobs.work import Encoding
 from cdanalysis.stream.container import unpack
 
 
@@ -121,7 +121,7 @@ def test_predictions_are_kept_and_read_again(streams, small_folder, tmp_path, ca
     assert main([*words, "--workers", "1"]) == 0
     first = json.loads(capsys.readouterr().out)
     assert len(first["files"]) == len(list((tmp_path / "found").rglob("*.json"))) == 4
-    monkeypatch.setattr("cdanalysis.jobs.work._model", None)
+    monkeypatch.setattr("cdanalysis.batch.work._model", None)
     assert main([*words, "--workers", "1"]) == 0
     assert json.loads(capsys.readouterr().out) == first
 
@@ -152,7 +152,7 @@ def test_a_full_disk_is_one_line(streams, capsys, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "a.cda")
 
-    monkeypatch.setattr("cdanalysis.jobs.work.write_whole", full)
+    monkeypatch.setattr("cdanalysis.batch.work.write_whole", full)
     streams("--workers", 1, status=1)
     assert capsys.readouterr().err.strip().endswith("cdanalysis encode: No space left on device: a.cda")
 

@@ -13,14 +13,14 @@ from conftest import SMALL, new_small_model
 from PIL import Image
 
 from cdanalysis.data.crops import Source
-from cdanalysis.data.labelled import LabelledSource
-from cdanalysis.data.labelled_crops import LabelledCrops
+from cdanalysis.data.labeled import LabelledSource
+from cdanalysis.data.labeled_crops import LabelledCrops
 from cdanalysis.model import Model
-from cdanalysis.targets import IGNORE, Boxes
-from cdanalysis.training.control import RateController
-from cdanalysis.training.lessons import CropBatch, LessonConfig, LessonLoss
+from cdanalysis.structures.targets import IGNORE, Boxes
+from cdanalysis.training.auxiliary import CropBatch, LessonConfig, LessonLoss
+from cdanalysis.training.distortion import ObserverConfig
 from cdanalysis.training.losses import StageLoss
-from cdanalysis.training.observing import ObserverConfig
+from cdanalysis.training.rate_controller import RateController
 from cdanalysis.training.recipe import Recipe, StageConfig
 from cdanalysis.training.trainer import Trainer
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from cdanalysis.evaluation import metrics
-from cdanalysis.evaluation.baselines import BASELINES
+from cdanalysis.codecs.pillow import BASELINES
+from cdanalysis.metrics import image as metrics
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import cdanalysis as cda
-from cdanalysis.encoding import best_level, budget_of
-from cdanalysis.importance import DEPTH, drops_of, importance_map
-from cdanalysis.latents import DROP, MOST_DROPS, lowered
-from cdanalysis.observers.saliency import Remembered
+from cdanalysis.codec.budget import best_level, budget_of
+from cdanalysis.roi.importance import DEPTH, drops_of, importance_map
+from cdanalysis.roi.saliency import Remembered
 from cdanalysis.stream.coder import SymbolReader, SymbolWriter
 from cdanalysis.stream.container import unpack
 from cdanalysis.stream.quality_map import pop_map, push_map
+from cdanalysis.structures.latents import DROP, MOST_DROPS, lowered
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +243,7 @@ def test_u2netp_finds_the_astronaut(data_root):
     pytest.importorskip("onnxruntime")
     from skimage import data
 
-    from cdanalysis.observers.saliency import U2NetP
+    from cdanalysis.roi.saliency import U2NetP
 
     values = U2NetP(data_root / "weights" / "u2netp.onnx")(data.astronaut())
     assert values.shape == (512, 512) and values.min() >= 0 and values.max() <= 1

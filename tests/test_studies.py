@@ -12,17 +12,17 @@ import torch
 from conftest import new_small_model
 from PIL import Image
 
+from cdanalysis.benchmarks.macs import costs, macs
 from cdanalysis.cli import main
-from cdanalysis.data.labelled import LabelledSource, open_labelled
+from cdanalysis.codecs.pillow import baseline
+from cdanalysis.data.labeled import LabelledSource, open_labelled
 from cdanalysis.evaluation import retraining as retraining_module
 from cdanalysis.evaluation import study as study_module
-from cdanalysis.evaluation.baselines import baseline
-from cdanalysis.evaluation.costs import costs, macs
-from cdanalysis.evaluation.plots import study_figure
 from cdanalysis.evaluation.points import Point
-from cdanalysis.evaluation.report import report_page
 from cdanalysis.evaluation.retraining import compressed
 from cdanalysis.evaluation.study import DECODED, LATENTS, UNCOMPRESSED, load_study, run_study
+from cdanalysis.reports.plots import study_figure
+from cdanalysis.reports.study_page import report_page
 from cdanalysis.zoo import load, save_model
 
 STUDIES = sorted((Path(__file__).parent.parent / "configs" / "evaluate").glob("*.yaml"))
@@ -245,7 +245,7 @@ def test_bad_studies_say_what_is_wrong(study, tmp_path, words, says):
 
 
 def test_a_codec_that_is_not_here_is_named(study, tmp_path, monkeypatch):
-    monkeypatch.setattr("cdanalysis.evaluation.baselines.Baseline.available", lambda self: False)
+    monkeypatch.setattr("cdanalysis.codecs.pillow.Baseline.available", lambda self: False)
     with pytest.raises(ModuleNotFoundError, match=r"JPEG is not here: pip install 'cdanalysis\[baselines\]'"):
         run_study(load_study(study), tmp_path / "run", "a command")
 

@@ -14,7 +14,7 @@ from skimage import data
 
 from cdanalysis.codec import encoder, rounding, tiles
 from cdanalysis.codec.tiles import STRIDE, grid_of, padded, tiled, window
-from cdanalysis.data.photographs import to_tensor
+from cdanalysis.data.images import to_tensor
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ from PIL import Image, ImageOps
 
 import cdanalysis as cda
 from cdanalysis.data.crops import Source
-from cdanalysis.data.labelled import LabelledSource
+from cdanalysis.data.labeled import LabelledSource
 from cdanalysis.heads.classification import ClassificationHead, divergence, fit_temperature
 from cdanalysis.model import Model
-from cdanalysis.training.examples import Examples
-from cdanalysis.training.lessons import CropBatch
+from cdanalysis.training.auxiliary import CropBatch
+from cdanalysis.training.distortion import ObserverConfig, Panel
+from cdanalysis.training.head_data import Examples
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.objective import feature_distance, log_interpolate
-from cdanalysis.training.observing import ObserverConfig, Panel
 from cdanalysis.training.pretrained import imagenet_classes, imagenet_classifier, load_imagenet
 from cdanalysis.training.principal import start_semantic_layer
 from cdanalysis.training.recipe import HeadConfig, Recipe, StageConfig, load_recipe

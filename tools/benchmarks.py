@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cdanalysis.evaluation.markdown import fill, table
-from cdanalysis.evaluation.plots import growth_figure
 from cdanalysis.files import write_whole
+from cdanalysis.reports.markdown import fill, table
+from cdanalysis.reports.plots import growth_figure
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from golden import FOLDER, cases, hashes
 
-from cdanalysis.evaluation.markdown import fill, table
 from cdanalysis.files import write_whole
 from cdanalysis.model import Model
+from cdanalysis.reports.markdown import fill, table
 from cdanalysis.zoo import load
 
 ROOT = Path(__file__).parent.parent

@@ -20,10 +20,10 @@ from rich.progress import track
 
 from cdanalysis.evaluation.experiment import crops_sheet, run_experiment, variant_coders
 from cdanalysis.evaluation.experiment_config import load_experiment
-from cdanalysis.evaluation.markdown import fill, table
-from cdanalysis.evaluation.plots import experiment_figure
 from cdanalysis.files import run_name, write_whole
 from cdanalysis.processes import cores
+from cdanalysis.reports.markdown import fill, table
+from cdanalysis.reports.plots import experiment_figure
 
 ROOT = Path(__file__).parent.parent
 HIDDEN = ("wanted_bpp", "level", "variant", "fid_patches", "seconds")

@@ -17,9 +17,9 @@ import numpy as np
 from skimage import data
 
 from cdanalysis.files import write_whole
-from cdanalysis.latents import Latents
 from cdanalysis.model import Model
 from cdanalysis.stream.container import VERSION
+from cdanalysis.structures.latents import Latents
 from cdanalysis.zoo import load
 
 FOLDER = Path(__file__).parent.parent / "tests" / "golden"

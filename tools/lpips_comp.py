@@ -22,18 +22,18 @@ import torch
 from rich.progress import track
 from safetensors.torch import save_file
 
-from cdanalysis.data.choices import Choice, read_choices, write_choices
-from cdanalysis.data.photographs import Photographs, data_path, to_tensor
-from cdanalysis.evaluation import metrics
-from cdanalysis.evaluation.baselines import baseline
-from cdanalysis.evaluation.choices import Metric, agreements
-from cdanalysis.evaluation.coders import BaselineCoder, Coder, ModelCoder
-from cdanalysis.evaluation.constructed import construct
-from cdanalysis.evaluation.hardware import hardware
-from cdanalysis.evaluation.markdown import fill, table
+from cdanalysis.benchmarks.hardware import hardware
+from cdanalysis.codecs.ours import BaselineCoder, Coder, ModelCoder
+from cdanalysis.codecs.pillow import baseline
+from cdanalysis.data.images import Photographs, data_path, to_tensor
+from cdanalysis.data.preferences import Choice, read_choices, write_choices
+from cdanalysis.evaluation.constructed_preferences import construct
 from cdanalysis.files import write_whole
+from cdanalysis.metrics import image as metrics
+from cdanalysis.metrics.preferences import Metric, agreements
 from cdanalysis.observers import LPIPS, LPIPSComp, Observer
-from cdanalysis.training.choices import channel_distances, fit_weights
+from cdanalysis.reports.markdown import fill, table
+from cdanalysis.training.preferences import channel_distances, fit_weights
 from cdanalysis.zoo import load
 
 ROOT = Path(__file__).parent.parent

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from rich.progress import track
 
+from cdanalysis.benchmarks.hardware import hardware
 from cdanalysis.data.coco import CocoPhotographs
-from cdanalysis.data.photographs import Photographs
+from cdanalysis.data.images import Photographs
 from cdanalysis.data.segmentation import LabelledPixels
-from cdanalysis.evaluation.hardware import hardware
-from cdanalysis.evaluation.markdown import fill
 from cdanalysis.evaluation.runner import evaluate_folder, evaluate_labelled
 from cdanalysis.files import write_whole
 from cdanalysis.model import Model
+from cdanalysis.reports.markdown import fill
 from cdanalysis.zoo import CARD, METRICS, find, load
 
 PEOPLE = (0.0, 0.25, 0.4, 0.6, 1.0)

@@ -16,16 +16,16 @@ from PIL import Image
 from rich.progress import track
 from skimage import data
 
-from cdanalysis.data.photographs import Photographs, to_tensor
-from cdanalysis.evaluation.coders import ModelCoder
-from cdanalysis.evaluation.markdown import fill, table
-from cdanalysis.evaluation.metrics import bpp
-from cdanalysis.evaluation.sheet import sheet
-from cdanalysis.evaluation.show import heat_map
+from cdanalysis.codecs.ours import ModelCoder
+from cdanalysis.data.images import Photographs, to_tensor
 from cdanalysis.files import write_whole
-from cdanalysis.importance import importance_map
-from cdanalysis.latents import QUALITY_LEVELS
+from cdanalysis.metrics.image import bpp
 from cdanalysis.model import Model
+from cdanalysis.reports.contact_sheet import sheet
+from cdanalysis.reports.markdown import fill, table
+from cdanalysis.reports.predictions import heat_map
+from cdanalysis.roi.importance import importance_map
+from cdanalysis.structures.latents import QUALITY_LEVELS
 from cdanalysis.zoo import load
 
 ROOT = Path(__file__).parent.parent

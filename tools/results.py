@@ -17,10 +17,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cdanalysis.evaluation.markdown import fill, table
-from cdanalysis.evaluation.plots import STUDY_LABELS, TASKS, study_figure
 from cdanalysis.evaluation.study import DECODED, LATENTS, UNCOMPRESSED
 from cdanalysis.files import write_whole
+from cdanalysis.reports.markdown import fill, table
+from cdanalysis.reports.plots import STUDY_LABELS, TASKS, study_figure
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..blocks import Downsample, blocks
-from ..latents import STEPS, LatentSpec
+from ..structures.latents import STEPS, LatentSpec
 from . import cosine
-from .entropy import UNIT, ContextModel, FactorizedPrior, round_ste
-from .exact import LIMIT, ExactConv2d, ExactUpsample
+from .entropy.models import UNIT, ContextModel, FactorizedPrior, round_ste
 from .gains import Gains
+from .integer.exact import LIMIT, ExactConv2d, ExactUpsample
 from .semantic import exact_plane, spread
 from .tiles import STRIDE
 

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..latents import QUALITY_LEVELS
 from ..memory import release
+from ..structures.latents import QUALITY_LEVELS
 from .double import in_double
-from .entropy import Quantized
-from .exact import full_precision
+from .entropy.models import Quantized
 from .fixed import fixed
+from .integer.exact import full_precision
 from .rounding import Doubt, bands
 from .second_look import SecondLook
 from .semantic import quality_plane

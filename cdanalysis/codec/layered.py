@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..latents import Latents, lowered
-from . import tables
+from ..structures.latents import Latents, lowered
 from .detail import HYPER_REDUCTION, DetailLayer
 from .encoder import Analysed, Encoder
-from .entropy import Pass
+from .entropy import tables
+from .entropy.models import Pass
 from .fusion import FusionDecoder
 from .semantic import Backbone, SemanticLayer, quality_plane, spread, to_real
 from .tiles import STRIDE, Place, tiles

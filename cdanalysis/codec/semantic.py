@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..blocks import Downsample, Upsample, blocks
-from ..latents import QUALITY_LEVELS, STEPS, LatentSpec
-from .entropy import UNIT, ContextModel, Quantized
-from .exact import ExactConv2d
+from ..structures.latents import QUALITY_LEVELS, STEPS, LatentSpec
+from .entropy.models import UNIT, ContextModel, Quantized
 from .gains import Gains
+from .integer.exact import ExactConv2d
 from .rounding import Doubt
 from .tiles import STRIDE
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..latents import PAD
 from ..memory import release
+from ..structures.latents import PAD
 
 STRIDE = 16
 CORE = 96

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..targets import Boxes
-from .photographs import Photographs, data_path
+from ..structures.targets import Boxes
+from .images import Photographs, data_path
 
 
 class CocoPhotographs:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .photographs import Photographs
+from .images import Photographs
 
 
 @dataclass

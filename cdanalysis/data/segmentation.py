@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..targets import IGNORE
-from .photographs import Photographs
+from ..structures.targets import IGNORE
+from .images import Photographs
 
 
 class LabelledPixels:

@@ -9,16 +9,16 @@ from typing import Any
 
 from PIL import Image
 
-from ..data.photographs import Photographs
+from ..benchmarks.hardware import hardware
+from ..codecs.ours import BaselineCoder, Coder, ModelCoder
+from ..codecs.pillow import baseline
+from ..data.images import Photographs
+from ..metrics.image import bpp
 from ..processes import each
-from .baselines import baseline
-from .coders import BaselineCoder, Coder, ModelCoder
+from ..reports.contact_sheet import sheet
 from .experiment_config import CropsConfig, ExperimentConfig
 from .experiment_rows import Models, everyone, measure_one, measured
-from .hardware import hardware
-from .metrics import bpp
 from .runner import versions
-from .sheet import sheet
 
 
 def run_experiment(

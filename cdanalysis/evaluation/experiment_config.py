@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-from ..data.labelled import LabelledSource
+from ..data.labeled import LabelledSource
 from ..training.recipe import Recipe, recipe_from
 
 

@@ -14,19 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from ..data.labelled import LabelledSet, open_labelled
-from ..data.photographs import Photographs
+from ..codecs.ours import BaselineCoder, Coder, ModelCoder, PreviewCoder, level_at
+from ..codecs.pillow import baseline
+from ..data.images import Photographs
+from ..data.labeled import LabelledSet, open_labelled
 from ..files import write_whole
-from ..importance import saliency_model
+from ..metrics.image import bpp
 from ..model import Model
-from ..observers.saliency import Remembered, Saliency
+from ..roi.importance import saliency_model
+from ..roi.saliency import Remembered, Saliency
 from ..training.trainer import Trainer
 from ..zoo import load
-from .baselines import baseline
-from .coders import BaselineCoder, Coder, ModelCoder, PreviewCoder, level_at
+from .evaluators import RECOGNISERS, new_judge
 from .experiment_config import ExperimentConfig, MeasureConfig, variant_recipe
-from .judges import RECOGNISERS, new_judge
-from .metrics import bpp
 from .points import Uncompressed
 
 BASE = "base"

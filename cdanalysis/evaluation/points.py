@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.labelled import LabelledSet
+from ..codecs.ours import Coder
+from ..data.labeled import LabelledSet
+from ..metrics import image as metrics
+from ..metrics.tasks import SCORERS, Scorer
 from ..model import Model
-from . import metrics
-from .coders import Coder
-from .judges import LPIPSJudge
-from .scores import SCORERS, Scorer
+from .evaluators import LPIPSJudge
 
 Track = Callable[[Iterable], Iterable]
 

@@ -10,15 +10,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ..data.labelled import LabelledSource
-from ..data.photographs import Photographs
+from ..codecs.compressai import CompressAI
+from ..codecs.pillow import Baseline
+from ..data.images import Photographs
+from ..data.labeled import LabelledSource
 from ..files import write_whole
 from ..model import Model
 from ..training.recipe import Recipe, recipe_from
 from ..training.trainer import Trainer
 from ..zoo import load
-from .baselines import Baseline
-from .learned import CompressAI
 
 STAGE = "retrain"
 

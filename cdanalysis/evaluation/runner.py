@@ -15,15 +15,15 @@ from PIL import features
 from torch import Tensor
 
 from .. import __version__
-from ..data.labelled import LabelledSet
+from ..codecs.pillow import BASELINES
+from ..data.images import Photographs, to_tensor
+from ..data.labeled import LabelledSet
 from ..data.labels import class_index
-from ..data.photographs import Photographs, to_tensor
 from ..files import write_whole
-from ..latents import Quality
+from ..metrics import image as metrics
+from ..metrics.tasks import SCORERS
 from ..model import Model
-from . import metrics
-from .baselines import BASELINES
-from .scores import SCORERS
+from ..structures.latents import Quality
 
 Track = Callable[[Iterable], Iterable]
 """Wraps an iterable to show progress."""

@@ -13,23 +13,23 @@ import numpy as np
 from omegaconf import MISSING, OmegaConf
 from PIL import Image
 
-from ..data.labelled import LabelledSource, open_labelled
-from ..data.photographs import Photographs
+from ..benchmarks.hardware import hardware
+from ..benchmarks.macs import costs
+from ..codecs.ours import BaseCoder, BaselineCoder, Coder, ModelCoder
+from ..codecs.pillow import baseline
+from ..data.images import Photographs
+from ..data.labeled import LabelledSource, open_labelled
 from ..files import write_whole
+from ..metrics.bjontegaard import Curve, bd_rate, bd_score, interval, resamples, saving
+from ..metrics.image import LOWER, PERCEPTION
+from ..metrics.tasks import Scorer
 from ..model import Model
+from ..reports.gallery import gallery
+from ..reports.plots import OURS
 from ..zoo import load
-from .baselines import baseline
-from .coders import BaseCoder, BaselineCoder, Coder, ModelCoder
-from .costs import costs
-from .curves import Curve, bd_rate, bd_score, interval, resamples, saving
-from .gallery import gallery
-from .hardware import hardware
-from .metrics import LOWER, PERCEPTION
-from .plots import OURS
 from .points import Point, Reader, Track, Uncompressed, measure_point
 from .retraining import retrained
 from .runner import versions
-from .scores import Scorer
 
 UNCOMPRESSED = "uncompressed"
 LATENTS, DECODED = OURS

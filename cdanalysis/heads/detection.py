@@ -16,7 +16,7 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import MultiScaleRoIAlign
 
-from ..targets import Boxes
+from ..structures.targets import Boxes
 from .fcos import SparseFCOSHead
 from .neck import FeaturePyramid
 

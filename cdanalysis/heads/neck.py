@@ -10,7 +10,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ..blocks import Block, Downsample, Upsample, blocks
-from ..latents import LatentSpec
+from ..structures.latents import LatentSpec
 
 
 class Neck(nn.Module):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..blocks import GroupNorm
-from ..targets import IGNORE
+from ..structures.targets import IGNORE
 from .classification import divergence
 from .neck import FeaturePyramid
 

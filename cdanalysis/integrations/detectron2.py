@@ -27,8 +27,8 @@ from torch import Tensor
 
 from ..blocks import Upsample
 from ..heads.neck import FeaturePyramid
-from ..latents import PAD
 from ..model import Model
+from ..structures.latents import PAD
 from ..zoo import load
 
 LEVELS = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..jobs.run import Answer, Job, attempt
-from ..jobs.work import Work
+from ..batch.run import Answer, Job, attempt
+from ..batch.work import Work
 
 
 class _Doer:

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..latents import PAD, QUALITY_LEVELS
+from ..structures.latents import PAD, QUALITY_LEVELS
 from .errors import StreamError
 
 MAGIC = 0xCDA

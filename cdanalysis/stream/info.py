@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..latents import QUALITY_LEVELS
+from ..structures.latents import QUALITY_LEVELS
 from .container import unpack
 
 

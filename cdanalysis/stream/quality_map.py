@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..latents import MOST_DROPS
+from ..structures.latents import MOST_DROPS
 from .coder import SymbolReader, SymbolWriter, Tables
 from .errors import StreamError
 

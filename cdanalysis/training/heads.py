@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..data.labelled import ClassFolders
+from ..data.labeled import ClassFolders
 from ..data.labels import class_index
 from ..heads.classification import fit_temperature
 from ..model import Model
-from .examples import Batch, HeadConfig
+from .head_data import Batch, HeadConfig
 
 
 @dataclass

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..codec.tiles import STRIDE
-from ..importance import saliency_model
-from .control import RateController
-from .lessons import CropBatch, LessonLoss
+from ..roi.importance import saliency_model
+from .auxiliary import CropBatch, LessonLoss
+from .distortion import Panel
 from .objective import feature_distance, log_interpolate
-from .observing import Panel
+from .rate_controller import RateController
 from .recipe import StageConfig
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, distributed
 
-from .observing import ObserverConfig
+from .distortion import ObserverConfig
 
 
 @dataclass

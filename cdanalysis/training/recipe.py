@@ -12,12 +12,12 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from ..codec.layered import CodecConfig
 from ..data.crops import Source
-from ..data.labelled import LabelledSource
-from .examples import HeadConfig
+from ..data.labeled import LabelledSource
+from .auxiliary import LessonConfig
+from .distortion import ObserverConfig
+from .head_data import HeadConfig
 from .heads import CalibrationConfig
-from .lessons import LessonConfig
 from .objective import ObjectiveConfig
-from .observing import ObserverConfig
 
 
 @dataclass

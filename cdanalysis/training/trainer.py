@@ -17,9 +17,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..model import Model
 from ..zoo import load, save_model
-from .courses import CodecCourse, Course, course_of
 from .heads import calibrate
 from .recipe import Recipe, StageConfig
+from .stages import CodecCourse, Course, course_of
 
 CHECKPOINT = "checkpoint.pt"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["cdanalysis.stream", "cdanalysis.codec.symbols"]):
+with atheris.instrument_imports(include=["cdanalysis.stream", "cdanalysis.codec.entropy.symbols"]):
     from mutations import SECONDS, judge, repaired, streams_of
 
 from skimage import data

@@ -22,7 +22,7 @@ from mutations import SECONDS, judge, mutated, peak_mib, repaired, streams_of
 from rich.progress import track
 from skimage import data
 
-from cdanalysis.evaluation.hardware import hardware
+from cdanalysis.benchmarks.hardware import hardware
 from cdanalysis.files import write_whole
 from cdanalysis.zoo import load
 

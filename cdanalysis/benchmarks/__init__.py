@@ -1,0 +1,1 @@
+"""Speed, profile, memory and arithmetic."""

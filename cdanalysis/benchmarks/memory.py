@@ -1,0 +1,84 @@
+"""What processes of their own take: seconds to start, and memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .speed import QUALITY, SIZE, photograph, sides
+
+LARGE = (1.0, 4.0, 12.0, 24.0)
+"""Megapixels."""
+STATUS = Path("/proc/self/status")
+"""Linux tells a process's peak of memory there; what getrusage tells may be its parent's."""
+
+
+def start_costs() -> dict[str, float]:
+    """Seconds to import the package and to print the command line's help."""
+    timed = "import time; t = time.perf_counter(); import cdanalysis; print(time.perf_counter() - t)"
+    found = {"import_s": min(float(_run(timed)) for _ in range(3))}
+    started = []
+    for _ in range(3):
+        before = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "cdanalysis.cli", "--help"], check=True, capture_output=True)
+        started.append(time.perf_counter() - before)
+    return found | {"help_s": min(started)}
+
+
+def memory(
+    model: str, megapixels: Sequence[float] = LARGE, verbs: Sequence[str] = ("encode", "decode", "analyze")
+) -> dict[str, list[dict[str, float]]]:
+    """The peak of memory, in MiB, of processes that load a model and do one thing with one photograph.
+
+    The first row is of a photograph of 768 x 512; the others of 3:2. In ``loaded_mib`` nothing is done.
+
+    Args:
+        model: name or folder.
+        verbs: what is done, each in a process of its own; the first writes the stream that the others read.
+
+    Raises:
+        ValueError: where the system does not tell.
+    """
+    if not STATUS.exists():
+        raise ValueError("peaks of memory are read from /proc/self/status, which is not here")
+    rows, sizes = [], [SIZE, *map(sides, megapixels)]
+    with tempfile.TemporaryDirectory() as folder:
+        source, stream = Path(folder) / "photograph.png", Path(folder) / "stream.cda"
+        for width, height in sizes:
+            photograph((width, height)).save(source, compress_level=1)
+            row = {"megapixels": round(width * height / 1e6, 2)}
+            for verb in verbs:
+                work = _VERBS[verb].format(source=str(source), stream=str(stream))
+                peaks = _run(_PROCESS.format(model=str(model), work=work)).split()
+                row |= {"loaded_mib": float(peaks[0]), f"{verb}_mib": float(peaks[1])}
+            rows.append(row)
+    return {"rows": rows}
+
+
+_VERBS = {
+    "encode": f"""
+from cdanalysis.data.images import open_photograph
+open({{stream!r}}, "wb").write(model.encode(open_photograph({{source!r}}), {QUALITY}))""",
+    "decode": "model.decode(open({stream!r}, 'rb').read())",
+    "analyze": "model.analyze(open({stream!r}, 'rb').read())",
+}
+_PROCESS = """
+import re
+import cdanalysis as cda
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024
+model = cda.load({model!r})
+loaded = peak()
+{work}
+print(loaded, peak())
+"""
+
+
+def _run(code: str) -> str:
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=root)
+    return done.stdout

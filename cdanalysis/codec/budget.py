@@ -1,0 +1,149 @@
+"""Photographs to streams: at a quality, or at the best one whose bytes stay within a budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..stream.container import LAYERS, Layer, Stream, pack
+from ..structures.latents import DROP, QUALITY_LEVELS
+from .encoder import Analysed
+from .entropy.symbols import SymbolCoder
+from .layered import LayeredCodec
+
+Budget = int | tuple[int, int]
+"""Bytes of a whole stream, or of the symbols of the semantic and of the detail layer."""
+
+WASTE = 0.95
+"""A budget of which less than this share could be used is refused."""
+
+
+class StreamWriter:
+    """Writes photographs of one size; analyses them once, however many qualities are tried.
+
+    Args:
+        codec, symbols, fingerprint: of the model.
+        x: photographs (N, 3, H, W), in [0, 1] or uint8.
+        layers: 1 for the semantic layer alone, 2 for both.
+        drops: how far the detail layer's quality lies below its level, place by place; see `Latents`.
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        codec: LayeredCodec,
+        symbols: SymbolCoder,
+        fingerprint: str,
+        x: Tensor,
+        layers: int,
+        drops: Tensor | None = None,
+    ):
+        device = codec.scale_tables.device
+        self.codec, self.symbols, self.fingerprint = codec, symbols, fingerprint
+        self.drops = drops.to(device) if layers == 2 and drops is not None and drops.any() else None
+        self.size = (x.shape[-2], x.shape[-1])
+        self.analysed = codec.analyse(x.to(device), layers)
+
+    @torch.inference_mode()
+    def at(self, levels: tuple[int, int]) -> list[bytes]:
+        """Streams at the quality levels 0..120 of both layers."""
+        (height, width), mapped = self.size, self.drops is not None
+        return [
+            pack(Stream(self.fingerprint, width, height, tuple(_layers(levels, parts, mapped))))
+            for parts in self._bytes(self.analysed, levels)
+        ]
+
+    def _bytes(self, analysed: Analysed, levels: tuple[int, int]) -> list[list[bytes]]:
+        """For each photograph the bytes of each layer's symbols."""
+        drops = self.drops
+        if drops is not None:  # what would fall below level 0 need not be told apart
+            drops = drops.clamp_max(-(-levels[1] // DROP))
+        return self.symbols.write(self.codec.encode_at(analysed, self.size, levels, drops))
+
+    @torch.inference_mode()
+    def within(self, budget: Budget) -> bytes:
+        """The stream of the only photograph at the best quality that ``budget`` allows.
+
+        Raises:
+            ValueError: if the model cannot come within 5 % of the budget; the message names what it can.
+        """
+        if isinstance(budget, int):
+            made: dict[int, bytes] = {}
+
+            def size_at(level: int) -> int:
+                made[level] = self.at((level, level))[0]
+                return len(made[level])
+
+            return made[best_level(size_at, budget, "a stream")]
+        if self.analysed.detail is None:
+            raise ValueError("a budget for the detail layer, which is not written")
+        alone = self.analysed._replace(detail=None)
+        first = best_level(lambda n: len(self._bytes(alone, (n, 0))[0][0]), budget[0], "the semantic layer")
+        second = best_level(lambda n: len(self._bytes(self.analysed, (first, n))[0][1]), budget[1], "the detail layer")
+        return self.at((first, second))[0]
+
+
+def best_level(bytes_at: Callable[[int], int], budget: int, what: str) -> int:
+    """The highest quality level 0..120 whose bytes stay within ``budget``.
+
+    Args:
+        bytes_at: bytes at a level; grows with it, but for a few bytes.
+        what: what the bytes are of, for the message.
+
+    Raises:
+        ValueError: if ``budget`` is too small, or so large that less than ``WASTE`` of it could be used.
+    """
+    sizes: dict[int, int] = {}
+
+    def size_at(level: int) -> int:
+        sizes[level] = bytes_at(level)
+        return sizes[level]
+
+    level = highest_level(size_at, budget, QUALITY_LEVELS)
+    if level < 0 or (level == QUALITY_LEVELS and sizes[level] < WASTE * budget):
+        least, most = (sizes.get(end) or bytes_at(end) for end in (0, QUALITY_LEVELS))
+        raise ValueError(f"{what} of this photograph can have {least} to {most} bytes, not {budget}")
+    return level
+
+
+def highest_level(size_at: Callable[[int], float], budget: float, most: int) -> int:
+    """The highest level 0..``most`` whose size, which grows with it, is within ``budget``; -1 if there is none.
+
+    By bisection, helped by interpolation: sizes are nearly straight lines in the logarithm. The level that is found has
+    been asked for.
+    """
+    low, high, sizes = -1, most + 1, {}  # within the budget; beyond it
+    while high - low > 1:
+        level = (low + high) // 2
+        if low in sizes and high in sizes and len(sizes) % 3:  # now and then the middle, should they be no lines at all
+            share = math.log(budget / sizes[low]) / math.log(sizes[high] / sizes[low])
+            level = min(max(low + int(share * (high - low)), low + 1), high - 1)
+        sizes[level] = size_at(level)
+        low, high = (level, high) if sizes[level] <= budget else (low, level)
+    return low
+
+
+def _layers(levels: tuple[int, int], parts: list[bytes], mapped: bool) -> list[Layer]:
+    return [
+        Layer(name, level, len(data), data, mapped and name == "detail")
+        for name, level, data in zip(LAYERS, levels, parts, strict=False)
+    ]
+
+
+def budget_of(pixels: int, bpp: float | tuple[float, float] | None, max_bytes: Budget | None) -> Budget | None:
+    """The bytes that ``bpp`` bits a pixel are, or ``max_bytes``; None if neither is given.
+
+    Raises:
+        ValueError: for a budget that is no positive number, or no pair of such.
+    """
+    wanted = max_bytes if bpp is None else bpp
+    if wanted is None:
+        return None
+    parts = tuple(wanted) if isinstance(wanted, (tuple, list)) else (wanted,)
+    if len(parts) not in (1, 2) or not all(isinstance(p, (int, float)) and 0 < p < float("inf") for p in parts):
+        raise ValueError(f"a budget is one positive number or a pair (semantic, detail), got {wanted!r}")
+    sizes = tuple(int(part if bpp is None else part * pixels / 8) for part in parts)
+    return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])

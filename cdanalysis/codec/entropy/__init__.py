@@ -1,0 +1,1 @@
+"""Entropy models, the checkerboard partition of their context, CDF tables, and symbols."""

@@ -1,0 +1,1 @@
+"""The exact integer arithmetic that the parsing of a stream rests on."""

@@ -1,0 +1,1 @@
+"""Image codecs behind one protocol: this library's, Pillow's and CompressAI's."""

@@ -1,0 +1,107 @@
+"""CompressAI's models as codecs beside this library's: photograph in, one file out, and back.
+
+Begaint and others, "CompressAI: a PyTorch library and evaluation platform for end-to-end compression research" (2020).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ..data.images import data_path, to_tensor
+from ..stream.errors import StreamError
+
+MODELS = ("bmshj2018-hyperprior", "mbt2018-mean")
+RANDOM = "random"
+STRIDE = 64  # both halve the photograph's sides six times
+_HEAD = struct.Struct("<BHHHHI")  # level, height, width, the hyper-latents' height and width, bytes of the first string
+
+
+class CompressAI:
+    """One of CompressAI's models, in float32, at its levels 1 to 8 (its ``quality``).
+
+    A file is a head of 13 bytes, then the strings of latents and hyper-latents. Photographs are padded on the right and
+    at the bottom, by their last pixels, to multiples of 64.
+
+    Args:
+        name: one of ``MODELS``.
+        weights: folder with ``NAME-LEVEL.pth`` (state dicts); absolute or below ``CDANALYSIS_DATA``. Empty to let
+            CompressAI download its own, trained for the mean squared error; ``RANDOM`` for a network that was never
+            trained, of which the time can be measured and nothing else.
+    """
+
+    most = 8
+
+    def __init__(self, name: str, weights: str = ""):
+        if name not in MODELS:
+            raise ValueError(f"unknown model {name!r}; there are {', '.join(MODELS)}")
+        self.name, self.weights = name, weights
+
+    def available(self) -> bool:
+        """Whether CompressAI is installed."""
+        return importlib.util.find_spec("compressai") is not None
+
+    def version(self) -> str:
+        return importlib.metadata.version("compressai")
+
+    def facts(self) -> dict[str, object]:
+        """What a reader of figures must know."""
+        settings = {"weights": self.weights or "CompressAI's own", "padding": STRIDE}
+        return {"version": self.version(), "colour": "RGB 4:4:4", "settings": settings}
+
+    def encode(self, image: Image.Image, quality: int) -> bytes:
+        """The file's bytes at a level of 1 to 8; 0 counts as 1."""
+        level = max(1, quality)
+        x = to_tensor(image)[None]
+        height, width = x.shape[-2:]
+        padded = F.pad(x, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
+        with torch.inference_mode():
+            coded = _model(self.name, level, self.weights).compress(padded)
+        first, second = (strings[0] for strings in coded["strings"])
+        return _HEAD.pack(level, height, width, *coded["shape"], len(first)) + first + second
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """The photograph, uint8 (H, W, 3).
+
+        Raises:
+            StreamError: if the bytes are no such file.
+        """
+        try:
+            level, height, width, *shape, length = _HEAD.unpack_from(data)
+        except struct.error:
+            raise StreamError("the file is too short to be one of CompressAI's models") from None
+        expected = [math.ceil(side / STRIDE) for side in (height, width)]
+        if not 1 <= level <= self.most or shape != expected or len(data) < _HEAD.size + length:
+            raise StreamError(f"the file is none of {self.name}, or it is damaged")
+        strings = [[data[_HEAD.size :][:length]], [data[_HEAD.size + length :]]]
+        with torch.inference_mode():
+            x_hat = _model(self.name, level, self.weights).decompress(strings, tuple(shape))["x_hat"]
+        photograph = x_hat[0, :, :height, :width].clamp(0, 1).permute(1, 2, 0)
+        return (photograph * 255).round().byte().numpy()
+
+
+@functools.lru_cache(maxsize=8)
+def _model(name: str, level: int, weights: str) -> Any:
+    """The network, ready to code; it takes seconds to import, and none of it is needed elsewhere."""
+    from compressai.zoo import image_models
+
+    if not weights:
+        net = image_models[name](level, metric="mse", pretrained=True)
+    else:
+        torch.manual_seed(0)
+        net = image_models[name](level, pretrained=False)
+    if weights not in ("", RANDOM):
+        path = data_path(str(Path(weights) / f"{name}-{level}.pth"))
+        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    net.eval().update()
+    return net

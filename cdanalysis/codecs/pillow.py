@@ -1,0 +1,117 @@
+"""The codecs a user would pick instead. Rates are bytes of the file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import io
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image, features
+
+from .compressai import MODELS, CompressAI
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """An image format: Pillow's name for it and how it is saved. Effort is each one's default, as users have it.
+
+    Attributes:
+        name: what tables call it.
+        format: what Pillow calls it.
+        colour: what becomes of 8-bit RGB.
+        plugin: the package that teaches Pillow the format; empty where Pillow knows it itself.
+        settings: what it is saved with, beside its quality.
+    """
+
+    most: ClassVar[int] = 100
+
+    name: str
+    format: str
+    colour: str = "YCbCr 4:2:0"
+    plugin: str = ""
+    settings: tuple[tuple[str, object], ...] = ()
+
+    def available(self) -> bool:
+        """Whether this Pillow, and the plugin where it takes one, are here."""
+        if not self.plugin:
+            known = {"JPEG": "jpg", "JPEG2000": "jpg_2000"}
+            return bool(features.check(known.get(self.format, self.format.lower())))
+        try:
+            module = importlib.import_module(self.plugin)
+        except ImportError:
+            return False
+        if hasattr(module, "register_heif_opener"):
+            module.register_heif_opener()
+        return True
+
+    def version(self) -> str:
+        """Of the library that encodes, as far as it says."""
+        if self.plugin:
+            return importlib.metadata.version(importlib.metadata.packages_distributions()[self.plugin][0])
+        return str(features.version({"JPEG": "jpg", "JPEG2000": "jpg_2000"}.get(self.format, self.format.lower())))
+
+    def facts(self) -> dict[str, object]:
+        """What a reader of figures must know."""
+        return {"version": self.version(), "colour": self.colour, "settings": dict(self.settings)}
+
+    def encode(self, image: Image.Image, quality: int) -> bytes:
+        """The file's bytes at a quality of 0 to 100; for JPEG 2000 those are 18 to 58 dB."""
+        buffer = io.BytesIO()
+        wanted: dict[str, object] = {"quality": quality}
+        if self.format == "JPEG2000":
+            wanted = {"quality_mode": "dB", "quality_layers": [18 + 0.4 * quality]}
+        image.save(buffer, self.format, **wanted, **dict(self.settings))
+        return buffer.getvalue()
+
+    def encode_to_size(self, image: Image.Image, target: int) -> bytes:
+        """The file at the quality whose size is nearest to ``target`` bytes (by bisection)."""
+        low, high, tried = 0, 100, {}
+        while low <= high:
+            quality = (low + high) // 2
+            tried[quality] = self.encode(image, quality)
+            if len(tried[quality]) < target:
+                low = quality + 1
+            else:
+                high = quality - 1
+        return min(tried.values(), key=lambda data: abs(len(data) - target))
+
+    @staticmethod
+    def decode(data: bytes) -> np.ndarray:
+        """The photograph, uint8 (H, W, 3)."""
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+BASELINES = (
+    Baseline("JPEG", "JPEG", settings=(("optimize", True),)),
+    Baseline("WebP", "WEBP"),
+    Baseline("AVIF", "AVIF"),
+)
+"""What every measurement of reconstructions stands beside."""
+
+MORE_BASELINES = (
+    Baseline("JPEG 2000", "JPEG2000", "YCbCr 4:4:4", settings=(("irreversible", True), ("mct", 1))),
+    Baseline("HEIC", "HEIF", plugin="pillow_heif"),
+    Baseline("JPEG XL", "JXL", "XYB 4:4:4", plugin="pillow_jxl"),
+)
+"""Others, for those who ask: HEIC is HEVC's intra coding, as BPG is."""
+
+
+def baseline(name: str, weights: str = "") -> Baseline | CompressAI:
+    """The codec of that name.
+
+    Args:
+        weights: for a model of CompressAI, see `CompressAI`.
+
+    Raises:
+        ValueError: if there is none.
+        ModuleNotFoundError: if what encodes it is not installed.
+    """
+    known = {each.name: each for each in (*BASELINES, *MORE_BASELINES, *(CompressAI(m, weights) for m in MODELS))}
+    if name not in known:
+        raise ValueError(f"unknown codec {name!r}; there are {', '.join(known)}")
+    if not known[name].available():
+        raise ModuleNotFoundError(f"{name} is not here: pip install 'cdanalysis[baselines]'")
+    return known[name]

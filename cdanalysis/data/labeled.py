@@ -1,0 +1,101 @@
+"""Data sets with targets, one interface for every task.
+
+A labelled set has a ``title``, ``names``, ``classes``, ``len`` and ``every``; indexing it gives (photograph, target),
+where a target is a class index, `Boxes`, or a picture of class indices.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+from .coco import CocoPhotographs
+from .images import Photographs
+from .segmentation import LabelledPixels
+
+
+@dataclass
+class LabelledSource:
+    """Where a labelled set lies; paths are absolute or below ``CDANALYSIS_DATA``.
+
+    Attributes:
+        path: folder or tar archive of photographs.
+        annotations: COCO JSON file, for detection.
+    """
+
+    path: str = ""
+    annotations: str = ""
+
+
+class LabelledSet(Protocol):
+    """What every labelled set has."""
+
+    title: str
+    names: Sequence[str]
+    classes: list[str]
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> tuple[Image.Image, Any]: ...
+    def image(self, index: int) -> Image.Image: ...
+    def every(self, step: int) -> LabelledSet: ...
+
+
+class ClassFolders:
+    """Photographs whose folder is their class; targets are indices into ``classes``, the sorted folder names.
+
+    Raises:
+        FileNotFoundError: if the path does not exist.
+        ValueError: if there are fewer than two class folders.
+    """
+
+    def __init__(self, root: str | Path):
+        self.photographs = Photographs(root)
+        self.title = self.photographs.title
+        self.classes = sorted({self.photographs.class_of(i) for i in range(len(self.photographs))})
+        if len(self.classes) < 2:
+            raise ValueError(f"a classifier needs two or more class folders; {root} has {len(self.classes)}")
+
+    @property
+    def names(self) -> list[str]:
+        return self.photographs.names
+
+    def __len__(self) -> int:
+        return len(self.photographs)
+
+    def every(self, step: int) -> ClassFolders:
+        """A view of each ``step``-th photograph, the first included; the classes stay."""
+        view = copy.copy(self)
+        view.photographs = self.photographs.every(step)
+        return view
+
+    def image(self, index: int) -> Image.Image:
+        return self.photographs.image(index)
+
+    def class_of(self, index: int) -> str:
+        return self.photographs.class_of(index)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return self.image(index), self.classes.index(self.class_of(index))
+
+
+def open_labelled(task: str, source: LabelledSource) -> LabelledSet:
+    """The labelled set of a task.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: if it is not in the task's layout, or there is no such task.
+    """
+    if task == "classification":
+        return ClassFolders(source.path)
+    if task == "segmentation":
+        return LabelledPixels(source.path)
+    if task != "detection":
+        raise ValueError(f"unknown task {task!r}")
+    if not source.annotations:
+        raise ValueError(f"detection needs a COCO JSON file beside {source.path}: set annotations")
+    return CocoPhotographs(source.path, source.annotations)

@@ -1,0 +1,84 @@
+"""Training crops with their targets, each a pure function of the seed and its number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..structures.targets import Boxes
+from .labeled import LabelledSet, LabelledSource, open_labelled
+
+
+class LabelledCrops(Dataset):
+    """Square crops (3, crop, crop) uint8 of labelled photographs, mirrored at random, with their targets.
+
+    A photograph whose target is one class is squeezed into the crop whole. Of others a window is cut out, after they
+    were enlarged where they are too small for it; boxes are cut at the window's edges.
+
+    Raises:
+        ValueError: if there is no source, or their classes differ.
+    """
+
+    def __init__(self, task: str, sources: list[LabelledSource], crop: int, seed: int, length: int):
+        self.sets: list[LabelledSet] = [open_labelled(task, source) for source in sources]
+        if not self.sets:
+            raise ValueError(f"lessons in {task} need photographs")
+        if any(s.classes != self.sets[0].classes for s in self.sets):
+            raise ValueError(f"the sources of the lessons in {task} have different classes")
+        self.classes = self.sets[0].classes
+        self.crop, self.seed, self.length = crop, seed, length
+        self.starts = np.cumsum([0] + [len(s) for s in self.sets])
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        rng = np.random.default_rng([self.seed, index])
+        member = int(rng.integers(self.starts[-1]))
+        which = int(np.searchsorted(self.starts, member, side="right")) - 1
+        image, target = self.sets[which][member - int(self.starts[which])]
+        image, target = self._window(image, target, rng)
+        array = np.asarray(image)
+        if rng.random() < 0.5:
+            array, target = array[:, ::-1], _mirrored(target, self.crop)
+        target = torch.from_numpy(target.copy()) if isinstance(target, np.ndarray) else target
+        return torch.from_numpy(array.copy()).permute(2, 0, 1), target
+
+    def _window(self, image: Image.Image, target: Any, rng: np.random.Generator) -> tuple[Image.Image, Any]:
+        side = self.crop
+        if isinstance(target, int):
+            return image.resize((side, side), Image.Resampling.BICUBIC), target
+        image, target = _enlarged(image, target, side)
+        left = int(rng.integers(image.width - side + 1))
+        top = int(rng.integers(image.height - side + 1))
+        if isinstance(target, Boxes):
+            target = target.cropped(left, top, side, side)
+        else:
+            target = target[top : top + side, left : left + side]
+        return image.crop((left, top, left + side, top + side)), target
+
+
+def _enlarged(image: Image.Image, target: Any, side: int) -> tuple[Image.Image, Any]:
+    """Both at least ``side`` pixels wide and high."""
+    if isinstance(target, Boxes):
+        target = Boxes(target.boxes, target.labels)  # masks would not follow, and no lesson reads them
+    scale = side / min(image.size)
+    if scale <= 1:
+        return image, target
+    size = (max(side, round(image.width * scale)), max(side, round(image.height * scale)))
+    if isinstance(target, Boxes):
+        target = target.scaled(size[0] / image.width, size[1] / image.height)
+    else:
+        target = np.asarray(Image.fromarray(target).resize(size, Image.Resampling.NEAREST))
+    return image.resize(size, Image.Resampling.BICUBIC), target
+
+
+def _mirrored(target: Any, width: int) -> Any:
+    if isinstance(target, Boxes):
+        return target.flipped(width)
+    return target[:, ::-1] if isinstance(target, np.ndarray) else target

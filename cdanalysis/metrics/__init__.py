@@ -1,0 +1,1 @@
+"""Measures of images, of tasks, of preferences, and of rate-distortion curves."""

@@ -1,0 +1,57 @@
+"""How well a metric agrees with choices between distortions, and how well any could."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from ..data.images import open_photograph
+from ..data.preferences import Choice
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+"""(original, distorted), both uint8 (H, W, 3), to a distance: less is more alike."""
+
+
+def agreement(chosen_a: Sequence[float], shares: Sequence[float]) -> float:
+    """Mean share of people on a metric's side, in [0, 1]: the 2AFC score of Zhang and others (CVPR 2018).
+
+    Args:
+        chosen_a: 1 where the metric finds ``a`` more alike, 0 where ``b``, 0.5 where it sees no difference.
+        shares: of people who chose ``a``.
+    """
+    said, shares = np.asarray(chosen_a, np.float64), np.asarray(shares, np.float64)
+    return float(np.mean(said * shares + (1 - said) * (1 - shares)))
+
+
+def ceiling(shares: Sequence[float]) -> float:
+    """The agreement of somebody who always sides with the majority: no metric reaches more."""
+    return agreement(np.asarray(shares) >= 0.5, shares)
+
+
+def agreements(
+    metrics: dict[str, Metric],
+    choices: Sequence[Choice],
+    track: Callable[[Iterable], Iterable] = lambda items: items,
+) -> list[dict[str, object]]:
+    """A row for every metric, and one for the ceiling: its agreement on each group of choices.
+
+    Raises:
+        ValueError: if the files of a choice differ in size.
+    """
+    said: dict[str, list[float]] = {name: [] for name in metrics}
+    for choice in track(choices):
+        original, a, b = (np.asarray(open_photograph(path)) for path in (choice.original, choice.a, choice.b))
+        if not original.shape == a.shape == b.shape:
+            raise ValueError(f"{choice.a} and {choice.b} are not of the size of {choice.original}")
+        for name, metric in metrics.items():
+            near, far = metric(original, a), metric(original, b)
+            said[name].append(0.5 if near == far else float(near < far))
+    groups = np.array([choice.group for choice in choices])
+    shares = np.array([choice.share for choice in choices])
+    kinds = {kind: groups == kind for kind in sorted(set(groups))}
+    rows: list[dict[str, object]] = [
+        {"metric": name, **{kind: agreement(np.array(values)[at], shares[at]) for kind, at in kinds.items()}}
+        for name, values in said.items()
+    ]
+    return [*rows, {"metric": "ceiling", **{kind: ceiling(shares[at]) for kind, at in kinds.items()}}]

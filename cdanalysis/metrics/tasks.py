@@ -1,0 +1,207 @@
+"""Scores of labels, detections and segmentations, by the field's own evaluators: pycocotools and torchmetrics.
+
+What a scorer keeps of each photograph is plain data, so that a measurement can be stopped and gone on with, and so that
+scores can be had of any choice of photographs, as often as a bootstrap draws one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from ..data.coco import CocoPhotographs
+from ..data.labeled import ClassFolders
+from ..data.labels import class_index
+from ..data.segmentation import LabelledPixels
+from ..heads.detection import Detection
+from ..heads.segmentation import Segmentation
+from ..structures.targets import IGNORE
+
+
+class Scorer(Protocol):
+    """Collects predictions, photograph after photograph, and scores them.
+
+    Attributes:
+        main: the score that comparisons are about.
+        biased: whether the score of photographs that are drawn with replacement is, on average, another one.
+        parts: what is kept of each photograph, by its number; plain data.
+    """
+
+    main: str
+    biased: bool
+    parts: dict[int, Any]
+
+    def add(self, index: int, prediction: Any) -> None: ...
+
+    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
+        """Scores of all photographs that were added, or of chosen ones; one may be chosen several times."""
+        ...
+
+
+class ClassificationScorer:
+    """Top-1 accuracy among the data's classes; predictions are logits (classes,).
+
+    Args:
+        labelled: the photographs, in folders named by class.
+        classes: names that the logits stand for.
+
+    Raises:
+        ValueError: if a folder names none of them.
+    """
+
+    main, biased = "top1", False
+
+    def __init__(self, labelled: ClassFolders, classes: Sequence[str]):
+        self.labelled, self.parts = labelled, {}
+        self.among = [class_index(name, classes) for name in labelled.classes]
+        if None in self.among:
+            raise ValueError(f"the folder {labelled.classes[self.among.index(None)]!r} names no class that is known")
+
+    def add(self, index: int, prediction: Tensor) -> None:
+        chosen = self.labelled.classes[int(prediction[self.among].argmax())]
+        self.parts[index] = int(chosen == self.labelled.class_of(index))
+
+    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
+        chosen = sorted(self.parts) if chosen is None else chosen
+        return {"top1": float(np.mean([self.parts[int(i)] for i in chosen]))}
+
+
+class DetectionScorer:
+    """Average precision after COCO (Lin and others, ECCV 2014), by pycocotools.
+
+    ``AP`` is the mean over intersections over union of 0.50 to 0.95, ``AP50`` and ``AP75`` those at 0.50 and 0.75; each
+    in [0, 1], over the classes that occur. With masks on both sides also ``mask_AP``, ``mask_AP50``, ``mask_AP75``.
+
+    Args:
+        labelled: the photographs, with their annotations.
+        classes: names that the head predicts.
+
+    Raises:
+        ValueError: if the head does not know one of the data set's classes.
+    """
+
+    main, biased = "AP50", True  # classes of few photographs, mostly the hard ones, are missing from many a draw
+
+    def __init__(self, labelled: CocoPhotographs, classes: Sequence[str]):
+        _same_classes(labelled.classes, classes)
+        self.labelled, self.parts = labelled, {}
+        self.ids = dict(zip(labelled.classes, labelled.category_ids, strict=True))
+        self._matched: dict[str, Any] = {}
+
+    def add(self, index: int, prediction: Detection) -> None:
+        from pycocotools import mask as rle
+
+        self._matched, results = {}, []
+        for place, label in enumerate(prediction.labels):
+            if label not in self.ids:
+                continue
+            result = {
+                "image_id": self.labelled.ids[index],
+                "category_id": self.ids[label],
+                "bbox": prediction.boxes[place].tolist(),
+                "score": float(prediction.scores[place]),
+            }
+            if prediction.masks is not None:
+                coded = rle.encode(np.asfortranarray(prediction.masks[place].astype(np.uint8)))
+                result["segmentation"] = {"size": list(coded["size"]), "counts": coded["counts"].decode()}
+            results.append(result)
+        self.parts[index] = {"masked": prediction.masks is not None, "results": results}
+
+    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
+        kinds = {"bbox": ""}
+        annotations = self.labelled.coco.dataset["annotations"]
+        masked = all(part["masked"] for part in self.parts.values()) and any(p["results"] for p in self.parts.values())
+        if masked and all(a.get("segmentation") for a in annotations):
+            kinds["segm"] = "mask_"
+        order = {index: place for place, index in enumerate(sorted(self.parts))}
+        places = list(order.values()) if chosen is None else [order[int(i)] for i in chosen]
+        return {f"{mark}{n}": v for kind, mark in kinds.items() for n, v in self._precision(kind, places).items()}
+
+    def _precision(self, kind: str, places: list[int]) -> dict[str, float]:
+        """Average precision over photographs by their place among those that were added."""
+        if not any(part["results"] for part in self.parts.values()):
+            return dict.fromkeys(("AP", "AP50", "AP75"), 0.0)
+        if kind not in self._matched:
+            self._matched[kind] = self._match(kind)
+        evaluation, matches = self._matched[kind]
+        with contextlib.redirect_stdout(io.StringIO()):  # it reports on standard output, which is for programs
+            evaluation.evalImgs = matches[:, places].ravel().tolist()
+            evaluation.params.imgIds = evaluation._paramsEval.imgIds = list(range(len(places)))
+            evaluation.accumulate()
+        precision = evaluation.eval["precision"][..., 0, -1]  # (thresholds, recalls, classes)
+        each = {"AP": precision, "AP50": precision[0], "AP75": precision[5]}
+        return {name: float(p[p > -1].mean()) if (p > -1).any() else -1.0 for name, p in each.items()}
+
+    def _match(self, kind: str) -> tuple[Any, np.ndarray]:
+        """pycocotools' evaluation, and its matches: (classes, photographs)."""
+        from pycocotools.cocoeval import COCOeval
+
+        results = [dict(r) for index in sorted(self.parts) for r in self.parts[index]["results"]]
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation = COCOeval(self.labelled.coco, self.labelled.coco.loadRes(results), kind)
+            evaluation.params.imgIds = sorted(self.labelled.ids[i] for i in self.parts)
+            evaluation.params.areaRng, evaluation.params.areaRngLbl = evaluation.params.areaRng[:1], ["all"]
+            evaluation.params.maxDets = evaluation.params.maxDets[-1:]
+            evaluation.evaluate()
+        matches = np.empty(len(evaluation.evalImgs), dtype=object)
+        matches[:] = evaluation.evalImgs
+        return evaluation, matches.reshape(len(evaluation.params.catIds), len(self.parts))
+
+
+class SegmentationScorer:
+    """Mean intersection over union, and accuracy of pixels; pixels of no class do not count.
+
+    The mean is over the classes that are there, or were seen: a single photograph rarely has all.
+
+    Args:
+        labelled: the photographs, with their labels.
+        classes: names that the head predicts.
+
+    Raises:
+        ValueError: if they are not the data set's classes.
+    """
+
+    main, biased = "mIoU", False
+
+    def __init__(self, labelled: LabelledPixels, classes: Sequence[str]):
+        _same_classes(labelled.classes, classes)
+        # A head's index to the data set's; a class that only the head knows is wrong everywhere.
+        known = [
+            labelled.classes.index(name) if name in labelled.classes else len(labelled.classes) for name in classes
+        ]
+        self.labelled, self.table = labelled, np.array(known, np.int64)
+        self.count, self.parts = len(labelled.classes), {}
+
+    def add(self, index: int, prediction: Segmentation) -> None:
+        target = torch.from_numpy(self.labelled.labels(index).astype(np.int64))
+        mask = torch.from_numpy(self.table[prediction.mask])
+        confusion = multiclass_confusion_matrix(mask, target, self.count + 1, ignore_index=IGNORE)
+        self.parts[index] = confusion.tolist()  # true class, predicted class
+
+    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
+        chosen = sorted(self.parts) if chosen is None else chosen
+        confusion = np.sum([self.parts[int(i)] for i in chosen], axis=0, dtype=np.float64)
+        right, counted = confusion.diagonal(), confusion.sum()
+        union = confusion.sum(0) + confusion.sum(1) - right
+        each = [float(r / u) for r, u in zip(right[: self.count], union[: self.count], strict=True) if u]
+        accuracy = float(right.sum() / counted) if counted else 0.0
+        return {"mIoU": float(np.mean(each)) if each else 0.0, "pixel_accuracy": accuracy}
+
+
+SCORERS = {
+    "classification": ClassificationScorer, "detection": DetectionScorer, "segmentation": SegmentationScorer,
+}  # fmt: skip
+"""What scores a task's predictions."""
+
+
+def _same_classes(wanted: Sequence[str], known: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise ValueError(f"the head does not know {len(missing)} of the data set's classes, {missing[0]!r} first")

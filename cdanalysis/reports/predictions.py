@@ -1,0 +1,127 @@
+"""Predictions for people and programs: as plain data, as one line, and drawn on a picture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..heads.detection import Detection
+from ..heads.segmentation import Segmentation
+from ..structures.predictions import Result
+
+SHOWN = 0.5
+"""Detections below this score are not drawn."""
+GREY = (96, 96, 96)
+PALETTE = (
+    (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (227, 119, 194),
+    (188, 189, 34), (23, 190, 207), (174, 199, 232), (255, 187, 120), (152, 223, 138), (255, 152, 150), (197, 176, 213),
+)  # fmt: skip
+
+
+def described(result: Result, mask: Path | None = None) -> dict[str, Any]:
+    """Predictions as JSON holds them; ``mask`` is where the segmentation was written, if it was."""
+    tasks: dict[str, Any] = {}
+    if result.classification is not None:
+        c = result.classification
+        tasks["classification"] = {"label": c.label, "score": c.score, "top5": c.top5}
+    if result.detection is not None:
+        d = result.detection
+        found = zip(d.labels, d.scores.tolist(), d.boxes.tolist(), strict=True)
+        tasks["detection"] = [{"label": label, "score": score, "box": box} for label, score, box in found]
+    if result.segmentation is not None:
+        tasks["segmentation"] = {"classes": shares(result.segmentation), "mask": str(mask) if mask else None}
+    return tasks
+
+
+def shares(segmentation: Segmentation) -> dict[str, float]:
+    """Share of the photograph's pixels by class, the largest first; classes without a pixel are left out."""
+    counts = np.bincount(segmentation.mask.ravel(), minlength=len(segmentation.classes)) / segmentation.mask.size
+    order = np.argsort(-counts, kind="stable")
+    return {segmentation.classes[i]: float(counts[i]) for i in order if counts[i]}
+
+
+def summary(result: Result) -> dict[str, str]:
+    """One short line for each task."""
+    lines = {}
+    if result.classification is not None:
+        lines["classification"] = f"{result.classification.label.split(',')[0]} {result.classification.score:.2f}"
+    if result.detection is not None:
+        sure = [label for label, s in zip(result.detection.labels, result.detection.scores, strict=True) if s >= SHOWN]
+        lines["detection"] = ", ".join(f"{n} {label}" for label, n in Counter(sure).most_common()) or "-"
+    if result.segmentation is not None:
+        parts = list(shares(result.segmentation).items())[:4]
+        lines["segmentation"] = ", ".join(f"{name} {share:.0%}" for name, share in parts)
+    return lines
+
+
+def drawn_objects(detection: Detection, canvas: Image.Image) -> Image.Image:
+    """The canvas with boxes, masks and labels of the detections whose score is at least ``SHOWN``."""
+    canvas = canvas.convert("RGB")
+    chosen = [i for i, score in enumerate(detection.scores) if score >= SHOWN]
+    names = sorted(set(detection.labels))
+    if detection.masks is not None:
+        array = np.asarray(canvas).astype(np.float32)
+        for i in chosen:
+            array[detection.masks[i]] = 0.5 * array[detection.masks[i]] + 0.5 * np.array(_colour(names, detection, i))
+        canvas = Image.fromarray(array.round().astype(np.uint8))
+    draw = ImageDraw.Draw(canvas)
+    thick = max(2, min(canvas.size) // 160)
+    font = ImageFont.load_default(size=max(11, min(canvas.size) // 28))
+    for i in reversed(chosen):  # the surest on top
+        x, y, width, height = detection.boxes[i].tolist()
+        colour, text = _colour(names, detection, i), f"{detection.labels[i]} {detection.scores[i]:.2f}"
+        draw.rectangle((x, y, x + width, y + height), outline=colour, width=thick)
+        place = draw.textbbox((x + thick, max(0, y - font.size - 2)), text, font=font)
+        draw.rectangle((place[0] - 2, place[1] - 1, place[2] + 2, place[3] + 1), fill=colour)
+        draw.text((x + thick, max(0, y - font.size - 2)), text, fill="white", font=font)
+    return canvas
+
+
+def drawn_classes(segmentation: Segmentation, canvas: Image.Image) -> Image.Image:
+    """The canvas under the colours of the classes, with the names of the large ones."""
+    colours = np.array([PALETTE[i % len(PALETTE)] for i in range(len(segmentation.classes))], np.float32)
+    array = 0.45 * np.asarray(canvas.convert("RGB")) + 0.55 * colours[segmentation.mask]
+    picture = Image.fromarray(array.round().astype(np.uint8))
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=max(11, min(canvas.size) // 28))
+    top = 4
+    for name in list(shares(segmentation))[:6]:
+        colour = PALETTE[segmentation.classes.index(name) % len(PALETTE)]
+        place = draw.textbbox((6, top), name, font=font)
+        draw.rectangle((2, place[1] - 2, place[2] + 4, place[3] + 2), fill=colour)
+        draw.text((6, top), name, fill="white", font=font)
+        top = int(place[3]) + 5
+    return picture
+
+
+def grey_canvas(width: int, height: int) -> Image.Image:
+    """What predictions are drawn on where nobody has decoded the photograph."""
+    return Image.new("RGB", (width, height), GREY)
+
+
+HEAT = np.array([(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], np.float32)
+"""From nothing to most, dark to light."""
+
+
+def heat_map(bits: np.ndarray, size: tuple[int, int], stride: int) -> Image.Image:
+    """Bits of cells of ``stride`` pixels as a picture of ``size`` (width, height): the brighter, the more."""
+    density = bits / stride**2
+    most = float(density.max()) or 1.0
+    places = density / most * (len(HEAT) - 1)
+    colours = np.stack([np.interp(places, np.arange(len(HEAT)), HEAT[:, c]) for c in range(3)], -1)
+    picture = Image.fromarray(colours.round().astype(np.uint8))
+    picture = picture.resize((bits.shape[1] * stride, bits.shape[0] * stride), Image.Resampling.NEAREST)
+    picture = picture.crop((0, 0, *size))
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=max(11, min(size) // 28))
+    text = f"white: {most:.2f} bits a pixel"
+    place = draw.textbbox((4, 4), text, font=font)
+    draw.rectangle((2, 2, place[2] + 3, place[3] + 3), fill=(0, 0, 0))
+    draw.text((4, 4), text, fill="white", font=font)
+    return picture
+
+
+def _colour(names: list[str], detection: Detection, index: int) -> tuple[int, int, int]:
+    return PALETTE[names.index(detection.labels[index]) % len(PALETTE)]

@@ -1,0 +1,1 @@
+"""Where bits should go: importance maps and saliency."""

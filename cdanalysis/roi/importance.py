@@ -1,0 +1,116 @@
+"""Where a photograph's bits should go: maps, masks, boxes and saliency models to a quality for every place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ..data.images import data_path
+from ..structures.latents import PAD
+from .saliency import Saliency, SpectralResidual, U2NetP
+
+Importance = np.ndarray | Tensor | Image.Image | str | Path | Sequence[Sequence[float]] | Callable
+"""A map (H, W) in [0, 1]; a mask as image or image file; boxes (x, y, width, height) in pixels of the photograph; the
+word "saliency", or an .onnx file of U2-Net-P; or a callable from the photograph, uint8 (H, W, 3), to a map."""
+
+DEPTH = 5
+"""Where a map is 0, quality is lowered by this many steps (`cdanalysis.structures.latents.DROP` levels each)."""
+
+
+def importance_map(importance: Importance, photograph: Tensor) -> np.ndarray:
+    """What ``importance`` says of a photograph (3, H, W), in [0, 1] or uint8: float (H, W) in [0, 1].
+
+    Raises:
+        ValueError: if it is of no known kind, does not fit the photograph, holds values outside [0, 1], or calls
+            nothing important.
+        FileNotFoundError: if it names a file that does not exist.
+    """
+    size = (photograph.shape[-2], photograph.shape[-1])
+    if isinstance(importance, (str, Path)):
+        importance = _named(importance)
+    if isinstance(importance, Image.Image):
+        importance = np.asarray(importance.convert("L")) / 255.0
+    elif callable(importance):
+        pixels = (photograph * 255).round().to(torch.uint8) if photograph.is_floating_point() else photograph
+        importance = importance(pixels.permute(1, 2, 0).cpu().numpy())
+    if isinstance(importance, Tensor):
+        importance = importance.detach().cpu().numpy()
+    if isinstance(importance, (list, tuple)):
+        importance = np.asarray(importance, dtype=np.float64)
+    if not isinstance(importance, np.ndarray):
+        raise ValueError(f"importance is no map, mask, boxes or saliency model: {type(importance).__name__}")
+    if importance.ndim == 2 and importance.shape[1] == 4 and importance.shape != size:
+        importance = _boxes_map(importance, size)
+    return _checked(importance.astype(np.float64), size)
+
+
+def _named(name: str | Path) -> Image.Image | Callable:
+    """A saliency model by its name or file, or the mask in an image file."""
+    if str(name) == "saliency":
+        return SpectralResidual()
+    path = Path(name)
+    if not path.is_file():
+        raise FileNotFoundError(f"importance is neither 'saliency' nor a file: {name}")
+    if path.suffix.lower() == ".onnx":
+        return U2NetP(path)
+    try:
+        with Image.open(path) as image:
+            return image.convert("L")
+    except OSError as error:
+        raise ValueError(f"{path} is no mask that can be read: {error}") from None
+
+
+def saliency_model(name: str) -> Saliency:
+    """The weight-free model for "saliency", else U2-Net-P from its ONNX file, below ``CDANALYSIS_DATA`` or absolute.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError, ModuleNotFoundError: as `U2NetP` and `SpectralResidual` do.
+    """
+    if name == "saliency":
+        return SpectralResidual()
+    try:
+        return U2NetP(data_path(name))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"saliency is neither 'saliency' nor a network's file: {error}") from None
+
+
+def _boxes_map(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """1 in every pixel that a box (x, y, width, height) touches, 0 elsewhere."""
+    if not np.isfinite(boxes).all() or (boxes[:, 2:] <= 0).any():
+        raise ValueError("boxes are (x, y, width, height) in pixels, with a width and height above 0")
+    marked = np.zeros(size)
+    for x, y, width, height in boxes:
+        rows = slice(max(0, int(np.floor(y))), max(0, int(np.ceil(y + height))))
+        marked[rows, max(0, int(np.floor(x))) : max(0, int(np.ceil(x + width)))] = 1
+    return marked
+
+
+def _checked(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if values.shape != size:
+        raise ValueError(f"an importance map must be (height, width) = {size}, as the photograph; got {values.shape}")
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+        raise ValueError("an importance map holds numbers in [0, 1] and nothing else")
+    if values.max() == 0:
+        raise ValueError("an importance map that is 0 everywhere says nothing: nothing would be important")
+    return values
+
+
+def drops_of(importance: Importance, photographs: Sequence[Tensor]) -> Tensor:
+    """How far ``importance`` lowers the quality of photographs (3, H, W) of one size, place by place.
+
+    A cell is as important as its most important pixel.
+
+    Returns:
+        int32 (N, 1, H/32, W/32), sides rounded up: see `cdanalysis.structures.latents.Latents.drops`.
+    """
+    maps = np.stack([importance_map(importance, x) for x in photographs])
+    height, width = maps.shape[1:]
+    x = F.pad(torch.from_numpy(maps)[:, None], (0, -width % PAD, 0, -height % PAD))
+    return (DEPTH * (1 - F.max_pool2d(x, PAD))).round().to(torch.int32)

@@ -1,0 +1,1 @@
+"""What codec, stream, heads and data sets share: latents, targets, predictions."""

@@ -1,0 +1,211 @@
+"""What heads are trained on: cached streams, or the backbone's own features, each with its target."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ..data.cached import cache_streams
+from ..data.images import to_tensor
+from ..data.labeled import LabelledSet, LabelledSource, open_labelled
+from ..model import Model
+from ..structures.targets import Boxes
+
+INPUTS = ("streams", "features")
+
+
+@dataclass
+class HeadConfig:
+    """What a stage trains a head on. Codec and backbone stand still.
+
+    Attributes:
+        task: classification, detection or segmentation.
+        sources: labelled sets, all with the same classes.
+        input: "streams" trains the model's head, on the semantic layers of cached streams; "features" trains its
+            counterpart, on the backbone's features of the photographs themselves.
+        classes: "data" for a new head with the data's classes (which starts from the counterpart, where there is
+            one), "keep" for the head that is there, which must know the data's classes.
+        options: arguments of a new head, beside its classes.
+        qualities: of the stream; every photograph is encoded at each.
+        flip: use every photograph's mirror image too; it is encoded like any other.
+        epochs: how often every example is seen; replaces the stage's ``steps``.
+        distill: weight of the imitation of what the counterpart makes of the photographs themselves.
+        holdout: every ``holdout``-th photograph is left out; 0 to use all.
+        every: use only each ``every``-th photograph of the sources.
+    """
+
+    task: str = "classification"
+    sources: list[LabelledSource] = field(default_factory=list)
+    input: str = "streams"
+    classes: str = "data"
+    options: dict[str, Any] = field(default_factory=dict)
+    qualities: list[float] = field(default_factory=lambda: [0.5])
+    flip: bool = False
+    epochs: int = 12
+    distill: float = 0.0
+    holdout: int = 0
+    every: int = 1
+
+
+@dataclass
+class Batch:
+    """Examples of one grid.
+
+    Attributes:
+        tensors: the pyramid (three), or dequantised latents, one for each layer that the neck reads; (N, C, h, w).
+        qualities: (N, 1, 1, 1) of the semantic layer; only counts for latents.
+        targets: N targets.
+        sizes: true (height, width) of the photographs.
+        features: the photographs' own pyramid, where it is to be imitated; else empty.
+    """
+
+    tensors: list[Tensor]
+    qualities: Tensor
+    targets: list[Any]
+    sizes: list[tuple[int, int]]
+    features: list[Tensor]
+
+
+@dataclass
+class _Example:
+    tensors: list[Tensor]
+    quality: float
+    target: Any
+    size: tuple[int, int]
+    features: list[Tensor]
+
+
+class Examples:
+    """All examples of a head's stage, in memory, in half precision.
+
+    Args:
+        model: whose codec encodes, and whose backbone gives features.
+        config: what to use.
+        folder: where streams are cached; those of other weights lie in other folders.
+
+    Raises:
+        ValueError: if there are no photographs, or the sources' classes differ.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: HeadConfig,
+        folder: Path,
+        track: Callable[[Iterable], Iterable] = lambda items: items,
+    ):
+        if config.input not in INPUTS:
+            raise ValueError(f"input must be one of {', '.join(INPUTS)}, got {config.input!r}")
+        sets = [open_labelled(config.task, source).every(config.every) for source in config.sources]
+        if not sets or not all(len(s) for s in sets):
+            raise ValueError(f"training a {config.task} head needs photographs")
+        self.classes = sets[0].classes
+        for labelled, source in zip(sets, config.sources, strict=True):
+            if labelled.classes != self.classes:
+                raise ValueError(f"the classes of {source.path} are not those of {config.sources[0].path}")
+        self.model, self.config = model, config
+        self.folder = folder / streams_fingerprint(model)
+        self.rows: list[_Example] = []
+        for labelled in sets:
+            for flip in (False, True) if config.flip else (False,):
+                self._add(_Variant(labelled, flip, config.holdout), track)
+
+    @torch.no_grad()
+    def _add(self, variant: _Variant, track: Callable[[Iterable], Iterable]) -> None:
+        model, config = self.model, self.config
+        streams = []
+        for quality in config.qualities if config.input == "streams" else ():
+            folder = self.folder / f"{quality:g}"
+            encode = lambda images, q=quality: model.encode_batch(images, q, model.layers)  # noqa: E731
+            streams.append((quality, cache_streams(variant.names, variant.image, folder, encode, track)))
+        for index in track(range(len(variant.names))):
+            image, target = variant[index]
+            if isinstance(target, Boxes) and config.options.get("kind") != "mask_rcnn":
+                target = replace(target, masks=None)  # nobody reads them, and they are large
+            size = (image.height, image.width)
+            wanted = config.input == "features" or config.distill
+            features = [f[0].half() for f in model.reference.pyramid(to_tensor(image)[None])] if wanted else []
+            if config.input == "features":
+                self.rows.append(_Example(features, 1.0, target, size, []))
+            for quality, cached in streams:
+                latents = [layer.half() for layer in model.read_latents(cached[index])[0]]
+                self.rows.append(_Example(latents, quality, target, size, features))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batches(self, size: int, generator: torch.Generator | None = None) -> list[list[int]]:
+        """Row numbers in batches of one grid each; shuffled if there is a generator."""
+        groups: dict[torch.Size, list[int]] = {}
+        for index, row in enumerate(self.rows):
+            groups.setdefault(row.tensors[0].shape, []).append(index)
+        batches = []
+        for rows in map(torch.tensor, groups.values()):
+            order = torch.arange(len(rows)) if generator is None else torch.randperm(len(rows), generator=generator)
+            batches += [part.tolist() for part in rows[order].split(size)]
+        if generator is not None:
+            batches = [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+        return batches
+
+    def batch(self, rows: list[int], device: torch.device) -> Batch:
+        """Those examples together, in single precision, on a device."""
+        chosen = [self.rows[i] for i in rows]
+
+        def stacked(columns: list[list[Tensor]]) -> list[Tensor]:
+            return [torch.stack(column).to(device).float() for column in zip(*columns, strict=True)]
+
+        return Batch(
+            stacked([row.tensors for row in chosen]),
+            torch.tensor([row.quality for row in chosen], device=device)[:, None, None, None],
+            [_on(row.target, device) for row in chosen],
+            [row.size for row in chosen],
+            stacked([row.features for row in chosen]),
+        )
+
+
+class _Variant:
+    """A labelled set without what is held out, as it is or mirrored."""
+
+    def __init__(self, labelled: LabelledSet, flip: bool, holdout: int):
+        self.labelled, self.flip = labelled, flip
+        self.indices = [i for i in range(len(labelled)) if not holdout or i % holdout]
+        self.names = [labelled.names[i] + (".flip" if flip else "") for i in self.indices]
+
+    def image(self, index: int) -> Image.Image:
+        image = self.labelled.image(self.indices[index])
+        return ImageOps.mirror(image) if self.flip else image
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
+        image, target = self.labelled[self.indices[index]]
+        if self.flip:
+            if isinstance(target, Boxes):
+                target = target.flipped(image.width)
+            elif isinstance(target, np.ndarray):
+                target = target[:, ::-1].copy()
+            image = ImageOps.mirror(image)
+        return image, torch.from_numpy(target) if isinstance(target, np.ndarray) else target
+
+
+def _on(target: Any, device: torch.device) -> Any:
+    if isinstance(target, Boxes):
+        masks = None if target.masks is None else target.masks.to(device)
+        return Boxes(target.boxes.to(device), target.labels.to(device), masks)
+    return target.to(device) if isinstance(target, Tensor) else target
+
+
+def streams_fingerprint(model: Model) -> str:
+    """Six hexadecimal digits of all that the bytes depend on that the neck reads."""
+    digest = hashlib.sha256()
+    parts = (model.codec.backbone, model.codec.semantic, model.codec.detail)
+    for part in parts[: 1 + len(model.layers)]:
+        for name, tensor in part.state_dict().items():
+            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()[:6]
