@@ -22,6 +22,7 @@ from .stream.container import LAYERS, strip
 from .stream.errors import StreamError
 from .stream.info import Info
 from .stream.info import inspect as _inspect
+from .version import __version__
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 # Torch takes large memory in large pages, where Linux has them; "0" keeps it from that. Read before the first tensor.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-__version__ = "0.1.0"
 __all__ = [
     "Info",
     "StreamError",

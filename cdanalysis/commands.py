@@ -100,13 +100,13 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from .evaluation.study import load_study, run_study
-    from .reports.study_page import report_page
+    from .evaluation.study import load_study
+    from .reports.study_page import report_page, study_report
 
     config = load_study(options.photographs, options.overrides)
     folder = Path(options.output or Path("runs") / "evaluate" / run_name(config.name, options.overrides))
     command = " ".join(["cdanalysis evaluate", options.photographs, *options.overrides])
-    report, pictures = run_study(config, folder, command, _track)
+    report, pictures = study_report(config, folder, command, _track)
     text = json.dumps(report, indent=1)
     write_whole(folder / f"{config.name}.json", text + "\n")
     write_whole(folder / f"{config.name}.html", report_page(report, pictures))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
@@ -15,6 +15,7 @@ from .codec.entropy.symbols import SymbolCoder, same_kind
 from .codec.layered import CodecConfig, LayeredCodec
 from .codec.semantic import quality_plane, to_real
 from .data.images import Photograph, to_pixels, to_tensor
+from .heads.base import grouped, predict, tasks_of
 from .heads.classification import ClassificationHead
 from .heads.detection import DetectionHead
 from .heads.neck import Neck
@@ -24,10 +25,7 @@ from .roi.importance import Importance, drops_of
 from .stream.container import LAYERS, MAX_PIXELS, Stream, layer_count, unpack
 from .stream.errors import StreamError
 from .structures.latents import QUALITY_LEVELS, Latents, Quality, quality_levels
-from .structures.predictions import Result, grouped, predict
-
-if TYPE_CHECKING:
-    from .training.recipe import Recipe
+from .structures.predictions import Result
 
 HEADS = {"classification": ClassificationHead, "detection": DetectionHead, "segmentation": SegmentationHead}
 """What can be asked for, and what answers."""
@@ -67,16 +65,6 @@ class Model(nn.Module):
         self.neck = Neck(self.codec.semantic.spec, features, neck_hidden, detail)
         self.heads = nn.ModuleDict({task: self.new_head(task, **options) for task, options in heads.items()})
         self.counterparts = nn.ModuleDict()
-
-    @classmethod
-    def from_recipe(cls, recipe: Recipe) -> Model:
-        """A new model with a pre-trained backbone and classifier, ready for training."""
-        from .training.pretrained import imagenet_classes, load_imagenet
-
-        heads = {"classification": {"classes": imagenet_classes()}}
-        model = cls(recipe.codec, recipe.neck_hidden, heads, recipe.name, recipe.neck_layers or ("semantic",))
-        load_imagenet(model)
-        return model
 
     def read_layers(self, layers: Sequence[str]) -> None:
         """Let the neck, and so all heads, read these layers; what it learned of the semantic layer stays."""
@@ -264,15 +252,12 @@ class Model(nn.Module):
     @property
     def reference(self) -> Reference:
         """What the counterparts make of photographs themselves."""
-        return Reference(self)
+        heads = {task: self.counterpart(task) for task in self.heads}
+        return Reference(self.codec.backbone, heads, self.name)
 
     def tasks(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
         """The tasks of that list, which must be known here; all of them for None."""
-        chosen = tuple(self.heads) if tasks is None else (tasks,) if isinstance(tasks, str) else tuple(tasks)
-        for task in chosen:
-            if task not in self.heads:
-                raise ValueError(f"unknown task {task!r}; model {self.name!r} can do: {', '.join(self.heads)}")
-        return chosen
+        return tasks_of(self.heads, tasks, self.name)
 
     @torch.inference_mode()
     def _analyze_group(self, streams: Sequence[Stream], tasks: Sequence[str]) -> list[Result]:

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .codec.tiles import padded
 from .data.images import Photograph, to_tensor
-from .structures.predictions import Result, grouped, predict
-
-if TYPE_CHECKING:
-    from .model import Model
+from .heads.base import grouped, predict, tasks_of
+from .structures.predictions import Result
 
 
 class Reference:
     """A model's counterparts on its backbone's own features.
 
     Args:
-        model: whose backbone and counterparts to use.
+        backbone: the model's.
+        heads: for each of the model's tasks its counterpart.
+        name: of the model.
     """
 
-    def __init__(self, model: Model):
-        self.model = model
+    def __init__(self, backbone: nn.Module, heads: Mapping[str, nn.Module], name: str):
+        self.backbone, self.heads, self.name = backbone, heads, name
 
     @torch.inference_mode()
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """The backbone's features of photographs x (N, 3, H, W) in [0, 1]: what the neck imitates."""
-        return self.model.codec.backbone(padded(x.to(self.model.device)))
+        return self.backbone(padded(x.to(next(self.backbone.parameters()).device)))
 
     @torch.inference_mode()
     def logits(self, images: Sequence[Photograph]) -> Tensor:
         """Logits (N, classes) of the classification counterpart."""
-        head = self.model.counterpart("classification")
+        head = self.heads["classification"]
         tensors = [to_tensor(image) for image in images]
         return torch.stack(grouped(tensors, _size, lambda group: list(head(self.pyramid(torch.stack(group))))))
 
@@ -45,7 +44,7 @@ class Reference:
         Raises:
             ValueError: for a task the model has no head for.
         """
-        heads = {task: self.model.counterpart(task) for task in self.model.tasks(tasks)}
+        heads = {task: self.heads[task] for task in tasks_of(self.heads, tasks, self.name)}
 
         def work(group: list[Tensor]) -> list[Result]:
             return predict(heads, self.pyramid(torch.stack(group)), [_size(x) for x in group])

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .model import Model
-    from .training.recipe import Recipe
 
 WEIGHTS, COUNTERPARTS = "model.safetensors", "counterparts.safetensors"
 RECIPE, METRICS, CARD = "config.yaml", "metrics.json", "README.md"
@@ -111,8 +110,8 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
     return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
-def save_model(model: Model, folder: str | Path, recipe: Recipe | None = None) -> None:
-    """Write a model's folder: weights, description and, if given, the recipe. Each file whole or not at all."""
+def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> None:
+    """Write a model's folder: weights, description and recipe (a dataclass), each whole or not at all."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = _halved(model.state_dict())

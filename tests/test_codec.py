@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import cdanalysis as cda
-import cdanalysis.reports.demo
 from cdanalysis.codec import layered, semantic
 from cdanalysis.codec.double import in_double
 from cdanalysis.codec.tiles import padded
 from cdanalysis.data.images import to_tensor
+from cdanalysis.data.samples import carried_photographs
 from cdanalysis.stream.container import unpack
 
 
@@ -186,7 +186,7 @@ def test_any_size_comes_back(small, height, width, quality):
 def test_large_photographs_come_back(photo, width, height):
     """Most of the pixels are even, so that the decoded ones can be told."""
     image = np.full((height, width, 3), 90, np.uint8)
-    image[height - 512 :, width - 512 :] = cda.evaluation.demo.carried_photographs()["astronaut"]
+    image[height - 512 :, width - 512 :] = carried_photographs()["astronaut"]
     stream = photo.encode(image, (0.2, 0.2))
     assert (cda.inspect(stream).width, cda.inspect(stream).height) == (width, height)
     assert photo.analyze(cda.strip(stream)).classification is not None
@@ -273,7 +273,7 @@ def test_symbols_that_do_not_fit_their_model_are_refused(small, picture):
 
 def test_estimated_bits_are_the_actual_ones(photo):
     """Within 2 percent, container included, on photographs of Kodak's size."""
-    photographs = cda.evaluation.demo.carried_photographs()
+    photographs = carried_photographs()
     for quality, (name, image) in zip((0.2, 0.8, 0.5, 0.35), photographs.items(), strict=True):
         stream = photo.encode(image, quality)
         estimate = sum(photo.estimated_bits(stream).values())
@@ -296,7 +296,7 @@ def test_beats_jpeg_on_photographs_nobody_trained_on(photo):
     from cdanalysis.metrics.image import psnr
 
     gains = []
-    for image in cda.evaluation.demo.carried_photographs().values():
+    for image in carried_photographs().values():
         stream = photo.encode(image, (0.0, 0.4))
         jpeg = BASELINES[0].encode_to_size(image, len(stream))
         ours = psnr(np.asarray(image), np.asarray(photo.decode(stream)))

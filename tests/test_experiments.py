@@ -21,11 +21,11 @@ from cdanalysis.codecs.pillow import BASELINES, MORE_BASELINES, baseline
 from cdanalysis.data.images import Photographs
 from cdanalysis.data.labeled import ClassFolders
 from cdanalysis.evaluation.evaluators import FrechetJudge, HeadJudge, LPIPSJudge, PixelJudge, new_judge
-from cdanalysis.evaluation.experiment import crops_sheet, run_experiment, variant_coders
+from cdanalysis.evaluation.experiment import run_experiment, variant_coders
 from cdanalysis.evaluation.experiment_config import PlotConfig, load_experiment, variant_recipe
 from cdanalysis.evaluation.experiment_rows import BASE
 from cdanalysis.metrics import image as metrics
-from cdanalysis.reports.contact_sheet import GAP, LINE
+from cdanalysis.reports.contact_sheet import GAP, LINE, crops_sheet
 from cdanalysis.reports.plots import experiment_figure
 from cdanalysis.stream.container import strip, unpack
 from cdanalysis.stream.errors import StreamError

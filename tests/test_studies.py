@@ -22,7 +22,7 @@ from cdanalysis.evaluation.points import Point
 from cdanalysis.evaluation.retraining import compressed
 from cdanalysis.evaluation.study import DECODED, LATENTS, UNCOMPRESSED, load_study, run_study
 from cdanalysis.reports.plots import study_figure
-from cdanalysis.reports.study_page import report_page
+from cdanalysis.reports.study_page import report_page, study_report
 from cdanalysis.zoo import load, save_model
 
 STUDIES = sorted((Path(__file__).parent.parent / "configs" / "evaluate").glob("*.yaml"))
@@ -69,7 +69,7 @@ presets:
 
 
 def test_a_study_measures_every_point(study, tmp_path):
-    report, pictures = run_study(load_study(study), tmp_path / "run", "a command")
+    report, pictures = study_report(load_study(study), tmp_path / "run", "a command")
     assert report["main"] == "top1" and report["photographs"] == 6
     points = {(row["series"], row["level"]): row for row in report["points"]}
     assert len(points) == 1 + 3 + 3 + 3 and points[UNCOMPRESSED, None]["bpp"] is None
@@ -109,7 +109,6 @@ def test_a_killed_study_goes_on(study, tmp_path, monkeypatch):
     original = study_module.BaselineCoder.encode
     monkeypatch.setattr(study_module.BaselineCoder, "encode", lambda self, *a: encoded.append(a) or original(self, *a))
     monkeypatch.setattr(study_module.ModelCoder, "encode", None)
-    monkeypatch.setattr(study_module, "gallery", lambda *a: [])
     monkeypatch.setattr(study_module, "costs", lambda *a: {})
     again, _ = run_study(config, tmp_path / "run", "a command")
     assert len(encoded) == 3
@@ -125,7 +124,7 @@ def test_other_tasks_can_be_studied(study, world, tmp_path, task):
         "": [f"source.path={world / 'pixels' / 'images'}", "streams=[]"],
     }
     words = [f"task='{task}'", *sources[task], "reconstructions=[0.5]", "baselines={JPEG: [30]}", "draws=3"]
-    report, pictures = run_study(load_study(study, words), tmp_path / "run", "a command")
+    report, pictures = study_report(load_study(study, words), tmp_path / "run", "a command")
     assert report["main"] == {"detection": "AP50", "segmentation": "mIoU", "": "psnr"}[task]
     assert len(report["points"]) == (6 if task else 2) and len(pictures) > 0
     assert set(report["macs"]) >= {"encode", "decode"} and ("from latents" in report["macs"]) == bool(task)
@@ -142,7 +141,7 @@ def test_photographs_too_small_for_a_measure_do_not_count_in_it(study, chelsea, 
     words = [f"source.path={folder}", "task=''", "streams=[]", "reconstructions=[0.2, 0.8]", "draws=3"]
     words.append("baselines={JPEG: [5, 80]}")
     config = load_study(study, [*words, "perception=[ms_ssim, psnr]"])
-    report, pictures = run_study(config, tmp_path / "run", "a command")
+    report, pictures = study_report(config, tmp_path / "run", "a command")
     rows = list(csv.DictReader((tmp_path / "run" / "photographs.csv").open()))
     for point in report["points"]:
         own = [r for r in rows if (r["series"], r["level"]) == (point["series"], str(point["level"]))]
@@ -152,7 +151,7 @@ def test_photographs_too_small_for_a_measure_do_not_count_in_it(study, chelsea, 
     for name in ("180.png", "190.png"):
         (folder / name).unlink()
     words.append("perception=[ms_ssim, psnr]")
-    report, pictures = run_study(load_study(study, words), tmp_path / "small", "a command")
+    report, pictures = study_report(load_study(study, words), tmp_path / "small", "a command")
     assert report["main"] == "psnr" and {row["measure"] for row in report["comparisons"]} == {"psnr"}
     assert len(pictures) == 1 and b"<svg" in study_figure(report)
     with pytest.raises(ValueError, match="no photograph is large enough for ms_ssim"):

@@ -18,10 +18,11 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from cdanalysis.evaluation.experiment import crops_sheet, run_experiment, variant_coders
+from cdanalysis.evaluation.experiment import run_experiment, variant_coders
 from cdanalysis.evaluation.experiment_config import load_experiment
 from cdanalysis.files import run_name, write_whole
 from cdanalysis.processes import cores
+from cdanalysis.reports.contact_sheet import crops_sheet
 from cdanalysis.reports.markdown import fill, table
 from cdanalysis.reports.plots import experiment_figure
 

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..data.images import open_photograph, to_tensor
+from ..data.samples import carried_photographs
 from ..model import Model
-from ..reports.demo import carried_photographs
 from ..structures.targets import Boxes
 
 SIDE = 224

@@ -12,8 +12,8 @@ from PIL import Image
 
 from ..codecs.compressai import RANDOM, CompressAI
 from ..data.images import open_photograph, to_tensor
+from ..data.samples import carried_photographs
 from ..model import Model
-from ..reports.demo import carried_photographs
 from .head_training import PRECISIONS, jpegs
 
 RIVAL, RIVAL_LEVEL = "mbt2018-mean", 3

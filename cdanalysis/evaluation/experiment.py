@@ -7,16 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from ..benchmarks.hardware import hardware
-from ..codecs.ours import BaselineCoder, Coder, ModelCoder
-from ..codecs.pillow import baseline
-from ..data.images import Photographs
-from ..metrics.image import bpp
+from ..codecs.ours import Coder, ModelCoder
 from ..processes import each
-from ..reports.contact_sheet import sheet
-from .experiment_config import CropsConfig, ExperimentConfig
+from .experiment_config import ExperimentConfig
 from .experiment_rows import Models, everyone, measure_one, measured
 from .runner import versions
 
@@ -62,24 +56,3 @@ def variant_coders(config: ExperimentConfig, folder: Path, names: Sequence[str] 
     """Variants, by default all, from ``folder``; those that `run_experiment` has not trained there yet are trained."""
     models = Models(config, folder)
     return [ModelCoder(name, models[name], config.semantic) for name in names or config.variants]
-
-
-def crops_sheet(crops: CropsConfig, coders: Sequence[Coder]) -> Image.Image:
-    """A contact sheet with a row for each window: the original, other codecs, and ``coders``.
-
-    Raises:
-        ValueError: if it names a photograph that is not there.
-    """
-    photographs, rows = Photographs(crops.path), []
-    coders = [*(BaselineCoder(baseline(name)) for name in crops.baselines), *coders]
-    for name, (x, y, width, height) in crops.windows.items():
-        if name not in photographs.names:
-            raise ValueError(f"no photograph {name!r} in {crops.path}")
-        image, box = photographs.named(name), (x, y, x + width, y + height)
-        row, size = [(name, image.crop(box))], int(crops.bpp * image.width * image.height / 8)
-        for coder in coders:
-            data = coder.encode_near(image, size)
-            title = f"{coder.name}, {bpp(len(data), image.width, image.height):.3f} bpp"
-            row.append((title, Image.fromarray(coder.decode(data)).crop(box)))
-        rows.append(row)
-    return sheet(rows)

@@ -14,7 +14,6 @@ import torch
 from PIL import features
 from torch import Tensor
 
-from .. import __version__
 from ..codecs.pillow import BASELINES
 from ..data.images import Photographs, to_tensor
 from ..data.labeled import LabelledSet
@@ -24,6 +23,7 @@ from ..metrics import image as metrics
 from ..metrics.tasks import SCORERS
 from ..model import Model
 from ..structures.latents import Quality
+from ..version import __version__
 
 Track = Callable[[Iterable], Iterable]
 """Wraps an iterable to show progress."""

@@ -11,28 +11,26 @@ from typing import Any
 
 import numpy as np
 from omegaconf import MISSING, OmegaConf
-from PIL import Image
 
 from ..benchmarks.hardware import hardware
 from ..benchmarks.macs import costs
 from ..codecs.ours import BaseCoder, BaselineCoder, Coder, ModelCoder
 from ..codecs.pillow import baseline
 from ..data.images import Photographs
-from ..data.labeled import LabelledSource, open_labelled
+from ..data.labeled import LabelledSet, LabelledSource, open_labelled
 from ..files import write_whole
 from ..metrics.bjontegaard import Curve, bd_rate, bd_score, interval, resamples, saving
 from ..metrics.image import LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
-from ..reports.gallery import gallery
-from ..reports.plots import OURS
 from ..zoo import load
 from .points import Point, Reader, Track, Uncompressed, measure_point
 from .retraining import retrained
 from .runner import versions
 
 UNCOMPRESSED = "uncompressed"
-LATENTS, DECODED = OURS
+LATENTS, DECODED = OURS = ("heads on latents", "own reconstructions")
+"""Series of a study that are this library's."""
 
 
 @dataclass
@@ -99,16 +97,23 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
         raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
 
 
-Pictures = list[tuple[str, Image.Image]]
+@dataclass
+class Measured:
+    """What a study measured: its points, each with the scorer of its task (None without a task), of ``labelled``."""
+
+    points: list[Point]
+    scorers: list[Scorer | None]
+    labelled: LabelledSet | Photographs
+    model: Model
 
 
 def run_study(
     config: StudyConfig, folder: Path, command: str, track: Track = lambda items: items
-) -> tuple[dict[str, Any], Pictures]:
+) -> tuple[dict[str, Any], Measured]:
     """Measure what is not measured yet, and keep it in ``folder``.
 
     Returns:
-        the report, as JSON holds it, and the photographs that came out worst and best, with captions.
+        the report, as JSON holds it, and what it was made of.
 
     Raises:
         ValueError, FileNotFoundError, ModuleNotFoundError: where the data, the model or a codec is not what it must be.
@@ -136,7 +141,7 @@ def run_study(
         "macs": costs(model, np.asarray(labelled.image(0)), config.task),
         **summary,
     }
-    return report, gallery(points, scorers, labelled, model, config.task, summary["main"])
+    return report, Measured(points, scorers, labelled, model)
 
 
 def _plan(

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Classification:
-    """Labels of one photograph.
-
-    Attributes:
-        label: the most probable class.
-        score: its calibrated probability, in [0, 1].
-        top5: the five (or fewer, where there are fewer classes) most probable (label, score).
-    """
-
-    label: str
-    score: float
-    top5: list[tuple[str, float]]
+from ..structures.predictions import Classification
 
 
 class ClassificationHead(nn.Module):

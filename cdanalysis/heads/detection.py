@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,28 +14,12 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import MultiScaleRoIAlign
 
+from ..structures.predictions import Detection
 from ..structures.targets import Boxes
 from .fcos import SparseFCOSHead
 from .neck import FeaturePyramid
 
 KINDS = ("fcos", "retinanet", "faster_rcnn", "mask_rcnn")
-
-
-@dataclass(frozen=True)
-class Detection:
-    """Objects of one photograph, the surest first.
-
-    Attributes:
-        boxes: (N, 4) float32: x, y, width, height in pixels of the photograph.
-        labels: N class names.
-        scores: (N,) float32 in [0, 1].
-        masks: (N, H, W) bool, or None where the head gives none.
-    """
-
-    boxes: np.ndarray
-    labels: list[str]
-    scores: np.ndarray
-    masks: np.ndarray | None = None
 
 
 class DetectionHead(nn.Module):

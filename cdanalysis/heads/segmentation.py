@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..blocks import GroupNorm
+from ..structures.predictions import Segmentation
 from ..structures.targets import IGNORE
 from .classification import divergence
 from .neck import FeaturePyramid
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """A class for every pixel of one photograph.
-
-    Attributes:
-        mask: (H, W) uint8 class indices.
-        classes: names in the order of the indices.
-    """
-
-    mask: np.ndarray
-    classes: list[str]
 
 
 class SegmentationHead(nn.Module):

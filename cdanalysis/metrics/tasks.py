@@ -20,8 +20,7 @@ from ..data.coco import CocoPhotographs
 from ..data.labeled import ClassFolders
 from ..data.labels import class_index
 from ..data.segmentation import LabelledPixels
-from ..heads.detection import Detection
-from ..heads.segmentation import Segmentation
+from ..structures.predictions import Detection, Segmentation
 from ..structures.targets import IGNORE
 
 

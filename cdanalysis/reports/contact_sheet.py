@@ -6,6 +6,12 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ..codecs.ours import BaselineCoder, Coder
+from ..codecs.pillow import baseline
+from ..data.images import Photographs
+from ..evaluation.experiment_config import CropsConfig
+from ..metrics.image import bpp
+
 GAP, LINE = 8, 24
 
 Titled = tuple[str, Image.Image]
@@ -26,3 +32,24 @@ def sheet(rows: Sequence[Sequence[Titled]]) -> Image.Image:
             left += width + GAP
         top += LINE + height + GAP
     return page
+
+
+def crops_sheet(crops: CropsConfig, coders: Sequence[Coder]) -> Image.Image:
+    """A contact sheet with a row for each window: the original, other codecs, and ``coders``.
+
+    Raises:
+        ValueError: if it names a photograph that is not there.
+    """
+    photographs, rows = Photographs(crops.path), []
+    coders = [*(BaselineCoder(baseline(name)) for name in crops.baselines), *coders]
+    for name, (x, y, width, height) in crops.windows.items():
+        if name not in photographs.names:
+            raise ValueError(f"no photograph {name!r} in {crops.path}")
+        image, box = photographs.named(name), (x, y, x + width, y + height)
+        row, size = [(name, image.crop(box))], int(crops.bpp * image.width * image.height / 8)
+        for coder in coders:
+            data = coder.encode_near(image, size)
+            title = f"{coder.name}, {bpp(len(data), image.width, image.height):.3f} bpp"
+            row.append((title, Image.fromarray(coder.decode(data)).crop(box)))
+        rows.append(row)
+    return sheet(rows)

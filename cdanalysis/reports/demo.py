@@ -13,25 +13,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .. import strip
 from ..data.images import open_photograph
+from ..data.samples import carried_photographs
 from ..files import write_whole
 from ..metrics import image as metrics
 from ..model import Model
+from ..stream.container import strip
 from ..structures.latents import Quality
 from ..structures.predictions import Result
 from .predictions import drawn_classes, drawn_objects, grey_canvas, summary
 
 PAGE = Path(__file__).with_name("pages") / "demo.html"
-CARRIED = ("astronaut", "chelsea", "coffee", "rocket")
-"""Photographs that come with scikit-image."""
-
-
-def carried_photographs() -> dict[str, Image.Image]:
-    """The photographs that scikit-image carries, by name."""
-    from skimage import data
-
-    return {name: Image.fromarray(getattr(data, name)()).convert("RGB") for name in CARRIED}
 
 
 def run_demo(

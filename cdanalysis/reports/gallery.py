@@ -8,11 +8,11 @@ from PIL import Image
 
 from ..data.labeled import LabelledSet
 from ..evaluation.points import Point
+from ..evaluation.study import OURS
 from ..metrics.image import LOWER
 from ..metrics.tasks import Scorer
 from ..model import Model
 from ..structures.latents import QUALITY_LEVELS
-from .plots import OURS
 from .predictions import drawn_classes, drawn_objects
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..evaluation.experiment_config import PlotConfig
+from ..evaluation.study import OURS
 from ..metrics.image import PERCEPTION
-
-if TYPE_CHECKING:
-    from ..evaluation.experiment_config import PlotConfig
 
 LABELS = {
     "bpp": "bits per pixel",
@@ -32,9 +31,6 @@ LABELS = {
 TASKS = {"top1": "top-1 accuracy", "AP50": "AP50", "mIoU": "mIoU"}
 """What studies of tasks score."""
 STUDY_LABELS = {**TASKS, "psnr": "PSNR, dB", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}
-
-OURS = ("heads on latents", "own reconstructions")
-"""Series of a study that are this library's."""
 
 
 def experiment_figure(report: dict[str, Any], plots: Sequence[PlotConfig]) -> bytes:

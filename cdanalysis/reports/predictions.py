@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..heads.detection import Detection
-from ..heads.segmentation import Segmentation
-from ..structures.predictions import Result
+from ..structures.predictions import Detection, Result, Segmentation
 
 SHOWN = 0.5
 """Detections below this score are not drawn."""

@@ -12,7 +12,9 @@ from typing import Any
 
 from PIL import Image
 
-from ..evaluation.study import DECODED, LATENTS
+from ..evaluation.points import Track
+from ..evaluation.study import DECODED, LATENTS, StudyConfig, run_study
+from .gallery import gallery
 from .plots import STUDY_LABELS, TASKS, study_figure
 
 PAGE = Path(__file__).with_name("pages") / "report.html"
@@ -22,12 +24,26 @@ DIGITS = {"psnr": 2}
 """Behind the point; 4 for other scores."""
 
 
-def report_page(report: dict[str, Any], gallery: list[tuple[str, Image.Image]]) -> str:
+def study_report(
+    config: StudyConfig, folder: Path, command: str, track: Track = lambda items: items
+) -> tuple[dict[str, Any], list[tuple[str, Image.Image]]]:
+    """Run a study: see `run_study`, whose errors it raises.
+
+    Returns:
+        the report, as JSON holds it, and the photographs that came out worst and best, with captions.
+    """
+    report, measured = run_study(config, folder, command, track)
+    return report, gallery(
+        measured.points, measured.scorers, measured.labelled, measured.model, config.task, report["main"]
+    )
+
+
+def report_page(report: dict[str, Any], pictures: list[tuple[str, Image.Image]]) -> str:
     """The page, as HTML.
 
     Args:
-        report: what `run_study` gave.
-        gallery: captions and pictures.
+        report: what `study_report` gave.
+        pictures: of the photographs that came out worst and best, with captions.
     """
     main = report["main"]
     blocks = {
@@ -39,7 +55,7 @@ def report_page(report: dict[str, Any], gallery: list[tuple[str, Image.Image]]) 
         "savings": SAVINGS + _table(_saving_rows(report)) if report["savings"] else "",
         "comparisons": _table(_comparison_rows(report)),
         "costs": _table(_cost_rows(report)),
-        "gallery": "".join(_picture(caption, picture) for caption, picture in gallery) or "<p>None.</p>",
+        "gallery": "".join(_picture(caption, picture) for caption, picture in pictures) or "<p>None.</p>",
         "facts": html.escape(json.dumps({key: report[key] for key in FACTS}, indent=1)),
         "main": STUDY_LABELS[main] if report["savings"] else "quality",
     }

@@ -1,19 +1,55 @@
-"""What a model predicts of a photograph, and how lists of photographs and streams are worked on."""
+"""What a model predicts of a photograph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-from torch import Tensor, nn
+import numpy as np
 
-from ..heads.classification import Classification
-from ..heads.detection import Detection
-from ..heads.segmentation import Segmentation
 
-T = TypeVar("T")
-R = TypeVar("R")
+@dataclass(frozen=True)
+class Classification:
+    """Labels of one photograph.
+
+    Attributes:
+        label: the most probable class.
+        score: its calibrated probability, in [0, 1].
+        top5: the five (or fewer, where there are fewer classes) most probable (label, score).
+    """
+
+    label: str
+    score: float
+    top5: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Objects of one photograph, the surest first.
+
+    Attributes:
+        boxes: (N, 4) float32: x, y, width, height in pixels of the photograph.
+        labels: N class names.
+        scores: (N,) float32 in [0, 1].
+        masks: (N, H, W) bool, or None where the head gives none.
+    """
+
+    boxes: np.ndarray
+    labels: list[str]
+    scores: np.ndarray
+    masks: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A class for every pixel of one photograph.
+
+    Attributes:
+        mask: (H, W) uint8 class indices.
+        classes: names in the order of the indices.
+    """
+
+    mask: np.ndarray
+    classes: list[str]
 
 
 @dataclass(frozen=True)
@@ -23,20 +59,3 @@ class Result:
     classification: Classification | None = None
     detection: Detection | None = None
     segmentation: Segmentation | None = None
-
-
-def predict(heads: Mapping[str, nn.Module], pyramid: list[Tensor], sizes: list[tuple[int, int]]) -> list[Result]:
-    """One `Result` a photograph, of all heads on one pyramid; sizes are the photographs' true (height, width)."""
-    predictions = {task: head.predict(pyramid, sizes) for task, head in heads.items()}
-    return [Result(**{task: rows[i] for task, rows in predictions.items()}) for i in range(len(sizes))]
-
-
-def grouped(items: Sequence[T], kind: Callable[[T], object], work: Callable[[list[T]], list[R]]) -> list[R]:
-    """Do ``work`` on the items of each kind together; results in the order of the items."""
-    groups: dict[object, list[int]] = {}
-    for index, item in enumerate(items):
-        groups.setdefault(kind(item), []).append(index)
-    results: dict[int, R] = {}
-    for indices in groups.values():
-        results.update(zip(indices, work([items[i] for i in indices]), strict=True))
-    return [results[index] for index in range(len(items))]

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..codec.tiles import STRIDE
+from ..model import Model
 from ..roi.importance import saliency_model
 from .auxiliary import CropBatch, LessonLoss
 from .distortion import Panel
 from .objective import feature_distance, log_interpolate
 from .rate_controller import RateController
 from .recipe import StageConfig
-
-if TYPE_CHECKING:
-    from ..model import Model
 
 
 class StageLoss(nn.Module):

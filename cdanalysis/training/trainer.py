@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ..model import Model
 from ..zoo import load, save_model
 from .heads import calibrate
+from .pretrained import imagenet_classes, load_imagenet
 from .recipe import Recipe, StageConfig
 from .stages import CodecCourse, Course, course_of
 
@@ -180,7 +181,7 @@ class Trainer:
 def _first_model(recipe: Recipe) -> Model:
     """What training starts from; with counterparts where a stage teaches them, or learns from them."""
     if not recipe.init:
-        return Model.from_recipe(recipe)
+        return new_model(recipe)
     taught = any(name.startswith("counterparts") for stage in recipe.stages for name in stage.trains)
     asked = any(s.head.distill if s.head else s.objective.imitation for s in recipe.stages)
     return load(recipe.init, counterparts=taught or asked)
@@ -257,3 +258,11 @@ class _Bar:
         if self.enabled and not self.progress.console.is_terminal and time.monotonic() - self.said > 30:
             self.said = time.monotonic()
             print(f"{self.name} {step}/{self.steps} {text}", flush=True)
+
+
+def new_model(recipe: Recipe) -> Model:
+    """A new model with a pre-trained backbone and classifier, ready for training."""
+    heads = {"classification": {"classes": imagenet_classes()}}
+    model = Model(recipe.codec, recipe.neck_hidden, heads, recipe.name, recipe.neck_layers or ("semantic",))
+    load_imagenet(model)
+    return model
