@@ -27,7 +27,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .data.images import Photograph
+    from .data.images import ImageLike
     from .model import Model
     from .roi.importance import Importance
     from .structures.latents import Quality
@@ -73,7 +73,7 @@ def _loaded(name: str) -> Model:
 
 
 def encode(
-    image: Photograph,
+    image: ImageLike,
     quality: Quality | None = None,
     layers: Sequence[str] = LAYERS,
     *,

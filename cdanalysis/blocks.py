@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class Block(nn.Module):
     """Residual block: a depthwise 3x3 convolution, then a pointwise bottleneck turned outside in.
 
-    After ConvNeXt (Liu and others, 2022), without its normalisation: a codec must keep amplitudes.
+    After ConvNeXt (Liu and others, 2022), without its normalization: a codec must keep amplitudes.
     """
 
     def __init__(self, channels: int, expansion: int = 2):
@@ -42,7 +42,7 @@ class Downsample(nn.Conv2d):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation; several times faster on the CPU than of channels_last memory, where heads would have it."""
+    """Group normalization; several times faster on the CPU than of channels_last memory, where heads would have it."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.contiguous())

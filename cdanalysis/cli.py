@@ -175,7 +175,7 @@ def _zoo(sub) -> None:
 
 
 def _demo(sub) -> None:
-    command = _command(sub, "demo", "encode, analyse and decode a few photographs, and write a page that shows it")
+    command = _command(sub, "demo", "encode, analyze and decode a few photographs, and write a page that shows it")
     command.add_argument("inputs", nargs="*", help="photographs (default: those that scikit-image carries)")
     command.add_argument("-o", "--output", default="cdanalysis-demo", help="folder to write (default: cdanalysis-demo)")
     command.add_argument("--quality", type=quality, default=0.5, help="in [0, 1], or SEMANTIC,DETAIL (default: 0.5)")

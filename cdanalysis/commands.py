@@ -22,32 +22,32 @@ _errors = Console(stderr=True)
 
 
 def encode(options: argparse.Namespace) -> int:
-    from .batch.work import Encoding
+    from .batch.work import EncodeWork
 
     layers = ("semantic",) if options.layers == "semantic" else ("semantic", "detail")
     rate = {"quality": options.quality, "bpp": options.bpp, "max_bytes": options.max_bytes}
-    work = Encoding(options.model, options.device, layers=layers, importance=options.importance, **rate)
+    work = EncodeWork(options.model, options.device, layers=layers, importance=options.importance, **rate)
     return _run(work, options, ".cda")
 
 
 def decode(options: argparse.Namespace) -> int:
-    from .batch.work import Decoding
+    from .batch.work import DecodeWork
 
-    return _run(Decoding(options.model, options.device, options.preview), options, ".png")
+    return _run(DecodeWork(options.model, options.device, options.preview), options, ".png")
 
 
 def analyze(options: argparse.Namespace) -> int:
-    from .batch.work import Analysis
+    from .batch.work import AnalyzeWork
 
     tasks = None if options.tasks is None else tuple(options.tasks)
-    return _run(Analysis(options.model, options.device, tasks, keep=options.output is not None), options, ".json")
+    return _run(AnalyzeWork(options.model, options.device, tasks, keep=options.output is not None), options, ".json")
 
 
 def inspect(options: argparse.Namespace) -> int:
-    from .batch.work import Inspection
+    from .batch.work import InspectWork
 
     options.output, options.workers, options.overwrite, options.strict = options.bits_map, 1, True, False
-    return _run(Inspection(options.model if options.bits_map else None), options, ".bits.png")
+    return _run(InspectWork(options.model if options.bits_map else None), options, ".bits.png")
 
 
 def train(options: argparse.Namespace) -> int:
@@ -71,9 +71,9 @@ def evaluate(options: argparse.Namespace) -> int:
         return _study(options)
     if options.overrides:
         raise ValueError(f"{options.overrides[0]!r} changes a study, and {options.photographs} is none (a YAML file)")
-    from .data.images import Photographs
-    from .data.labeled import LabelledSource, open_labelled
-    from .evaluation.runner import evaluate_folder, evaluate_labelled
+    from .data.images import ImageSet
+    from .data.labeled import LabeledSource, open_labeled
+    from .evaluation.runner import evaluate_folder, evaluate_labeled
 
     model = zoo_module.load(options.model, options.device, counterparts=True)
     baselines, chosen = not options.no_baselines, options.tasks or []
@@ -81,12 +81,12 @@ def evaluate(options: argparse.Namespace) -> int:
     if special and len(chosen) > 1:
         raise ValueError(f"{special[0]} is measured alone: its data are not those of other tasks")
     if special:
-        source = LabelledSource(options.photographs, options.annotations or "")
-        labelled = open_labelled(special[0], source).every(options.every)
-        report = evaluate_labelled(model, special[0], labelled, options.quality, track=_track)
+        source = LabeledSource(options.photographs, options.annotations or "")
+        labeled = open_labeled(special[0], source).every(options.every)
+        report = evaluate_labeled(model, special[0], labeled, options.quality, track=_track)
     else:
-        photographs = Photographs(options.photographs).every(options.every)
-        report = evaluate_folder(model, photographs, options.quality, options.tasks, baselines, track=_track)
+        images = ImageSet(options.photographs).every(options.every)
+        report = evaluate_folder(model, images, options.quality, options.tasks, baselines, track=_track)
     text = json.dumps(report, indent=2)
     if options.output:
         write_whole(options.output, text + "\n")
@@ -106,10 +106,10 @@ def _study(options: argparse.Namespace) -> int:
     config = load_study(options.photographs, options.overrides)
     folder = Path(options.output or Path("runs") / "evaluate" / run_name(config.name, options.overrides))
     command = " ".join(["cdanalysis evaluate", options.photographs, *options.overrides])
-    report, pictures = study_report(config, folder, command, _track)
+    report, images = study_report(config, folder, command, _track)
     text = json.dumps(report, indent=1)
     write_whole(folder / f"{config.name}.json", text + "\n")
-    write_whole(folder / f"{config.name}.html", report_page(report, pictures))
+    write_whole(folder / f"{config.name}.html", report_page(report, images))
     if options.json:
         print(text)
     else:

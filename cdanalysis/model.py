@@ -14,14 +14,14 @@ from .codec.budget import StreamWriter, budget_of
 from .codec.entropy.symbols import SymbolCoder, same_kind
 from .codec.layered import CodecConfig, LayeredCodec
 from .codec.semantic import quality_plane, to_real
-from .data.images import Photograph, to_pixels, to_tensor
+from .data.images import ImageLike, to_pixels, to_tensor
 from .heads.base import grouped, predict, tasks_of
 from .heads.classification import ClassificationHead
 from .heads.detection import DetectionHead
 from .heads.neck import Neck
 from .heads.segmentation import SegmentationHead
 from .reference import Reference
-from .roi.importance import Importance, drops_of
+from .roi.importance import Importance, quality_offsets_of
 from .stream.container import LAYERS, MAX_PIXELS, Stream, layer_count, unpack
 from .stream.errors import StreamError
 from .structures.latents import QUALITY_LEVELS, Latents, Quality, quality_levels
@@ -89,7 +89,7 @@ class Model(nn.Module):
 
     def encode(
         self,
-        image: Photograph,
+        image: ImageLike,
         quality: Quality | None = None,
         layers: Sequence[str] = LAYERS,
         *,
@@ -119,7 +119,7 @@ class Model(nn.Module):
 
     def encode_batch(
         self,
-        images: Sequence[Photograph],
+        images: Sequence[ImageLike],
         quality: Quality | None = None,
         layers: Sequence[str] = LAYERS,
         *,
@@ -179,15 +179,15 @@ class Model(nn.Module):
     # -- between the verbs and the networks --------------------------------------------------
 
     def writer(
-        self, photographs: Sequence[Photograph], layers: int = 2, importance: Importance | None = None
+        self, images: Sequence[ImageLike], layers: int = 2, importance: Importance | None = None
     ) -> StreamWriter:
-        """Photographs of one size, analysed and ready to be written at any quality: see `StreamWriter`."""
-        group = [to_pixels(photograph) for photograph in photographs]
+        """Photographs of one size, analyzed and ready to be written at any quality: see `StreamWriter`."""
+        group = [to_pixels(image) for image in images]
         if len({x.dtype for x in group}) > 1:
-            group = [to_tensor(photograph) for photograph in photographs]
-        drops = None if importance is None else drops_of(importance, group)
+            group = [to_tensor(image) for image in images]
+        quality_offsets = None if importance is None else quality_offsets_of(importance, group)
         x = group[0][None] if len(group) == 1 else torch.stack(group)  # a large one need not be there twice
-        return StreamWriter(self.codec, self.symbols, self.fingerprint, x, layers, drops)
+        return StreamWriter(self.codec, self.symbols, self.fingerprint, x, layers, quality_offsets)
 
     @torch.inference_mode()
     def to_latents(self, streams: Sequence[bytes], layers: Sequence[str] = LAYERS) -> Latents:
@@ -213,7 +213,7 @@ class Model(nn.Module):
         """What the neck reads of one stream.
 
         Returns:
-            dequantised latents (C, h, w) of each layer that the neck reads, the semantic layer's quality in [0, 1], and
+            dequantized latents (C, h, w) of each layer that the neck reads, the semantic layer's quality in [0, 1], and
             the photograph's (height, width).
 
         Raises:
@@ -272,7 +272,7 @@ class Model(nn.Module):
     @torch.inference_mode()
     def _decode_group(self, streams: Sequence[Stream], preview: bool) -> list[Image.Image]:
         layers = 1 if preview and streams[0].layer("detail") is None else 2
-        x = self.codec.to_photographs(self.symbols.read(streams, layers))
+        x = self.codec.to_images(self.symbols.read(streams, layers))
         array = x.permute(0, 2, 3, 1).cpu().numpy()
         return [Image.fromarray(row) for row in array]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .codec.tiles import padded
-from .data.images import Photograph, to_tensor
+from .data.images import ImageLike, to_tensor
 from .heads.base import grouped, predict, tasks_of
 from .structures.predictions import Result
 
@@ -27,18 +27,18 @@ class Reference:
 
     @torch.inference_mode()
     def pyramid(self, x: Tensor) -> list[Tensor]:
-        """The backbone's features of photographs x (N, 3, H, W) in [0, 1]: what the neck imitates."""
+        """The backbone's features of photographs x (N, 3, H, W) in [0, 1]: what the neck is trained to give."""
         return self.backbone(padded(x.to(next(self.backbone.parameters()).device)))
 
     @torch.inference_mode()
-    def logits(self, images: Sequence[Photograph]) -> Tensor:
+    def logits(self, images: Sequence[ImageLike]) -> Tensor:
         """Logits (N, classes) of the classification counterpart."""
         head = self.heads["classification"]
         tensors = [to_tensor(image) for image in images]
         return torch.stack(grouped(tensors, _size, lambda group: list(head(self.pyramid(torch.stack(group))))))
 
     @torch.inference_mode()
-    def analyze(self, images: Sequence[Photograph], tasks: Sequence[str] | None = None) -> list[Result]:
+    def analyze(self, images: Sequence[ImageLike], tasks: Sequence[str] | None = None) -> list[Result]:
         """What the counterparts predict of each photograph; by default for all tasks that the model has.
 
         Raises:

@@ -87,7 +87,7 @@ def chelsea() -> np.ndarray:
 
 
 @pytest.fixture
-def picture(chelsea) -> np.ndarray:
+def image(chelsea) -> np.ndarray:
     """A corner of a photograph whose sides are no multiple of anything, (75, 101, 3) uint8."""
     return chelsea[100:175, 150:251].copy()
 

@@ -13,13 +13,13 @@ from cdanalysis.training.recipe import Recipe
 from cdanalysis.training.trainer import Trainer
 
 
-def main(photographs: Path, small: str, output: Path) -> None:
+def main(images: Path, small: str, output: Path) -> None:
     half = lambda *size, **_: torch.full(size, 0.5)  # noqa: E731
     torch.rand, torch.rand_like = half, lambda x: torch.full_like(x, 0.5)  # each process draws noise of its own
-    codec = recipe_for(photographs, steps=(1, 1), seed=3)
+    codec = recipe_for(images, steps=(1, 1), seed=3)
     for stage in codec.stages:
         stage.batch, stage.blank = 4, 0.0
-    head = head_stage(photographs, ["heads.classification"], batch=4, epochs=1, options={"hidden": 8})
+    head = head_stage(images, ["heads.classification"], batch=4, epochs=1, options={"hidden": 8})
     recipes = [Recipe(**{**vars(codec), "stages": [stage]}) for stage in codec.stages]
     recipes.append(Recipe(name="pets", init=small, stages=[head], precision="32-true"))
     kept, apply = [], torch.optim.AdamW.step

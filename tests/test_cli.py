@@ -162,9 +162,9 @@ def test_evaluate_measures_both_tasks(run, image_folder, tmp_path):
     status, out, _ = run("evaluate", image_folder, "--quality", "0.5", "--json", "-o", tmp_path / "report.json")
     report = json.loads(out)
     assert status == 0 and json.loads((tmp_path / "report.json").read_text()) == report
-    photograph, stream = report["classification"]["rows"]
-    assert photograph["bpp"] is None and stream["bytes"] > 0 and report["classification"]["classes"] == 2
-    assert stream["points_lost"] == pytest.approx(100 * (photograph["top1"] - stream["top1"]))
+    image, stream = report["classification"]["rows"]
+    assert image["bpp"] is None and stream["bytes"] > 0 and report["classification"]["classes"] == 2
+    assert stream["points_lost"] == pytest.approx(100 * (image["top1"] - stream["top1"]))
     codecs = {row["codec"]: row for row in report["reconstruction"]["rows"]}
     assert {"cdanalysis", "JPEG", "WebP"} <= set(codecs)
     assert codecs["cdanalysis"]["ms_ssim"] is None, "too small for MS-SSIM, and said so"

@@ -16,7 +16,7 @@ from cdanalysis.codec import layered, semantic
 from cdanalysis.codec.double import in_double
 from cdanalysis.codec.tiles import padded
 from cdanalysis.data.images import to_tensor
-from cdanalysis.data.samples import carried_photographs
+from cdanalysis.data.samples import sample_images
 from cdanalysis.stream.container import unpack
 
 
@@ -37,10 +37,10 @@ def no_onednn():
 SETTINGS = {"one thread": lambda: threads(1), "two threads": lambda: threads(2), "no oneDNN": no_onednn}
 
 
-def test_stream_holds_exactly_the_latents(small, picture):
-    stream = small.encode(picture, 0.6)
+def test_stream_holds_exactly_the_latents(small, image):
+    stream = small.encode(image, 0.6)
     with torch.inference_mode():
-        latents = small.codec.to_latents(to_tensor(picture)[None], (72, 72))
+        latents = small.codec.to_latents(to_tensor(image)[None], (72, 72))
     assert small.to_latents([stream]).equals(latents)
     assert latents.semantic.unique().numel() > 20 and latents.detail.unique().numel() > 20
 
@@ -92,9 +92,9 @@ def test_single_precision_stays_far_inside_its_bound(photo, chelsea, setting):
                 assert 0 < float(((value - exact).abs() / bound).max()) < 0.5
 
 
-def test_ties_are_settled_in_double_precision(small, picture, monkeypatch):
+def test_ties_are_settled_in_double_precision(small, image, monkeypatch):
     """With every value declared doubtful, all of them come from double precision, and are the same."""
-    x, looked = to_tensor(picture)[None], []
+    x, looked = to_tensor(image)[None], []
     with torch.inference_mode():
         expected = small.codec.to_latents(x, (60, 60))
         its_encoder = small.codec.encoder
@@ -115,7 +115,7 @@ def test_ties_are_settled_in_double_precision(small, picture, monkeypatch):
 def test_a_window_gives_what_the_whole_photograph_gives(small, chelsea, size):
     """Cells in corners, at edges and inside, from windows as large as the networks reach and no larger."""
     x = padded(to_tensor(Image.fromarray(chelsea).resize(size[::-1]))[None])
-    some, every = (small.codec.analyse(x).looked for _ in range(2))
+    some, every = (small.codec.analyze(x).looked for _ in range(2))
     height, width = some.grid
     generator = torch.Generator().manual_seed(0)
     gain = 0.5 + torch.rand(1, 16, height, width, generator=generator, dtype=torch.float64)
@@ -145,7 +145,7 @@ def test_a_window_gives_what_the_whole_photograph_gives(small, chelsea, size):
 def test_reaches_are_no_larger_than_they_must_be(photo, name, monkeypatch):
     """With a cell less, something is missed."""
     x = padded(torch.rand(1, 3, 640, 640, generator=torch.Generator().manual_seed(0)))
-    few, whole = (photo.codec.analyse(x).looked for _ in range(2))
+    few, whole = (photo.codec.analyze(x).looked for _ in range(2))
     reach = getattr(few, name)
     setattr(few, name, reach._replace(margin=reach.margin - 1 if name == "of_detail" else reach.margin - 3))
     layer, gain = photo.codec.detail, torch.ones(1, 1, 1, 1, dtype=torch.float64)
@@ -161,12 +161,12 @@ def test_reaches_are_no_larger_than_they_must_be(photo, name, monkeypatch):
     assert not torch.allclose(found, known[mask], rtol=0, atol=1e-12)
 
 
-def test_bytes_are_photographs_however_they_are_held(small, picture):
+def test_bytes_are_photographs_however_they_are_held(small, image):
     """Image, array, and tensors of bytes and of floats: one stream, also where they come together."""
-    array = np.asarray(picture)
+    array = np.asarray(image)
     held = [Image.fromarray(array), array, torch.from_numpy(array.copy()).permute(2, 0, 1), to_tensor(array)]
     assert len(set(small.encode_batch(held))) == 1
-    assert len({small.encode(photograph, importance=[(2, 2, 20, 20)]) for photograph in held}) == 1
+    assert len({small.encode(one, importance=[(2, 2, 20, 20)]) for one in held}) == 1
     assert small.writer(held).at((60, 60)) == 4 * [small.encode(array)]
 
 
@@ -186,7 +186,7 @@ def test_any_size_comes_back(small, height, width, quality):
 def test_large_photographs_come_back(photo, width, height):
     """Most of the pixels are even, so that the decoded ones can be told."""
     image = np.full((height, width, 3), 90, np.uint8)
-    image[height - 512 :, width - 512 :] = carried_photographs()["astronaut"]
+    image[height - 512 :, width - 512 :] = sample_images()["astronaut"]
     stream = photo.encode(image, (0.2, 0.2))
     assert (cda.inspect(stream).width, cda.inspect(stream).height) == (width, height)
     assert photo.analyze(cda.strip(stream)).classification is not None
@@ -194,11 +194,11 @@ def test_large_photographs_come_back(photo, width, height):
     assert np.abs(decoded[:200, :400] - 90).mean() < 4
 
 
-def test_the_base_works_alone_and_costs_nothing_extra(small, picture):
-    stream = small.encode(picture, 0.5)
+def test_the_base_works_alone_and_costs_nothing_extra(small, image):
+    stream = small.encode(image, 0.5)
     base = cda.strip(stream)
     cut = stream[: len(stream) - unpack(stream).layers[1].length - 3]
-    assert base == small.encode(picture, 0.5, layers=("semantic",))
+    assert base == small.encode(image, 0.5, layers=("semantic",))
     assert small.analyze(base) == small.analyze(cut) == small.analyze(stream)
     for short in (base, cut):
         with pytest.raises(cda.StreamError, match="no detail layer"):
@@ -206,13 +206,13 @@ def test_the_base_works_alone_and_costs_nothing_extra(small, picture):
         assert small.decode(short, preview=True).size == (101, 75)
 
 
-def test_analyze_runs_no_synthesis_and_reads_no_detail(small, picture, monkeypatch):
+def test_analyze_runs_no_synthesis_and_reads_no_detail(small, image, monkeypatch):
     """The spy: neither the synthesis network nor any part of the detail layer may run."""
 
     def forbidden(*_, **__):
         raise AssertionError("analyze touched what only decode may")
 
-    stream = small.encode(picture, 0.5)
+    stream = small.encode(image, 0.5)
     expected = small.analyze(stream)
     for module in (small.codec.synthesis, *small.codec.synthesis.modules(), *small.codec.detail.modules()):
         for name in ("forward", "exact"):
@@ -224,9 +224,9 @@ def test_analyze_runs_no_synthesis_and_reads_no_detail(small, picture, monkeypat
         small.decode(stream)
 
 
-def test_damage_inside_a_stream_never_passes(small, picture):
+def test_damage_inside_a_stream_never_passes(small, image):
     """Every byte flipped once: all verbs raise `StreamError`."""
-    stream = small.encode(picture[:32, :32], 0.3)
+    stream = small.encode(image[:32, :32], 0.3)
     for position in range(len(stream)):
         damaged = bytearray(stream)
         damaged[position] ^= 0x55
@@ -235,8 +235,8 @@ def test_damage_inside_a_stream_never_passes(small, picture):
                 verb(bytes(damaged))
 
 
-def test_every_cut_raises_or_is_the_base(small, picture):
-    stream = small.encode(picture[:32, :32], 0.3)
+def test_every_cut_raises_or_is_the_base(small, image):
+    stream = small.encode(image[:32, :32], 0.3)
     base = len(stream) - unpack(stream).layers[1].length - 3
     for length in range(len(stream)):
         with pytest.raises(cda.StreamError):
@@ -246,8 +246,8 @@ def test_every_cut_raises_or_is_the_base(small, picture):
                 small.analyze(stream[:length])
 
 
-def test_another_models_stream_is_refused_by_name(small, picture):
-    stream = bytearray(small.encode(picture, 0.5, layers=("semantic",)))
+def test_another_models_stream_is_refused_by_name(small, image):
+    stream = bytearray(small.encode(image, 0.5, layers=("semantic",)))
     foreign = unpack(bytes(stream))
     from dataclasses import replace
 
@@ -258,13 +258,13 @@ def test_another_models_stream_is_refused_by_name(small, picture):
         small.analyze(other)
 
 
-def test_symbols_that_do_not_fit_their_model_are_refused(small, picture):
+def test_symbols_that_do_not_fit_their_model_are_refused(small, image):
     """Right checksums around wrong symbols: the entropy decoder itself notices."""
     from dataclasses import replace
 
     from cdanalysis.stream.container import pack
 
-    stream = unpack(small.encode(picture, 0.5, layers=("semantic",)))
+    stream = unpack(small.encode(image, 0.5, layers=("semantic",)))
     (layer,) = stream.layers
     longer = replace(layer, data=layer.data + b"\x01\x02\x03\x04\x05", length=layer.length + 5)
     with pytest.raises(cda.StreamError, match="symbols"):
@@ -273,8 +273,8 @@ def test_symbols_that_do_not_fit_their_model_are_refused(small, picture):
 
 def test_estimated_bits_are_the_actual_ones(photo):
     """Within 2 percent, container included, on photographs of Kodak's size."""
-    photographs = carried_photographs()
-    for quality, (name, image) in zip((0.2, 0.8, 0.5, 0.35), photographs.items(), strict=True):
+    images = sample_images()
+    for quality, (name, image) in zip((0.2, 0.8, 0.5, 0.35), images.items(), strict=True):
         stream = photo.encode(image, quality)
         estimate = sum(photo.estimated_bits(stream).values())
         assert estimate == pytest.approx(8 * len(stream), rel=0.02), name
@@ -296,7 +296,7 @@ def test_beats_jpeg_on_photographs_nobody_trained_on(photo):
     from cdanalysis.metrics.image import psnr
 
     gains = []
-    for image in carried_photographs().values():
+    for image in sample_images().values():
         stream = photo.encode(image, (0.0, 0.4))
         jpeg = BASELINES[0].encode_to_size(image, len(stream))
         ours = psnr(np.asarray(image), np.asarray(photo.decode(stream)))
@@ -342,26 +342,26 @@ def test_what_is_no_photograph_is_refused(small, bad):
         small.encode(bad)
 
 
-def test_bad_arguments_are_refused(small, picture):
+def test_bad_arguments_are_refused(small, image):
     for quality in (-0.1, 1.1, float("nan"), (0.5, 2.0), (0.1, 0.2, 0.3)):
         with pytest.raises(ValueError, match="quality"):
-            small.encode(picture, quality)
+            small.encode(image, quality)
     with pytest.raises(ValueError, match="layers must be"):
-        small.encode(picture, layers=("detail",))
+        small.encode(image, layers=("detail",))
     with pytest.raises(ValueError, match="unknown task 'sound'"):
-        small.analyze(small.encode(picture), tasks=("sound",))
+        small.analyze(small.encode(image), tasks=("sound",))
 
 
-def test_batches_keep_their_order(small, picture):
-    images = [picture, picture[:40], picture[:, :50], picture[:40]]
+def test_batches_keep_their_order(small, image):
+    images = [image, image[:40], image[:, :50], image[:40]]
     streams = small.encode_batch(images, 0.5)
-    assert streams == [small.encode(image, 0.5) for image in images]
+    assert streams == [small.encode(one, 0.5) for one in images]
     together = [r.classification for r in small.analyze_batch(streams)]
     alone = [small.analyze(s).classification for s in streams]
     assert [c.label for c in together] == [c.label for c in alone]
     assert [c.score for c in together] == pytest.approx([c.score for c in alone], abs=1e-5)
-    for decoded, image in zip(small.decode_batch(streams), images, strict=True):
-        assert decoded.size == (image.shape[1], image.shape[0])
+    for decoded, one in zip(small.decode_batch(streams), images, strict=True):
+        assert decoded.size == (one.shape[1], one.shape[0])
     assert small.encode_batch([]) == []
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cdanalysis.data.cached import CachedStreams, cache_streams
 from cdanalysis.data.crops import Crops, Source
-from cdanalysis.data.images import Photographs, data_path, open_photograph
+from cdanalysis.data.images import ImageSet, data_path, open_image
 from cdanalysis.data.labels import class_index
 from cdanalysis.files import run_name, write_whole
 from cdanalysis.training.pretrained import imagenet_classes
@@ -24,49 +24,49 @@ def saved(image: Image.Image, kind: str, **settings) -> bytes:
 
 
 @pytest.fixture
-def photograph(chelsea) -> Image.Image:
+def image(chelsea) -> Image.Image:
     return Image.fromarray(chelsea[:60, :80])
 
 
-def test_exif_rotation_is_applied(photograph):
+def test_exif_rotation_is_applied(image):
     exif = Image.Exif()
     exif[0x0112] = 6
-    upright = open_photograph(saved(photograph, "JPEG", exif=exif, quality=95))
+    upright = open_image(saved(image, "JPEG", exif=exif, quality=95))
     assert upright.size == (60, 80)
-    turned = np.asarray(photograph.transpose(Image.Transpose.ROTATE_270)).astype(int)
+    turned = np.asarray(image.transpose(Image.Transpose.ROTATE_270)).astype(int)
     assert np.abs(np.asarray(upright).astype(int) - turned).mean() < 6
 
 
 def test_sixteen_bits_are_scaled_not_cut(tmp_path):
     ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (8, 1))
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
-    array = np.asarray(open_photograph(tmp_path / "ramp.png"))
+    array = np.asarray(open_image(tmp_path / "ramp.png"))
     assert array.shape == (8, 64, 3) and array[0, 0, 0] == 0 and array[0, -1, 0] == 255
     assert np.abs(array[0, :, 0] - np.linspace(0, 255, 64)).max() <= 1
 
 
-def test_transparency_lies_on_white_and_cmyk_keeps_its_colours(photograph):
-    clear = photograph.convert("RGBA")
+def test_transparency_lies_on_white_and_cmyk_keeps_its_colors(image):
+    clear = image.convert("RGBA")
     clear.putalpha(0)
-    assert (np.asarray(open_photograph(saved(clear, "PNG"))) == 255).all()
-    cmyk = np.asarray(open_photograph(saved(photograph.convert("CMYK"), "TIFF"))).astype(int)
-    assert np.abs(cmyk - np.asarray(photograph)).mean() < 3
+    assert (np.asarray(open_image(saved(clear, "PNG"))) == 255).all()
+    cmyk = np.asarray(open_image(saved(image.convert("CMYK"), "TIFF"))).astype(int)
+    assert np.abs(cmyk - np.asarray(image)).mean() < 3
 
 
-def test_what_is_no_image_is_said_so(tmp_path, photograph):
+def test_what_is_no_image_is_said_so(tmp_path, image):
     (tmp_path / "text.png").write_text("not an image")
-    (tmp_path / "cut.jpg").write_bytes(saved(photograph, "JPEG")[:500])
+    (tmp_path / "cut.jpg").write_bytes(saved(image, "JPEG")[:500])
     for name in ("text.png", "cut.jpg"):
         with pytest.raises(ValueError, match=name):
-            open_photograph(tmp_path / name)
+            open_image(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="missing"):
-        open_photograph(tmp_path / "missing.png")
+        open_image(tmp_path / "missing.png")
 
 
 def test_a_tar_reads_like_its_folder(image_folder, tmp_path):
     with tarfile.open(tmp_path / "all.tar", "w") as archive:
         archive.add(image_folder, arcname=".")
-    folder, archive = Photographs(image_folder), Photographs(tmp_path / "all.tar")
+    folder, archive = ImageSet(image_folder), ImageSet(tmp_path / "all.tar")
     assert len(folder) == len(archive) == 4
     assert [folder.class_of(i) for i in range(4)] == ["cat", "cat", "dog", "dog"]
     for i in range(4):
@@ -76,7 +76,7 @@ def test_a_tar_reads_like_its_folder(image_folder, tmp_path):
 
 def test_empty_and_missing_folders_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no images"):
-        Photographs(tmp_path)
+        ImageSet(tmp_path)
     monkeypatch.setenv("CDANALYSIS_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="CDANALYSIS_DATA"):
         data_path("nowhere")
@@ -107,17 +107,17 @@ def test_folder_names_mean_classes():
 
 
 def test_cached_streams_are_encoded_once(image_folder, tmp_path):
-    photographs, calls = Photographs(image_folder), []
+    image_set, calls = ImageSet(image_folder), []
 
     def encode(images):
         calls.append(len(images))
         return [bytes(image.size) for image in images]
 
-    where = (photographs.names, lambda i: photographs[i][0], tmp_path / "cache")
+    where = (image_set.names, lambda i: image_set[i][0], tmp_path / "cache")
     cached = cache_streams(*where, encode, batch=3)
     assert calls == [3, 1]
     assert [cached[i] for i in range(4)] == [bytes((96, 64))] * 4
-    (tmp_path / "cache" / f"{photographs.names[2]}.cda").unlink()
+    (tmp_path / "cache" / f"{image_set.names[2]}.cda").unlink()
     cache_streams(*where, encode)
     assert calls == [3, 1, 1]
     assert len(CachedStreams(tmp_path / "cache")) == 4

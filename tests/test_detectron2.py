@@ -35,8 +35,8 @@ def drawn(folder: Path, model, count: int, seed: int = 0) -> Path:
     images, annotations = [], []
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        picture = Image.fromarray(rng.integers(90, 130, (*SIZE, 3), dtype=np.uint8))
-        draw = ImageDraw.Draw(picture)
+        image = Image.fromarray(rng.integers(90, 130, (*SIZE, 3), dtype=np.uint8))
+        draw = ImageDraw.Draw(image)
         for category in rng.permutation([1, 2])[: rng.integers(1, 3)].tolist():
             w, h = (int(v) for v in rng.integers(32, 56, 2))
             x, y = int(rng.integers(0, SIZE[1] - w)), int(rng.integers(0, SIZE[0] - h))
@@ -49,8 +49,8 @@ def drawn(folder: Path, model, count: int, seed: int = 0) -> Path:
                 {"id": len(annotations) + 1, "image_id": number, "category_id": category, "bbox": [x, y, w, h],
                  "area": w * h, "iscrowd": 0, "segmentation": [corners]}
             )  # fmt: skip
-        picture.save(folder / f"{number}.png")
-        (folder / f"{number}.cda").write_bytes(model.encode(picture, 0.9, layers=("semantic",)))
+        image.save(folder / f"{number}.png")
+        (folder / f"{number}.cda").write_bytes(model.encode(image, 0.9, layers=("semantic",)))
         images.append({"id": number, "file_name": f"{number}.png", "height": SIZE[0], "width": SIZE[1]})
     categories = [{"id": 1, "name": "rectangle"}, {"id": 2, "name": "disc"}]
     path = folder / "boxes.json"
@@ -164,8 +164,8 @@ def test_photographs_of_different_sizes_share_a_batch(photo, tmp_path):
     mapper = LatentMapper(photo, is_train=False)
     entries = []
     for index, (height, width) in enumerate([(64, 100), (119, 151)]):
-        picture = np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
-        (tmp_path / f"{index}.cda").write_bytes(photo.encode(picture, 0.5))
+        image = np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        (tmp_path / f"{index}.cda").write_bytes(photo.encode(image, 0.5))
         entries.append(mapper({"file_name": str(tmp_path / f"{index}.png")}))
     with torch.no_grad():
         for result, (height, width) in zip(model(entries), [(64, 100), (119, 151)], strict=True):

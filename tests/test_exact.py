@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from timm.layers import Conv2dSame
 
 from cdanalysis.codec import rounding
-from cdanalysis.codec.encoder import drawn_pictures
+from cdanalysis.codec.encoder import drawn_images
 from cdanalysis.codec.entropy import models as entropy
 from cdanalysis.codec.entropy import tables
 from cdanalysis.codec.entropy.models import ContextModel, FactorizedPrior
@@ -137,19 +137,19 @@ def test_full_precision_leaves_what_it_found(said, precisions):
 
 
 @pytest.mark.parametrize("precision", ["highest", "medium"])
-@pytest.mark.parametrize("most", [0, 1, 30, 60, 150, 300, 1000, LIMIT])
-def test_small_numbers_in_single_precision_have_the_sums_of_unbounded_integers(most, precision, precisions):
+@pytest.mark.parametrize("largest", [0, 1, 30, 60, 150, 300, 1000, LIMIT])
+def test_small_numbers_in_single_precision_have_the_sums_of_unbounded_integers(largest, precision, precisions):
     torch.manual_seed(0)
     conv = ExactConv2d(64, 16, 3)
     torch.nn.init.normal_(conv.weight, std=0.08)
     weight = conv._integer_parameters()
-    worst = most * weight.weight.sign().T  # every product as large as it can be, and of one sign
-    columns = torch.cat([integers(576, 50, top=most), worst, -worst, (worst - 1).clamp_min(-most)], 1)
+    worst = largest * weight.weight.sign().T  # every product as large as it can be, and of one sign
+    columns = torch.cat([integers(576, 50, top=largest), worst, -worst, (worst - 1).clamp_min(-largest)], 1)
     torch.set_float32_matmul_precision(precision)
     with torch.autocast("cpu", torch.bfloat16), full_precision():
-        found, bound = weight.times(columns.float(), torch.full((576,), float(most), dtype=torch.float64))
-    assert found.dtype == (torch.float32 if most <= 60 else torch.float64)
-    assert bound >= float(found.abs().max()) and (most > 60 or bound == float(found.abs().max()))
+        found, bound = weight.times(columns.float(), torch.full((576,), float(largest), dtype=torch.float64))
+    assert found.dtype == (torch.float32 if largest <= 60 else torch.float64)
+    assert bound >= float(found.abs().max()) and (largest > 60 or bound == float(found.abs().max()))
     assert (found.double().numpy() == weight.weight.long().numpy() @ columns.long().numpy()).all()
 
 
@@ -178,14 +178,14 @@ def test_activations_are_those_of_unbounded_integers(unit, top, relu, offset, se
 
 
 def test_units_and_padding_change_no_bit_of_the_fixed_backbone(photo, chelsea, monkeypatch):
-    pictures = drawn_pictures()
-    quick = fixed(photo.codec.backbone, lambda network: network(pictures))
+    images = drawn_images()
+    quick = fixed(photo.codec.backbone, lambda network: network(images))
     in_units = [m for m in quick.modules() if isinstance(m, FixedConv2d | FixedPointwise) and m.scale is None]
     assert len(in_units) == sum(isinstance(m, torch.nn.ReLU6) for m in quick.modules()) > 30
     assert not any(isinstance(m, Conv2dSame) for m in quick.modules())
     monkeypatch.setattr("cdanalysis.codec.fixed._count_in_units", lambda *chain: None)
     monkeypatch.setattr("cdanalysis.codec.fixed._evenly_padded", lambda conv: conv)
-    plain = fixed(photo.codec.backbone, lambda network: network(pictures))
+    plain = fixed(photo.codec.backbone, lambda network: network(images))
     assert any(isinstance(m, Conv2dSame) for m in plain.modules())
     x = padded(to_tensor(chelsea)[None])
     with torch.inference_mode():
@@ -214,7 +214,7 @@ def test_what_two_read_or_nobody_made_stays_in_its_own_units():
 @pytest.mark.parametrize("passes", [2, 4])
 def test_passes_code_every_symbol_once_and_cover_the_picture(passes):
     model = ContextModel(8, base=4, hidden=8, passes=passes)
-    masks = model.lattice.masks(6, 7)
+    masks = model.partition.masks(6, 7)
     assert (masks.sum(0) == 1).all()
     assert masks.any(1).all()
 
@@ -254,7 +254,7 @@ def test_bands_change_nothing_and_parameters_are_those_of_whole_networks(passes,
     again = model.quantize(y, gain, base)
     assert torch.equal(again.values, values)
     known = torch.zeros_like(values)
-    for p, mask in enumerate(model.lattice.masks(12, 8)):
+    for p, mask in enumerate(model.partition.masks(12, 8)):
         assert all(torch.equal(a, b) for a, b in zip(again.passes[p], coded[p], strict=True))
         seen = (known.double() * (entropy.UNIT // STEPS // model.scale)).clamp(-LIMIT, LIMIT)
         hidden = base if p == 0 else torch.cat([base, model.contexts[p - 1].exact(seen)], 1)
@@ -267,7 +267,7 @@ def test_bands_change_nothing_and_parameters_are_those_of_whole_networks(passes,
         known = torch.where(mask, values, known)
 
 
-def test_a_lattice_has_even_sides():
+def test_a_partition_has_even_sides():
     model = ContextModel(8, base=4, hidden=8, passes=4)
     with pytest.raises(ValueError, match="even sides, not 5 x 6"):
         model.read((5, 6), integers(3, 4, 5, 6, top=500), None)
@@ -280,9 +280,9 @@ def test_training_face_and_exact_face_agree_on_bits():
     values, passes = model.quantize(y, torch.ones(1, dtype=torch.float64), base)
     with torch.no_grad():
         _, bits = model((values / STEPS).float(), (base / 256).float(), noisy=False)
-    table = tables.gaussian_tables().double()
+    table = tables.gaussian_cdf_tables().double()
     table = -torch.log2(table / table.sum(1, keepdim=True))
-    exact = sum(table[index.long(), symbols.long() + tables.REACH].sum() for symbols, index in passes)
+    exact = sum(table[index.long(), symbols.long() + tables.SYMBOL_BOUND].sum() for symbols, index in passes)
     assert float(bits.sum()) == pytest.approx(float(exact), rel=0.02)
 
 
@@ -291,7 +291,7 @@ def test_the_formats_constant_is_what_it_claims():
 
 
 def test_tables_are_probabilities():
-    table = tables.gaussian_tables()
+    table = tables.gaussian_cdf_tables()
     assert (table > 0).all()
     assert ((table.sum(1) - 2**tables.PRECISION).abs() < 2**11).all()
     assert torch.equal(table, table.flip(1))
@@ -312,7 +312,7 @@ def test_factorised_prior_learns_its_channel():
         symbols = z[0, channel].flatten()
         counts = torch.unique(symbols, return_counts=True)[1].double()
         entropy = -(counts / counts.sum() * torch.log2(counts / counts.sum())).sum()
-        cost = rows[channel, (symbols + prior.REACH).long()].mean()
+        cost = rows[channel, (symbols + prior.SYMBOL_BOUND).long()].mean()
         assert float(cost) == pytest.approx(float(entropy), abs=0.05)
 
 

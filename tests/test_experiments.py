@@ -16,12 +16,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cdanalysis.codecs.compressai import MODELS, CompressAI
-from cdanalysis.codecs.ours import BaselineCoder, ModelCoder, PreviewCoder, level_at, mean_bpp
+from cdanalysis.codecs.ours import BaselineCodec, ModelCodec, PreviewCodec, level_at, mean_bpp
 from cdanalysis.codecs.pillow import BASELINES, MORE_BASELINES, baseline
-from cdanalysis.data.images import Photographs
+from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders
-from cdanalysis.evaluation.evaluators import FrechetJudge, HeadJudge, LPIPSJudge, PixelJudge, new_judge
-from cdanalysis.evaluation.experiment import run_experiment, variant_coders
+from cdanalysis.evaluation.evaluators import (
+    FrechetEvaluator,
+    HeadEvaluator,
+    LPIPSEvaluator,
+    PixelEvaluator,
+    new_evaluator,
+)
+from cdanalysis.evaluation.experiment import run_experiment, variant_codecs
 from cdanalysis.evaluation.experiment_config import PlotConfig, load_experiment, variant_recipe
 from cdanalysis.evaluation.experiment_rows import BASE
 from cdanalysis.metrics import image as metrics
@@ -39,7 +45,7 @@ SQUEEZENET = "weights/squeezenet1_1.pth"
 class Steps:
     """A coder whose rate is a given staircase."""
 
-    name, most = "steps", 9
+    name, max_level = "steps", 9
 
     def __init__(self, sizes: list[int]):
         self.sizes = sizes
@@ -64,10 +70,10 @@ def test_every_codec_codes_better_with_more(kind, chelsea):
     if not kind.available():
         pytest.skip(f"{kind.name} is not installed")
     assert kind.version() not in ("", "None")
-    coder, image = BaselineCoder(baseline(kind.name)), Image.fromarray(chelsea)
-    files = [coder.encode(image, level) for level in (10, 50, 90)]
+    codec, image = BaselineCodec(baseline(kind.name)), Image.fromarray(chelsea)
+    files = [codec.encode(image, level) for level in (10, 50, 90)]
     assert [len(f) for f in files] == sorted(len(f) for f in files)
-    scores = [metrics.psnr(chelsea, coder.decode(f)) for f in files]
+    scores = [metrics.psnr(chelsea, codec.decode(f)) for f in files]
     assert scores == sorted(scores) and scores[-1] > 35
 
 
@@ -81,14 +87,14 @@ def test_compressais_models_are_coders(name, chelsea, tmp_path):
     zoo = pytest.importorskip("compressai.zoo", reason="CompressAI is not installed")
     torch.manual_seed(0)
     torch.save(zoo.image_models[name](2, pretrained=False).state_dict(), tmp_path / f"{name}-2.pth")
-    coder, image = BaselineCoder(baseline(name, str(tmp_path))), Image.fromarray(chelsea[:100, :130])
-    data = coder.encode(image, 2)
-    decoded = coder.decode(data)
+    codec, image = BaselineCodec(baseline(name, str(tmp_path))), Image.fromarray(chelsea[:100, :130])
+    data = codec.encode(image, 2)
+    decoded = codec.decode(data)
     assert decoded.shape == (100, 130, 3) and decoded.dtype == np.uint8
-    assert coder.encode(image, 2) == data and (coder.decode(data) == decoded).all()
-    assert coder.most == 8
+    assert codec.encode(image, 2) == data and (codec.decode(data) == decoded).all()
+    assert codec.max_level == 8
     with pytest.raises(FileNotFoundError, match=f"{name}-5.pth"):
-        coder.encode(image, 5)
+        codec.encode(image, 5)
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 12, b"\x09" + bytes(30), b"\x01\x00\x00" + b"\xff" * 20])
@@ -107,23 +113,23 @@ def test_a_missing_compressai_is_named(monkeypatch):
 
 def test_a_model_is_a_coder(photo, chelsea):
     image = Image.fromarray(chelsea[:96, 100:228])
-    coder = ModelCoder("photo", photo, semantic=0.2)
-    level = level_at(coder, [image], 1.0)
-    assert mean_bpp(coder, [image], level) <= 1.0 < mean_bpp(coder, [image], level + 1)
-    assert coder.encode(image, level) == photo.encode(image, (0.2, level / 120))
-    assert coder.decode(coder.encode(image, level)).shape == (96, 128, 3)
+    codec = ModelCodec("photo", photo, semantic=0.2)
+    level = level_at(codec, [image], 1.0)
+    assert mean_bpp(codec, [image], level) <= 1.0 < mean_bpp(codec, [image], level + 1)
+    assert codec.encode(image, level) == photo.encode(image, (0.2, level / 120))
+    assert codec.decode(codec.encode(image, level)).shape == (96, 128, 3)
 
 
 def test_coders_come_near_a_size_from_below(photo, chelsea):
     image = Image.fromarray(chelsea[:96, 100:228])
-    uniform = ModelCoder("uniform", photo, semantic=0.2)
-    steered = ModelCoder("steered", photo, semantic=0.2, importance=[(0, 0, 64, 64)])
+    uniform = ModelCodec("uniform", photo, semantic=0.2)
+    steered = ModelCodec("steered", photo, semantic=0.2, importance=[(0, 0, 64, 64)])
     wanted = len(photo.encode(image, (0.2, 0.5)))
-    for coder in (uniform, steered, BaselineCoder(baseline("WebP"))):
-        data = coder.encode_near(image, wanted)
+    for codec in (uniform, steered, BaselineCodec(baseline("WebP"))):
+        data = codec.encode_near(image, wanted)
         assert 0.9 * wanted <= len(data) <= wanted
-        assert len(coder.encode_near(image, 1)) == len(coder.encode(image, 0)) > 1
-    layers = [unpack(coder.encode_near(image, wanted)).layers for coder in (uniform, steered)]
+        assert len(codec.encode_near(image, 1)) == len(codec.encode(image, 0)) > 1
+    layers = [unpack(codec.encode_near(image, wanted)).layers for codec in (uniform, steered)]
     assert [layer[0].level for layer in layers] == [24, 24] and [layer[1].mapped for layer in layers] == [False, True]
     assert layers[1][1].level > layers[0][1].level
 
@@ -134,13 +140,13 @@ def test_coders_come_near_a_size_from_below(photo, chelsea):
 def test_pixel_judges_average_what_metrics_say(chelsea):
     other = np.clip(chelsea.astype(int) + 5, 0, 255).astype(np.uint8)
     for name in ("psnr", "ms_ssim"):
-        judge = PixelJudge(name)
-        judge.add(0, chelsea, other, b"")
-        judge.add(1, chelsea, chelsea[:, ::-1], b"")
+        evaluator = PixelEvaluator(name)
+        evaluator.update(0, chelsea, other, b"")
+        evaluator.update(1, chelsea, chelsea[:, ::-1], b"")
         expected = [getattr(metrics, name)(chelsea, x) for x in (other, chelsea[:, ::-1])]
-        assert judge.figures() == {name: pytest.approx(np.mean(expected))}
-    judge.add(2, chelsea[:50], chelsea[:50], b"")
-    assert judge.figures() == {}
+        assert evaluator.compute() == {name: pytest.approx(np.mean(expected))}
+    evaluator.update(2, chelsea[:50], chelsea[:50], b"")
+    assert evaluator.compute() == {}
 
 
 @pytest.mark.data
@@ -150,32 +156,32 @@ def test_perceptual_judges_mind_what_is_worse(data_root, chelsea, monkeypatch):
     worse = {s: np.clip(chelsea + rng.normal(0, s, chelsea.shape), 0, 255).astype(np.uint8) for s in (4, 30)}
     figures = {}
     for strength, decoded in {0: chelsea, **worse}.items():
-        judges = [LPIPSJudge(SQUEEZENET), FrechetJudge(SQUEEZENET)]
-        for judge in judges:
-            judge.add(0, chelsea, decoded, b"")
-        figures[strength] = {k: v for judge in judges for k, v in judge.figures().items()}
+        evaluators = [LPIPSEvaluator(SQUEEZENET), FrechetEvaluator(SQUEEZENET)]
+        for evaluator in evaluators:
+            evaluator.update(0, chelsea, decoded, b"")
+        figures[strength] = {k: v for evaluator in evaluators for k, v in evaluator.compute().items()}
     for name in ("lpips", "fid_squeezenet"):
         assert abs(figures[0][name]) < 0.01 * figures[4][name] < 0.01 * figures[30][name], figures
     assert figures[0]["fid_patches"] == (300 // 64) * (451 // 64)
 
 
 def test_a_head_is_judged_by_its_streams(image_folder, small, three_tasks):
-    labelled = ClassFolders(image_folder)
-    judge = HeadJudge(labelled, small)
+    labeled = ClassFolders(image_folder)
+    evaluator = HeadEvaluator(labeled, small)
     hits, rates = [], []
-    for index in range(len(labelled)):
-        image, target = labelled[index]
+    for index in range(len(labeled)):
+        image, target = labeled[index]
         data = small.encode(image, 0.5)
         rates.append(8 * len(strip(data)) / (image.width * image.height))
-        judge.add(index, np.asarray(image), np.asarray(image), data)
+        evaluator.update(index, np.asarray(image), np.asarray(image), data)
         logits = small.class_logits([data])[0]
         hits.append(int(logits[:2].argmax()) == target)  # "cat" and "dog" are the first two classes
-    assert judge.figures() == {"head_bpp": pytest.approx(np.mean(rates)), "head_top1": np.mean(hits)}
-    with pytest.raises(ValueError, match="unknown judge 'taste'"):
-        new_judge("taste", labelled, small, "", ModelCoder("small", small))
-    assert new_judge("head", labelled, small, "", BaselineCoder(baseline("JPEG"))) is None
+    assert evaluator.compute() == {"head_bpp": pytest.approx(np.mean(rates)), "head_top1": np.mean(hits)}
+    with pytest.raises(ValueError, match="unknown evaluator 'taste'"):
+        new_evaluator("taste", labeled, small, "", ModelCodec("small", small))
+    assert new_evaluator("head", labeled, small, "", BaselineCodec(baseline("JPEG"))) is None
     with pytest.raises(ValueError, match="no RGB detector"):
-        new_judge("detection", labelled, small, "", ModelCoder("small", small))
+        new_evaluator("detection", labeled, small, "", ModelCodec("small", small))
 
 
 NEEDS_IMAGENET = pytest.mark.skipif(
@@ -194,14 +200,14 @@ def cats(tmp_path, chelsea) -> Path:
 
 @NEEDS_IMAGENET
 def test_the_unmodified_classifier_knows_a_cat(cats):
-    labelled = ClassFolders(cats)
-    judge = new_judge("accuracy", labelled, None, "", None)
+    labeled = ClassFolders(cats)
+    evaluator = new_evaluator("accuracy", labeled, None, "", None)
     for index in range(3):
-        judge.add(index, np.asarray(labelled.image(index)), np.asarray(labelled.image(index)), b"")
-    assert judge.figures() == {"accuracy": pytest.approx(1 / 3)}  # it says the same of all three; one is right
-    grey = np.full((224, 224, 3), 128, np.uint8)
-    judge.add(0, grey, grey, b"")
-    assert judge.figures()["accuracy"] <= 1 / 3  # nobody takes grey for all three
+        evaluator.update(index, np.asarray(labeled.image(index)), np.asarray(labeled.image(index)), b"")
+    assert evaluator.compute() == {"accuracy": pytest.approx(1 / 3)}  # it says the same of all three; one is right
+    gray = np.full((224, 224, 3), 128, np.uint8)
+    evaluator.update(0, gray, gray, b"")
+    assert evaluator.compute()["accuracy"] <= 1 / 3  # nobody takes gray for all three
 
 
 # -- experiments -------------------------------------------------------------------------------
@@ -245,7 +251,7 @@ measures:
     task: classification
     source: {{path: {image_folder}}}
     bpp: [0.0001, 8.0]
-    judges: [psnr, head]
+    evaluators: [psnr, head]
     baselines: [JPEG]
     probe: 1
 plots: [{{table: pictures, x: bpp, y: psnr}}]
@@ -276,15 +282,15 @@ def test_variants_are_trained_and_measured_once(experiment, tmp_path, monkeypatc
     # Measured once more with a report that is lost: nothing is trained again, and the figures are the same.
     monkeypatch.setattr("cdanalysis.evaluation.experiment_rows.Trainer", None)
     assert run_experiment(config, tmp_path / "run", "a command")["tables"] == report["tables"]
-    picture = Image.open(io.BytesIO(experiment_figure(report, config.plots)))
-    assert picture.size[0] > 400
+    image = Image.open(io.BytesIO(experiment_figure(report, config.plots)))
+    assert image.size[0] > 400
     with pytest.raises(ValueError, match="no table 'sounds'"):
         experiment_figure(report, [PlotConfig("sounds")])
 
 
 @NEEDS_IMAGENET
 def test_photographs_themselves_are_judged_where_no_original_is_needed(experiment, tmp_path, cats):
-    measure = f"source: {{path: {cats}}}, judges: [psnr, accuracy], variants: [base], bpp: [8], baselines: [JPEG]"
+    measure = f"source: {{path: {cats}}}, evaluators: [psnr, accuracy], variants: [base], bpp: [8], baselines: [JPEG]"
     config = load_experiment(experiment, [f"measures={{pictures: {{{measure}}}}}", "preset=quick"])
     config.measures["pictures"].every = 1
     report = run_experiment(config, tmp_path / "run", "a command")
@@ -296,11 +302,11 @@ def test_photographs_themselves_are_judged_where_no_original_is_needed(experimen
 
 
 def test_previews_go_where_both_layers_take_too_much(experiment, tmp_path, image_folder, small_folder):
-    model, photographs = load(small_folder), Photographs(image_folder)
-    images = [photographs.image(i) for i in range(len(photographs))]
-    least, whole = (mean_bpp(coder("ours", model, 0.3), images, 0) for coder in (PreviewCoder, ModelCoder))
+    model, image_set = load(small_folder), ImageSet(image_folder)
+    images = [image_set.image(i) for i in range(len(image_set))]
+    least, whole = (mean_bpp(codec("ours", model, 0.3), images, 0) for codec in (PreviewCodec, ModelCodec))
     assert least < whole
-    measure = f"bpp: [{(least + whole) / 2}, 8], preview: true, judges: [psnr], variants: [base], probe: 99"
+    measure = f"bpp: [{(least + whole) / 2}, 8], preview: true, evaluators: [psnr], variants: [base], probe: 99"
     config = load_experiment(experiment, [f"measures={{pictures: {{{measure}}}}}", "preset=quick"])
     preview, both, *others = run_experiment(config, tmp_path / "run", "a command")["tables"]["pictures"]["rows"]
     assert (preview["codec"], preview["layers"], both["layers"]) == (BASE, "semantic", "both")
@@ -310,7 +316,7 @@ def test_previews_go_where_both_layers_take_too_much(experiment, tmp_path, image
 
 
 def test_the_base_is_measured_with_fewer_bits_for_heads_too(experiment, tmp_path, image_folder):
-    measure = "bpp: [8], task: classification, judges: [head], probe: 1"
+    measure = "bpp: [8], task: classification, evaluators: [head], probe: 1"
     words = [f"measures={{pictures: {{{measure}}}}}", "bases={poor base: 0.0}", "semantic=0.9", "preset=quick"]
     rows = run_experiment(load_experiment(experiment, words), tmp_path / "run", "a command")["tables"]["pictures"][
         "rows"
@@ -321,13 +327,13 @@ def test_the_base_is_measured_with_fewer_bits_for_heads_too(experiment, tmp_path
 
 
 def test_windows_are_seen_beside_each_other(experiment, image_folder, tmp_path):
-    names = Photographs(image_folder).names[:2]
+    names = ImageSet(image_folder).names[:2]
     windows = ", ".join(f"{name}: [8, 4, 40, 30]" for name in names)
     words = [f"crops={{path: {image_folder}, bpp: 8, windows: {{{windows}}}, baselines: [JPEG, WebP]}}"]
     config = load_experiment(experiment, words)
-    page = crops_sheet(config.crops, variant_coders(config, tmp_path / "run"))
+    page = crops_sheet(config.crops, variant_codecs(config, tmp_path / "run"))
     assert page.size == (5 * 40 + 4 * GAP, 2 * (30 + LINE) + GAP)  # original, two codecs, two variants; two rows
-    original = Photographs(image_folder).named(names[0]).crop((8, 4, 48, 34))
+    original = ImageSet(image_folder).named(names[0]).crop((8, 4, 48, 34))
     assert np.array_equal(np.asarray(page)[LINE : LINE + 30, :40], np.asarray(original))
     with pytest.raises(ValueError, match=r"no photograph 'none\.png'"):
         crops_sheet(load_experiment(experiment, [words[0].replace(names[0], "none.png")]).crops, [])
@@ -379,15 +385,15 @@ def test_missing_experiments_say_so(tmp_path):
 
 
 def test_photographs_alone_can_be_measured(experiment, tmp_path, image_folder):
-    config = load_experiment(experiment, ["measures.pictures.task=''", "measures.pictures.judges=[psnr]"])
+    config = load_experiment(experiment, ["measures.pictures.task=''", "measures.pictures.evaluators=[psnr]"])
     config.variants = {}
     config.measures["pictures"].bpp = [8.0]
     report = run_experiment(config, tmp_path / "alone", "a command")
-    assert report["tables"]["pictures"]["photographs"] == len(Photographs(image_folder))
+    assert report["tables"]["pictures"]["photographs"] == len(ImageSet(image_folder))
     assert torch.isfinite(torch.tensor([row["psnr"] for row in report["tables"]["pictures"]["rows"]])).all()
     lines = list(csv.DictReader((tmp_path / "alone" / "pictures.csv").open()))
     for row in report["tables"]["pictures"]["rows"]:
         own = [line for line in lines if line["codec"] == row["codec"]]
-        assert {line["photograph"] for line in own} == set(Photographs(image_folder).names)
+        assert {line["photograph"] for line in own} == set(ImageSet(image_folder).names)
         for name in ("bpp", "psnr"):
             assert np.mean([float(line[name]) for line in own]) == pytest.approx(row[name], rel=1e-3)

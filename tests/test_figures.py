@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from cdanalysis.data.images import Photographs
+from cdanalysis.data.images import ImageSet
 from cdanalysis.evaluation.runner import evaluate_classification, evaluate_reconstruction
 from cdanalysis.zoo import METRICS, find
 
@@ -64,19 +64,19 @@ def test_published_counterparts_are_no_strawmen(published):
 
 @pytest.mark.data
 def test_estimated_bits_are_the_actual_ones_on_kodak(photo, data_root):
-    photographs = Photographs(data_root / "kodak").every(8)
-    for row in evaluate_reconstruction(photo, photographs, (0.3,), baselines=False)["rows"]:
+    images = ImageSet(data_root / "kodak").every(8)
+    for row in evaluate_reconstruction(photo, images, (0.3,), baselines=False)["rows"]:
         assert row["estimated_bpp"] == pytest.approx(row["bpp"], rel=0.02)
 
 
 @pytest.mark.data
 def test_labels_from_streams_on_imagenette(photo, data_root, published):
     """Every thirtieth photograph: within what a sample of 50 allows of the published accuracy."""
-    photographs = Photographs(data_root / "imagenette224" / "val.tar").every(30)
+    images = ImageSet(data_root / "imagenette224" / "val.tar").every(30)
     quality = published["imagenette"]["classification"]["rows"][2]["quality"]
-    reference, stream = evaluate_classification(photo, photographs, (quality,))["rows"]
+    reference, stream = evaluate_classification(photo, images, (quality,))["rows"]
     expected = published["imagenette"]["classification"]["rows"][2]
     assert stream["bpp"] == pytest.approx(expected["bpp"], rel=0.1)
-    spread = 3 * np.sqrt(expected["top1"] * (1 - expected["top1"]) / len(photographs))
+    spread = 3 * np.sqrt(expected["top1"] * (1 - expected["top1"]) / len(images))
     assert abs(stream["top1"] - expected["top1"]) <= spread
     assert reference["top1"] >= 0.97

@@ -48,7 +48,7 @@ def as_before(small, monkeypatch):
 def test_damage_is_never_read(small, streams, data):
     original, other = (data.draw(st.sampled_from(streams)) for _ in range(2))
     damaged = mutations.mutated(Drawn(data), original, other)
-    verdict = mutations.judge(small, damaged)
+    verdict = mutations.examine(small, damaged)
     assert verdict.refused or any(stream.startswith(damaged) for stream in streams)  # a cut after a layer is no damage
 
 
@@ -57,7 +57,7 @@ def test_damage_is_never_read(small, streams, data):
 def test_damage_with_mended_checksums_is_read_or_refused(small, streams, data):
     original, other = (data.draw(st.sampled_from(streams)) for _ in range(2))
     case = mutations.repaired(mutations.mutated(Drawn(data), original, other))
-    verdict = mutations.judge(small, case)
+    verdict = mutations.examine(small, case)
     assert isinstance(verdict.refused, str)
     assert verdict.seconds < 20 * mutations.SECONDS  # what a busy machine needs; tools/fuzz/run.py holds it to one
 

@@ -15,14 +15,14 @@ from torchmetrics.detection import MeanAveragePrecision
 from torchvision.models.detection.fcos import FCOSHead
 
 import cdanalysis as cda
-from cdanalysis.data.coco import CocoPhotographs
-from cdanalysis.data.segmentation import LabelledPixels
-from cdanalysis.evaluation.runner import evaluate_labelled, evaluate_task
+from cdanalysis.data.coco import CocoImages
+from cdanalysis.data.segmentation import LabeledPixels
+from cdanalysis.evaluation.runner import evaluate_labeled, evaluate_task
 from cdanalysis.heads.detection import KINDS, Detection, DetectionHead
 from cdanalysis.heads.segmentation import Segmentation, SegmentationHead
 from cdanalysis.metrics.tasks import DetectionScorer, SegmentationScorer
-from cdanalysis.reports.predictions import drawn_classes, drawn_objects, grey_canvas, shares
-from cdanalysis.structures.targets import IGNORE, Boxes
+from cdanalysis.reports.predictions import drawn_classes, drawn_objects, gray_canvas, shares
+from cdanalysis.structures.targets import IGNORE, Instances
 from cdanalysis.zoo import load, save_model
 
 CHANNELS = (8, 12, 16)
@@ -31,22 +31,22 @@ CLASSES = ["square", "bar"]
 
 def drawn_pyramid(objects: list[tuple[int, tuple[int, int, int, int]]], size=(128, 160)) -> list[torch.Tensor]:
     """Features in which an object of class c lights channel c of the cells that it covers, one photograph."""
-    picture = torch.zeros(1, 8, *size)
+    image = torch.zeros(1, 8, *size)
     for label, (left, top, right, bottom) in objects:
-        picture[0, label, top:bottom, left:right] = 1
-    levels = [torch.nn.functional.avg_pool2d(picture, stride) for stride in (8, 16, 32)]
+        image[0, label, top:bottom, left:right] = 1
+    levels = [torch.nn.functional.avg_pool2d(image, stride) for stride in (8, 16, 32)]
     return [
         torch.cat([level, torch.zeros(1, c - 8, *level.shape[-2:])], 1)
         for level, c in zip(levels, CHANNELS, strict=True)
     ]
 
 
-def targets_of(objects, masks=False, size=(128, 160)) -> Boxes:
+def targets_of(objects, masks=False, size=(128, 160)) -> Instances:
     boxes = torch.tensor([box for _, box in objects], dtype=torch.float32).reshape(-1, 4)
     drawn = torch.zeros(len(objects), *size, dtype=torch.bool)
     for row, (_, (left, top, right, bottom)) in zip(drawn, objects, strict=True):
         row[top:bottom, left:right] = True
-    return Boxes(boxes, torch.tensor([label for label, _ in objects], dtype=torch.int64), drawn if masks else None)
+    return Instances(boxes, torch.tensor([label for label, _ in objects], dtype=torch.int64), drawn if masks else None)
 
 
 def random_objects(rng) -> list:
@@ -128,7 +128,7 @@ def test_losses_of_fcos_are_those_of_torchvision(counts):
     for count in counts:
         corners = torch.rand(count, 2) * 80
         boxes = torch.cat([corners, corners + 8 + 60 * torch.rand(count, 2)], 1)
-        targets.append(Boxes(boxes, torch.randint(len(CLASSES), (count,))))
+        targets.append(Instances(boxes, torch.randint(len(CLASSES), (count,))))
     pyramid = [torch.randn(len(counts), c, 128 // s, 160 // s) for c, s in zip(CHANNELS, (8, 16, 32), strict=True)]
     results = []
     for compute_loss in (type(head.detector.head).compute_loss, FCOSHead.compute_loss):
@@ -154,8 +154,8 @@ def test_imitation_is_nothing_where_nothing_differs(kind):
             torch.nn.init.normal_(parameter, std=0.1)
         pyramid = drawn_pyramid([(0, (8, 8, 56, 56))])
         other = [(level + torch.randn_like(level)).requires_grad_() for level in pyramid]
-        assert head.imitation(pyramid, pyramid).tolist() == pytest.approx([0.0], abs=1e-5)
-        distance = head.imitation(other, pyramid)
+        assert head.distillation(pyramid, pyramid).tolist() == pytest.approx([0.0], abs=1e-5)
+        distance = head.distillation(other, pyramid)
         assert distance.shape == (1,) and distance.item() > 0
         distance.sum().backward()
         assert all(level.grad is not None for level in other)
@@ -164,7 +164,7 @@ def test_imitation_is_nothing_where_nothing_differs(kind):
 def test_a_two_stage_detector_cannot_be_imitated():
     head = DetectionHead(CHANNELS, CLASSES, "faster_rcnn", width=64)
     with pytest.raises(ValueError, match="no dense predictions"):
-        head.imitation(drawn_pyramid([]), drawn_pyramid([]))
+        head.distillation(drawn_pyramid([]), drawn_pyramid([]))
 
 
 def test_masks_lie_in_their_boxes():
@@ -248,7 +248,7 @@ def coco_folder(tmp_path, annotations, size=(100, 80), images=1, **more):
     for i in range(images):
         Image.new("RGB", size).save(tmp_path / f"{i}.png")
     (tmp_path / "boxes.json").write_text(json.dumps(content))
-    return CocoPhotographs(tmp_path, tmp_path / "boxes.json")
+    return CocoImages(tmp_path, tmp_path / "boxes.json")
 
 
 def boxed(category, box, image=1, **more):
@@ -256,7 +256,7 @@ def boxed(category, box, image=1, **more):
 
 
 def test_coco_targets_are_inside_the_photograph(tmp_path):
-    labelled = coco_folder(
+    labeled = coco_folder(
         tmp_path,
         [
             boxed(3, (-10, 5, 30, 20)), boxed(7, (90, 70, 50, 50)), boxed(7, (200, 200, 5, 5)),
@@ -264,15 +264,15 @@ def test_coco_targets_are_inside_the_photograph(tmp_path):
         ],
         images=2,
     )  # fmt: skip
-    assert labelled.classes == ["square", "bar"] and len(labelled) == 2
-    image, target = labelled[0]
+    assert labeled.classes == ["square", "bar"] and len(labeled) == 2
+    image, target = labeled[0]
     assert image.size == (100, 80) and target.labels.tolist() == [0, 1]
     assert target.boxes.tolist() == [[0, 5, 20, 25], [90, 70, 100, 80]] and target.masks is None
-    assert labelled[1][1].boxes.shape == (0, 4), "a photograph without objects"
+    assert labeled[1][1].boxes.shape == (0, 4), "a photograph without objects"
     mirrored = target.flipped(100)
     assert mirrored.boxes.tolist() == [[80, 5, 100, 25], [0, 70, 10, 80]]
     assert mirrored.flipped(100).boxes.equal(target.boxes)
-    assert labelled.every(2).names == ["0.png"]
+    assert labeled.every(2).names == ["0.png"]
 
 
 def test_bad_coco_files_say_what_is_wrong(tmp_path):
@@ -285,10 +285,10 @@ def test_bad_coco_files_say_what_is_wrong(tmp_path):
     coco_folder(tmp_path, [], images=2)
     (tmp_path / "1.png").unlink()
     with pytest.raises(ValueError, match=r"1 photographs .* missing, '1.png'"):
-        CocoPhotographs(tmp_path, tmp_path / "boxes.json")
+        CocoImages(tmp_path, tmp_path / "boxes.json")
     (tmp_path / "boxes.json").write_text("[]")
     with pytest.raises(ValueError, match="not a COCO annotation file"):
-        CocoPhotographs(tmp_path, tmp_path / "boxes.json")
+        CocoImages(tmp_path, tmp_path / "boxes.json")
 
 
 def detection(*found) -> Detection:
@@ -324,8 +324,8 @@ def test_average_precision_is_torchmetrics_own(tmp_path):
     truth = [[(rng.integers(2), *rng.uniform((0, 0, 8, 8), (60, 40, 40, 40))) for _ in range(4)] for _ in range(6)]
     for image, objects in enumerate(truth):
         drawn += [boxed(ids[c], [float(side) for side in box], image + 1) for c, *box in objects]
-    labelled = coco_folder(tmp_path, drawn, images=6)
-    scorer = DetectionScorer(labelled, names)
+    labeled = coco_folder(tmp_path, drawn, images=6)
+    scorer = DetectionScorer(labeled, names)
     for image, objects in enumerate(truth):
         found = [(names[c], np.array(box) + rng.normal(0, 2, 4), rng.random()) for c, *box in objects]
         found += [(names[rng.integers(2)], rng.uniform((0, 0, 8, 8), (60, 40, 40, 40)), rng.random()) for _ in range(3)]
@@ -372,31 +372,31 @@ def test_scores_of_a_draw_are_those_of_a_data_set_that_holds_it(tmp_path):
     assert whole.scores(draw) == pytest.approx(drawn.scores()) and whole.scores(draw) != whole.scores()
 
 
-def labelled_pixels(folder, pictures, size=(40, 30)) -> LabelledPixels:
+def labeled_pixels(folder, images, size=(40, 30)) -> LabeledPixels:
     classes = [{"index": 2, "name": "b", "colour": [0, 0, 9]}, {"index": 0, "name": "a", "colour": [9, 0, 0]},
                {"index": 1, "name": "void", "colour": [0, 0, 0], "ignore": True}]  # fmt: skip
     (folder / "images").mkdir(parents=True)
     (folder / "labels").mkdir()
     (folder / "classes.json").write_text(json.dumps({"classes": classes}))
-    for i, labels in enumerate(pictures):
+    for i, labels in enumerate(images):
         Image.new("RGB", size).save(folder / "images" / f"{i}.jpg")
         Image.fromarray(labels).save(folder / "labels" / f"{i}.png")
-    return LabelledPixels(folder)
+    return LabeledPixels(folder)
 
 
-def test_labelled_pixels_and_their_scores(tmp_path):
+def test_labeled_pixels_and_their_scores(tmp_path):
     """Indices with a gap become classes in order; mean IoU and accuracy are what NumPy counts."""
     rng = np.random.default_rng(0)
-    pictures = [rng.choice([0, 1, 2], (30, 40), p=[0.5, 0.1, 0.4]).astype(np.uint8) for _ in range(3)]
-    labelled = labelled_pixels(tmp_path / "set", pictures)
-    assert labelled.classes == ["a", "b"] and labelled.colours == [(9, 0, 0), (0, 0, 9)]
-    assert set(np.unique(labelled[0][1])) == {0, 1, IGNORE}
-    scorer = SegmentationScorer(labelled, ["b", "a", "c"])  # another order, and a class that the data lack
+    images = [rng.choice([0, 1, 2], (30, 40), p=[0.5, 0.1, 0.4]).astype(np.uint8) for _ in range(3)]
+    labeled = labeled_pixels(tmp_path / "set", images)
+    assert labeled.classes == ["a", "b"] and labeled.colors == [(9, 0, 0), (0, 0, 9)]
+    assert set(np.unique(labeled[0][1])) == {0, 1, IGNORE}
+    scorer = SegmentationScorer(labeled, ["b", "a", "c"])  # another order, and a class that the data lack
     guesses = [rng.integers(0, 3, (30, 40)).astype(np.uint8) for _ in range(3)]
     hits, unions, right, counted = np.zeros(2), np.zeros(2), 0, 0
     for i, guess in enumerate(guesses):
         scorer.add(i, Segmentation(guess, ["b", "a", "c"]))
-        ours, truth = np.array([1, 0, 2])[guess], labelled.labels(i)
+        ours, truth = np.array([1, 0, 2])[guess], labeled.labels(i)
         counts = truth != IGNORE
         right, counted = right + (ours == truth)[counts].sum(), counted + counts.sum()
         for c in range(2):
@@ -406,7 +406,7 @@ def test_labelled_pixels_and_their_scores(tmp_path):
     iou = MulticlassJaccardIndex(4, average="none", ignore_index=IGNORE)
     for i, guess in enumerate(guesses):
         iou.update(
-            torch.from_numpy(np.array([1, 0, 2])[guess])[None], torch.from_numpy(labelled.labels(i).astype(int))[None]
+            torch.from_numpy(np.array([1, 0, 2])[guess])[None], torch.from_numpy(labeled.labels(i).astype(int))[None]
         )
     assert scores["mIoU"] == pytest.approx(float(iou.compute()[:2].mean()), abs=1e-6)
     assert scores["mIoU"] == pytest.approx((hits / unions).mean(), abs=1e-6)
@@ -415,26 +415,26 @@ def test_labelled_pixels_and_their_scores(tmp_path):
 
 
 def test_a_class_that_is_nowhere_does_not_count(tmp_path):
-    labelled = labelled_pixels(tmp_path / "set", [np.zeros((8, 8), np.uint8), np.full((8, 8), 2, np.uint8)])
-    scorer = SegmentationScorer(labelled, ["a", "b"])
+    labeled = labeled_pixels(tmp_path / "set", [np.zeros((8, 8), np.uint8), np.full((8, 8), 2, np.uint8)])
+    scorer = SegmentationScorer(labeled, ["a", "b"])
     for i in range(2):
         scorer.add(i, Segmentation(np.zeros((8, 8), np.uint8), ["a", "b"]))
     assert [scorer.scores([i])["mIoU"] for i in range(2)] == [1.0, 0.0] and scorer.scores()["mIoU"] == 0.25
 
 
-def test_bad_labelled_pixels_say_what_is_wrong(tmp_path):
-    labelled = labelled_pixels(tmp_path / "set", [np.zeros((30, 41), np.uint8)])
+def test_bad_labeled_pixels_say_what_is_wrong(tmp_path):
+    labeled = labeled_pixels(tmp_path / "set", [np.zeros((30, 41), np.uint8)])
     with pytest.raises(ValueError, match="differ in size"):
-        labelled[0]
+        labeled[0]
     (tmp_path / "set" / "labels" / "0.png").unlink()
     with pytest.raises(ValueError, match="has no labels"):
-        LabelledPixels(tmp_path / "set")
+        LabeledPixels(tmp_path / "set")
     (tmp_path / "set" / "classes.json").write_text("{}")
     with pytest.raises(ValueError, match="lists no classes"):
-        LabelledPixels(tmp_path / "set")
+        LabeledPixels(tmp_path / "set")
     (tmp_path / "set" / "classes.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"classes\.json"):
-        LabelledPixels(tmp_path / "set")
+        LabeledPixels(tmp_path / "set")
 
 
 def test_a_head_that_does_not_know_the_classes_is_refused(tmp_path):
@@ -442,14 +442,14 @@ def test_a_head_that_does_not_know_the_classes_is_refused(tmp_path):
     with pytest.raises(ValueError, match="does not know 1 of the data set's classes, 'square'"):
         DetectionScorer(coco_folder(tmp_path / "coco", []), ["bar"])
     with pytest.raises(ValueError, match="does not know 2"):
-        SegmentationScorer(labelled_pixels(tmp_path / "set", [np.zeros((30, 40), np.uint8)]), ["x", "y"])
+        SegmentationScorer(labeled_pixels(tmp_path / "set", [np.zeros((30, 40), np.uint8)]), ["x", "y"])
 
 
 # -- three tasks of one model -----------------------------------------------------------------
 
 
-def test_one_parse_and_one_neck_serve_all_tasks(three_tasks, picture, monkeypatch):
-    stream = three_tasks.encode(picture, 0.5, layers=("semantic",))
+def test_one_parse_and_one_neck_serve_all_tasks(three_tasks, image, monkeypatch):
+    stream = three_tasks.encode(image, 0.5, layers=("semantic",))
     alone = {task: three_tasks.analyze(stream, task) for task in three_tasks.heads}
     calls = []
     for owner, name in ((three_tasks.symbols, "read"), (three_tasks.neck, "forward")):
@@ -462,13 +462,13 @@ def test_one_parse_and_one_neck_serve_all_tasks(three_tasks, picture, monkeypatc
     assert np.array_equal(result.detection.boxes, alone["detection"].detection.boxes)
     for task, only in alone.items():
         assert [t for t in three_tasks.heads if getattr(only, t) is not None] == [task]
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     assert result.segmentation.mask.shape == (height, width) and len(result.detection.labels) > 0
     assert (result.detection.boxes[:, :2] + result.detection.boxes[:, 2:] <= [width + 1e-3, height + 1e-3]).all()
 
 
-def test_predictions_do_not_depend_on_the_batch(three_tasks, picture):
-    images = [picture, picture[::-1].copy(), picture[:40]]
+def test_predictions_do_not_depend_on_the_batch(three_tasks, image):
+    images = [image, image[::-1].copy(), image[:40]]
     streams = three_tasks.encode_batch(images, 0.5, layers=("semantic",))
     for together, stream in zip(three_tasks.analyze_batch(streams), streams, strict=True):
         alone = three_tasks.analyze(stream)
@@ -476,35 +476,35 @@ def test_predictions_do_not_depend_on_the_batch(three_tasks, picture):
         assert np.allclose(together.detection.scores[:5], alone.detection.scores[:5], atol=1e-5)
 
 
-def test_a_model_with_three_heads_comes_back(three_tasks, tmp_path, picture):
+def test_a_model_with_three_heads_comes_back(three_tasks, tmp_path, image):
     three_tasks.counterparts["detection"] = three_tasks.new_head("detection", classes=["cat", "dog"], width=64).eval()
     save_model(three_tasks, tmp_path)
     del three_tasks.counterparts["detection"]
     model, plain = load(tmp_path, counterparts=True), load(tmp_path)
     assert list(model.heads) == ["classification", "detection", "segmentation"] and not plain.counterparts
     assert list(model.counterparts) == ["detection"] and not model.counterparts["detection"].training
-    stream = model.encode(picture)
+    stream = model.encode(image)
     assert len(model.analyze(stream).detection.labels) > 0
-    assert model.reference.analyze([picture], ("segmentation",))[0].segmentation.mask.shape == picture.shape[:2]
+    assert model.reference.analyze([image], ("segmentation",))[0].segmentation.mask.shape == image.shape[:2]
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (33, 7), (64, 96)])
 def test_photographs_of_any_size_have_predictions_of_that_size(three_tasks, height, width):
-    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    result = three_tasks.analyze(three_tasks.encode(picture, 0.5, layers=("semantic",)))
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    result = three_tasks.analyze(three_tasks.encode(image, 0.5, layers=("semantic",)))
     assert result.segmentation.mask.shape == (height, width)
     boxes = result.detection.boxes
     assert (boxes >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= [width + 1e-3, height + 1e-3]).all()
 
 
-def test_heads_can_read_the_detail_layer_too(small, tmp_path, picture):
+def test_heads_can_read_the_detail_layer_too(small, tmp_path, image):
     """What the detail adds starts at nothing; then it counts, and a stream without it is refused."""
     model = new_small_model()
     model.load_state_dict(small.state_dict())
     model.fingerprint = small.fingerprint
     model.read_layers(("semantic", "detail"))
     model.eval()
-    stream = small.encode(picture, 0.5)
+    stream = small.encode(image, 0.5)
     assert model.layers == ("semantic", "detail") and small.layers == ("semantic",)
     score = small.analyze(stream).classification.score
     assert model.analyze(stream).classification.score == pytest.approx(score, abs=1e-5)
@@ -515,7 +515,7 @@ def test_heads_can_read_the_detail_layer_too(small, tmp_path, picture):
         model.analyze(cda.strip(stream))
     save_model(model, tmp_path)
     again = load(tmp_path)
-    assert again.layers == model.layers and len(again.read_latents(again.encode(picture))[0]) == 2
+    assert again.layers == model.layers and len(again.read_latents(again.encode(image))[0]) == 2
     with pytest.raises(ValueError, match="reads 2 layers, got 1"):
         model.neck([torch.zeros(1, 8, 2, 2)], torch.zeros(1, 1, 1, 1))
 
@@ -524,20 +524,20 @@ def test_evaluation_from_streams_on_disk(three_tasks, tmp_path):
     """Rates are those of the files; scores those of the predictions; the counterpart stands first."""
     rng = np.random.default_rng(0)
     size = (70, 50)
-    labelled = coco_folder(tmp_path, [boxed(3, (5, 5, 20, 20)), boxed(7, (30, 10, 30, 30), 2)], size, images=2)
+    labeled = coco_folder(tmp_path, [boxed(3, (5, 5, 20, 20)), boxed(7, (30, 10, 30, 30), 2)], size, images=2)
     with pytest.raises(ValueError, match="'square' first"):
-        evaluate_task(three_tasks, "detection", labelled, (0.5,))
+        evaluate_task(three_tasks, "detection", labeled, (0.5,))
     (tmp_path / "boxes.json").write_text(
         (tmp_path / "boxes.json").read_text().replace("square", "cat").replace("bar", "dog")
     )
-    labelled = CocoPhotographs(tmp_path, tmp_path / "boxes.json")
-    report = evaluate_labelled(three_tasks, "detection", labelled, (0.2, 0.8))
+    labeled = CocoImages(tmp_path, tmp_path / "boxes.json")
+    report = evaluate_labeled(three_tasks, "detection", labeled, (0.2, 0.8))
     first, low, high = report["detection"]["rows"]
     assert first["input"] == "photograph" and first["bpp"] is None and 0 < low["bpp"] <= high["bpp"]
-    sizes = [len(three_tasks.encode(labelled.image(i), 0.2, layers=("semantic",))) for i in range(2)]
+    sizes = [len(three_tasks.encode(labeled.image(i), 0.2, layers=("semantic",))) for i in range(2)]
     assert low["bytes"] == np.mean(sizes) and low["bpp"] == pytest.approx(8 * np.mean(sizes) / (70 * 50))
     assert all(0 <= row["AP"] <= row["AP50"] <= 1 for row in (first, low, high))
-    pixels = labelled_pixels(tmp_path / "set", [rng.choice([0, 2], (30, 40)).astype(np.uint8) for _ in range(2)])
+    pixels = labeled_pixels(tmp_path / "set", [rng.choice([0, 2], (30, 40)).astype(np.uint8) for _ in range(2)])
     pixels.classes = ["road", "tree"]
     (row, _) = evaluate_task(three_tasks, "segmentation", pixels, (0.5,))["rows"]
     assert 0 <= row["mIoU"] <= row["pixel_accuracy"] + 1e-6 <= 1 + 1e-6
@@ -549,7 +549,7 @@ def test_drawings_show_what_was_found():
     found = Detection(
         np.array([[10, 12, 30, 20], [50, 5, 20, 20]], np.float32), ["cat", "dog"], np.array([0.9, 0.1], np.float32)
     )
-    canvas = grey_canvas(90, 60)
+    canvas = gray_canvas(90, 60)
     drawn = np.asarray(drawn_objects(found, canvas))
     changed = (drawn != np.asarray(canvas)).any(2)
     assert changed[31, 12:38].all() and changed[20, 10], "the box's edges"
@@ -559,6 +559,6 @@ def test_drawings_show_what_was_found():
     with_mask = drawn_objects(replace(found, masks=masks), canvas)
     assert (np.asarray(with_mask)[20:28, 15:35] != np.asarray(canvas)[20:28, 15:35]).any(2).all()
     segmentation = Segmentation(np.repeat(np.uint8([[0], [1]]), 30, 0).repeat(90, 1), ["sky", "road"])
-    colours = np.asarray(drawn_classes(segmentation, canvas))
-    assert len(np.unique(colours[:, 80:].reshape(-1, 3), axis=0)) == 2
+    colors = np.asarray(drawn_classes(segmentation, canvas))
+    assert len(np.unique(colors[:, 80:].reshape(-1, 3), axis=0)) == 2
     assert shares(segmentation) == {"sky": 0.5, "road": 0.5}

@@ -19,7 +19,7 @@ from PIL import Image
 
 from cdanalysis.batch import run as jobs_module
 from cdanalysis.batch.run import in_process, in_processes, jobs_of, local_runner, run_jobs
-from cdanalysis.batch.work import Encoding
+from cdanalysis.batch.work import EncodeWork
 from cdanalysis.cli import main
 from cdanalysis.stream.container import unpack
 
@@ -76,8 +76,8 @@ def test_what_is_done_is_not_done_again(streams, tmp_path, capsys, monkeypatch):
     (tmp_path / "streams" / names[1]).unlink()
     (tmp_path / "streams" / names[2]).write_bytes(b"what a crash might leave")
     done = []
-    original = Encoding.__call__
-    monkeypatch.setattr(Encoding, "__call__", lambda self, s, t: done.append(t) or original(self, s, t))
+    original = EncodeWork.__call__
+    monkeypatch.setattr(EncodeWork, "__call__", lambda self, s, t: done.append(t) or original(self, s, t))
     capsys.readouterr()
     assert streams("--workers", 1) == first and len(done) == 2
     captured = capsys.readouterr()
@@ -127,11 +127,11 @@ def test_predictions_are_kept_and_read_again(streams, small_folder, tmp_path, ca
 
 
 def test_a_killed_run_leaves_whole_files_and_goes_on(small_folder, tmp_path, chelsea):
-    photographs, output = tmp_path / "photographs", tmp_path / "streams"
-    photographs.mkdir()
+    images, output = tmp_path / "photographs", tmp_path / "streams"
+    images.mkdir()
     for number in range(12):
-        Image.fromarray(np.roll(chelsea, 9 * number, 1)[:160, :160]).save(photographs / f"{number}.png")
-    words = ["encode", photographs, "-o", output, "--model", small_folder, "--workers", "1"]
+        Image.fromarray(np.roll(chelsea, 9 * number, 1)[:160, :160]).save(images / f"{number}.png")
+    words = ["encode", images, "-o", output, "--model", small_folder, "--workers", "1"]
     command = [sys.executable, "-m", "cdanalysis.cli", *map(str, words)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not list(output.glob("*.cda")):

@@ -1,4 +1,4 @@
-"""Stages that train everything together: lessons for heads, adversaries, a rate that is held."""
+"""Stages that train everything together: auxiliary tasks for heads, adversaries, a rate that is held."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from conftest import SMALL, new_small_model
 from PIL import Image
 
 from cdanalysis.data.crops import Source
-from cdanalysis.data.labeled import LabelledSource
-from cdanalysis.data.labeled_crops import LabelledCrops
+from cdanalysis.data.labeled import LabeledSource
+from cdanalysis.data.labeled_crops import LabeledCrops
 from cdanalysis.model import Model
-from cdanalysis.structures.targets import IGNORE, Boxes
-from cdanalysis.training.auxiliary import CropBatch, LessonConfig, LessonLoss
+from cdanalysis.structures.targets import IGNORE, Instances
+from cdanalysis.training.auxiliary import AuxiliaryConfig, AuxiliaryLoss, CropBatch
 from cdanalysis.training.distortion import ObserverConfig
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.rate_controller import RateController
@@ -25,12 +25,12 @@ from cdanalysis.training.recipe import Recipe, StageConfig
 from cdanalysis.training.trainer import Trainer
 
 
-def lessons_in(world: Path, batch: int = 2) -> list[LessonConfig]:
-    boxes = LabelledSource(str(world / "pixels" / "images"), str(world / "boxes.json"))
+def auxiliary_in(world: Path, batch: int = 2) -> list[AuxiliaryConfig]:
+    boxes = LabeledSource(str(world / "pixels" / "images"), str(world / "boxes.json"))
     return [
-        LessonConfig("classification", [LabelledSource(str(world / "classes"))], batch),
-        LessonConfig("detection", [boxes], batch),
-        LessonConfig("segmentation", [LabelledSource(str(world / "pixels"))], batch),
+        AuxiliaryConfig("classification", [LabeledSource(str(world / "classes"))], batch),
+        AuxiliaryConfig("detection", [boxes], batch),
+        AuxiliaryConfig("segmentation", [LabeledSource(str(world / "pixels"))], batch),
     ]
 
 
@@ -50,37 +50,37 @@ def joint_recipe(world: Path, **changes) -> Recipe:
         "joint",
         ["codec.semantic", "neck", "codec.detail", "codec.synthesis", "heads"],
         sources=[Source(str(world / "pixels" / "images"), scale=[1.0, 1.0])],
-        lessons=lessons_in(world),
+        auxiliary=auxiliary_in(world),
         **{"steps": 3, "batch": 2, "crop": 64, "warmup": 1, "lr": 2e-3, "clip": 5.0, **changes},
     )
-    stage.objective.imitation = {}
+    stage.objective.distillation = {}
     return Recipe(name="joint", codec=SMALL, neck_hidden=16, stages=[stage], precision="32-true", workers=0)
 
 
-# -- labelled crops ----------------------------------------------------------------------------
+# -- labeled crops ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("crop", [64, 160])
 def test_targets_follow_their_crops(world, crop):
     """Rectangles are where boxes and labels say, whatever was cut out, enlarged or mirrored."""
-    by_task = {lesson.task: LabelledCrops(lesson.task, lesson.sources, crop, 1, 20) for lesson in lessons_in(world)}
+    by_task = {task.task: LabeledCrops(task.task, task.sources, crop, 1, 20) for task in auxiliary_in(world)}
     for index in range(20):
-        photograph, target = by_task["classification"][index]
-        red, _, blue = photograph.float().mean((1, 2))
-        assert photograph.shape == (3, crop, crop)
+        image, target = by_task["classification"][index]
+        red, _, blue = image.float().mean((1, 2))
+        assert image.shape == (3, crop, crop)
         assert by_task["classification"].classes[target] == ("red" if red > blue else "blue")
-        photograph, labels = by_task["segmentation"][index]
-        kind = (photograph[0] > 200).long() + 2 * (photograph[2] > 200).long()
+        image, labels = by_task["segmentation"][index]
+        kind = (image[0] > 200).long() + 2 * (image[2] > 200).long()
         assert labels.shape == (crop, crop) and (kind == labels).float().mean() > 0.95
-        photograph, objects = by_task["detection"][index]
-        marked = (photograph.amax(0) > 200).nonzero()
+        image, objects = by_task["detection"][index]
+        marked = (image.amax(0) > 200).nonzero()
         for box in objects.boxes:
             corners = torch.cat([marked.amin(0).flip(0), marked.amax(0).flip(0) + 1])
             assert (box - corners).abs().max() <= 3
 
 
 def test_crops_are_a_function_of_seed_and_number(world):
-    first, second = (LabelledCrops("detection", lessons_in(world)[1].sources, 64, 5, 9) for _ in range(2))
+    first, second = (LabeledCrops("detection", auxiliary_in(world)[1].sources, 64, 5, 9) for _ in range(2))
     assert torch.equal(first[7][0], second[7][0]) and torch.equal(first[7][1].boxes, second[7][1].boxes)
     assert not torch.equal(first[7][0], first[6][0])
 
@@ -88,20 +88,20 @@ def test_crops_are_a_function_of_seed_and_number(world):
 def test_boxes_are_cut_and_dropped_at_a_window():
     masks = torch.zeros(3, 50, 60, dtype=torch.bool)
     masks[0, 10:20, 10:30] = True
-    objects = Boxes(torch.tensor([[10.0, 10, 30, 20], [0, 0, 12, 12], [40, 40, 60, 50]]), torch.arange(3), masks)
+    objects = Instances(torch.tensor([[10.0, 10, 30, 20], [0, 0, 12, 12], [40, 40, 60, 50]]), torch.arange(3), masks)
     cut = objects.cropped(10, 10, 30, 30)
     assert cut.boxes.tolist() == [[0, 0, 20, 10]] and cut.labels.tolist() == [0]
     assert cut.masks.shape == (1, 30, 30) and cut.masks[0, :10, :20].all() and cut.masks.sum() == 200
     with pytest.raises(ValueError, match="masks"):
         objects.scaled(2, 2)
-    assert Boxes(objects.boxes, objects.labels).scaled(2, 3).boxes[0].tolist() == [20, 30, 60, 60]
+    assert Instances(objects.boxes, objects.labels).scaled(2, 3).boxes[0].tolist() == [20, 30, 60, 60]
 
 
 @pytest.mark.parametrize(
     ("task", "sources", "says"),
     [("detection", [], "need photographs"), ("segmentation", ["pixels", "other"], "different classes")],
 )
-def test_impossible_lessons_are_refused(world, task, sources, says):
+def test_impossible_auxiliary_tasks_are_refused(world, task, sources, says):
     (world / "other" / "images").mkdir(parents=True)
     (world / "other" / "labels").mkdir()
     for kind in ("images", "labels"):
@@ -110,17 +110,17 @@ def test_impossible_lessons_are_refused(world, task, sources, says):
         json.dumps({"classes": [{"index": 0, "name": "x", "colour": [0] * 3}]})
     )
     with pytest.raises(ValueError, match=says):
-        LabelledCrops(task, [LabelledSource(str(world / s)) for s in sources], 64, 0, 1)
+        LabeledCrops(task, [LabeledSource(str(world / s)) for s in sources], 64, 0, 1)
 
 
-def test_lessons_need_heads_that_know_their_classes(world):
+def test_auxiliary_tasks_need_heads_that_know_their_classes(world):
     model = new_model()
     with pytest.raises(ValueError, match="no mask head"):
-        LessonLoss(model, LessonConfig("mask"), [])
+        AuxiliaryLoss(model, AuxiliaryConfig("mask"), [])
     with pytest.raises(ValueError, match="'tree' names none"):
-        LessonLoss(model, LessonConfig("detection"), ["tree"])
+        AuxiliaryLoss(model, AuxiliaryConfig("detection"), ["tree"])
     with pytest.raises(ValueError, match="other classes than the data"):
-        LessonLoss(model, LessonConfig("segmentation"), ["r", "d"])
+        AuxiliaryLoss(model, AuxiliaryConfig("segmentation"), ["r", "d"])
     stage = joint_recipe(world).stages[0]
     stage.trains = ["codec.detail"]
     with pytest.raises(ValueError, match="let one of them move"):
@@ -158,9 +158,9 @@ def test_impossible_targets_are_refused(target, speed):
 
 
 def test_an_adversarial_stage_moves_codec_and_discriminator_each_by_its_own(world, tmp_path):
-    """One backward pass: the codec's gradients are those of its own loss, the discriminator's those of its lesson."""
+    """One backward pass: the codec's gradients are those of its own loss, the discriminator's those of its own loss."""
     stage = joint_recipe(world).stages[0]
-    stage.lessons, stage.trains, stage.blank, stage.varied = [], ["codec.synthesis"], 0.0, 0.0
+    stage.auxiliary, stage.trains, stage.blank, stage.varied = [], ["codec.synthesis"], 0.0, 0.0
     stage.objective.observers = [ObserverConfig(), ObserverConfig("adversarial", 0.01)]
     model = new_model()
     for name, parameter in model.named_parameters():
@@ -183,7 +183,7 @@ def test_an_adversarial_stage_moves_codec_and_discriminator_each_by_its_own(worl
 
     codec, discriminator = gradients()
     assert codec and discriminator and all(g.abs().sum() > 0 for g in discriminator[-2:])
-    loss_of.panel.lesson = lambda *_: None  # without the lesson the codec's gradients are the same, the other's none
+    loss_of.distortion.adversary_loss = lambda *_: None  # without it the codec's gradients are the same
     alone, nothing = gradients()
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(codec, alone, strict=True)) and not nothing
 
@@ -191,7 +191,7 @@ def test_an_adversarial_stage_moves_codec_and_discriminator_each_by_its_own(worl
 def test_mixed_precision_rounds_no_photograph(world, tmp_path):
     recipe = joint_recipe(world)
     recipe.precision = "bf16-mixed"
-    recipe.stages[0].lessons = []
+    recipe.stages[0].auxiliary = []
     trainer, seen = Trainer(recipe, tmp_path / "run", new_model()), []
     trainer.model.codec.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     trainer.run(stop_after=1)
@@ -201,7 +201,7 @@ def test_mixed_precision_rounds_no_photograph(world, tmp_path):
 
 def test_observers_count_places_by_their_saliency(world):
     stage = joint_recipe(world).stages[0]
-    stage.lessons, stage.trains, stage.blank, stage.varied = [], ["codec.synthesis"], 0.0, 0.0
+    stage.auxiliary, stage.trains, stage.blank, stage.varied = [], ["codec.synthesis"], 0.0, 0.0
     stage.objective.saliency, stage.objective.rest = "saliency", 0.25
     loss_of, seen = StageLoss(new_model(), stage).train(), []
     batch = CropBatch(torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8))
@@ -241,7 +241,7 @@ def test_stages_with_everything_resume_to_the_bit(world, tmp_path, stop):
 
 def test_a_stage_holds_its_rate(world, tmp_path):
     recipe = joint_recipe(world, steps=120, lr=3e-3, target_bpp=0.25, control_speed=0.15, blank=0.0)
-    recipe.stages[0].lessons = []
+    recipe.stages[0].auxiliary = []
     trainer = Trainer(recipe, tmp_path, new_model())
     rates = []
     original = StageLoss.forward
@@ -284,7 +284,7 @@ def test_every_term_of_a_joint_run_falls(world, tmp_path):
     for name in ("loss", "bpp_detail", "features"):
         assert last[name] < 0.9 * first[name], name
     for task in ("classification", "detection", "segmentation"):
-        assert last[f"{task} lesson"] < 0.7 * first[f"{task} lesson"], task
+        assert last[f"{task} auxiliary"] < 0.7 * first[f"{task} auxiliary"], task
 
 
 def test_a_decoder_without_fusion_does_not_see_the_semantics():
@@ -305,6 +305,6 @@ def test_ignored_pixels_stay_ignored(world):
     labels = np.full((70, 80), IGNORE, np.uint8)
     Image.fromarray(np.full((70, 80), 9, np.uint8)).save(world / "pixels" / "labels" / "0.png")
     Image.fromarray(np.zeros((70, 80, 3), np.uint8)).save(world / "pixels" / "images" / "0.png")
-    crops = LabelledCrops("segmentation", lessons_in(world)[2].sources, 128, 0, 40)
+    crops = LabeledCrops("segmentation", auxiliary_in(world)[2].sources, 128, 0, 40)
     seen = [target for _, target in (crops[i] for i in range(40)) if (target == IGNORE).all()]
     assert seen and labels.shape != seen[0].shape == (128, 128)

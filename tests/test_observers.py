@@ -13,7 +13,7 @@ from cdanalysis.observers import LPIPS, MSSSIM, Adversary, FeatureDistance, Obse
 from cdanalysis.training.pretrained import imagenet_classifier
 
 
-def pictures(chelsea, side=192) -> tuple[torch.Tensor, torch.Tensor]:
+def images(chelsea, side=192) -> tuple[torch.Tensor, torch.Tensor]:
     """Two photographs and their noisy versions, (2, 3, side, side)."""
     crops = [chelsea[20 : 20 + side, 30 : 30 + side], chelsea[60 : 60 + side, 200 : 200 + side]]
     x = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
@@ -36,7 +36,7 @@ NAMES = ["mse", "ms-ssim", "two scales", "machine"]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_differs_means_nothing(name, observers, chelsea):
-    x, y = pictures(chelsea)
+    x, y = images(chelsea)
     observer = observers[name]
     same, some = observer(x, x), observer(x, y)
     assert same.shape == (2,) and same.tolist() == pytest.approx([0, 0], abs=1e-5)
@@ -46,7 +46,7 @@ def test_nothing_differs_means_nothing(name, observers, chelsea):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_the_reconstruction_and_nothing_else(name, observers, chelsea):
-    x, y = pictures(chelsea)
+    x, y = images(chelsea)
     observer = observers[name]
     before = {n: t.clone() for n, t in observer.state_dict().items()}
     observer.train()
@@ -74,7 +74,7 @@ def test_gradients_are_those_of_finite_differences(name, observers):
 @pytest.mark.parametrize("name", NAMES)
 def test_only_the_weighted_place_counts(name, observers, chelsea):
     """Damage on the left is not seen by an observer who looks to the right; an even weight changes nothing."""
-    x, _ = pictures(chelsea)
+    x, _ = images(chelsea)
     damaged = x.clone()
     damaged[..., :64] = 1 - damaged[..., :64]
     left, right = torch.zeros(2, 1, *x.shape[-2:]), torch.zeros(2, 1, *x.shape[-2:])
@@ -88,7 +88,7 @@ def test_only_the_weighted_place_counts(name, observers, chelsea):
 
 
 def test_pixel_observers_are_what_others_measure(observers, chelsea):
-    x, y = pictures(chelsea)
+    x, y = images(chelsea)
     for i in range(2):
         assert observers["mse"](x, y)[i].item() == pytest.approx(mean_squared_error(x[i].numpy(), y[i].numpy()))
         theirs = multiscale_structural_similarity_index_measure(x[i : i + 1], y[i : i + 1], data_range=1.0)
@@ -107,7 +107,7 @@ def test_lpips_is_torchmetrics_own(data_root, chelsea):
         for name, layer in part.named_children():
             state = {k.split(".", 2)[2]: v for k, v in weights.items() if k.startswith(f"features.{name}.")}
             layer.load_state_dict(state)
-    x, y = pictures(chelsea, 96)
+    x, y = images(chelsea, 96)
     # They average each layer over its own grid, we over the picture after enlarging it: alike, not equal.
     assert ours(x, x).tolist() == pytest.approx([0, 0], abs=1e-6)
     expected = theirs(x, y, normalize=True).flatten()
@@ -139,22 +139,22 @@ def test_small_pictures_are_refused_by_ms_ssim(observers):
 
 @pytest.mark.parametrize("loss", ["hinge", "non_saturating"])
 def test_an_adversary_learns_and_teaches(loss, chelsea):
-    """The discriminator learns to tell the noisy pictures; its judgement has gradients for them, not for itself."""
+    """The discriminator learns to tell the noisy pictures; its judgment has gradients for them, not for itself."""
     torch.manual_seed(0)
-    x, y = pictures(chelsea, 96)
+    x, y = images(chelsea, 96)
     semantic = torch.randn(2, 8, 6, 6)
     adversary = Adversary(PatchDiscriminator(8, width=16), loss)
     optimizer = torch.optim.Adam(adversary.parameters(), lr=5e-4, betas=(0.5, 0.9))
-    lessons = []
+    losses = []
     for _ in range(40):
         fake = y.clone().requires_grad_()
-        lesson = adversary.lesson(x, fake, semantic)
+        loss = adversary.loss_of_its_own(x, fake, semantic)
         optimizer.zero_grad()
-        lesson.sum().backward()
+        loss.sum().backward()
         optimizer.step()
-        lessons.append(lesson.detach().mean().item())
-        assert lesson.shape == (2,) and fake.grad is None
-    assert max(lessons[-5:]) < lessons[0]
+        losses.append(loss.detach().mean().item())
+        assert loss.shape == (2,) and fake.grad is None
+    assert max(losses[-5:]) < losses[0]
     optimizer.zero_grad(set_to_none=True)
     fake = y.clone().requires_grad_()
     judged = adversary(fake, semantic)

@@ -11,12 +11,12 @@ from PIL import Image
 
 import cdanalysis as cda
 from cdanalysis.codec.budget import best_level, budget_of
-from cdanalysis.roi.importance import DEPTH, drops_of, importance_map
+from cdanalysis.roi.importance import DEPTH, importance_map, quality_offsets_of
 from cdanalysis.roi.saliency import Remembered
 from cdanalysis.stream.coder import SymbolReader, SymbolWriter
 from cdanalysis.stream.container import unpack
 from cdanalysis.stream.quality_map import pop_map, push_map
-from cdanalysis.structures.latents import DROP, MOST_DROPS, lowered
+from cdanalysis.structures.latents import MAX_QUALITY_OFFSET, QUALITY_OFFSET_STEP, lowered
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +81,9 @@ def test_budgets_that_are_none_are_refused(wanted):
         budget_of(100, None, wanted)
 
 
-def test_there_is_one_wish_at_a_time(small, picture):
+def test_there_is_one_wish_at_a_time(small, image):
     with pytest.raises(ValueError, match="give one of quality, bpp and max_bytes"):
-        small.encode(picture, quality=0.5, bpp=1.0)
+        small.encode(image, quality=0.5, bpp=1.0)
 
 
 # -- quality maps ------------------------------------------------------------------------------
@@ -91,13 +91,13 @@ def test_there_is_one_wish_at_a_time(small, picture):
 shapes = st.tuples(st.integers(1, 7), st.integers(1, 7))
 
 
-@given(shape=shapes, seed=st.integers(0, 10**6), most=st.integers(0, MOST_DROPS))
+@given(shape=shapes, seed=st.integers(0, 10**6), most=st.integers(0, MAX_QUALITY_OFFSET))
 def test_maps_round_trip(shape, seed, most):
-    drops = np.random.default_rng(seed).integers(0, most + 1, shape)
+    quality_offsets = np.random.default_rng(seed).integers(0, most + 1, shape)
     writer = SymbolWriter()
-    push_map(writer, drops)
+    push_map(writer, quality_offsets)
     reader = SymbolReader(writer.finish())
-    assert (pop_map(reader, shape) == drops).all()
+    assert (pop_map(reader, shape) == quality_offsets).all()
     reader.close()
 
 
@@ -105,24 +105,24 @@ def test_maps_round_trip(shape, seed, most):
 @given(data=st.binary(min_size=0, max_size=40).filter(lambda b: not b.endswith(b"\0")), shape=shapes)
 def test_any_bytes_give_a_map_or_an_error(data, shape):
     try:
-        drops = pop_map(SymbolReader(data), shape)
+        quality_offsets = pop_map(SymbolReader(data), shape)
     except cda.StreamError:
         return
-    assert drops.shape == shape and drops.min() >= 0 and drops.max() <= MOST_DROPS
+    assert quality_offsets.shape == shape and quality_offsets.min() >= 0 and quality_offsets.max() <= MAX_QUALITY_OFFSET
 
 
 def test_a_marked_rectangle_costs_few_bytes():
-    drops = np.full((12, 24), DEPTH)
-    drops[3:8, 5:14] = 0
+    quality_offsets = np.full((12, 24), DEPTH)
+    quality_offsets[3:8, 5:14] = 0
     writer = SymbolWriter()
-    push_map(writer, drops)
+    push_map(writer, quality_offsets)
     assert len(writer.finish()) <= 24
 
 
 def test_lowered_levels_stay_levels():
     levels = lowered(20, torch.tensor([[[[0, 2], [3, 15]]]]))
     assert levels.tolist() == [[[[20, 20, 4, 4], [20, 20, 4, 4], [0, 0, 0, 0], [0, 0, 0, 0]]]]
-    assert DROP * MOST_DROPS >= 120
+    assert QUALITY_OFFSET_STEP * MAX_QUALITY_OFFSET >= 120
 
 
 def test_streams_with_a_map_decode_to_what_was_encoded(small, photo, scene):
@@ -133,7 +133,10 @@ def test_streams_with_a_map_decode_to_what_was_encoded(small, photo, scene):
         again = model.encode_batch([scene, scene[::-1].copy()], 0.6, importance=[(40, 30, 60, 50)])
         assert again[0] == stream
         latents = model.to_latents([stream])
-        assert latents.drops.shape == (1, 1, 5, 6) and set(latents.drops.unique().tolist()) == {0, DEPTH}
+        assert latents.quality_offsets.shape == (1, 1, 5, 6) and set(latents.quality_offsets.unique().tolist()) == {
+            0,
+            DEPTH,
+        }
         assert model.to_latents(again)[0].equals(latents)
         assert model.decode(stream).size == (190, 130)
         same = [model.analyze(s, ("classification",)) for s in (stream, cda.strip(stream))]
@@ -183,14 +186,14 @@ def test_masks_boxes_and_callables_say_the_same(tmp_path, small, scene):
     Image.fromarray((marked * 255).astype(np.uint8)).save(path)
     box = (40, 30, 60, 50)
     kinds = [marked, torch.from_numpy(marked), Image.open(path), path, str(path), [box], np.array([box])]
-    streams = {small.encode(scene, importance=kind) for kind in [*kinds, lambda photograph: marked]}
+    streams = {small.encode(scene, importance=kind) for kind in [*kinds, lambda image: marked]}
     assert len(streams) == 1
 
 
 def test_a_callable_sees_the_photograph(scene):
     seen = []
     x = torch.from_numpy(scene).permute(2, 0, 1) / 255
-    importance_map(lambda photograph: seen.append(photograph) or np.ones(photograph.shape[:2]), x)
+    importance_map(lambda image: seen.append(image) or np.ones(image.shape[:2]), x)
     assert (seen[0] == scene).all() and seen[0].dtype == np.uint8
 
 
@@ -198,8 +201,8 @@ def test_a_cell_is_as_important_as_its_most_important_pixel():
     values = np.zeros((33, 70))
     values[32, 64] = 1
     values[3, 3] = 0.6
-    drops = drops_of(values, [torch.rand(3, 33, 70)])
-    assert drops.tolist() == [[[[2, 5, 5], [5, 5, 0]]]]
+    quality_offsets = quality_offsets_of(values, [torch.rand(3, 33, 70)])
+    assert quality_offsets.tolist() == [[[[2, 5, 5], [5, 5, 0]]]]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +218,7 @@ def test_a_cell_is_as_important_as_its_most_important_pixel():
         ([(1, 1, float("nan"), 3)], ValueError, "boxes are"),
         ("gaze", FileNotFoundError, "neither 'saliency' nor a file: gaze"),
         (3, ValueError, "no map, mask, boxes or saliency model: int"),
-        (lambda photograph: None, ValueError, "NoneType"),
+        (lambda image: None, ValueError, "NoneType"),
     ],
 )
 def test_bad_maps_are_refused(small, scene, importance, error, message):
@@ -234,8 +237,8 @@ def test_files_that_are_no_saliency_model_are_refused(tmp_path, small, scene):
 def test_saliency_without_weights(photo, scene):
     pytest.importorskip("cv2")
     stream = photo.encode(scene, importance="saliency")
-    drops = photo.to_latents([stream]).drops
-    assert drops.min() == 0 and drops.max() >= DEPTH - 1 and len(stream) < len(photo.encode(scene))
+    quality_offsets = photo.to_latents([stream]).quality_offsets
+    assert quality_offsets.min() == 0 and quality_offsets.max() >= DEPTH - 1 and len(stream) < len(photo.encode(scene))
 
 
 @pytest.mark.data
@@ -253,12 +256,12 @@ def test_u2netp_finds_the_astronaut(data_root):
 def test_remembered_maps_are_asked_for_once():
     asked = []
 
-    def saliency(photograph):
-        asked.append(photograph.shape)
-        return photograph[..., 0] / 255
+    def saliency(image):
+        asked.append(image.shape)
+        return image[..., 0] / 255
 
     remembered = Remembered(saliency)
     first, second = np.zeros((4, 6, 3), np.uint8), np.full((4, 6, 3), 51, np.uint8)
-    for photograph in (first, second, first, second):
-        assert np.abs(remembered(photograph.copy()) - photograph[..., 0] / 255).max() < 1e-3
+    for image in (first, second, first, second):
+        assert np.abs(remembered(image.copy()) - image[..., 0] / 255).max() < 1e-3
     assert len(asked) == 2

@@ -15,7 +15,7 @@ from PIL import Image
 from cdanalysis.benchmarks.macs import costs, macs
 from cdanalysis.cli import main
 from cdanalysis.codecs.pillow import baseline
-from cdanalysis.data.labeled import LabelledSource, open_labelled
+from cdanalysis.data.labeled import LabeledSource, open_labeled
 from cdanalysis.evaluation import retraining as retraining_module
 from cdanalysis.evaluation import study as study_module
 from cdanalysis.evaluation.points import Point
@@ -69,7 +69,7 @@ presets:
 
 
 def test_a_study_measures_every_point(study, tmp_path):
-    report, pictures = study_report(load_study(study), tmp_path / "run", "a command")
+    report, images = study_report(load_study(study), tmp_path / "run", "a command")
     assert report["main"] == "top1" and report["photographs"] == 6
     points = {(row["series"], row["level"]): row for row in report["points"]}
     assert len(points) == 1 + 3 + 3 + 3 and points[UNCOMPRESSED, None]["bpp"] is None
@@ -90,7 +90,7 @@ def test_a_study_measures_every_point(study, tmp_path):
     for (series, level), row in points.items():
         own = [r for r in rows if r["series"] == series and r["level"] == ("" if level is None else str(level))]
         assert np.mean([float(r["score"]) for r in own]) == pytest.approx(row["score"]["value"])
-    assert len(pictures) == 6 and pictures[0][0].startswith("worst: ")
+    assert len(images) == 6 and images[0][0].startswith("worst: ")
     json.dumps(report)
 
 
@@ -106,9 +106,9 @@ def test_a_killed_study_goes_on(study, tmp_path, monkeypatch):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:3]) + lines[3][:17])
     encoded = []
-    original = study_module.BaselineCoder.encode
-    monkeypatch.setattr(study_module.BaselineCoder, "encode", lambda self, *a: encoded.append(a) or original(self, *a))
-    monkeypatch.setattr(study_module.ModelCoder, "encode", None)
+    original = study_module.BaselineCodec.encode
+    monkeypatch.setattr(study_module.BaselineCodec, "encode", lambda self, *a: encoded.append(a) or original(self, *a))
+    monkeypatch.setattr(study_module.ModelCodec, "encode", None)
     monkeypatch.setattr(study_module, "costs", lambda *a: {})
     again, _ = run_study(config, tmp_path / "run", "a command")
     assert len(encoded) == 3
@@ -124,12 +124,12 @@ def test_other_tasks_can_be_studied(study, world, tmp_path, task):
         "": [f"source.path={world / 'pixels' / 'images'}", "streams=[]"],
     }
     words = [f"task='{task}'", *sources[task], "reconstructions=[0.5]", "baselines={JPEG: [30]}", "draws=3"]
-    report, pictures = study_report(load_study(study, words), tmp_path / "run", "a command")
+    report, images = study_report(load_study(study, words), tmp_path / "run", "a command")
     assert report["main"] == {"detection": "AP50", "segmentation": "mIoU", "": "psnr"}[task]
-    assert len(report["points"]) == (6 if task else 2) and len(pictures) > 0
+    assert len(report["points"]) == (6 if task else 2) and len(images) > 0
     assert set(report["macs"]) >= {"encode", "decode"} and ("from latents" in report["macs"]) == bool(task)
-    page = report_page(report, pictures)
-    assert page.count("<figure>") == len(pictures) and "no overlap" in page
+    page = report_page(report, images)
+    assert page.count("<figure>") == len(images) and "no overlap" in page
 
 
 def test_photographs_too_small_for_a_measure_do_not_count_in_it(study, chelsea, tmp_path):
@@ -141,19 +141,19 @@ def test_photographs_too_small_for_a_measure_do_not_count_in_it(study, chelsea, 
     words = [f"source.path={folder}", "task=''", "streams=[]", "reconstructions=[0.2, 0.8]", "draws=3"]
     words.append("baselines={JPEG: [5, 80]}")
     config = load_study(study, [*words, "perception=[ms_ssim, psnr]"])
-    report, pictures = study_report(config, tmp_path / "run", "a command")
+    report, images = study_report(config, tmp_path / "run", "a command")
     rows = list(csv.DictReader((tmp_path / "run" / "photographs.csv").open()))
     for point in report["points"]:
         own = [r for r in rows if (r["series"], r["level"]) == (point["series"], str(point["level"]))]
         assert [r["photograph"] for r in own if not r["ms_ssim"]] == ["100.png"]
         assert point["ms_ssim"] == pytest.approx(np.mean([float(r["ms_ssim"]) for r in own if r["ms_ssim"]]))
-    assert report["main"] == "ms_ssim" and len(pictures) == 2 and b"<svg" in study_figure(report)
+    assert report["main"] == "ms_ssim" and len(images) == 2 and b"<svg" in study_figure(report)
     for name in ("180.png", "190.png"):
         (folder / name).unlink()
     words.append("perception=[ms_ssim, psnr]")
-    report, pictures = study_report(load_study(study, words), tmp_path / "small", "a command")
+    report, images = study_report(load_study(study, words), tmp_path / "small", "a command")
     assert report["main"] == "psnr" and {row["measure"] for row in report["comparisons"]} == {"psnr"}
-    assert len(pictures) == 1 and b"<svg" in study_figure(report)
+    assert len(images) == 1 and b"<svg" in study_figure(report)
     with pytest.raises(ValueError, match="no photograph is large enough for ms_ssim"):
         run_study(load_study(study, [*words[:-1], "perception=[ms_ssim]"]), tmp_path / "none", "a command")
 
@@ -188,8 +188,8 @@ def test_a_counterpart_learns_from_compressed_photographs(study, world, tmp_path
 
 def test_compressed_copies_are_the_codecs_own_files(world, tmp_path):
     jpeg = baseline("JPEG")
-    source = compressed(LabelledSource(str(world / "pixels")), jpeg, 10, tmp_path / "copy")
-    before, after = (open_labelled("segmentation", s) for s in (LabelledSource(str(world / "pixels")), source))
+    source = compressed(LabeledSource(str(world / "pixels")), jpeg, 10, tmp_path / "copy")
+    before, after = (open_labeled("segmentation", s) for s in (LabeledSource(str(world / "pixels")), source))
     assert after.names == before.names and after.classes == before.classes
     for index, name in enumerate(after.names):
         assert (tmp_path / "copy" / name).read_bytes() == jpeg.encode(before.image(index), 10)

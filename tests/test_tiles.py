@@ -58,26 +58,28 @@ def test_what_reaches_no_farther_than_the_halo_is_the_same(photo, tiny_tiles):
     x = to_tensor(data.astronaut()[:480, :500])[None]
     network, codec = photo.codec.encoder.single.detail, photo.codec
     with torch.inference_mode():
-        whole, parts = network(padded(x)), tiled(network, x, network.reach)
-        assert len(list(tiles.tiles(whole.shape[-2:], network.reach))) > 4
+        whole, parts = network(padded(x)), tiled(network, x, network.receptive_radius)
+        assert len(list(tiles.tiles(whole.shape[-2:], network.receptive_radius))) > 4
         assert torch.allclose(whole, parts, atol=1e-4 * float(whole.abs().max()))
-        assert not torch.allclose(whole, tiled(network, x, network.reach - 3), atol=1e-4 * float(whole.abs().max()))
-        look = codec.analyse(x).looked
+        assert not torch.allclose(
+            whole, tiled(network, x, network.receptive_radius - 3), atol=1e-4 * float(whole.abs().max())
+        )
+        look = codec.analyze(x).looked
         again = look.detail(torch.ones_like(whole, dtype=torch.bool).nonzero()).reshape(whole.shape)
         assert torch.allclose(whole.double(), again, atol=1e-4 * float(whole.abs().max()))
         latents = codec.to_latents(x, (40, 60))
-        assert len(list(tiles.tiles(latents.semantic.shape[-2:], codec.synthesis.reach))) > 4
-        decoded = codec.to_photographs(latents).int()
+        assert len(list(tiles.tiles(latents.semantic.shape[-2:], codec.synthesis.receptive_radius))) > 4
+        decoded = codec.to_images(latents).int()
         tiles.CORE = 10**6
-        assert (decoded - codec.to_photographs(latents).int()).abs().max() <= 1
+        assert (decoded - codec.to_images(latents).int()).abs().max() <= 1
 
 
 def test_bands_of_rows_are_the_same(photo, monkeypatch):
     x = to_tensor(data.astronaut()[:200, :300])[None]
     with torch.inference_mode():
-        expected, passes = photo.codec.encode_at(photo.codec.analyse(x), (200, 300), (40, 60))
+        expected, passes = photo.codec.encode_at(photo.codec.analyze(x), (200, 300), (40, 60))
         monkeypatch.setattr(rounding, "BAND", 40)  # three rows at a time
-        again, its_passes = photo.codec.encode_at(photo.codec.analyse(x), (200, 300), (40, 60))
+        again, its_passes = photo.codec.encode_at(photo.codec.analyze(x), (200, 300), (40, 60))
         assert again.equals(expected)
         for layer, its_layer in zip(passes, its_passes, strict=True):
             for one, other in zip(layer, its_layer, strict=True):
@@ -91,7 +93,7 @@ def test_there_are_no_seams(photo, tiny_tiles, quality):
     """Beside tile borders the error is what it is there without tiles, and the heads see what they see without."""
     image = data.astronaut()
     beside = np.zeros((512, 512), bool)
-    for tile in tiles.tiles((32, 32), photo.codec.synthesis.reach):
+    for tile in tiles.tiles((32, 32), photo.codec.synthesis.receptive_radius):
         for border in (STRIDE * s.start for s in tile.core if s.start):
             beside[border - 2 : border + 2] = beside[:, border - 2 : border + 2] = True
     streams, errors = [], []

@@ -14,11 +14,11 @@ from PIL import Image, ImageOps
 
 import cdanalysis as cda
 from cdanalysis.data.crops import Source
-from cdanalysis.data.labeled import LabelledSource
+from cdanalysis.data.labeled import LabeledSource
 from cdanalysis.heads.classification import ClassificationHead, divergence, fit_temperature
 from cdanalysis.model import Model
 from cdanalysis.training.auxiliary import CropBatch
-from cdanalysis.training.distortion import ObserverConfig, Panel
+from cdanalysis.training.distortion import ObserverConfig, WeightedDistortion
 from cdanalysis.training.head_data import Examples
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.objective import feature_distance, log_interpolate
@@ -189,7 +189,7 @@ def test_a_panel_weighs_its_observers(chelsea):
         ObserverConfig("features", 0.1, "machine", layers=["blocks.1"]),
     ]
     for alpha, names in ((0.0, ["mse", "ms_ssim"]), (0.25, ["mse", "ms_ssim", "features"]), (1.0, ["mse", "features"])):
-        total, each = Panel(configs, alpha)(x, y, None)
+        total, each = WeightedDistortion(configs, alpha)(x, y, None)
         assert list(each) == names
         counts = {"mse": 2.0, "ms_ssim": 0.5 * (1 - alpha), "features": 0.1 * alpha}
         assert total.item() == pytest.approx(sum(counts[n] * each[n].item() for n in names))
@@ -201,7 +201,9 @@ def test_a_panel_weighs_its_observers(chelsea):
 def test_a_panel_looks_in_single_precision(chelsea, dtype):
     x = torch.from_numpy(chelsea[:192, :192].copy()).permute(2, 0, 1)[None].float() / 255
     y = (x + 0.05 * torch.randn_like(x)).clamp(0, 1).to(dtype)
-    panel = Panel([ObserverConfig("mse"), ObserverConfig("ms_ssim"), ObserverConfig("features", layers=["blocks.1"])])
+    panel = WeightedDistortion(
+        [ObserverConfig("mse"), ObserverConfig("ms_ssim"), ObserverConfig("features", layers=["blocks.1"])]
+    )
     expected = panel(x, y.float(), None)[1]
     with torch.autocast("cpu", torch.bfloat16):
         for name, distortion in panel(x, y, None)[1].items():
@@ -223,7 +225,7 @@ def test_a_panel_looks_in_single_precision(chelsea, dtype):
 )
 def test_impossible_panels_are_refused(configs, alpha, says):
     with pytest.raises(ValueError, match=says):
-        Panel(configs, alpha)
+        WeightedDistortion(configs, alpha)
 
 
 def test_a_stage_may_ask_other_observers(image_folder, tmp_path):
@@ -313,7 +315,7 @@ def test_temperature_calibrates():
 
 
 def head_stage(folder, trains, batch=4, lr=0.01, **head) -> StageConfig:
-    config = HeadConfig("classification", [LabelledSource(str(folder))], **head)
+    config = HeadConfig("classification", [LabeledSource(str(folder))], **head)
     return StageConfig("head", trains, head=config, batch=batch, lr=lr, warmup=1)
 
 
@@ -336,7 +338,7 @@ def test_examples_are_those_asked_for(image_folder, tmp_path, small):
     """Mirror images are encoded like any other; what is held out or passed over is not there."""
 
     def examples(**options):
-        config = HeadConfig("classification", [LabelledSource(str(image_folder))], **options)
+        config = HeadConfig("classification", [LabeledSource(str(image_folder))], **options)
         return Examples(small, config, tmp_path)
 
     assert len(examples()) == 4 and len(examples(every=2)) == 2 and len(examples(holdout=2)) == 2
@@ -397,8 +399,8 @@ def test_counterparts_learn_from_photographs_and_heads_start_from_them(image_fol
     assert "classification" not in load(tmp_path / "model").counterparts
     model = load(tmp_path / "model", counterparts=True)
     assert same_weights(model.counterparts["classification"], model.heads["classification"])
-    photographs = [Image.open(path) for path in sorted(image_folder.rglob("*.png"))]
-    labels = [r.classification.label for r in model.reference.analyze(photographs)]
+    images = [Image.open(path) for path in sorted(image_folder.rglob("*.png"))]
+    labels = [r.classification.label for r in model.reference.analyze(images)]
     assert labels == ["cat", "cat", "dog", "dog"]
 
 

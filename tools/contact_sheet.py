@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from cdanalysis.evaluation.experiment import variant_coders
+from cdanalysis.evaluation.experiment import variant_codecs
 from cdanalysis.evaluation.experiment_config import load_experiment
 from cdanalysis.reports.contact_sheet import crops_sheet
 
@@ -33,14 +33,14 @@ def main() -> None:
     configs = {
         name: load_experiment(ROOT / "configs" / "experiments" / f"{name}.yaml") for name, _ in OBSERVERS.values()
     }
-    coders = []
+    codecs = []
     for title, (name, variant) in OBSERVERS.items():
-        (coder,) = variant_coders(configs[name], ROOT / "runs" / "experiments" / name, [variant])
-        coder.name = title
-        coders.append(coder)
+        (codec,) = variant_codecs(configs[name], ROOT / "runs" / "experiments" / name, [variant])
+        codec.name = title
+        codecs.append(codec)
     crops = replace(configs[CROPS].crops, baselines=["AVIF", "HEIC"])
     path = ROOT / "docs" / "experiments" / "observers.webp"
-    crops_sheet(crops, coders).save(path, quality=88)
+    crops_sheet(crops, codecs).save(path, quality=88)
     print(f"the sheet is {path}")
 
 

@@ -1,4 +1,4 @@
-"""Run an experiment: train its variants, have them judged, and write what came out.
+"""Run an experiment: train its variants, have them evaluated, and write what came out.
 
     CDANALYSIS_DATA=/path/to/data python tools/experiment.py configs/experiments/observer_tradeoff.yaml
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from cdanalysis.evaluation.experiment import run_experiment, variant_coders
+from cdanalysis.evaluation.experiment import run_experiment, variant_codecs
 from cdanalysis.evaluation.experiment_config import load_experiment
 from cdanalysis.files import run_name, write_whole
 from cdanalysis.processes import cores
@@ -67,8 +67,8 @@ def main() -> None:
     if config.plots:
         write_whole(output / f"{config.name}.png", experiment_figure(report, config.plots))
     if config.crops.windows:
-        coders = variant_coders(config, folder, config.crops.variants)
-        crops_sheet(config.crops, coders).save(output / f"{config.name}.webp", quality=88)
+        codecs = variant_codecs(config, folder, config.crops.variants)
+        crops_sheet(config.crops, codecs).save(output / f"{config.name}.webp", quality=88)
     write_page(output / f"{config.name}.md", report)
     print(f"the results are in {output / config.name}.md")
 

@@ -45,7 +45,8 @@ def cases() -> dict[str, dict]:
 
 def hashes(latents: Latents) -> dict[str, str]:
     """SHA-256 of each tensor's integers (int32, little-endian), by its name; those that are not there are left out."""
-    parts = {name: getattr(latents, name) for name in ("semantic", "detail", "hyper", "drops")}
+    parts = {name: getattr(latents, name) for name in ("semantic", "detail", "hyper")}
+    parts["drops"] = latents.quality_offsets
     return {
         name: hashlib.sha256(np.ascontiguousarray(part.cpu().numpy().astype("<i4")).tobytes()).hexdigest()
         for name, part in parts.items()

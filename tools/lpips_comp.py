@@ -23,10 +23,10 @@ from rich.progress import track
 from safetensors.torch import save_file
 
 from cdanalysis.benchmarks.hardware import hardware
-from cdanalysis.codecs.ours import BaselineCoder, Coder, ModelCoder
+from cdanalysis.codecs.ours import BaselineCodec, Codec, ModelCodec
 from cdanalysis.codecs.pillow import baseline
-from cdanalysis.data.images import Photographs, data_path, to_tensor
-from cdanalysis.data.preferences import Choice, read_choices, write_choices
+from cdanalysis.data.images import ImageSet, data_path, to_tensor
+from cdanalysis.data.preferences import Preference, read_preferences, write_preferences
 from cdanalysis.evaluation.constructed_preferences import construct
 from cdanalysis.files import write_whole
 from cdanalysis.metrics import image as metrics
@@ -44,7 +44,7 @@ SEEN, HELD_OUT = ("JPEG", "JPEG 2000", "WebP"), ("AVIF", "HEIC", "JPEG XL")
 
 
 def mdsi(original: np.ndarray, distorted: np.ndarray) -> float:
-    """The judge: Nafchi and others, "Mean deviation similarity index" (IEEE Access 2016), by the package piq."""
+    """What decides: Nafchi and others, "Mean deviation similarity index" (IEEE Access 2016), by the package piq."""
     import piq
 
     return float(piq.mdsi(to_tensor(original)[None], to_tensor(distorted)[None]))
@@ -70,14 +70,14 @@ def compared(weights: Path | None, linear: Path) -> dict[str, Metric]:
     }
 
 
-def fit(choices: list[Choice], weights: Path | None, output: Path) -> None:
+def fit(preferences: list[Preference], weights: Path | None, output: Path) -> None:
     """Fit, and write the weights."""
     observer = LPIPS(weights)
-    distances = channel_distances(observer, choices, track)
-    shares = torch.tensor([choice.share for choice in choices])
-    originals = [str(choice.original) for choice in choices]
+    distances = channel_distances(observer, preferences, track)
+    shares = torch.tensor([preference.share for preference in preferences])
+    originals = [str(preference.original) for preference in preferences]
     linear = fit_weights(observer.linear_weights, distances, shares, originals)
-    save_file({"linear": linear}, output, {"choices": str(len(choices))})
+    save_file({"linear": linear}, output, {"choices": str(len(preferences))})
     output.chmod(0o644)  # safetensors makes files for the owner alone
 
 
@@ -88,15 +88,15 @@ def percent(value: object) -> str:
 def build(weights: Path, folder: Path, every: int) -> None:
     """The whole, by construction."""
     started = time.monotonic()
-    seen: list[Coder] = [BaselineCoder(baseline(name)) for name in SEEN]
-    held_out: list[Coder] = [BaselineCoder(baseline(name)) for name in HELD_OUT]
-    held_out.append(ModelCoder("cdanalysis", load("photo"), semantic=0.2))
-    train, test = Photographs("bsds500/train.tar").every(every), Photographs("bsds500/val.tar").every(every)
+    seen: list[Codec] = [BaselineCodec(baseline(name)) for name in SEEN]
+    held_out: list[Codec] = [BaselineCodec(baseline(name)) for name in HELD_OUT]
+    held_out.append(ModelCodec("cdanalysis", load("photo"), semantic=0.2))
+    train, test = ImageSet("bsds500/train.tar").every(every), ImageSet("bsds500/val.tar").every(every)
     learned = construct(train, seen, mdsi, folder, "photographs learned from", track=track)
-    write_choices(folder / "learned.csv", folder, learned)
+    write_preferences(folder / "learned.csv", folder, learned)
     asked = construct(test, seen, mdsi, folder, "new photographs", track=track)
     asked += construct(test, held_out, mdsi, folder, "new photographs and codecs", seed=1, track=track)
-    write_choices(folder / "asked.csv", folder, asked)
+    write_preferences(folder / "asked.csv", folder, asked)
     fit(learned, weights, LINEAR)
     rows = agreements(compared(weights, LINEAR), asked, track)
     report = {
@@ -124,7 +124,7 @@ def publish(report: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=("fit", "measure", "construct"))
+    parser.add_argument("action", preferences=("fit", "measure", "construct"))
     parser.add_argument("files", nargs="*", metavar="choices.csv folder")
     parser.add_argument("-o", "--output", default="lpips_comp.safetensors", help="weights to write")
     parser.add_argument("--linear", default=str(LINEAR), help="weights to measure")
@@ -137,11 +137,11 @@ def main() -> None:
         return
     if len(options.files) != 2:
         parser.error("name the table of choices and the folder of its files")
-    choices = read_choices(*options.files)
+    preferences = read_preferences(*options.files)
     if options.action == "fit":
-        fit(choices, weights, Path(options.output))
+        fit(preferences, weights, Path(options.output))
     else:
-        print(table(agreements(compared(weights, Path(options.linear)), choices, track), cell=percent))
+        print(table(agreements(compared(weights, Path(options.linear)), preferences, track), cell=percent))
 
 
 if __name__ == "__main__":

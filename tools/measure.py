@@ -16,10 +16,10 @@ from pathlib import Path
 from rich.progress import track
 
 from cdanalysis.benchmarks.hardware import hardware
-from cdanalysis.data.coco import CocoPhotographs
-from cdanalysis.data.images import Photographs
-from cdanalysis.data.segmentation import LabelledPixels
-from cdanalysis.evaluation.runner import evaluate_folder, evaluate_labelled
+from cdanalysis.data.coco import CocoImages
+from cdanalysis.data.images import ImageSet
+from cdanalysis.data.segmentation import LabeledPixels
+from cdanalysis.evaluation.runner import evaluate_folder, evaluate_labeled
 from cdanalysis.files import write_whole
 from cdanalysis.model import Model
 from cdanalysis.reports.markdown import fill
@@ -52,18 +52,18 @@ def measure(name: str, sets: list[str], path: Path) -> None:
 def _measure_one(model: Model, name: str) -> dict:
     qualities = QUALITIES[name]
     if name == "imagenette":
-        photographs = Photographs("imagenette224/val.tar")
-        return evaluate_folder(model, photographs, qualities, ("classification",), track=track)
+        images = ImageSet("imagenette224/val.tar")
+        return evaluate_folder(model, images, qualities, ("classification",), track=track)
     if name == "kodak":
-        return evaluate_folder(model, Photographs("kodak"), qualities, ("reconstruction",), track=track)
+        return evaluate_folder(model, ImageSet("kodak"), qualities, ("reconstruction",), track=track)
     if name == "coco_boxes":
-        labelled = CocoPhotographs("coco_boxes/val.tar", "coco_boxes/instances_val.json")
-        return evaluate_labelled(model, "detection", labelled, qualities, track=track)
-    labelled = LabelledPixels(f"camvid/{name.removeprefix('camvid_')}.tar")
-    return evaluate_labelled(model, "segmentation", labelled, qualities, track=track)
+        labeled = CocoImages("coco_boxes/val.tar", "coco_boxes/instances_val.json")
+        return evaluate_labeled(model, "detection", labeled, qualities, track=track)
+    labeled = LabeledPixels(f"camvid/{name.removeprefix('camvid_')}.tar")
+    return evaluate_labeled(model, "segmentation", labeled, qualities, track=track)
 
 
-def labelled_table(report: dict, name: str) -> str:
+def labeled_table(report: dict, name: str) -> str:
     """Scores of heads on streams below their counterparts'."""
     task = "detection" if name == "coco_boxes" else "segmentation"
     columns = TITLES[task].split(" | ")
@@ -116,7 +116,7 @@ def tables_of(report: dict) -> dict[str, str]:
     for name in QUALITIES:
         if name in report:
             own = {"imagenette": imagenette_table, "kodak": kodak_table}
-            tables[name] = own[name](report) if name in own else labelled_table(report, name)
+            tables[name] = own[name](report) if name in own else labeled_table(report, name)
     return tables
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 from rich.progress import track
 from skimage import data
 
-from cdanalysis.codecs.ours import ModelCoder
-from cdanalysis.data.images import Photographs, to_tensor
+from cdanalysis.codecs.ours import ModelCodec
+from cdanalysis.data.images import ImageSet, to_tensor
 from cdanalysis.files import write_whole
 from cdanalysis.metrics.image import bpp
 from cdanalysis.model import Model
@@ -59,12 +59,12 @@ def budgets(model: Model, image: Image.Image, sizes: np.ndarray) -> list[float]:
 def claims(model: Model, name: str) -> dict:
     """What holds on one set."""
     path, count = SETS[name]
-    photographs = Photographs(path)
-    photographs = photographs.every(max(1, len(photographs) // count))
-    count = min(count, len(photographs))
+    images = ImageSet(path)
+    images = images.every(max(1, len(images) // count))
+    count = min(count, len(images))
     ranges, drops, steps, used, ends = [], [], [], [], []
     for index in track(range(count), description=name):
-        image = photographs.image(index)
+        image = images.image(index)
         sizes = rates(model, image)
         ratio = sizes[1:] / sizes[:-1]
         ranges.append(sizes[-1] / sizes[0])
@@ -87,7 +87,7 @@ def claims(model: Model, name: str) -> dict:
     }
 
 
-def pictures(model: Model, folder: Path) -> dict[str, int]:
+def drawn(model: Model, folder: Path) -> dict[str, int]:
     """Where bits go without and with a map, and what comes of it; gives the bytes of both streams."""
     folder.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(data.astronaut())
@@ -101,14 +101,14 @@ def pictures(model: Model, folder: Path) -> dict[str, int]:
     crops = [("photograph", image.crop(crop))]
     box = (150, 20, 160, 160)
     for title, importance in (("everywhere alike", None), ("saliency", "saliency"), ("a box", [box])):
-        coder = ModelCoder(title, model, 0.2, importance)
-        stream = coder.encode_near(image, size)
+        codec = ModelCodec(title, model, 0.2, importance)
+        stream = codec.encode_near(image, size)
         sizes[title] = len(stream)
         bits = sum(model.bit_maps(stream).values()).cpu().numpy()
         panels.append((f"bits: {title}", heat_map(bits, image.size, 16)))
-        crops.append((f"{title}, {len(stream):,} bytes", Image.fromarray(coder.decode(stream)).crop(crop)))
-    panels = [(title, picture.resize((300, 300))) for title, picture in panels]
-    crops = [(title, picture.resize((375, 375), Image.Resampling.BICUBIC)) for title, picture in crops]
+        crops.append((f"{title}, {len(stream):,} bytes", Image.fromarray(codec.decode(stream)).crop(crop)))
+    panels = [(title, part.resize((300, 300))) for title, part in panels]
+    crops = [(title, part.resize((375, 375), Image.Resampling.BICUBIC)) for title, part in crops]
     sheet([panels]).save(folder / "bits.webp", quality=85)
     sheet([crops]).save(folder / "crops.webp", quality=90)
     return sizes
@@ -119,7 +119,7 @@ def main() -> None:
     model = load("photo")
     report = {"command": "python tools/rate_control.py", "fingerprint": model.fingerprint}
     report["claims"] = [claims(model, name) for name in SETS]
-    report["pictures"] = pictures(model, PAGE.parent / "rate")
+    report["pictures"] = drawn(model, PAGE.parent / "rate")
     write_whole(PAGE.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
     sizes = ", ".join(f"{title}: {size:,}" for title, size in report["pictures"].items())
     fill(PAGE, {"claims": table(report["claims"]), "sizes": f"Bytes: {sizes}."})

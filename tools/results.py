@@ -93,10 +93,10 @@ def quoted(reports: dict[str, dict[str, Any]]) -> str:
     for name, report in reports.items():
         if report["main"] not in TASKS:
             continue
-        photographs, *_ = (row for row in report["points"] if row["series"] == UNCOMPRESSED)
+        images, *_ = (row for row in report["points"] if row["series"] == UNCOMPRESSED)
         first, *_, last = (row for row in report["points"] if row["series"] == LATENTS)
         cells = {"data": name, "photographs": report["photographs"]}
-        cells[UNCOMPRESSED] = f"{TASKS[report['main']]} {percent(photographs)}"
+        cells[UNCOMPRESSED] = f"{TASKS[report['main']]} {percent(images)}"
         cells[LATENTS] = ", ".join(f"{percent(row)} in {row['bytes']:.0f} bytes" for row in (first, last))
         for row in report["comparisons"]:
             if row["test"] == LATENTS and row["anchor"] != DECODED and row["figure"] == "bd_rate_percent":

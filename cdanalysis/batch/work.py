@@ -64,7 +64,7 @@ def _suffixes() -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class Encoding:
+class EncodeWork:
     """A photograph to a stream; arguments as `Model.encode` takes them."""
 
     writes: ClassVar[str] = ".cda"
@@ -83,11 +83,11 @@ class Encoding:
         return _suffixes()
 
     def __call__(self, source: str, target: str) -> dict[str, Any]:
-        from ..data.images import open_photograph
+        from ..data.images import open_image
 
         budget = {"bpp": self.bpp, "max_bytes": self.max_bytes, "importance": self.importance}
         model = _model(self.model, self.device)
-        stream = model.encode(open_photograph(source), self.quality, self.layers, **budget)
+        stream = model.encode(open_image(source), self.quality, self.layers, **budget)
         write_whole(target, stream)
         return self._row(source, target, stream)
 
@@ -107,7 +107,7 @@ class Encoding:
         if isinstance(budget, int):
             return size <= budget
         if budget is not None:
-            return all(layer.length <= most for layer, most in zip(stream.layers, budget, strict=False))
+            return all(layer.length <= limit for layer, limit in zip(stream.layers, budget, strict=False))
         levels = quality_levels(0.5 if self.quality is None else self.quality)
         return all(layer.level == level for layer, level in zip(stream.layers, levels, strict=False))
 
@@ -118,7 +118,7 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class Decoding:
+class DecodeWork:
     """A stream to a photograph, in the image format that the target's name says."""
 
     reads: ClassVar[frozenset[str]] = STREAMS
@@ -147,7 +147,7 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Analysis:
+class AnalyzeWork:
     """A stream to predictions.
 
     Attributes:
@@ -188,7 +188,7 @@ class Analysis:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class InspectWork:
     """What a stream's header says; with a model, also a picture of where its bits went."""
 
     reads: ClassVar[frozenset[str]] = STREAMS

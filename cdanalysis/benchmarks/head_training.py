@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data.images import open_photograph, to_tensor
-from ..data.samples import carried_photographs
+from ..data.images import open_image, to_tensor
+from ..data.samples import sample_images
 from ..model import Model
-from ..structures.targets import Boxes
+from ..structures.targets import Instances
 
 SIDE = 224
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -28,7 +28,7 @@ PRECISIONS = ("float32", "bfloat16")
 """Of both ways to train, each is timed in the one that is faster for it; the second is torch's autocast."""
 
 
-def head_speed(model: Model, photographs: int = 64, batch: int = 16, repeats: int = 3) -> dict[str, Any]:
+def head_speed(model: Model, images: int = 64, batch: int = 16, repeats: int = 3) -> dict[str, Any]:
     """Seconds an epoch of training a head takes: from cached latents, and end to end from photographs.
 
     *End to end* decodes JPEG files, runs the backbone forwards and backwards and moves its weights with the head's;
@@ -36,7 +36,7 @@ def head_speed(model: Model, photographs: int = 64, batch: int = 16, repeats: in
     Photographs are crops of those that scikit-image carries, targets are drawn: neither changes the work to be done.
 
     Args:
-        photographs: how many make an epoch.
+        images: how many make an epoch.
         batch: photographs a step.
         repeats: each figure is the least of so many.
 
@@ -44,21 +44,21 @@ def head_speed(model: Model, photographs: int = 64, batch: int = 16, repeats: in
         in ``rows`` for each task both times, each in the precision that is faster for it, and their ratio; and the
         seconds that encoding and reading the streams took once before.
     """
-    files = jpegs(photographs)
+    files = jpegs(images)
     started = time.perf_counter()
-    streams = model.encode_batch([open_photograph(data) for data in files], 0.5, model.layers)
+    streams = model.encode_batch([open_image(data) for data in files], 0.5, model.layers)
     encoded = time.perf_counter()
     latents = [torch.stack(layer) for layer in zip(*(model.read_latents(s)[0] for s in streams), strict=True)]
     read = time.perf_counter()
     rows = []
     for task, options in OPTIONS.items():
-        targets = drawn_targets(task, photographs)
+        targets = drawn_targets(task, images)
         rgb, first = _fastest(_end_to_end(model, task, options, files, targets, batch), repeats)
         ours, second = _fastest(_from_latents(model, task, options, latents, targets, batch), repeats)
         times = {"end_to_end_s": rgb, "end_to_end_in": first, "from_latents_s": ours, "from_latents_in": second}
         rows.append({"task": task, **times, "ratio": rgb / ours})
     return {
-        "photographs": photographs,
+        "photographs": images,
         "encode_s": encoded - started,
         "read_s": read - encoded,
         "rows": rows,
@@ -67,13 +67,13 @@ def head_speed(model: Model, photographs: int = 64, batch: int = 16, repeats: in
 
 def jpegs(count: int) -> list[bytes]:
     """Crops of ``SIDE`` pixels of the photographs that scikit-image carries, as JPEG files of quality 75."""
-    pictures, crops = list(carried_photographs().values()), []
+    images, crops = list(sample_images().values()), []
     for number in range(count):
-        picture = pictures[number % len(pictures)]
-        left = 37 * number % (picture.width - SIDE + 1)
-        top = 53 * number % (picture.height - SIDE + 1)
+        image = images[number % len(images)]
+        left = 37 * number % (image.width - SIDE + 1)
+        top = 53 * number % (image.height - SIDE + 1)
         buffer = io.BytesIO()
-        picture.crop((left, top, left + SIDE, top + SIDE)).save(buffer, "JPEG", quality=75)
+        image.crop((left, top, left + SIDE, top + SIDE)).save(buffer, "JPEG", quality=75)
         crops.append(buffer.getvalue())
     return crops
 
@@ -88,7 +88,7 @@ def drawn_targets(task: str, count: int) -> list[Any]:
     corners = torch.rand(count, 7, 2, generator=random) * (SIDE - 64)
     sides = 16 + 48 * torch.rand(count, 7, 2, generator=random)
     labels = torch.randint(80, (count, 7), generator=random)
-    return [Boxes(torch.cat([c, c + s], 1), kinds) for c, s, kinds in zip(corners, sides, labels, strict=True)]
+    return [Instances(torch.cat([c, c + s], 1), kinds) for c, s, kinds in zip(corners, sides, labels, strict=True)]
 
 
 Step = Callable[[slice], Tensor]
@@ -99,7 +99,7 @@ def _end_to_end(model: Model, task: str, options: dict, files: list[bytes], targ
     head = model.new_head(task, **options).train()
 
     def loss(rows: slice) -> Tensor:
-        images: Sequence[Image.Image] = [open_photograph(data) for data in files[rows]]
+        images: Sequence[Image.Image] = [open_image(data) for data in files[rows]]
         x = torch.stack([to_tensor(image) for image in images]).to(model.device, memory_format=torch.channels_last)
         return _total(head, backbone(x), targets[rows])
 

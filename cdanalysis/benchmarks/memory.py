@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .speed import QUALITY, SIZE, photograph, sides
+from .speed import QUALITY, SIZE, sample_of_size, sides
 
 LARGE = (1.0, 4.0, 12.0, 24.0)
 """Megapixels."""
@@ -49,7 +49,7 @@ def memory(
     with tempfile.TemporaryDirectory() as folder:
         source, stream = Path(folder) / "photograph.png", Path(folder) / "stream.cda"
         for width, height in sizes:
-            photograph((width, height)).save(source, compress_level=1)
+            sample_of_size((width, height)).save(source, compress_level=1)
             row = {"megapixels": round(width * height / 1e6, 2)}
             for verb in verbs:
                 work = _VERBS[verb].format(source=str(source), stream=str(stream))
@@ -61,8 +61,8 @@ def memory(
 
 _VERBS = {
     "encode": f"""
-from cdanalysis.data.images import open_photograph
-open({{stream!r}}, "wb").write(model.encode(open_photograph({{source!r}}), {QUALITY}))""",
+from cdanalysis.data.images import open_image
+open({{stream!r}}, "wb").write(model.encode(open_image({{source!r}}), {QUALITY}))""",
     "decode": "model.decode(open({stream!r}, 'rb').read())",
     "analyze": "model.analyze(open({stream!r}, 'rb').read())",
 }

@@ -16,19 +16,19 @@ from ..codec.entropy import symbols
 from ..codec.entropy.symbols import SymbolCoder
 from ..codec.layered import LayeredCodec
 from ..codec.second_look import SecondLook
-from ..data.images import open_photograph
+from ..data.images import open_image
 from ..heads.classification import ClassificationHead
 from ..model import Model
 from .head_training import jpegs
-from .speed import BASE_QUALITY, BATCH, QUALITY, SIZE, photograph
+from .speed import BASE_QUALITY, BATCH, QUALITY, SIZE, sample_of_size
 
 PARTS: dict[str, tuple[tuple[object, str], ...]] = {
     "backbone": ((Encoder, "features"),),
-    "analysis": ((Encoder, "analyse"),),
+    "analysis": ((Encoder, "analyze"),),
     "second look": ((SecondLook, "semantic"), (SecondLook, "detail"), (SecondLook, "hyper")),
     "entropy models": ((Encoder, "quantize"), (SymbolCoder, "read")),
     "entropy coder": ((SymbolCoder, "write"), (symbols, "pop_each")),
-    "synthesis": ((LayeredCodec, "to_photographs"),),
+    "synthesis": ((LayeredCodec, "to_images"),),
     "neck": ((Model, "pyramid"),),
     "head": ((ClassificationHead, "predict"),),
 }
@@ -41,9 +41,9 @@ def parts(model: Model, repeats: int = 5) -> dict[str, Any]:
 
     Those of the fastest of ``repeats`` runs. Photographs in float32, labels under torch's autocast to bfloat16.
     """
-    image, pictures = photograph(SIZE), [open_photograph(data) for data in jpegs(BATCH)]
+    image, images = sample_of_size(SIZE), [open_image(data) for data in jpegs(BATCH)]
     stream = model.encode(image, QUALITY)
-    streams = model.encode_batch(pictures, BASE_QUALITY, layers=("semantic",))
+    streams = model.encode_batch(images, BASE_QUALITY, layers=("semantic",))
     found = {
         "encode_s": _fastest(lambda: model.encode(image, QUALITY), repeats),
         "decode_s": _fastest(lambda: model.decode(stream), repeats),

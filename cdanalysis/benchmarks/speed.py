@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from ..codecs.compressai import RANDOM, CompressAI
-from ..data.images import open_photograph, to_tensor
-from ..data.samples import carried_photographs
+from ..data.images import open_image, to_tensor
+from ..data.samples import sample_images
 from ..model import Model
 from .head_training import PRECISIONS, jpegs
 
@@ -36,7 +36,7 @@ def codec_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, 
             as long, but has fewer bits to code.
         repeats: each figure is the least of so many.
     """
-    image = photograph(SIZE)
+    image = sample_of_size(SIZE)
     data = {"cdanalysis": model.encode(image, QUALITY)}
     ways: dict[str, Callable[[], object]] = {
         "cdanalysis encode_s": lambda: model.encode(image, QUALITY),
@@ -66,11 +66,11 @@ def label_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, 
     and under torch's autocast to bfloat16; the ratio is of the faster of each.
     """
     files = jpegs(BATCH)
-    images = [open_photograph(data) for data in files]
+    images = [open_image(data) for data in files]
     streams = model.encode_batch(images, BASE_QUALITY, layers=("semantic",))
     ways: dict[str, Callable[[], object]] = {
         "streams": lambda: model.analyze_batch(streams, ("classification",)),
-        "JPEG": lambda: _labels(model, [open_photograph(data) for data in files]),
+        "JPEG": lambda: _labels(model, [open_image(data) for data in files]),
     }
     rival = _rival(weights)
     if rival is not None:
@@ -91,13 +91,13 @@ def growth(
 ) -> dict[str, list[dict[str, float]]]:
     """Seconds as work grows: by the number of photographs of 224 x 224, and by the size of one of 3:2."""
     by_count = []
-    pictures = [open_photograph(data) for data in jpegs(min(max(counts), 64))]
-    model.analyze_batch(model.encode_batch(pictures[:1]))
+    samples = [open_image(data) for data in jpegs(min(max(counts), 64))]
+    model.analyze_batch(model.encode_batch(samples[:1]))
     for count in counts:
         started = time.perf_counter()
         streams = []
         for first in range(0, count, BATCH):
-            images = [pictures[i % len(pictures)] for i in range(first, min(count, first + BATCH))]
+            images = [samples[i % len(samples)] for i in range(first, min(count, first + BATCH))]
             streams += model.encode_batch(images, BASE_QUALITY, layers=("semantic",))
         encoded = time.perf_counter()
         for first in range(0, count, BATCH):
@@ -106,7 +106,7 @@ def growth(
         by_count.append({"photographs": count, "encode_s": encoded - started, "analyze_s": done - encoded})
     by_size = []
     for size in megapixels:
-        image = photograph(sides(size))
+        image = sample_of_size(sides(size))
         started = time.perf_counter()
         stream = model.encode(image, QUALITY)
         encoded = time.perf_counter()
@@ -124,16 +124,16 @@ def _labels(model: Model, images: Sequence[Image.Image]) -> object:
         return model.counterpart("classification").predict(model.codec.backbone(x), [])
 
 
-def photograph(size: tuple[int, int]) -> Image.Image:
+def sample_of_size(size: tuple[int, int]) -> Image.Image:
     """A photograph of a size, (width, height): those that scikit-image carries, side by side, none enlarged much."""
     width, height = size
     sheet = np.empty((height, width, 3), np.uint8)
-    pictures = [np.asarray(picture) for picture in carried_photographs().values()]
+    images = [np.asarray(image) for image in sample_images().values()]
     top, number = 0, 0
     while top < height:
         left, row = 0, 10**9
         while left < width:
-            part = pictures[number % len(pictures)][: height - top, : width - left]
+            part = images[number % len(images)][: height - top, : width - left]
             sheet[top : top + len(part), left : left + part.shape[1]] = part
             left, row, number = left + part.shape[1], min(row, len(part)), number + 1
         top += row

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..stream.container import LAYERS, Layer, Stream, pack
-from ..structures.latents import DROP, QUALITY_LEVELS
-from .encoder import Analysed
+from ..structures.latents import QUALITY_LEVELS, QUALITY_OFFSET_STEP
+from .encoder import AnalyzedImages
 from .entropy.symbols import SymbolCoder
 from .layered import LayeredCodec
 
@@ -22,13 +22,13 @@ WASTE = 0.95
 
 
 class StreamWriter:
-    """Writes photographs of one size; analyses them once, however many qualities are tried.
+    """Writes photographs of one size; analyzes them once, however many qualities are tried.
 
     Args:
         codec, symbols, fingerprint: of the model.
         x: photographs (N, 3, H, W), in [0, 1] or uint8.
         layers: 1 for the semantic layer alone, 2 for both.
-        drops: how far the detail layer's quality lies below its level, place by place; see `Latents`.
+        quality_offsets: how far the detail layer's quality lies below its level, place by place; see `Latents`.
     """
 
     @torch.inference_mode()
@@ -39,29 +39,33 @@ class StreamWriter:
         fingerprint: str,
         x: Tensor,
         layers: int,
-        drops: Tensor | None = None,
+        quality_offsets: Tensor | None = None,
     ):
         device = codec.scale_tables.device
         self.codec, self.symbols, self.fingerprint = codec, symbols, fingerprint
-        self.drops = drops.to(device) if layers == 2 and drops is not None and drops.any() else None
+        self.quality_offsets = (
+            quality_offsets.to(device)
+            if layers == 2 and quality_offsets is not None and quality_offsets.any()
+            else None
+        )
         self.size = (x.shape[-2], x.shape[-1])
-        self.analysed = codec.analyse(x.to(device), layers)
+        self.analyzed = codec.analyze(x.to(device), layers)
 
     @torch.inference_mode()
     def at(self, levels: tuple[int, int]) -> list[bytes]:
         """Streams at the quality levels 0..120 of both layers."""
-        (height, width), mapped = self.size, self.drops is not None
+        (height, width), mapped = self.size, self.quality_offsets is not None
         return [
             pack(Stream(self.fingerprint, width, height, tuple(_layers(levels, parts, mapped))))
-            for parts in self._bytes(self.analysed, levels)
+            for parts in self._bytes(self.analyzed, levels)
         ]
 
-    def _bytes(self, analysed: Analysed, levels: tuple[int, int]) -> list[list[bytes]]:
+    def _bytes(self, analyzed: AnalyzedImages, levels: tuple[int, int]) -> list[list[bytes]]:
         """For each photograph the bytes of each layer's symbols."""
-        drops = self.drops
-        if drops is not None:  # what would fall below level 0 need not be told apart
-            drops = drops.clamp_max(-(-levels[1] // DROP))
-        return self.symbols.write(self.codec.encode_at(analysed, self.size, levels, drops))
+        quality_offsets = self.quality_offsets
+        if quality_offsets is not None:  # what would fall below level 0 need not be told apart
+            quality_offsets = quality_offsets.clamp_max(-(-levels[1] // QUALITY_OFFSET_STEP))
+        return self.symbols.write(self.codec.encode_at(analyzed, self.size, levels, quality_offsets))
 
     @torch.inference_mode()
     def within(self, budget: Budget) -> bytes:
@@ -78,11 +82,11 @@ class StreamWriter:
                 return len(made[level])
 
             return made[best_level(size_at, budget, "a stream")]
-        if self.analysed.detail is None:
+        if self.analyzed.detail is None:
             raise ValueError("a budget for the detail layer, which is not written")
-        alone = self.analysed._replace(detail=None)
+        alone = self.analyzed._replace(detail=None)
         first = best_level(lambda n: len(self._bytes(alone, (n, 0))[0][0]), budget[0], "the semantic layer")
-        second = best_level(lambda n: len(self._bytes(self.analysed, (first, n))[0][1]), budget[1], "the detail layer")
+        second = best_level(lambda n: len(self._bytes(self.analyzed, (first, n))[0][1]), budget[1], "the detail layer")
         return self.at((first, second))[0]
 
 
@@ -110,7 +114,7 @@ def best_level(bytes_at: Callable[[int], int], budget: int, what: str) -> int:
 
 
 def highest_level(size_at: Callable[[int], float], budget: float, most: int) -> int:
-    """The highest level 0..``most`` whose size, which grows with it, is within ``budget``; -1 if there is none.
+    """The highest level 0..``max_level`` whose size, which grows with it, is within ``budget``; -1 if there is none.
 
     By bisection, helped by interpolation: sizes are nearly straight lines in the logarithm. The level that is found has
     been asked for.

@@ -1,4 +1,4 @@
-"""Where the transforms start: as an orthonormal block cosine transform in an opponent colour space.
+"""Where the transforms start: as an orthonormal block cosine transform in an opponent color space.
 
 A random start must first find out that photographs are smooth, which costs thousands of steps.
 Starting as the linear transform that image codecs have always used (Ahmed, Natarajan, Rao, 1974),
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ..blocks import Block
 
-COLOURS = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
-COLOURS = COLOURS / COLOURS.norm(dim=1, keepdim=True)
+COLORS = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
+COLORS = COLORS / COLORS.norm(dim=1, keepdim=True)
 """Orthonormal: brightness, red against blue, green against both."""
 
 
@@ -29,7 +29,7 @@ def basis(side: int) -> Tensor:
 
 
 def _shares(channels: int, luma: float) -> tuple[int, int, int]:
-    """Channels for brightness and for the two colours."""
+    """Channels for brightness and for the two colors."""
     chroma = round(channels * (1 - luma) / 2)
     return channels - 2 * chroma, chroma, chroma
 
@@ -37,14 +37,14 @@ def _shares(channels: int, luma: float) -> tuple[int, int, int]:
 def patch_weights(width: int) -> Tensor:
     """(width, 192): 8x8 RGB patches (channel, row, column) to their lowest frequencies, half of them brightness."""
     cosines, rows = basis(8), []
-    for colour, count in zip(COLOURS, _shares(width, 0.5), strict=True):
-        rows += [torch.einsum("c,ij->cij", colour, cosines[f]).flatten() for f in range(min(count, 64))]
+    for color, count in zip(COLORS, _shares(width, 0.5), strict=True):
+        rows += [torch.einsum("c,ij->cij", color, cosines[f]).flatten() for f in range(min(count, 64))]
     rows += [torch.zeros(192)] * (width - len(rows))
     return torch.stack(rows)
 
 
 def merge_weights(width: int, channels: int) -> Tensor:
-    """(channels, width, 2, 2): four neighbouring 8x8 spectra to the lowest frequencies of their 16x16 block."""
+    """(channels, width, 2, 2): four neighboring 8x8 spectra to the lowest frequencies of their 16x16 block."""
     small, large = basis(8), basis(16).reshape(256, 2, 8, 2, 8)
     weights, row, column = torch.zeros(channels, width, 2, 2), 0, 0
     for many, few in zip(_shares(channels, 0.7), _shares(width, 0.5), strict=True):
@@ -62,8 +62,8 @@ def start_convolution(conv: nn.Conv2d, matrix: Tensor) -> None:
     if matrix.ndim == 4:
         conv.weight.copy_(matrix)
     else:
-        centre = conv.kernel_size[0] // 2
-        conv.weight[: matrix.shape[0], : matrix.shape[1], centre, centre] = matrix
+        center = conv.kernel_size[0] // 2
+        conv.weight[: matrix.shape[0], : matrix.shape[1], center, center] = matrix
 
 
 @torch.no_grad()

@@ -32,12 +32,12 @@ class DetailAnalysis(nn.Module):
     """g_a: photographs in [0, 1] to y at stride 16, by way of stride 8.
 
     Attributes:
-        reach: a cell of y depends on no pixels but those of the cells up to ``reach`` away.
+        receptive_radius: a cell of y depends on no pixels but those of the cells up to so many away.
     """
 
     def __init__(self, width: int, channels: int, depth: int):
         super().__init__()
-        self.reach = 2 + math.ceil((1 + depth) / 2)
+        self.receptive_radius = 2 + math.ceil((1 + depth) / 2)
         self.patchify = nn.Sequential(nn.PixelUnshuffle(8), nn.Conv2d(192, width, 3, padding=1))
         self.fine = blocks(width, depth)
         self.down = Downsample(width, channels)
@@ -54,10 +54,10 @@ class HyperAnalysis(nn.Sequential):
     """h_a: y to z, four times coarser.
 
     Attributes:
-        reach: a cell of z depends on no cells of y but its own 4x4 and those up to ``reach`` away from them.
+        receptive_radius: a cell of z depends on no cells of y but its own 4x4 and those so many away from them.
     """
 
-    reach = 2
+    receptive_radius = 2
 
     def __init__(self, channels: int, hyper: int):
         super().__init__(

@@ -47,7 +47,7 @@ class Analysis(nn.Module):
         return self.semantic(features), self.detail(x)
 
 
-class Analysed(NamedTuple):
+class AnalyzedImages(NamedTuple):
     """Photographs after analysis: y of both layers, in single precision before their gains, and where to look again."""
 
     semantic: Tensor
@@ -73,8 +73,8 @@ class Encoder:
     def __init__(self, codec: LayeredCodec):
         self.codec, self.single = codec, Analysis(codec)
         self.double = in_double(self.single)
-        pictures = _laid_out(drawn_pictures().to(codec.scale_tables.device))
-        self.backbone = fixed(codec.backbone, lambda network: network(pictures)).to(memory_format=torch.channels_last)
+        images = _laid_out(drawn_images().to(codec.scale_tables.device))
+        self.backbone = fixed(codec.backbone, lambda network: network(images)).to(memory_format=torch.channels_last)
         self.bounds = [safety * error for safety, error in zip(SAFETY, self._errors(), strict=True)]
 
     @torch.inference_mode()
@@ -86,7 +86,7 @@ class Encoder:
     @torch.inference_mode()
     def _errors(self) -> list[Tensor]:
         """Largest error of single precision in each channel (1, C, 1, 1) of both layers' y and of z."""
-        x = drawn_pictures().to(self.codec.scale_tables.device)
+        x = drawn_images().to(self.codec.scale_tables.device)
         features = self.features(x)
         with full_precision():
             single = [y.double() for y in self.single(features, _laid_out(x))]
@@ -96,14 +96,14 @@ class Encoder:
             double.append(self.double.hyper(best * double[1]))
         return [(s - d).abs().amax((0, 2, 3), keepdim=True) for s, d in zip(single, double, strict=True)]
 
-    def analyse(self, x: Tensor, layers: int) -> Analysed:
+    def analyze(self, x: Tensor, layers: int) -> AnalyzedImages:
         """What photographs x (N, 3, H, W) are, before any quality is chosen. Never in less than single precision."""
         single = self.single
         with full_precision():
             features = self._all_features(x)
-            semantic = tiled(single.semantic, features, single.semantic.reach)
-            detail = tiled(single.detail, x, single.detail.reach) if layers == 2 else None
-        return Analysed(semantic, detail, SecondLook(self.double, features, x))
+            semantic = tiled(single.semantic, features, single.semantic.receptive_radius)
+            detail = tiled(single.detail, x, single.detail.receptive_radius) if layers == 2 else None
+        return AnalyzedImages(semantic, detail, SecondLook(self.double, features, x))
 
     def _all_features(self, x: Tensor) -> list[Tensor]:
         """The backbone's features of photographs of any size, each cell's as its tile sees them."""
@@ -120,12 +120,12 @@ class Encoder:
             release()
         return levels
 
-    def quantize(self, y: Analysed, levels: tuple[int, int | Tensor]) -> Integers:
-        """What a quality of each layer makes of analysed photographs; the second level may be (N, 1, h, w)."""
+    def quantize(self, y: AnalyzedImages, levels: tuple[int, int | Tensor]) -> Integers:
+        """What a quality of each layer makes of analyzed photographs; the second level may be (N, 1, h, w)."""
         with full_precision():
             return self._quantize(y, levels)
 
-    def _quantize(self, y: Analysed, levels: tuple[int, int | Tensor]) -> Integers:
+    def _quantize(self, y: AnalyzedImages, levels: tuple[int, int | Tensor]) -> Integers:
         codec, looked = self.codec, y.looked
         double = torch.zeros((), dtype=torch.float64, device=looked.x.device)
         gain = codec.semantic.gain(quality_plane(levels[0], double))
@@ -154,8 +154,8 @@ def _scaled(y: Tensor, gain: Tensor) -> Tensor:
     return scaled
 
 
-def drawn_pictures(side: int = 128) -> Tensor:
-    """Pictures (N, 3, side, side) that excite every frequency: fields of colour of four sizes, and zone plates."""
+def drawn_images(side: int = 128) -> Tensor:
+    """Pictures (N, 3, side, side) that excite every frequency: fields of color of four sizes, and zone plates."""
     random = torch.Generator().manual_seed(0)
     fields = [torch.rand(1, 3, n, n, generator=random) for n in (2, 8, 32, side)]
     axis = torch.arange(side) ** 2 * (math.pi / (2 * side))  # from no frequency to the highest there is

@@ -1,9 +1,9 @@
 """The fusion decoder: detail latents, modulated by the semantic ones, to a photograph.
 
-Adaptive instance normalisation (Huang, Belongie, ICCV 2017) in its spatial form (Park and others,
+Adaptive instance normalization (Huang, Belongie, ICCV 2017) in its spatial form (Park and others,
 "Semantic image synthesis with spatially-adaptive normalization", CVPR 2019): the semantics give a
-scale and a shift for every cell. Features are normalised over the channels of their own cell, not
-over the picture, so that a cell's decoding depends on its neighbourhood alone.
+scale and a shift for every cell. Features are normalized over the channels of their own cell, not
+over the picture, so that a cell's decoding depends on its neighborhood alone.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class FusionBlock(nn.Module):
 
 
 class FusionDecoder(nn.Module):
-    """g_s: dequantised detail and semantic latents (stride 16) to photographs.
+    """g_s: dequantized detail and semantic latents (stride 16) to photographs.
 
     Args:
         semantic, detail: channels of the two layers.
@@ -54,14 +54,14 @@ class FusionDecoder(nn.Module):
         fused: whether the semantics are seen; without them, the qualities alone modulate.
 
     Attributes:
-        reach: a pixel depends on no latents but those of the cells up to ``reach`` away from its own.
+        receptive_radius: a pixel depends on no latents but those of the cells up to so many away from its own.
     """
 
     def __init__(
         self, semantic: int, detail: int, width: int = 128, depth: int = 4, condition: int = 96, fused: bool = True
     ):
         super().__init__()
-        self.fused, self.reach = fused, 3 + math.ceil((3 + depth) / 2)
+        self.fused, self.receptive_radius = fused, 3 + math.ceil((3 + depth) / 2)
         coarse = max(width * 3 // 2, detail)
         self.condition = nn.Sequential(nn.Conv2d(semantic + 2, condition, 3, padding=1), nn.GELU(), Block(condition))
         self.stem = nn.Conv2d(detail, coarse, 3, padding=1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..structures.latents import Latents, lowered
 from .detail import HYPER_REDUCTION, DetailLayer
-from .encoder import Analysed, Encoder
+from .encoder import AnalyzedImages, Encoder
 from .entropy import tables
 from .entropy.models import Pass
 from .fusion import FusionDecoder
@@ -42,7 +42,7 @@ class Coded(NamedTuple):
     detail_bits: Tensor
 
 
-class Encoded(NamedTuple):
+class CodedLatents(NamedTuple):
     """Latents, and the passes that code each of their layers."""
 
     latents: Latents
@@ -63,7 +63,7 @@ class LayeredCodec(nn.Module):
         self.synthesis = FusionDecoder(
             config.semantic_channels, config.detail_channels, config.width, config.synthesis_depth, fused=config.fused
         )
-        self.register_buffer("scale_tables", tables.gaussian_tables())
+        self.register_buffer("scale_tables", tables.gaussian_cdf_tables())
         self._encoder: tuple[object, Encoder] | None = None
 
     def forward(self, x: Tensor, qualities: tuple[Tensor, Tensor], noisy: bool = True) -> Coded:
@@ -87,7 +87,9 @@ class LayeredCodec(nn.Module):
         """Turn what training learned of the hyper-latent's distribution into integer tables."""
         self.detail.prior.freeze_tables()
 
-    def to_latents(self, x: Tensor, levels: tuple[int, int], layers: int = 2, drops: Tensor | None = None) -> Latents:
+    def to_latents(
+        self, x: Tensor, levels: tuple[int, int], layers: int = 2, quality_offsets: Tensor | None = None
+    ) -> Latents:
         """Photographs x (N, 3, H, W) in [0, 1], of any size, to integer latents.
 
         The result does not depend on the machine's way of adding floats: see `Encoder`.
@@ -95,25 +97,29 @@ class LayeredCodec(nn.Module):
         Args:
             levels: quality 0..120 of each layer.
             layers: 1 for the semantic layer alone, 2 for both.
-            drops: how far the detail layer's quality lies below its level, place by place: see `Latents`.
+            quality_offsets: how far the detail layer's quality lies below its level, place by place: see `Latents`.
         """
-        return self.encode_at(self.analyse(x, layers), (x.shape[-2], x.shape[-1]), levels, drops).latents
+        return self.encode_at(self.analyze(x, layers), (x.shape[-2], x.shape[-1]), levels, quality_offsets).latents
 
-    def analyse(self, x: Tensor, layers: int = 2) -> Analysed:
+    def analyze(self, x: Tensor, layers: int = 2) -> AnalyzedImages:
         """The part of `to_latents` that is the same at every quality."""
-        return self.encoder.analyse(x, layers)
+        return self.encoder.analyze(x, layers)
 
     def encode_at(
-        self, analysed: Analysed, size: tuple[int, int], levels: tuple[int, int], drops: Tensor | None = None
-    ) -> Encoded:
-        """Analysed photographs of ``size`` (height, width) at two quality levels."""
-        drops = None if analysed.detail is None else drops
-        local = levels if drops is None else (levels[0], lowered(levels[1], drops))
-        semantic, detail, hyper = self.encoder.quantize(analysed, local)
+        self,
+        analyzed: AnalyzedImages,
+        size: tuple[int, int],
+        levels: tuple[int, int],
+        quality_offsets: Tensor | None = None,
+    ) -> CodedLatents:
+        """Analyzed photographs of ``size`` (height, width) at two quality levels."""
+        quality_offsets = None if analyzed.detail is None else quality_offsets
+        local = levels if quality_offsets is None else (levels[0], lowered(levels[1], quality_offsets))
+        semantic, detail, hyper = self.encoder.quantize(analyzed, local)
         if detail is None:
-            return Encoded(Latents(size, levels, semantic.values), [semantic.passes])
-        latents = Latents(size, levels, semantic.values, detail.values, hyper, drops)
-        return Encoded(latents, [semantic.passes, detail.passes])
+            return CodedLatents(Latents(size, levels, semantic.values), [semantic.passes])
+        latents = Latents(size, levels, semantic.values, detail.values, hyper, quality_offsets)
+        return CodedLatents(latents, [semantic.passes, detail.passes])
 
     @property
     def encoder(self) -> Encoder:
@@ -123,12 +129,12 @@ class LayeredCodec(nn.Module):
             self._encoder = (key, Encoder(self))
         return self._encoder[1]
 
-    def to_photographs(self, latents: Latents) -> Tensor:
+    def to_images(self, latents: Latents) -> Tensor:
         """Decoded photographs, uint8 (N, 3, H, W); without a detail layer, a preview."""
         (height, width), like = latents.size, self.synthesis.stem.weight
         x = torch.empty((len(latents), 3, height, width), dtype=torch.uint8, device=like.device)
-        for tile in tiles(latents.semantic.shape[-2:], self.synthesis.reach):
-            part = self._synthesised(latents, tile.seen)
+        for tile in tiles(latents.semantic.shape[-2:], self.synthesis.receptive_radius):
+            part = self._synthesized(latents, tile.seen)
             (top, bottom), (left, right) = ((STRIDE * s.start, STRIDE * s.stop) for s in tile.core)
             first, second = (STRIDE * s.start for s in tile.inner)
             place = x[..., top:bottom, left:right]
@@ -136,7 +142,7 @@ class LayeredCodec(nn.Module):
             place.copy_((part.clamp(0, 1) * 255).round())
         return x
 
-    def _synthesised(self, latents: Latents, seen: Place) -> Tensor:
+    def _synthesized(self, latents: Latents, seen: Place) -> Tensor:
         """What the decoder makes of a place in latents, as floats."""
         like, (rows, columns) = self.synthesis.stem.weight, seen
         qualities = tuple(

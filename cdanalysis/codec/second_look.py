@@ -61,9 +61,11 @@ class SecondLook:
     def __init__(self, networks: Analysis, features: list[Tensor], x: Tensor):
         self.networks, self.features, self.x = networks, features, x
         self.grid = grid_of(x.shape[-2], x.shape[-1])
-        self.of_semantic = Reach(1, networks.semantic.reach, 2)
-        self.of_detail = Reach(1, networks.detail.reach, 1)
-        self.of_hyper = Reach(HYPER_REDUCTION, networks.hyper.reach + networks.detail.reach, HYPER_REDUCTION)
+        self.of_semantic = Reach(1, networks.semantic.receptive_radius, 2)
+        self.of_detail = Reach(1, networks.detail.receptive_radius, 1)
+        self.of_hyper = Reach(
+            HYPER_REDUCTION, networks.hyper.receptive_radius + networks.detail.receptive_radius, HYPER_REDUCTION
+        )
         self.whole: dict[tuple[str, int], Tensor] = {}
 
     def semantic(self, places: Tensor) -> Tensor:
@@ -122,7 +124,7 @@ class SecondLook:
             else:
                 look = lambda part: self.networks.semantic([_in_double(level) for level in part])  # noqa: E731
                 x = [level[n : n + 1] for level in self.features]
-            self.whole[layer, n] = tiled(look, x, getattr(self.networks, layer).reach)[0]
+            self.whole[layer, n] = tiled(look, x, getattr(self.networks, layer).receptive_radius)[0]
         return self.whole[layer, n]
 
 

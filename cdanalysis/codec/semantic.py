@@ -2,7 +2,7 @@
 
 A frozen ImageNet backbone looks at the photograph; a small top-down network and a bottleneck of
 few channels turn its features into latents at stride 16. The layer is task-agnostic: it is
-trained so that a pyramid rebuilt from it (`cdanalysis.heads.neck`) imitates the backbone's own.
+trained so that a pyramid rebuilt from it (`cdanalysis.heads.neck`) is like the backbone's own.
 """
 
 from __future__ import annotations
@@ -91,12 +91,12 @@ class SemanticAnalysis(nn.Module):
     """g_a of the semantic layer: backbone features (strides 8, 16, 32) to y at stride 16.
 
     Attributes:
-        reach: a cell of y depends on no features but those of the cells up to ``reach`` away.
+        receptive_radius: a cell of y depends on no features but those of the cells up to so many away.
     """
 
     def __init__(self, features: tuple[int, ...], hidden: int, channels: int, depth: int = 3):
         super().__init__()
-        self.reach = depth
+        self.receptive_radius = depth
         c8, c16, c32 = features
         self.down = Downsample(c8, hidden)
         self.keep = nn.Conv2d(c16, hidden, 1)
@@ -112,7 +112,7 @@ class SemanticAnalysis(nn.Module):
 
 
 class SemanticLayer(nn.Module):
-    """Base layer of the stream: features to integer latents and back to dequantised latents.
+    """Base layer of the stream: features to integer latents and back to dequantized latents.
 
     Args:
         features: channels of the backbone's features at strides 8, 16 and 32.

@@ -40,7 +40,7 @@ class CompressAI:
             trained, of which the time can be measured and nothing else.
     """
 
-    most = 8
+    max_level = 8
 
     def __init__(self, name: str, weights: str = ""):
         if name not in MODELS:
@@ -81,13 +81,13 @@ class CompressAI:
         except struct.error:
             raise StreamError("the file is too short to be one of CompressAI's models") from None
         expected = [math.ceil(side / STRIDE) for side in (height, width)]
-        if not 1 <= level <= self.most or shape != expected or len(data) < _HEAD.size + length:
+        if not 1 <= level <= self.max_level or shape != expected or len(data) < _HEAD.size + length:
             raise StreamError(f"the file is none of {self.name}, or it is damaged")
         strings = [[data[_HEAD.size :][:length]], [data[_HEAD.size + length :]]]
         with torch.inference_mode():
             x_hat = _model(self.name, level, self.weights).decompress(strings, tuple(shape))["x_hat"]
-        photograph = x_hat[0, :, :height, :width].clamp(0, 1).permute(1, 2, 0)
-        return (photograph * 255).round().byte().numpy()
+        image = x_hat[0, :, :height, :width].clamp(0, 1).permute(1, 2, 0)
+        return (image * 255).round().byte().numpy()
 
 
 @functools.lru_cache(maxsize=8)

@@ -17,11 +17,11 @@ from .compressai import CompressAI
 from .pillow import Baseline
 
 
-class Coder(Protocol):
-    """Something that makes files of photographs: bytes grow with a level from 0 to ``most``."""
+class Codec(Protocol):
+    """Something that makes files of photographs: bytes grow with a level from 0 to ``max_level``."""
 
     name: str
-    most: int
+    max_level: int
 
     def encode(self, image: Image.Image, level: int) -> bytes: ...
 
@@ -32,7 +32,7 @@ class Coder(Protocol):
     def decode(self, data: bytes) -> np.ndarray: ...
 
 
-class ModelCoder:
+class ModelCodec:
     """A model of this library, with both its layers.
 
     Args:
@@ -41,7 +41,7 @@ class ModelCoder:
         importance: where the detail layer's bits go, see `Model.encode`; by default everywhere alike.
     """
 
-    most = QUALITY_LEVELS
+    max_level = QUALITY_LEVELS
 
     def __init__(self, name: str, model: Model, semantic: float | None = None, importance: Importance | None = None):
         self.name, self.model, self.semantic, self.importance = name, model, semantic, importance
@@ -56,7 +56,7 @@ class ModelCoder:
 
     def encode_near(self, image: Image.Image, size: int) -> bytes:
         writer = self.model.writer([image], importance=self.importance)
-        return largest_within(lambda level: writer.at(self._levels(level))[0], size, self.most)
+        return largest_within(lambda level: writer.at(self._levels(level))[0], size, self.max_level)
 
     def _levels(self, level: int) -> tuple[int, int]:
         return (level if self.semantic is None else quality_level(self.semantic)), level
@@ -65,59 +65,59 @@ class ModelCoder:
         return np.asarray(self.model.decode(data))
 
 
-class BaseCoder(ModelCoder):
+class BaseLayerCodec(ModelCodec):
     """A model's semantic layer alone: files for heads, which nobody can decode to a photograph."""
 
     def encode(self, image: Image.Image, level: int) -> bytes:
         return self.model.encode(image, level / QUALITY_LEVELS, layers=("semantic",))
 
     def encode_near(self, image: Image.Image, size: int) -> bytes:
-        return largest_within(lambda level: self.encode(image, level), size, self.most)
+        return largest_within(lambda level: self.encode(image, level), size, self.max_level)
 
     def decode(self, data: bytes) -> np.ndarray:
         raise ValueError("a stream without a detail layer is not decoded")
 
 
-class PreviewCoder(BaseCoder):
+class PreviewCodec(BaseLayerCodec):
     """A model's semantic layer alone, for people: rates below those of both layers, and rough pictures."""
 
     def decode(self, data: bytes) -> np.ndarray:
         return np.asarray(self.model.decode(data, preview=True))
 
 
-class BaselineCoder:
+class BaselineCodec:
     """A codec that others made."""
 
     def __init__(self, baseline: Baseline | CompressAI):
-        self.name, self.most, self.baseline = baseline.name, baseline.most, baseline
+        self.name, self.max_level, self.baseline = baseline.name, baseline.max_level, baseline
 
     def encode(self, image: Image.Image, level: int) -> bytes:
         return self.baseline.encode(image, level)
 
     def encode_near(self, image: Image.Image, size: int) -> bytes:
-        return largest_within(lambda level: self.encode(image, level), size, self.most)
+        return largest_within(lambda level: self.encode(image, level), size, self.max_level)
 
     def decode(self, data: bytes) -> np.ndarray:
         return self.baseline.decode(data)
 
 
-def largest_within(make: Callable[[int], bytes], size: int, most: int) -> bytes:
-    """The largest file of at most ``size`` bytes that is made at a level 0..``most``; that of level 0 if none is."""
+def largest_within(make: Callable[[int], bytes], size: int, max_level: int) -> bytes:
+    """The largest file of at most ``size`` bytes made at a level 0..``max_level``; that of level 0 if none is."""
     made: dict[int, bytes] = {}
 
     def size_at(level: int) -> int:
         made[level] = make(level)
         return len(made[level])
 
-    return made[max(0, highest_level(size_at, size, most))]
+    return made[max(0, highest_level(size_at, size, max_level))]
 
 
-def mean_bpp(coder: Coder, images: Sequence[Image.Image], level: int) -> float:
+def mean_bpp(codec: Codec, images: Sequence[Image.Image], level: int) -> float:
     """Mean bits a pixel of the files of photographs at one level."""
-    return float(np.mean([bpp(len(coder.encode(image, level)), image.width, image.height) for image in images]))
+    return float(np.mean([bpp(len(codec.encode(image, level)), image.width, image.height) for image in images]))
 
 
-def level_at(coder: Coder, images: Sequence[Image.Image], rate: float) -> int | None:
+def level_at(codec: Codec, images: Sequence[Image.Image], rate: float) -> int | None:
     """The highest level at which photographs take at most ``rate`` bpp on average; None if even 0 takes more."""
-    level = highest_level(lambda each: mean_bpp(coder, images, each), rate, coder.most)
+    level = highest_level(lambda each: mean_bpp(codec, images, each), rate, codec.max_level)
     return None if level < 0 else level

@@ -21,16 +21,16 @@ class Baseline:
     Attributes:
         name: what tables call it.
         format: what Pillow calls it.
-        colour: what becomes of 8-bit RGB.
+        color: what becomes of 8-bit RGB.
         plugin: the package that teaches Pillow the format; empty where Pillow knows it itself.
         settings: what it is saved with, beside its quality.
     """
 
-    most: ClassVar[int] = 100
+    max_level: ClassVar[int] = 100
 
     name: str
     format: str
-    colour: str = "YCbCr 4:2:0"
+    color: str = "YCbCr 4:2:0"
     plugin: str = ""
     settings: tuple[tuple[str, object], ...] = ()
 
@@ -55,7 +55,7 @@ class Baseline:
 
     def facts(self) -> dict[str, object]:
         """What a reader of figures must know."""
-        return {"version": self.version(), "colour": self.colour, "settings": dict(self.settings)}
+        return {"version": self.version(), "colour": self.color, "settings": dict(self.settings)}
 
     def encode(self, image: Image.Image, quality: int) -> bytes:
         """The file's bytes at a quality of 0 to 100; for JPEG 2000 those are 18 to 58 dB."""

@@ -12,7 +12,7 @@ from ..files import write_whole
 
 def cache_streams(
     names: Sequence[str],
-    photograph: Callable[[int], Image.Image],
+    image: Callable[[int], Image.Image],
     folder: str | Path,
     encode: Callable[[Sequence[Image.Image]], list[bytes]],
     track: Callable[[Iterable], Iterable] = lambda items: items,
@@ -22,14 +22,14 @@ def cache_streams(
 
     Args:
         names: of the photographs; may hold slashes.
-        photograph: the number of a photograph to that photograph.
+        image: the number of a photograph to that photograph.
         encode: a batch of photographs to their streams.
     """
     folder = Path(folder)
     missing = [i for i, name in enumerate(names) if not (folder / f"{name}.cda").is_file()]
     for start in track(range(0, len(missing), batch)):
         indices = missing[start : start + batch]
-        for index, stream in zip(indices, encode([photograph(i) for i in indices]), strict=True):
+        for index, stream in zip(indices, encode([image(i) for i in indices]), strict=True):
             write_whole(folder / f"{names[index]}.cda", stream)
     return CachedStreams(folder, [f"{name}.cda" for name in names])
 

@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..structures.targets import Boxes
-from .images import Photographs, data_path
+from ..structures.targets import Instances
+from .images import ImageSet, data_path
 
 
-class CocoPhotographs:
+class CocoImages:
     """Photographs with boxes, and masks where the data set has them.
 
-    Indexing reads the file: (photograph, `Boxes`). Boxes are cut at the photograph's edges; crowds and boxes of less
-    than a pixel are left out. ``coco`` still has them as they are.
+    Indexing reads the file: (photograph, `Instances`). Boxes are cut at the photograph's edges; crowds and boxes
+    of less than a pixel are left out. ``coco`` still has them as they are.
 
     Args:
-        photographs: folder or tar archive.
+        images: folder or tar archive.
         annotations: COCO JSON file.
 
     Attributes:
@@ -37,9 +37,9 @@ class CocoPhotographs:
         ValueError: if the JSON is not COCO's, or names a photograph that is not there, or a category it does not list.
     """
 
-    def __init__(self, photographs: str | Path, annotations: str | Path):
-        self.photographs = Photographs(photographs)
-        self.title = self.photographs.title
+    def __init__(self, images: str | Path, annotations: str | Path):
+        self.images = ImageSet(images)
+        self.title = self.images.title
         self.coco = _read(data_path(str(annotations)))
         categories = sorted(self.coco.dataset["categories"], key=lambda c: c["id"])
         self.classes = [c["name"] for c in categories]
@@ -49,7 +49,7 @@ class CocoPhotographs:
         self.names = [self.coco.imgs[i]["file_name"] for i in self.ids]
 
     def _check(self) -> None:
-        known, there = set(self.category_ids), set(self.photographs.names)
+        known, there = set(self.category_ids), set(self.images.names)
         for annotation in self.coco.dataset.get("annotations", []):
             if annotation["category_id"] not in known:
                 raise ValueError(
@@ -64,7 +64,7 @@ class CocoPhotographs:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def every(self, step: int) -> CocoPhotographs:
+    def every(self, step: int) -> CocoImages:
         """A view of each ``step``-th photograph, the first included."""
         if step < 1:
             raise ValueError(f"every must be at least 1, got {step}")
@@ -73,13 +73,13 @@ class CocoPhotographs:
         return view
 
     def image(self, index: int) -> Image.Image:
-        return self.photographs.named(self.names[index])
+        return self.images.named(self.names[index])
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, Boxes]:
+    def __getitem__(self, index: int) -> tuple[Image.Image, Instances]:
         image = self.image(index)
         return image, self.objects(index, image.size)
 
-    def objects(self, index: int, size: tuple[int, int]) -> Boxes:
+    def objects(self, index: int, size: tuple[int, int]) -> Instances:
         """Objects of a photograph of (width, height) pixels, as indexing gives them."""
         width, height = size
         boxes, labels, masks = [], [], []
@@ -93,7 +93,7 @@ class CocoPhotographs:
             if annotation.get("segmentation"):
                 masks.append(self.coco.annToMask(annotation).astype(bool)[:height, :width])
         masked = len(masks) == len(boxes)
-        return Boxes(
+        return Instances(
             torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
             torch.tensor(labels, dtype=torch.int64),
             torch.from_numpy(np.array(masks, bool).reshape(-1, height, width)) if masked else None,

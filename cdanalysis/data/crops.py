@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .images import Photographs
+from .images import ImageSet
 
 
 @dataclass
@@ -37,10 +37,10 @@ class Crops(Dataset):
         if not sources:
             raise ValueError("a stage needs at least one data source")
         self.sources, self.crop, self.seed, self.length = sources, crop, seed, length
-        self.sets = [Photographs(s.path) for s in sources]
+        self.sets = [ImageSet(s.path) for s in sources]
         self.members = [
-            [i for i, name in enumerate(photographs.names) if name.startswith(source.folder)]
-            for photographs, source in zip(self.sets, sources, strict=True)
+            [i for i, name in enumerate(images.names) if name.startswith(source.folder)]
+            for images, source in zip(self.sets, sources, strict=True)
         ]
         weights = np.array([s.weight for s in sources], dtype=np.float64)
         self.shares = weights / weights.sum()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".gif", ".ppm", ".pgm", ".jp2"}
 
-Photograph = Image.Image | np.ndarray | Tensor
+ImageLike = Image.Image | np.ndarray | Tensor
 """A PIL image, a uint8 array (H, W, 3) or (H, W), or a tensor (3, H, W), uint8 or float in [0, 1]."""
 
 
@@ -50,13 +50,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def to_tensor(image: Photograph) -> Tensor:
+def to_tensor(image: ImageLike) -> Tensor:
     """A photograph of any accepted kind as a float32 tensor (3, H, W) in [0, 1]; errors as those of `to_pixels`."""
     pixels = to_pixels(image)
     return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
 
 
-def to_pixels(image: Photograph) -> Tensor:
+def to_pixels(image: ImageLike) -> Tensor:
     """A photograph of any accepted kind as (3, H, W): uint8, or float32 in [0, 1] if it is a float tensor.
 
     Raises:
@@ -83,7 +83,7 @@ def to_pixels(image: Photograph) -> Tensor:
     return tensor
 
 
-def open_photograph(source: str | Path | bytes) -> Image.Image:
+def open_image(source: str | Path | bytes) -> Image.Image:
     """Read an image file (path or bytes) as upright 8-bit RGB.
 
     Raises:
@@ -102,7 +102,7 @@ def open_photograph(source: str | Path | bytes) -> Image.Image:
         raise ValueError(f"{name} cannot be read: {error}") from None
 
 
-class Photographs:
+class ImageSet:
     """The photographs of a folder or a tar archive, in sorted order, with the name of their folder as class.
 
     Indexing reads the file: (photograph, class name or "").
@@ -133,7 +133,7 @@ class Photographs:
     def __len__(self) -> int:
         return len(self.names)
 
-    def every(self, step: int) -> Photographs:
+    def every(self, step: int) -> ImageSet:
         """A view of each ``step``-th photograph, the first included."""
         if step < 1:
             raise ValueError(f"every must be at least 1, got {step}")
@@ -159,10 +159,10 @@ class Photographs:
 
     def named(self, name: str) -> Image.Image:
         """The photograph of that name."""
-        return open_photograph(self.read_named(name))
+        return open_image(self.read_named(name))
 
     def image(self, index: int) -> Image.Image:
-        return open_photograph(self.read(index))
+        return open_image(self.read(index))
 
     def __getitem__(self, index: int) -> tuple[Image.Image, str]:
         return self.image(index), self.class_of(index)

@@ -1,7 +1,7 @@
 """Data sets with targets, one interface for every task.
 
-A labelled set has a ``title``, ``names``, ``classes``, ``len`` and ``every``; indexing it gives (photograph, target),
-where a target is a class index, `Boxes`, or a picture of class indices.
+A labeled set has a ``title``, ``names``, ``classes``, ``len`` and ``every``; indexing it gives (photograph, target),
+where a target is a class index, `Instances`, or a picture of class indices.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from .coco import CocoPhotographs
-from .images import Photographs
-from .segmentation import LabelledPixels
+from .coco import CocoImages
+from .images import ImageSet
+from .segmentation import LabeledPixels
 
 
 @dataclass
-class LabelledSource:
-    """Where a labelled set lies; paths are absolute or below ``CDANALYSIS_DATA``.
+class LabeledSource:
+    """Where a labeled set lies; paths are absolute or below ``CDANALYSIS_DATA``.
 
     Attributes:
         path: folder or tar archive of photographs.
@@ -32,8 +32,8 @@ class LabelledSource:
     annotations: str = ""
 
 
-class LabelledSet(Protocol):
-    """What every labelled set has."""
+class LabeledSet(Protocol):
+    """What every labeled set has."""
 
     title: str
     names: Sequence[str]
@@ -42,7 +42,7 @@ class LabelledSet(Protocol):
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> tuple[Image.Image, Any]: ...
     def image(self, index: int) -> Image.Image: ...
-    def every(self, step: int) -> LabelledSet: ...
+    def every(self, step: int) -> LabeledSet: ...
 
 
 class ClassFolders:
@@ -54,37 +54,37 @@ class ClassFolders:
     """
 
     def __init__(self, root: str | Path):
-        self.photographs = Photographs(root)
-        self.title = self.photographs.title
-        self.classes = sorted({self.photographs.class_of(i) for i in range(len(self.photographs))})
+        self.images = ImageSet(root)
+        self.title = self.images.title
+        self.classes = sorted({self.images.class_of(i) for i in range(len(self.images))})
         if len(self.classes) < 2:
             raise ValueError(f"a classifier needs two or more class folders; {root} has {len(self.classes)}")
 
     @property
     def names(self) -> list[str]:
-        return self.photographs.names
+        return self.images.names
 
     def __len__(self) -> int:
-        return len(self.photographs)
+        return len(self.images)
 
     def every(self, step: int) -> ClassFolders:
         """A view of each ``step``-th photograph, the first included; the classes stay."""
         view = copy.copy(self)
-        view.photographs = self.photographs.every(step)
+        view.images = self.images.every(step)
         return view
 
     def image(self, index: int) -> Image.Image:
-        return self.photographs.image(index)
+        return self.images.image(index)
 
     def class_of(self, index: int) -> str:
-        return self.photographs.class_of(index)
+        return self.images.class_of(index)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         return self.image(index), self.classes.index(self.class_of(index))
 
 
-def open_labelled(task: str, source: LabelledSource) -> LabelledSet:
-    """The labelled set of a task.
+def open_labeled(task: str, source: LabeledSource) -> LabeledSet:
+    """The labeled set of a task.
 
     Raises:
         FileNotFoundError: if it is not there.
@@ -93,9 +93,9 @@ def open_labelled(task: str, source: LabelledSource) -> LabelledSet:
     if task == "classification":
         return ClassFolders(source.path)
     if task == "segmentation":
-        return LabelledPixels(source.path)
+        return LabeledPixels(source.path)
     if task != "detection":
         raise ValueError(f"unknown task {task!r}")
     if not source.annotations:
         raise ValueError(f"detection needs a COCO JSON file beside {source.path}: set annotations")
-    return CocoPhotographs(source.path, source.annotations)
+    return CocoImages(source.path, source.annotations)

@@ -10,12 +10,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..structures.targets import Boxes
-from .labeled import LabelledSet, LabelledSource, open_labelled
+from ..structures.targets import Instances
+from .labeled import LabeledSet, LabeledSource, open_labeled
 
 
-class LabelledCrops(Dataset):
-    """Square crops (3, crop, crop) uint8 of labelled photographs, mirrored at random, with their targets.
+class LabeledCrops(Dataset):
+    """Square crops (3, crop, crop) uint8 of labeled photographs, mirrored at random, with their targets.
 
     A photograph whose target is one class is squeezed into the crop whole. Of others a window is cut out, after they
     were enlarged where they are too small for it; boxes are cut at the window's edges.
@@ -24,12 +24,12 @@ class LabelledCrops(Dataset):
         ValueError: if there is no source, or their classes differ.
     """
 
-    def __init__(self, task: str, sources: list[LabelledSource], crop: int, seed: int, length: int):
-        self.sets: list[LabelledSet] = [open_labelled(task, source) for source in sources]
+    def __init__(self, task: str, sources: list[LabeledSource], crop: int, seed: int, length: int):
+        self.sets: list[LabeledSet] = [open_labeled(task, source) for source in sources]
         if not self.sets:
-            raise ValueError(f"lessons in {task} need photographs")
+            raise ValueError(f"auxiliary crops for {task} need photographs")
         if any(s.classes != self.sets[0].classes for s in self.sets):
-            raise ValueError(f"the sources of the lessons in {task} have different classes")
+            raise ValueError(f"the auxiliary sources for {task} have different classes")
         self.classes = self.sets[0].classes
         self.crop, self.seed, self.length = crop, seed, length
         self.starts = np.cumsum([0] + [len(s) for s in self.sets])
@@ -56,7 +56,7 @@ class LabelledCrops(Dataset):
         image, target = _enlarged(image, target, side)
         left = int(rng.integers(image.width - side + 1))
         top = int(rng.integers(image.height - side + 1))
-        if isinstance(target, Boxes):
+        if isinstance(target, Instances):
             target = target.cropped(left, top, side, side)
         else:
             target = target[top : top + side, left : left + side]
@@ -65,13 +65,13 @@ class LabelledCrops(Dataset):
 
 def _enlarged(image: Image.Image, target: Any, side: int) -> tuple[Image.Image, Any]:
     """Both at least ``side`` pixels wide and high."""
-    if isinstance(target, Boxes):
-        target = Boxes(target.boxes, target.labels)  # masks would not follow, and no lesson reads them
+    if isinstance(target, Instances):
+        target = Instances(target.boxes, target.labels)  # masks would not follow, and no auxiliary task reads them
     scale = side / min(image.size)
     if scale <= 1:
         return image, target
     size = (max(side, round(image.width * scale)), max(side, round(image.height * scale)))
-    if isinstance(target, Boxes):
+    if isinstance(target, Instances):
         target = target.scaled(size[0] / image.width, size[1] / image.height)
     else:
         target = np.asarray(Image.fromarray(target).resize(size, Image.Resampling.NEAREST))
@@ -79,6 +79,6 @@ def _enlarged(image: Image.Image, target: Any, side: int) -> tuple[Image.Image, 
 
 
 def _mirrored(target: Any, width: int) -> Any:
-    if isinstance(target, Boxes):
+    if isinstance(target, Instances):
         return target.flipped(width)
     return target[:, ::-1] if isinstance(target, np.ndarray) else target

@@ -14,7 +14,7 @@ COLUMNS = ("original", "a", "b", "share")
 
 
 @dataclass(frozen=True)
-class Choice:
+class Preference:
     """One question and its answers.
 
     Attributes:
@@ -30,7 +30,7 @@ class Choice:
     group: str = ""
 
 
-def read_choices(table: str | Path, folder: str | Path) -> list[Choice]:
+def read_preferences(table: str | Path, folder: str | Path) -> list[Preference]:
     """Choices from a CSV file with the columns ``original``, ``a``, ``b``, ``share`` and, if it likes, ``group``.
 
     Args:
@@ -41,7 +41,7 @@ def read_choices(table: str | Path, folder: str | Path) -> list[Choice]:
         FileNotFoundError: if the table, or a file that it names, is not there.
         ValueError: if a column is missing, a share is no number in [0, 1], or there is no choice.
     """
-    choices = []
+    preferences = []
     with open(table, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
@@ -53,20 +53,20 @@ def read_choices(table: str | Path, folder: str | Path) -> list[Choice]:
                 if not path.is_file():
                     raise FileNotFoundError(f"{table}, line {reader.line_num}: no file {path}")
             share = _share(row["share"], f"{table}, line {reader.line_num}")
-            choices.append(Choice(*paths, share, row.get("group") or ""))
-    if not choices:
+            preferences.append(Preference(*paths, share, row.get("group") or ""))
+    if not preferences:
         raise ValueError(f"{table} holds no choice")
-    return choices
+    return preferences
 
 
-def write_choices(table: str | Path, folder: str | Path, choices: Sequence[Choice]) -> None:
-    """The table that `read_choices` reads; file names are relative to ``folder``."""
+def write_preferences(table: str | Path, folder: str | Path, preferences: Sequence[Preference]) -> None:
+    """The table that `read_preferences` reads; file names are relative to ``folder``."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow((*COLUMNS, "group"))
-    for choice in choices:
-        names = [path.relative_to(folder).as_posix() for path in (choice.original, choice.a, choice.b)]
-        writer.writerow((*names, f"{choice.share:g}", choice.group))
+    for preference in preferences:
+        names = [path.relative_to(folder).as_posix() for path in (preference.original, preference.a, preference.b)]
+        writer.writerow((*names, f"{preference.share:g}", preference.group))
     write_whole(table, buffer.getvalue())
 
 

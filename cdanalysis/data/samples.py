@@ -8,7 +8,7 @@ CARRIED = ("astronaut", "chelsea", "coffee", "rocket")
 """Photographs that come with scikit-image."""
 
 
-def carried_photographs() -> dict[str, Image.Image]:
+def sample_images() -> dict[str, Image.Image]:
     """The photographs that scikit-image carries, by name."""
     from skimage import data
 

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from ..structures.targets import IGNORE
-from .images import Photographs
+from .images import ImageSet
 
 
-class LabelledPixels:
+class LabeledPixels:
     """Photographs with a class for every pixel.
 
     The folder or tar archive holds ``images/NAME.jpg`` (or another type) and ``labels/NAME.png``; beside it, or in it,
@@ -33,12 +33,12 @@ class LabelledPixels:
     """
 
     def __init__(self, root: str | Path):
-        self.files = Photographs(root)
+        self.files = ImageSet(root)
         self.title = self.files.title
         description = _classes_file(self.files)
         kept = [c for c in sorted(description["classes"], key=lambda c: c["index"]) if not c.get("ignore")]
         self.classes = [c["name"] for c in kept]
-        self.colours = [tuple(c["colour"]) for c in kept]
+        self.colors = [tuple(c["colour"]) for c in kept]
         self._table = np.full(256, IGNORE, np.uint8)
         self._table[[c["index"] for c in kept]] = np.arange(len(kept))
         self.names = [n for n in self.files.names if PurePosixPath(n).parent.name == "images"]
@@ -52,7 +52,7 @@ class LabelledPixels:
     def __len__(self) -> int:
         return len(self.names)
 
-    def every(self, step: int) -> LabelledPixels:
+    def every(self, step: int) -> LabeledPixels:
         """A view of each ``step``-th photograph, the first included."""
         if step < 1:
             raise ValueError(f"every must be at least 1, got {step}")
@@ -66,10 +66,10 @@ class LabelledPixels:
     def labels(self, index: int) -> np.ndarray:
         """(H, W) uint8: class indices, 255 for pixels of no class."""
         name = _labels_of(self.names[index])
-        with Image.open(io.BytesIO(self.files.read_named(name))) as picture:
-            if picture.mode not in ("L", "P"):
-                raise ValueError(f"{name} is no picture of class indices: its mode is {picture.mode}")
-            return self._table[np.asarray(picture)]
+        with Image.open(io.BytesIO(self.files.read_named(name))) as image:
+            if image.mode not in ("L", "P"):
+                raise ValueError(f"{name} is no picture of class indices: its mode is {image.mode}")
+            return self._table[np.asarray(image)]
 
     def __getitem__(self, index: int) -> tuple[Image.Image, np.ndarray]:
         image, labels = self.image(index), self.labels(index)
@@ -83,7 +83,7 @@ def _labels_of(name: str) -> str:
     return (path.parent.parent / "labels" / (path.stem + ".png")).as_posix()
 
 
-def _classes_file(files: Photographs) -> dict[str, Any]:
+def _classes_file(files: ImageSet) -> dict[str, Any]:
     folder = files.root if files.root.is_dir() else files.root.parent
     path = folder / "classes.json"
     if not path.is_file():

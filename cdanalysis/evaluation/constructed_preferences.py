@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..codecs.ours import Coder
-from ..data.images import Photographs
-from ..data.preferences import Choice
+from ..codecs.ours import Codec
+from ..data.images import ImageSet
+from ..data.preferences import Preference
 from ..metrics.preferences import Metric
 
 LESS, LEVELS, TRIES = 0.95, (0.1, 0.9), 4
@@ -20,34 +20,34 @@ EQUAL, RATES = 0.05, (0.15, 1.2)
 
 
 def construct(
-    photographs: Photographs,
-    coders: Sequence[Coder],
-    judge: Metric,
+    images: ImageSet,
+    codecs: Sequence[Codec],
+    metric: Metric,
     folder: Path,
     what: str,
     each: int = 4,
     side: int = 224,
     seed: int = 0,
     track: Callable[[Iterable], Iterable] = lambda items: items,
-) -> list[Choice]:
+) -> list[Preference]:
     """Choices between compressions of windows of photographs; their files are PNG below ``folder``.
 
     Of every photograph ``each`` pairs by one codec, of which one has more bits and must win ("more bits"), and as many
-    of equal bytes by two codecs, of which ``judge`` finds one more alike ("equal bits"). A choice's group is its kind
+    of equal bytes by two codecs, of which ``metric`` finds one more alike ("equal bits"). A choice's group is its kind
     and ``what``. Pairs that a codec cannot make, and ties, are left out.
 
     Args:
         side: of the windows, in pixels; smaller photographs are seen whole.
     """
-    choices = []
-    for index in track(range(len(photographs))):
+    preferences = []
+    for index in track(range(len(images))):
         rng = np.random.default_rng([seed, index])
-        window = _window(photographs.image(index), side, rng)
+        window = _window(images.image(index), side, rng)
         place = folder / what.replace(" ", "-").replace(",", "") / str(index)
         place.mkdir(parents=True, exist_ok=True)
         window.save(place / "original.png")
-        pairs = [("more bits", _more_bits(window, coders, rng)) for _ in range(each)]
-        pairs += [("equal bits", _equal_bits(window, coders, judge, rng)) for _ in range(each)]
+        pairs = [("more bits", _more_bits(window, codecs, rng)) for _ in range(each)]
+        pairs += [("equal bits", _equal_bits(window, codecs, metric, rng)) for _ in range(each)]
         for number, (kind, pair) in enumerate(pairs):
             if pair is None:
                 continue
@@ -55,8 +55,8 @@ def construct(
             paths = [place / f"{number}{letter}.png" for letter in "ab"]
             for path, array in zip(paths, pair[::-1] if swap else pair, strict=True):
                 Image.fromarray(array).save(path)
-            choices.append(Choice(place / "original.png", *paths, float(not swap), f"{kind}, {what}"))
-    return choices
+            preferences.append(Preference(place / "original.png", *paths, float(not swap), f"{kind}, {what}"))
+    return preferences
 
 
 def _window(image: Image.Image, side: int, rng: np.random.Generator) -> Image.Image:
@@ -65,33 +65,33 @@ def _window(image: Image.Image, side: int, rng: np.random.Generator) -> Image.Im
 
 
 def _more_bits(
-    window: Image.Image, coders: Sequence[Coder], rng: np.random.Generator
+    window: Image.Image, codecs: Sequence[Codec], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """(better, worse) of one codec."""
-    coder = coders[rng.integers(len(coders))]
+    codec = codecs[rng.integers(len(codecs))]
     for _ in range(TRIES):
-        level = int(rng.uniform(*LEVELS) * coder.most)
-        better = coder.encode(window, level)
-        for lower in range(level - 1, -1, -max(1, coder.most // 25)):
-            worse = coder.encode(window, lower)
+        level = int(rng.uniform(*LEVELS) * codec.max_level)
+        better = codec.encode(window, level)
+        for lower in range(level - 1, -1, -max(1, codec.max_level // 25)):
+            worse = codec.encode(window, lower)
             if len(worse) <= LESS * len(better):
-                return coder.decode(better), coder.decode(worse)
+                return codec.decode(better), codec.decode(worse)
     return None
 
 
 def _equal_bits(
-    window: Image.Image, coders: Sequence[Coder], judge: Metric, rng: np.random.Generator
+    window: Image.Image, codecs: Sequence[Codec], metric: Metric, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """(nearer, farther) of two codecs, as the judge says."""
+    """(nearer, farther) of two codecs, as the metric says."""
     for _ in range(TRIES):
-        pair = [coders[i] for i in rng.choice(len(coders), 2, replace=False)]
+        pair = [codecs[i] for i in rng.choice(len(codecs), 2, replace=False)]
         size = int(np.exp(rng.uniform(*np.log(RATES))) * window.width * window.height / 8)
-        files = [coder.encode_near(window, size) for coder in pair]
+        files = [codec.encode_near(window, size) for codec in pair]
         if abs(len(files[0]) - len(files[1])) > EQUAL * min(map(len, files)):
             continue
-        first, second = (coder.decode(data) for coder, data in zip(pair, files, strict=True))
+        first, second = (codec.decode(data) for codec, data in zip(pair, files, strict=True))
         original = np.asarray(window)
-        distances = judge(original, first), judge(original, second)
+        distances = metric(original, first), metric(original, second)
         if distances[0] != distances[1]:
             return (first, second) if distances[0] < distances[1] else (second, first)
     return None

@@ -1,4 +1,4 @@
-"""Who judges files: pixels, perception, networks that know nothing of compression, and heads that read streams."""
+"""Evaluators of files: pixels, perception, networks that know nothing of compression, and heads that read streams."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from ..codecs.ours import Coder, ModelCoder
-from ..data.coco import CocoPhotographs
+from ..codecs.ours import Codec, ModelCodec
+from ..data.coco import CocoImages
 from ..data.images import data_path, to_tensor
-from ..data.labeled import ClassFolders, LabelledSet
-from ..data.segmentation import LabelledPixels
+from ..data.labeled import ClassFolders, LabeledSet
+from ..data.segmentation import LabeledPixels
 from ..metrics import image as metrics
 from ..metrics.tasks import SCORERS, ClassificationScorer, DetectionScorer
 from ..model import Model
@@ -24,37 +24,37 @@ from ..roi.saliency import Saliency, SpectralResidual
 from ..stream.container import strip
 from ..training.pretrained import imagenet_classes, imagenet_classifier
 
-JUDGES = ("psnr", "ms_ssim", "lpips", "salient", "fid", "accuracy", "detection", "head")
-RECOGNISERS = ("accuracy", "detection")
+EVALUATORS = ("psnr", "ms_ssim", "lpips", "salient", "fid", "accuracy", "detection", "head")
+RECOGNIZERS = ("accuracy", "detection")
 """Those that need no original to compare with."""
 
 
-class Judge(Protocol):
+class Evaluator(Protocol):
     """Sees photographs, their reconstructions, both uint8 (H, W, 3), and the files between; then gives its figures.
 
-    ``add`` gives those of the photograph alone, where it has any.
+    ``update`` gives those of the photograph alone, where it has any.
     """
 
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]: ...
-    def figures(self) -> dict[str, float]: ...
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]: ...
+    def compute(self) -> dict[str, float]: ...
 
 
-class PixelJudge:
+class PixelEvaluator:
     """Mean PSNR in dB, and mean MS-SSIM (absent where a photograph is too small for it)."""
 
     def __init__(self, name: str):
         self.name, self.values = name, []
         self.measure = {"psnr": metrics.psnr, "ms_ssim": metrics.ms_ssim}[name]
 
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
         self.values.append(self.measure(original, decoded))
         return {self.name: self.values[-1]} if self.values[-1] is not None else {}
 
-    def figures(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:
         return {self.name: float(np.mean(self.values))} if None not in self.values else {}
 
 
-class LPIPSJudge:
+class LPIPSEvaluator:
     """Mean LPIPS on SqueezeNet.
 
     Args:
@@ -65,20 +65,20 @@ class LPIPSJudge:
         self.observer, self.values = LPIPS(data_path(weights) if weights else None), []
 
     @torch.inference_mode()
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
         a, b = (to_tensor(x)[None] for x in (original, decoded))
         self.values.append(float(self.observer(a, b)))
         return {"lpips": self.values[-1]}
 
-    def figures(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:
         return {"lpips": float(np.mean(self.values))}
 
 
-class SalientJudge:
+class SalientEvaluator:
     """Mean LPIPS and PSNR on what is salient, and on the rest.
 
     Args:
-        weights: as for `LPIPSJudge`.
+        weights: as for `LPIPSEvaluator`.
         saliency: maps a photograph to numbers in [0, 1]; what it gives 0.5 or more is salient. A photograph without
             such a place, or without any other, does not count.
     """
@@ -88,7 +88,7 @@ class SalientJudge:
         self.values: dict[str, list[float]] = defaultdict(list)
 
     @torch.inference_mode()
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
         marked = np.asarray(self.saliency(original)) >= 0.5
         if marked.all() or not marked.any():
             return {}
@@ -101,21 +101,21 @@ class SalientJudge:
             self.values[name].append(value)
         return own
 
-    def figures(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:
         if not self.values:
             return {}
         means = {name: float(np.mean(values)) for name, values in self.values.items()}
         return {**means, "with_salient_places": len(self.values["lpips_salient"])}
 
 
-class FrechetJudge:
+class FrechetEvaluator:
     """Frechet distance (Heusel and others, NeurIPS 2017) between photographs and reconstructions.
 
     The features are SqueezeNet's, not Inception's, so figures compare with each other and with no paper's. Photographs
     are seen as patches of 64x64 pixels, because a few dozen whole ones would not fill the features' space.
 
     Args:
-        weights: as for `LPIPSJudge`.
+        weights: as for `LPIPSEvaluator`.
     """
 
     SIDE = 64
@@ -125,7 +125,7 @@ class FrechetJudge:
         self.patches = 0
 
     @torch.inference_mode()
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
         for array, real in ((original, True), (decoded, False)):
             patches = _patches(torch.from_numpy(array.copy()).permute(2, 0, 1), self.SIDE)
             if len(patches):
@@ -133,7 +133,7 @@ class FrechetJudge:
         self.patches += len(patches)
         return {}
 
-    def figures(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:
         return {"fid_squeezenet": float(self.distance.compute()), "fid_patches": self.patches}
 
 
@@ -158,66 +158,66 @@ def _patches(x: Tensor, side: int) -> Tensor:
     return x.permute(1, 3, 0, 2, 4).reshape(-1, 3, side, side)
 
 
-class ClassifierJudge:
+class ClassifierEvaluator:
     """Top-1 accuracy, among the data's classes, of an ImageNet classifier that was trained on photographs alone.
 
     Args:
-        labelled: the photographs, in folders named by class.
+        labeled: the photographs, in folders named by class.
         network: timm's name of the classifier.
     """
 
-    def __init__(self, labelled: ClassFolders, network: str = "tf_efficientnet_lite0"):
-        self.net, self.scorer = imagenet_classifier(network), ClassificationScorer(labelled, imagenet_classes())
+    def __init__(self, labeled: ClassFolders, network: str = "tf_efficientnet_lite0"):
+        self.net, self.scorer = imagenet_classifier(network), ClassificationScorer(labeled, imagenet_classes())
         config = getattr(self.net, "pretrained_cfg", {})
         self.mean, self.deviation = (torch.tensor(config[k]).reshape(3, 1, 1) for k in ("mean", "std"))
 
     @torch.inference_mode()
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
         self.scorer.add(index, self.net(((to_tensor(decoded) - self.mean) / self.deviation)[None])[0])
         return {"accuracy": self.scorer.scores([index])["top1"]}
 
-    def figures(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:
         return {"accuracy": self.scorer.scores()["top1"]}
 
 
-class DetectorJudge:
+class DetectorEvaluator:
     """Average precision of a model's RGB detector (its counterpart), which never saw a compressed photograph.
 
     Args:
-        labelled: the photographs, with their annotations.
+        labeled: the photographs, with their annotations.
         model: whose backbone and counterpart detect.
     """
 
-    def __init__(self, labelled: LabelledSet, model: Model):
+    def __init__(self, labeled: LabeledSet, model: Model):
         if "detection" not in model.counterparts:
             raise ValueError(f"model {model.name!r} has no RGB detector: load it with its counterparts")
-        self.model, self.scorer = model, DetectionScorer(labelled, model.counterpart("detection").classes)
+        self.model, self.scorer = model, DetectionScorer(labeled, model.counterpart("detection").classes)
 
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
         self.scorer.add(index, self.model.reference.analyze([decoded], ("detection",))[0].detection)
         return {}
 
-    def figures(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:
         return self.scorer.scores()
 
 
-class HeadJudge:
+class HeadEvaluator:
     """The scores of a model's own head on its own streams' semantic layers, and what these take in bits a pixel.
 
     Args:
-        labelled: the photographs, with their targets.
+        labeled: the photographs, with their targets.
         model: which wrote the streams.
     """
 
-    def __init__(self, labelled: LabelledSet, model: Model):
-        kinds = {ClassFolders: "classification", CocoPhotographs: "detection", LabelledPixels: "segmentation"}
-        self.model, self.task = model, kinds[type(labelled)]
+    def __init__(self, labeled: LabeledSet, model: Model):
+        kinds = {ClassFolders: "classification", CocoImages: "detection", LabeledPixels: "segmentation"}
+        self.model, self.task = model, kinds[type(labeled)]
         if self.task not in model.heads:
             raise ValueError(f"model {model.name!r} has no {self.task} head")
-        self.scorer = SCORERS[self.task](labelled, model.heads[self.task].classes)
+        self.scorer = SCORERS[self.task](labeled, model.heads[self.task].classes)
         self.rates: list[float] = []
 
-    def add(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
         base, (height, width) = strip(data), original.shape[:2]
         self.rates.append(metrics.bpp(len(base), width, height))
         if self.task == "classification":
@@ -226,36 +226,36 @@ class HeadJudge:
             self.scorer.add(index, getattr(self.model.analyze(base, (self.task,)), self.task))
         return {"head_bpp": self.rates[-1]}
 
-    def figures(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:
         scores = {f"head_{name}": value for name, value in self.scorer.scores().items()}
         return {"head_bpp": float(np.mean(self.rates)), **scores}
 
 
-def new_judge(
-    name: str, labelled: LabelledSet, rgb: Model, weights: str, coder: Coder | None, saliency: Saliency | None = None
-) -> Judge | None:
-    """The judge of that name; None where it judges nothing that this coder makes.
+def new_evaluator(
+    name: str, labeled: LabeledSet, rgb: Model, weights: str, codec: Codec | None, saliency: Saliency | None = None
+) -> Evaluator | None:
+    """The evaluator of that name; None where it has nothing to say of what this codec makes.
 
     Args:
-        labelled: the data set that is judged.
+        labeled: the data set that files are made of.
         rgb: has the RGB detector.
         weights: SqueezeNet's, for the perceptual ones.
-        coder: whose files are judged, None for photographs themselves; a head judges none but its own model's.
+        codec: whose files are evaluated, None for photographs themselves; a head reads none but its own model's.
         saliency: says what is salient; by default, spectral residuals.
 
     Raises:
         ValueError: if there is none.
     """
     makers: dict[str, Any] = {
-        "psnr": lambda: PixelJudge("psnr"),
-        "ms_ssim": lambda: PixelJudge("ms_ssim"),
-        "lpips": lambda: LPIPSJudge(weights),
-        "salient": lambda: SalientJudge(weights, saliency or SpectralResidual()),
-        "fid": lambda: FrechetJudge(weights),
-        "accuracy": lambda: ClassifierJudge(labelled),
-        "detection": lambda: DetectorJudge(labelled, rgb),
-        "head": lambda: HeadJudge(labelled, coder.model) if isinstance(coder, ModelCoder) else None,
+        "psnr": lambda: PixelEvaluator("psnr"),
+        "ms_ssim": lambda: PixelEvaluator("ms_ssim"),
+        "lpips": lambda: LPIPSEvaluator(weights),
+        "salient": lambda: SalientEvaluator(weights, saliency or SpectralResidual()),
+        "fid": lambda: FrechetEvaluator(weights),
+        "accuracy": lambda: ClassifierEvaluator(labeled),
+        "detection": lambda: DetectorEvaluator(labeled, rgb),
+        "head": lambda: HeadEvaluator(labeled, codec.model) if isinstance(codec, ModelCodec) else None,
     }
     if name not in makers:
-        raise ValueError(f"unknown judge {name!r}; there are {', '.join(JUDGES)}")
+        raise ValueError(f"unknown evaluator {name!r}; there are {', '.join(EVALUATORS)}")
     return makers[name]()

@@ -1,4 +1,4 @@
-"""Runs experiments: trains the variants of a model, has them judged, and reports."""
+"""Runs experiments: trains the variants of a model, has them evaluated, and reports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..benchmarks.hardware import hardware
-from ..codecs.ours import Coder, ModelCoder
+from ..codecs.ours import Codec, ModelCodec
 from ..processes import each
 from .experiment_config import ExperimentConfig
 from .experiment_rows import Models, everyone, measure_one, measured
@@ -52,7 +52,7 @@ def run_experiment(
     }
 
 
-def variant_coders(config: ExperimentConfig, folder: Path, names: Sequence[str] = ()) -> list[Coder]:
+def variant_codecs(config: ExperimentConfig, folder: Path, names: Sequence[str] = ()) -> list[Codec]:
     """Variants, by default all, from ``folder``; those that `run_experiment` has not trained there yet are trained."""
     models = Models(config, folder)
-    return [ModelCoder(name, models[name], config.semantic) for name in names or config.variants]
+    return [ModelCodec(name, models[name], config.semantic) for name in names or config.variants]

@@ -1,4 +1,4 @@
-"""Experiments as data: variants of a model that are trained alike but for one thing, and who judges them."""
+"""Experiments as data: variants of a model that are trained alike but for one thing, and who evaluates them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-from ..data.labeled import LabelledSource
+from ..data.labeled import LabeledSource
 from ..training.recipe import Recipe, recipe_from
 
 
@@ -19,14 +19,14 @@ class MeasureConfig:
 
     Attributes:
         title: what it shows.
-        task: how the data are labelled: classification, detection, segmentation, or empty for photographs alone.
+        task: how the data are labeled: classification, detection, segmentation, or empty for photographs alone.
         source: the data.
         every: use each so many-th photograph only.
         bpp: rates at which files are compared, approached from below.
         each: whether every photograph's file has the rate, and the report a line for it; otherwise all are made at one
             level, and the mean has it.
         preview: whether models may write the semantic layer alone where both layers take more than the rate.
-        judges: who judges; see `JUDGES`.
+        evaluators: who looks at the files; see `EVALUATORS`.
         variants: which variants; by default all.
         importance: more variants: the base with its detail layer's bits where this says: "saliency", or the ONNX file
             of a saliency network below ``CDANALYSIS_DATA``; empty for everywhere alike.
@@ -36,12 +36,12 @@ class MeasureConfig:
 
     title: str = MISSING
     task: str = ""
-    source: LabelledSource = field(default_factory=LabelledSource)
+    source: LabeledSource = field(default_factory=LabeledSource)
     every: int = 1
     bpp: list[float] = field(default_factory=list)
     each: bool = False
     preview: bool = False
-    judges: list[str] = field(default_factory=list)
+    evaluators: list[str] = field(default_factory=list)
     variants: list[str] = field(default_factory=list)
     importance: dict[str, str] = field(default_factory=dict)
     baselines: list[str] = field(default_factory=list)
@@ -91,8 +91,8 @@ class ExperimentConfig:
         base: zoo name or folder of the model that all variants start from; it also has the RGB detector.
         semantic: quality in [0, 1] of the semantic layer in all files.
         bases: more rows: the base with another quality of the semantic layer, by name.
-        weights: SqueezeNet's, for the judges LPIPS and FID; empty to download them.
-        saliency: U2-Net-P's ONNX file, for the judge of salient places; empty for spectral residuals.
+        weights: SqueezeNet's, for LPIPS and FID; empty to download them.
+        saliency: U2-Net-P's ONNX file, for the evaluator of salient places; empty for spectral residuals.
         recipe: how variants are trained, but for what is the experiment's: name and ``init``.
         changes: of presets and of the command line, to the recipe.
         variants: for each variant's name its changes to the recipe (``key=value``).

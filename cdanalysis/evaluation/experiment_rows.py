@@ -1,4 +1,4 @@
-"""The rows of an experiment's tables: every variant and every other codec, at every rate, before its judges."""
+"""The rows of an experiment's tables: every variant and every other codec, at every rate, before its evaluators."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..codecs.ours import BaselineCoder, Coder, ModelCoder, PreviewCoder, level_at
+from ..codecs.ours import BaselineCodec, Codec, ModelCodec, PreviewCodec, level_at
 from ..codecs.pillow import baseline
-from ..data.images import Photographs
-from ..data.labeled import LabelledSet, open_labelled
+from ..data.images import ImageSet
+from ..data.labeled import LabeledSet, open_labeled
 from ..files import write_whole
 from ..metrics.image import bpp
 from ..model import Model
@@ -25,7 +25,7 @@ from ..roi.importance import saliency_model
 from ..roi.saliency import Remembered, Saliency
 from ..training.trainer import Trainer
 from ..zoo import load
-from .evaluators import RECOGNISERS, new_judge
+from .evaluators import RECOGNIZERS, new_evaluator
 from .experiment_config import ExperimentConfig, MeasureConfig, variant_recipe
 from .points import Uncompressed
 
@@ -115,22 +115,22 @@ def measured(
     track: Callable[[Iterable], Iterable] = lambda items: items,
 ) -> dict[str, Any]:
     """One table; a row for every variant and every other codec at every rate."""
-    labelled = _data(config, name)
-    rows = [row.get() for row in _rows(config, name, labelled, models, track)]
+    labeled = _data(config, name)
+    rows = [row.get() for row in _rows(config, name, labeled, models, track)]
     write_whole(models.folder / f"{name}.csv", _lines(rows))
-    return {"title": config.measures[name].title, "data": labelled.title, "photographs": len(labelled), "rows": rows}
+    return {"title": config.measures[name].title, "data": labeled.title, "photographs": len(labeled), "rows": rows}
 
 
-def _data(config: ExperimentConfig, name: str) -> LabelledSet:
+def _data(config: ExperimentConfig, name: str) -> LabeledSet:
     measure = config.measures[name]
-    labelled = open_labelled(measure.task, measure.source) if measure.task else Photographs(measure.source.path)
-    return labelled.every(measure.every)
+    labeled = open_labeled(measure.task, measure.source) if measure.task else ImageSet(measure.source.path)
+    return labeled.every(measure.every)
 
 
 def _rows(
     config: ExperimentConfig,
     name: str,
-    labelled: LabelledSet,
+    labeled: LabeledSet,
     models: Models,
     track: Callable[[Iterable], Iterable] = lambda items: items,
 ) -> Iterator[Row]:
@@ -140,94 +140,97 @@ def _rows(
     def file(title: str) -> Path:
         return models.folder / "rows" / f"{name} {title}.json".replace(" ", "-")
 
-    asked = [judge for judge in measure.judges if judge in RECOGNISERS]
+    asked = [evaluator for evaluator in measure.evaluators if evaluator in RECOGNIZERS]
     if asked:
-        work = partial(_row_of_photographs, config, labelled, models, asked, track)
+        work = partial(_row_of_images, config, labeled, models, asked, track)
         yield Row(Uncompressed.name, file(Uncompressed.name), work)
     maps: dict[str, Saliency | None] = {"": None}  # maps of the same photographs, once for all rows
     for where in {*measure.importance.values(), config.saliency} - {""}:
         maps[where] = Remembered(saliency_model(where))
-    for who, make in _coders(config, measure, models, maps).items():
+    for who, make in _codecs(config, measure, models, maps).items():
         for rate in measure.bpp:
-            work = partial(_row, config, measure, labelled, models, make, rate, maps[config.saliency], track)
+            work = partial(_row, config, measure, labeled, models, make, rate, maps[config.saliency], track)
             yield Row(who, file(f"{who} {rate:g}"), work)
 
 
-def _coders(
+def _codecs(
     config: ExperimentConfig, measure: MeasureConfig, models: Models, maps: dict[str, Saliency | None]
-) -> dict[str, Callable[[], Coder]]:
+) -> dict[str, Callable[[], Codec]]:
     """What makes each coder of a table, by name; a model is loaded when it is made."""
-    makers: dict[str, Callable[[], Coder]] = {}
+    makers: dict[str, Callable[[], Codec]] = {}
     for who in measure.variants or ([] if measure.importance else [*config.variants, BASE, *config.bases]):
         model, semantic = (BASE, config.bases[who]) if who in config.bases else (who, config.semantic)
-        makers[who] = lambda who=who, model=model, semantic=semantic: ModelCoder(who, models[model], semantic)
+        makers[who] = lambda who=who, model=model, semantic=semantic: ModelCodec(who, models[model], semantic)
     for who, where in measure.importance.items():
-        makers[who] = lambda who=who, where=where: ModelCoder(who, models[BASE], config.semantic, maps[where])
+        makers[who] = lambda who=who, where=where: ModelCodec(who, models[BASE], config.semantic, maps[where])
     for who in measure.baselines:
-        makers[who] = lambda who=who: BaselineCoder(baseline(who))
+        makers[who] = lambda who=who: BaselineCodec(baseline(who))
     return makers
 
 
-def _row_of_photographs(
+def _row_of_images(
     config: ExperimentConfig,
-    labelled: LabelledSet,
+    labeled: LabeledSet,
     models: Models,
     asked: list[str],
     track: Callable[[Iterable], Iterable],
 ) -> dict[str, Any]:
     """What networks that know nothing of compression make of the photographs themselves."""
-    judges = [new_judge(judge, labelled, models[BASE], config.weights, None) for judge in asked]
-    for index in track(range(len(labelled))):
-        original = np.asarray(labelled.image(index))
-        for judge in judges:
-            judge.add(index, original, original, b"")
+    evaluators = [new_evaluator(evaluator, labeled, models[BASE], config.weights, None) for evaluator in asked]
+    for index in track(range(len(labeled))):
+        original = np.asarray(labeled.image(index))
+        for evaluator in evaluators:
+            evaluator.update(index, original, original, b"")
     row: dict[str, Any] = {"codec": Uncompressed.name, "wanted_bpp": None, "bpp": None}
-    for judge in judges:
-        row |= judge.figures()
+    for evaluator in evaluators:
+        row |= evaluator.compute()
     return row
 
 
 def _row(
     config: ExperimentConfig,
     measure: MeasureConfig,
-    labelled: LabelledSet,
+    labeled: LabeledSet,
     models: Models,
-    make: Callable[[], Coder],
+    make: Callable[[], Codec],
     rate: float,
     saliency: Saliency | None,
     track: Callable[[Iterable], Iterable],
 ) -> dict[str, Any]:
-    """Figures of one coder at one rate, and under ``photographs`` those of each."""
-    coder = make()
-    row: dict[str, Any] = {"codec": coder.name, "wanted_bpp": rate, "level": None}
-    if isinstance(coder, ModelCoder):
-        row["variant"] = coder.name
+    """Figures of one coder at one rate, and under ``images`` those of each."""
+    codec = make()
+    row: dict[str, Any] = {"codec": codec.name, "wanted_bpp": rate, "level": None}
+    if isinstance(codec, ModelCodec):
+        row["variant"] = codec.name
     if not measure.each:
-        probe = [labelled.image(i) for i in range(0, len(labelled), max(1, len(labelled) // measure.probe))]
-        row["level"] = level_at(coder, probe, rate)
-        if measure.preview and isinstance(coder, ModelCoder):
+        probe = [labeled.image(i) for i in range(0, len(labeled), max(1, len(labeled) // measure.probe))]
+        row["level"] = level_at(codec, probe, rate)
+        if measure.preview and isinstance(codec, ModelCodec):
             row["layers"] = "both"
             if row["level"] is None:
-                coder, row["layers"] = PreviewCoder(coder.name, coder.model), "semantic"
-                row["level"] = level_at(coder, probe, rate)
+                codec, row["layers"] = PreviewCodec(codec.name, codec.model), "semantic"
+                row["level"] = level_at(codec, probe, rate)
         if row["level"] is None:  # it cannot go so low
             return row
-    judges = [new_judge(judge, labelled, models[BASE], config.weights, coder, saliency) for judge in measure.judges]
-    judges, lines = [judge for judge in judges if judge is not None], []
-    for index in track(range(len(labelled))):
-        image = labelled.image(index)
+    evaluators = [
+        new_evaluator(evaluator, labeled, models[BASE], config.weights, codec, saliency)
+        for evaluator in measure.evaluators
+    ]
+    evaluators, lines = [evaluator for evaluator in evaluators if evaluator is not None], []
+    for index in track(range(len(labeled))):
+        image = labeled.image(index)
         if measure.each:
-            data = coder.encode_near(image, int(rate * image.width * image.height / 8))
+            data = codec.encode_near(image, int(rate * image.width * image.height / 8))
         else:
-            data = coder.encode(image, row["level"])
-        original, decoded = np.asarray(image), coder.decode(data)
-        line = {"photograph": labelled.names[index], "bytes": len(data)}
+            data = codec.encode(image, row["level"])
+        original, decoded = np.asarray(image), codec.decode(data)
+        line = {"photograph": labeled.names[index], "bytes": len(data)}
         lines.append(line | {"bpp": bpp(len(data), image.width, image.height)})
-        for judge in judges:
-            lines[-1] |= judge.add(index, original, decoded, data)
+        for evaluator in evaluators:
+            lines[-1] |= evaluator.update(index, original, decoded, data)
     row["bpp"] = float(np.mean([line["bpp"] for line in lines]))
-    for judge in judges:
-        row |= judge.figures()
+    for evaluator in evaluators:
+        row |= evaluator.compute()
     return row | {"photographs": lines}
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..codecs.ours import Coder
-from ..data.labeled import LabelledSet
+from ..codecs.ours import Codec
+from ..data.labeled import LabeledSet
 from ..metrics import image as metrics
 from ..metrics.tasks import SCORERS, Scorer
 from ..model import Model
-from .evaluators import LPIPSJudge
+from .evaluators import LPIPSEvaluator
 
 Track = Callable[[Iterable], Iterable]
 
@@ -25,7 +25,7 @@ Track = Callable[[Iterable], Iterable]
 class Uncompressed:
     """No codec: photographs as they are, whose bytes nobody counts."""
 
-    name, most = "uncompressed", 0
+    name, max_level = "uncompressed", 0
 
     def encode(self, image: Image.Image, level: int) -> bytes:
         return b""
@@ -43,12 +43,12 @@ class Reader:
     def __init__(self, model: Model, task: str, latents: bool):
         self.model, self.task, self.latents = model, task, latents
 
-    def scorer(self, labelled: LabelledSet) -> Scorer | None:
+    def scorer(self, labeled: LabeledSet) -> Scorer | None:
         """What scores this reader's predictions."""
         if not self.task:
             return None
         head = self.model.heads[self.task] if self.latents else self.model.counterpart(self.task)
-        return SCORERS[self.task](labelled, head.classes)
+        return SCORERS[self.task](labeled, head.classes)
 
     def __call__(self, data: bytes, decoded: np.ndarray | None) -> Any:
         """The prediction: logits for classification, else what the head's ``predict`` gives."""
@@ -88,10 +88,10 @@ class Point:
 
 def measure_point(
     series: str,
-    coder: Coder | Uncompressed,
+    codec: Codec | Uncompressed,
     level: int,
     reader: Reader,
-    labelled: LabelledSet,
+    labeled: LabeledSet,
     perception: Iterable[str],
     weights: str,
     path: Path,
@@ -102,47 +102,47 @@ def measure_point(
     A file whose last line was cut off is gone on with from there.
     """
     rows = _known(path)
-    scorer, lpips = reader.scorer(labelled), None
+    scorer, lpips = reader.scorer(labeled), None
     path.parent.mkdir(parents=True, exist_ok=True)
-    missing = [index for index in range(len(labelled)) if index not in rows]
+    missing = [index for index in range(len(labeled)) if index not in rows]
     with open(path, "a") as file:
         for index in track(missing) if missing else ():
-            if "lpips" in perception and lpips is None and not _plain(coder, reader):
-                lpips = LPIPSJudge(weights)
-            rows[index] = _row(coder, level, reader, labelled, index, scorer, perception, lpips)
+            if "lpips" in perception and lpips is None and not _plain(codec, reader):
+                lpips = LPIPSEvaluator(weights)
+            rows[index] = _row(codec, level, reader, labeled, index, scorer, perception, lpips)
             file.write(json.dumps({"photograph": index, **rows[index]}) + "\n")
             file.flush()
-    return Point(series, None if isinstance(coder, Uncompressed) else level, rows)
+    return Point(series, None if isinstance(codec, Uncompressed) else level, rows)
 
 
-def _plain(coder: Coder | Uncompressed, reader: Reader) -> bool:
+def _plain(codec: Codec | Uncompressed, reader: Reader) -> bool:
     """Whether there is no reconstruction to look at."""
-    return isinstance(coder, Uncompressed) or reader.latents
+    return isinstance(codec, Uncompressed) or reader.latents
 
 
 def _row(
-    coder: Coder | Uncompressed,
+    codec: Codec | Uncompressed,
     level: int,
     reader: Reader,
-    labelled: LabelledSet,
+    labeled: LabeledSet,
     index: int,
     scorer: Scorer | None,
     perception: Iterable[str],
-    lpips: LPIPSJudge | None,
+    lpips: LPIPSEvaluator | None,
 ) -> dict[str, Any]:
-    image = labelled.image(index)
+    image = labeled.image(index)
     original = np.asarray(image)
     times = [time.perf_counter()]
-    data = coder.encode(image, level)
+    data = codec.encode(image, level)
     times.append(time.perf_counter())
-    decoded = original if isinstance(coder, Uncompressed) else None if reader.latents else coder.decode(data)
+    decoded = original if isinstance(codec, Uncompressed) else None if reader.latents else codec.decode(data)
     times.append(time.perf_counter())
     if scorer is not None:
         prediction = reader(data, decoded)
     times.append(time.perf_counter())
     row: dict[str, Any] = {"bytes": len(data), "bpp": metrics.bpp(len(data), image.width, image.height)}
     row |= dict(zip(("encode_s", "decode_s", "read_s"), np.diff(times).round(6).tolist(), strict=True))
-    if not _plain(coder, reader):
+    if not _plain(codec, reader):
         row |= _seen(original, decoded, perception, lpips)
     if scorer is not None:
         scorer.add(index, prediction)
@@ -151,11 +151,11 @@ def _row(
 
 
 def _seen(
-    original: np.ndarray, decoded: np.ndarray, perception: Iterable[str], lpips: LPIPSJudge | None
+    original: np.ndarray, decoded: np.ndarray, perception: Iterable[str], lpips: LPIPSEvaluator | None
 ) -> dict[str, float | None]:
     found = {name: getattr(metrics, name)(original, decoded) for name in perception if name != "lpips"}
     if lpips is not None:
-        lpips.add(0, original, decoded, b"")
+        lpips.update(0, original, decoded, b"")
         found["lpips"] = lpips.values[-1]
     return found
 

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from ..codecs.compressai import CompressAI
 from ..codecs.pillow import Baseline
-from ..data.images import Photographs
-from ..data.labeled import LabelledSource
+from ..data.images import ImageSet
+from ..data.labeled import LabeledSource
 from ..files import write_whole
 from ..model import Model
 from ..training.recipe import Recipe, recipe_from
@@ -64,17 +64,17 @@ def _recipe(model: str, task: str, stage: dict[str, Any]) -> Recipe:
 
 
 def compressed(
-    source: LabelledSource,
+    source: LabeledSource,
     codec: Baseline | CompressAI,
     level: int,
     folder: Path,
     track: Callable[[Iterable], Iterable] = lambda items: items,
-) -> LabelledSource:
-    """A copy of a labelled set, in the same layout and under the same names, whose photographs are the codec's files.
+) -> LabeledSource:
+    """A copy of a labeled set, in the same layout and under the same names, whose photographs are the codec's files.
 
     Label pictures are copied as they are. What ``folder`` has already is not compressed again.
     """
-    files = Photographs(source.path)
+    files = ImageSet(source.path)
     for index in track(range(len(files))):
         name = files.names[index]
         path = folder / name
@@ -86,4 +86,4 @@ def compressed(
     classes = (files.root if files.root.is_dir() else files.root.parent) / "classes.json"
     if classes.is_file():
         shutil.copyfile(classes, folder / classes.name)
-    return LabelledSource(**{**asdict(source), "path": str(folder)})
+    return LabeledSource(**{**asdict(source), "path": str(folder)})

@@ -15,8 +15,8 @@ from PIL import features
 from torch import Tensor
 
 from ..codecs.pillow import BASELINES
-from ..data.images import Photographs, to_tensor
-from ..data.labeled import LabelledSet
+from ..data.images import ImageSet, to_tensor
+from ..data.labeled import LabeledSet
 from ..data.labels import class_index
 from ..files import write_whole
 from ..metrics import image as metrics
@@ -35,7 +35,7 @@ def _no_track(items: Iterable) -> Iterable:
 
 def evaluate_folder(
     model: Model,
-    photographs: Photographs,
+    images: ImageSet,
     qualities: Sequence[Quality],
     tasks: Sequence[str] | None = None,
     baselines: bool = True,
@@ -48,28 +48,28 @@ def evaluate_folder(
             where the first photograph's folder names a class.
     """
     if tasks is None:
-        labelled = class_index(photographs.class_of(0), model.heads["classification"].classes) is not None
-        tasks = ("classification", "reconstruction") if labelled else ("reconstruction",)
-    report = _head_of_report(model, photographs.root.name, len(photographs))
+        labeled = class_index(images.class_of(0), model.heads["classification"].classes) is not None
+        tasks = ("classification", "reconstruction") if labeled else ("reconstruction",)
+    report = _head_of_report(model, images.root.name, len(images))
     if "classification" in tasks:
-        report["classification"] = evaluate_classification(model, photographs, qualities, track)
+        report["classification"] = evaluate_classification(model, images, qualities, track)
     if "reconstruction" in tasks:
-        report["reconstruction"] = evaluate_reconstruction(model, photographs, qualities, baselines, track)
+        report["reconstruction"] = evaluate_reconstruction(model, images, qualities, baselines, track)
     return report
 
 
-def evaluate_labelled(
-    model: Model, task: str, labelled: LabelledSet, qualities: Sequence[Quality], track: Track = _no_track
+def evaluate_labeled(
+    model: Model, task: str, labeled: LabeledSet, qualities: Sequence[Quality], track: Track = _no_track
 ) -> dict[str, Any]:
     """`evaluate_task`, with what is needed to know what was measured."""
-    report = _head_of_report(model, labelled.title, len(labelled))
-    return {**report, task: evaluate_task(model, task, labelled, qualities, track)}
+    report = _head_of_report(model, labeled.title, len(labeled))
+    return {**report, task: evaluate_task(model, task, labeled, qualities, track)}
 
 
-def _head_of_report(model: Model, data: str, photographs: int) -> dict[str, Any]:
+def _head_of_report(model: Model, data: str, images: int) -> dict[str, Any]:
     return {
         "data": data,
-        "photographs": photographs,
+        "photographs": images,
         "model": model.name,
         "fingerprint": model.fingerprint,
         "versions": versions(),
@@ -85,7 +85,7 @@ def versions() -> dict[str, str]:
 
 
 def evaluate_classification(
-    model: Model, photographs: Photographs, qualities: Sequence[Quality], track: Track = _no_track, batch: int = 32
+    model: Model, images: ImageSet, qualities: Sequence[Quality], track: Track = _no_track, batch: int = 32
 ) -> dict[str, Any]:
     """Accuracy from streams of the semantic layer alone, beside the same backbone on the photographs themselves.
 
@@ -95,30 +95,30 @@ def evaluate_classification(
     Raises:
         ValueError: if a photograph's folder names no class that the head knows.
     """
-    targets = torch.tensor([_target(photographs, model, i) for i in range(len(photographs))])
+    targets = torch.tensor([_target(images, model, i) for i in range(len(images))])
     among = sorted(set(targets.tolist()))
-    rows = [_classify(model, photographs, None, targets, among, track, batch)]
-    rows += [_classify(model, photographs, quality, targets, among, track, batch) for quality in qualities]
+    rows = [_classify(model, images, None, targets, among, track, batch)]
+    rows += [_classify(model, images, quality, targets, among, track, batch) for quality in qualities]
     reference = rows[0]["top1"]
     for row in rows:
         row["points_lost"] = 100 * (reference - row["top1"])
-    return {"photographs": len(photographs), "classes": len(among), "rows": rows}
+    return {"photographs": len(images), "classes": len(among), "rows": rows}
 
 
 def _classify(
     model: Model,
-    photographs: Photographs,
+    images: ImageSet,
     quality: Quality | None,
     targets: Tensor,
     among: list[int],
     track: Track,
     batch: int,
 ) -> dict[str, Any]:
-    """One row: quality None is the backbone on uncompressed photographs."""
+    """One row: quality None is the backbone on uncompressed images."""
     logits, sizes, rates = [], [], []
-    for start in track(range(0, len(photographs), batch)):
-        images = [photographs[i][0] for i in range(start, min(start + batch, len(photographs)))]
-        tensors = [to_tensor(image) for image in images]
+    for start in track(range(0, len(images), batch)):
+        batch_of = [images[i][0] for i in range(start, min(start + batch, len(images)))]
+        tensors = [to_tensor(image) for image in batch_of]
         if quality is None:
             logits.append(model.reference.logits(tensors))
             continue
@@ -141,7 +141,7 @@ def _classify(
 
 
 def evaluate_task(
-    model: Model, task: str, labelled: LabelledSet, qualities: Sequence[Quality], track: Track = _no_track
+    model: Model, task: str, labeled: LabeledSet, qualities: Sequence[Quality], track: Track = _no_track
 ) -> dict[str, Any]:
     """Detection or segmentation from streams of the semantic layer alone, beside the counterpart on photographs.
 
@@ -153,19 +153,19 @@ def evaluate_task(
     """
     if task not in model.heads:
         raise ValueError(f"model {model.name!r} has no {task} head; it has: {', '.join(model.heads)}")
-    rows = [_score(model, task, labelled, quality, track) for quality in (None, *qualities)]
+    rows = [_score(model, task, labeled, quality, track) for quality in (None, *qualities)]
     main = SCORERS[task].main
     for row in rows:
         row["kept"] = row[main] / rows[0][main] if rows[0][main] else None
-    return {"photographs": len(labelled), "classes": len(labelled.classes), "rows": rows}
+    return {"photographs": len(labeled), "classes": len(labeled.classes), "rows": rows}
 
 
-def _score(model: Model, task: str, labelled: LabelledSet, quality: Quality | None, track: Track) -> dict[str, Any]:
+def _score(model: Model, task: str, labeled: LabeledSet, quality: Quality | None, track: Track) -> dict[str, Any]:
     """One row: quality None is the counterpart on uncompressed photographs."""
     head = model.counterpart(task) if quality is None else model.heads[task]
-    scorer, sizes, rates = SCORERS[task](labelled, head.classes), [], []
-    for index in track(range(len(labelled))):
-        image = labelled.image(index)
+    scorer, sizes, rates = SCORERS[task](labeled, head.classes), [], []
+    for index in track(range(len(labeled))):
+        image = labeled.image(index)
         if quality is None:
             (result,) = model.reference.analyze([image], (task,))
         else:
@@ -185,7 +185,7 @@ def _score(model: Model, task: str, labelled: LabelledSet, quality: Quality | No
 
 def evaluate_reconstruction(
     model: Model,
-    photographs: Photographs,
+    images: ImageSet,
     qualities: Sequence[Quality],
     baselines: bool = True,
     track: Track = _no_track,
@@ -194,17 +194,17 @@ def evaluate_reconstruction(
     rows: list[dict[str, Any]] = []
     for quality in qualities:
         measured: dict[str, list[dict[str, Any]]] = {}
-        for index in track(range(len(photographs))):
-            for name, record in _reconstruct(model, photographs, index, quality, baselines):
+        for index in track(range(len(images))):
+            for name, record in _reconstruct(model, images, index, quality, baselines):
                 measured.setdefault(name, []).append(record)
         rows += [{"codec": name, "quality": quality, **_means(records)} for name, records in measured.items()]
-    return {"photographs": len(photographs), "rows": rows}
+    return {"photographs": len(images), "rows": rows}
 
 
 def _reconstruct(
-    model: Model, photographs: Photographs, index: int, quality: Quality, baselines: bool
+    model: Model, images: ImageSet, index: int, quality: Quality, baselines: bool
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    image = photographs[index][0]
+    image = images[index][0]
     original = np.asarray(image)
     (stream,) = _through_files([model.encode(image, quality)])
     estimate = sum(model.estimated_bits(stream).values())
@@ -238,8 +238,8 @@ def _means(records: list[dict[str, Any]]) -> dict[str, float | None]:
     }
 
 
-def _target(photographs: Photographs, model: Model, index: int) -> int:
-    folder = photographs.class_of(index)
+def _target(images: ImageSet, model: Model, index: int) -> int:
+    folder = images.class_of(index)
     target = class_index(folder, model.heads["classification"].classes)
     if target is None:
         raise ValueError(f"the folder {folder!r} names no class that {model.name!r} knows")

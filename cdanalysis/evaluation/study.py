@@ -14,10 +14,10 @@ from omegaconf import MISSING, OmegaConf
 
 from ..benchmarks.hardware import hardware
 from ..benchmarks.macs import costs
-from ..codecs.ours import BaseCoder, BaselineCoder, Coder, ModelCoder
+from ..codecs.ours import BaseLayerCodec, BaselineCodec, Codec, ModelCodec
 from ..codecs.pillow import baseline
-from ..data.images import Photographs
-from ..data.labeled import LabelledSet, LabelledSource, open_labelled
+from ..data.images import ImageSet
+from ..data.labeled import LabeledSet, LabeledSource, open_labeled
 from ..files import write_whole
 from ..metrics.bjontegaard import Curve, bd_rate, bd_score, interval, resamples, saving
 from ..metrics.image import LOWER, PERCEPTION
@@ -62,7 +62,7 @@ class StudyConfig:
     title: str = MISSING
     task: str = ""
     model: str = "photo"
-    source: LabelledSource = field(default_factory=LabelledSource)
+    source: LabeledSource = field(default_factory=LabeledSource)
     every: int = 1
     streams: list[float] = field(default_factory=list)
     semantic: float = 0.3
@@ -99,11 +99,11 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
 
 @dataclass
 class Measured:
-    """What a study measured: its points, each with the scorer of its task (None without a task), of ``labelled``."""
+    """What a study measured: its points, each with the scorer of its task (None without a task), of ``labeled``."""
 
     points: list[Point]
     scorers: list[Scorer | None]
-    labelled: LabelledSet | Photographs
+    labeled: LabeledSet | ImageSet
     model: Model
 
 
@@ -119,16 +119,16 @@ def run_study(
         ValueError, FileNotFoundError, ModuleNotFoundError: where the data, the model or a codec is not what it must be.
     """
     model = load(config.model, counterparts=True)
-    labelled = open_labelled(config.task, config.source) if config.task else Photographs(config.source.path)
-    labelled = labelled.every(config.every)
+    labeled = open_labeled(config.task, config.source) if config.task else ImageSet(config.source.path)
+    labeled = labeled.every(config.every)
     points, scorers = [], []
-    for name, coder, level, reader in _plan(config, model, folder, track):
+    for name, codec, level, reader in _plan(config, model, folder, track):
         path = _file(folder, name, level)
         seen = (config.perception, config.weights)
-        points.append(measure_point(name, coder, level, reader, labelled, *seen, path, track))
-        scorers.append(reader.scorer(labelled))
-    summary = summarise(config, points, scorers, len(labelled))
-    write_whole(folder / "photographs.csv", table_of_photographs(points, labelled.names, scorers))
+        points.append(measure_point(name, codec, level, reader, labeled, *seen, path, track))
+        scorers.append(reader.scorer(labeled))
+    summary = summarize(config, points, scorers, len(labeled))
+    write_whole(folder / "photographs.csv", table_of_images(points, labeled.names, scorers))
     report = {
         "config": asdict(config),
         "command": command,
@@ -136,35 +136,35 @@ def run_study(
         "versions": versions(),
         "codecs": {name: baseline(name, config.compressai).facts() for name in (*config.baselines, *config.retrained)},
         "fingerprint": model.fingerprint,
-        "data": labelled.title,
-        "photographs": len(labelled),
-        "macs": costs(model, np.asarray(labelled.image(0)), config.task),
+        "data": labeled.title,
+        "photographs": len(labeled),
+        "macs": costs(model, np.asarray(labeled.image(0)), config.task),
         **summary,
     }
-    return report, Measured(points, scorers, labelled, model)
+    return report, Measured(points, scorers, labeled, model)
 
 
 def _plan(
     config: StudyConfig, model: Model, folder: Path, track: Track
-) -> list[tuple[str, Coder | Uncompressed, int, Reader]]:
+) -> list[tuple[str, Codec | Uncompressed, int, Reader]]:
     """(series, codec, level, reader) of every point."""
     rgb = Reader(model, config.task, latents=False)
-    plan: list[tuple[str, Coder | Uncompressed, int, Reader]] = []
+    plan: list[tuple[str, Codec | Uncompressed, int, Reader]] = []
     if config.task:
         plan.append((UNCOMPRESSED, Uncompressed(), 0, rgb))
-        base = BaseCoder(LATENTS, model)
+        base = BaseLayerCodec(LATENTS, model)
         plan += [(LATENTS, base, base.level(q), Reader(model, config.task, latents=True)) for q in config.streams]
-    whole = ModelCoder(DECODED, model, config.semantic)
+    whole = ModelCodec(DECODED, model, config.semantic)
     plan += [(DECODED, whole, whole.level(q), rgb) for q in config.reconstructions]
     for name, levels in config.baselines.items():
-        plan += [(name, BaselineCoder(baseline(name, config.compressai)), level, rgb) for level in levels]
+        plan += [(name, BaselineCodec(baseline(name, config.compressai)), level, rgb) for level in levels]
     for name, levels in config.retrained.items():
         codec = baseline(name, config.compressai)
         for level in levels:
             place = folder / "retrained" / f"{name}-{level}".replace(" ", "-")
             learned = retrained(config.model, config.task, config.retraining, codec, level, place, track)
             reader = Reader(learned, config.task, latents=False)
-            plan.append((f"{name}, retrained", BaselineCoder(codec), level, reader))
+            plan.append((f"{name}, retrained", BaselineCodec(codec), level, reader))
     return plan
 
 
@@ -216,11 +216,9 @@ def _means(point: Point, name: str, drawn: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, means, means[0])
 
 
-def summarise(
-    config: StudyConfig, points: list[Point], scorers: list[Scorer | None], photographs: int
-) -> dict[str, Any]:
+def summarize(config: StudyConfig, points: list[Point], scorers: list[Scorer | None], images: int) -> dict[str, Any]:
     """Tables of what was measured: points, comparisons of curves, and bits at equal scores."""
-    drawn = resamples(photographs, config.draws if photographs > 1 else 0)
+    drawn = resamples(images, config.draws if images > 1 else 0)
     seen = [name for name in config.perception if all(point.mean(name) is not None for point in points)]
     if not (config.task or seen):
         raise ValueError(f"no photograph is large enough for {' or '.join(config.perception)}")
@@ -286,7 +284,7 @@ def _savings(curves: dict[str, list[Curve]], reference: np.ndarray, shares: list
     return rows
 
 
-def table_of_photographs(points: list[Point], names: Sequence[str], scorers: list[Scorer | None]) -> str:
+def table_of_images(points: list[Point], names: Sequence[str], scorers: list[Scorer | None]) -> str:
     """CSV with a line for every photograph at every point: bits, seconds, measures, and its own score."""
     columns = ["series", "level", "photograph", "bytes", "bpp", "encode_s", "decode_s", "read_s", *PERCEPTION, "score"]
     buffer = io.StringIO()

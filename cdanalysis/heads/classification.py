@@ -49,7 +49,7 @@ class ClassificationHead(nn.Module):
         logits = self(pyramid).float()
         return {"classification": nn.functional.cross_entropy(logits, torch.tensor(targets, device=logits.device))}
 
-    def imitation(self, pyramid: list[Tensor], features: list[Tensor]) -> Tensor:
+    def distillation(self, pyramid: list[Tensor], features: list[Tensor]) -> Tensor:
         """Divergence (N,), in nats, of what this head makes of ``pyramid`` from what it makes of ``features``."""
         with torch.no_grad():
             target = self(features)
@@ -74,7 +74,7 @@ def divergence(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
-    """The temperature that minimises the negative log-likelihood of (N, classes) logits, (N,) targets."""
+    """The temperature that minimizes the negative log-likelihood of (N, classes) logits, (N,) targets."""
     log_temperature = torch.zeros((), requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
 

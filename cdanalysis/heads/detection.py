@@ -15,7 +15,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import MultiScaleRoIAlign
 
 from ..structures.predictions import Detection
-from ..structures.targets import Boxes
+from ..structures.targets import Instances
 from .fcos import SparseFCOSHead
 from .neck import FeaturePyramid
 
@@ -45,7 +45,7 @@ class DetectionHead(nn.Module):
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-        if width % 32 or width < 64:  # FCOS normalises 32 groups of channels, even of a single cell
+        if width % 32 or width < 64:  # FCOS normalizes 32 groups of channels, even of a single cell
             raise ValueError(f"width must be a multiple of 32 and at least 64, got {width}")
         self.classes, self.kind, self.width, self.convs = list(classes), kind, width, convs
         self.detector = _BUILDERS[kind](FeaturePyramid(features, width), len(self.classes), convs)
@@ -69,7 +69,7 @@ class DetectionHead(nn.Module):
             raise ValueError(f"a {self.kind} has no dense predictions")
         return self.detector.head(list(self.detector.backbone(pyramid).values()))
 
-    def loss(self, pyramid: list[Tensor], targets: list[Boxes], sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
+    def loss(self, pyramid: list[Tensor], targets: list[Instances], sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
         """The detector's losses by name.
 
         Args:
@@ -79,7 +79,7 @@ class DetectionHead(nn.Module):
         wanted = [self._target(target) for target in targets]
         return self._run(pyramid, sizes, wanted)[1]
 
-    def _target(self, target: Boxes) -> dict[str, Tensor]:
+    def _target(self, target: Instances) -> dict[str, Tensor]:
         entry = {"boxes": target.boxes.float(), "labels": target.labels + self.first_label}
         if self.kind == "mask_rcnn":
             if target.masks is None:
@@ -87,7 +87,7 @@ class DetectionHead(nn.Module):
             entry["masks"] = target.masks.to(torch.uint8)
         return entry
 
-    def imitation(self, pyramid: list[Tensor], features: list[Tensor]) -> Tensor:
+    def distillation(self, pyramid: list[Tensor], features: list[Tensor]) -> Tensor:
         """How far (N,) what a one-stage detector says of ``pyramid`` is from what it says of ``features``.
 
         At every place: the divergence of its class probabilities, and the difference of its box in

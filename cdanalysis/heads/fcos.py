@@ -17,7 +17,7 @@ ALPHA = 0.25
 class SparseFCOSHead(FCOSHead):
     """The head of Tian and others, "FCOS" (ICCV 2019), with torchvision's weights, predictions and losses.
 
-    torchvision computes boxes, centre-ness and the classes' targets at every place, to mask nearly all of them out
+    torchvision computes boxes, center-ness and the classes' targets at every place, to mask nearly all of them out
     afterwards: on the CPU that costs as much as the convolutions do.
     """
 
@@ -56,12 +56,12 @@ class SparseFCOSHead(FCOSHead):
         boxes = self.box_coder.decode(head_outputs["bbox_regression"][image, place], squares)
         offsets = self.box_coder.encode(squares, wanted)
         sides = torch.stack([offsets[:, 0::2], offsets[:, 1::2]], 1)  # left and right, top and bottom
-        centred = (sides.amin(2) / sides.amax(2)).prod(1).sqrt()
+        centerd = (sides.amin(2) / sides.amax(2)).prod(1).sqrt()
         said = head_outputs["bbox_ctrness"][image, place, 0]
         losses = {
             "classification": _focal(head_outputs["cls_logits"], (image, place, labels)),
             "bbox_regression": generalized_box_iou_loss(boxes, wanted, reduction="sum"),
-            "bbox_ctrness": F.binary_cross_entropy_with_logits(said, centred, reduction="sum"),
+            "bbox_ctrness": F.binary_cross_entropy_with_logits(said, centerd, reduction="sum"),
         }
         return {name: loss / max(1, len(image)) for name, loss in losses.items()}
 

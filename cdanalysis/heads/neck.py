@@ -14,9 +14,9 @@ from ..structures.latents import LatentSpec
 
 
 class Neck(nn.Module):
-    """Dequantised semantic latents (stride 16) to features at strides 8, 16 and 32.
+    """Dequantized semantic latents (stride 16) to features at strides 8, 16 and 32.
 
-    Trained to imitate the features that the codec's backbone sees in the photograph itself
+    Trained to give the features that the codec's backbone sees in the photograph itself
     (distillation: Hinton, Vinyals, Dean, 2015), so that heads made for those run on these.
 
     Args:
@@ -52,7 +52,7 @@ class Neck(nn.Module):
         """Features (N, c, H/s, W/s) for s in 8, 16, 32, H and W multiples of 32; or the coarsest ``levels`` of them.
 
         Args:
-            latents: dequantised, (N, C, H/16, W/16), of each layer that the neck reads.
+            latents: dequantized, (N, C, H/16, W/16), of each layer that the neck reads.
             quality: (N, 1, 1, 1) or (N, 1, H/16, W/16), in [0, 1], of the semantic layer.
             levels: how many are wanted: a classifier reads one, and the finest costs most.
 

@@ -63,7 +63,7 @@ class SegmentationHead(nn.Module):
             row[:height, :width] = target
         return {"segmentation": F.cross_entropy(logits, padded, ignore_index=IGNORE)}
 
-    def imitation(self, pyramid: list[Tensor], features: list[Tensor]) -> Tensor:
+    def distillation(self, pyramid: list[Tensor], features: list[Tensor]) -> Tensor:
         """Divergence (N,), in nats a cell, of what this head says of ``pyramid`` from what it says of ``features``."""
         with torch.no_grad():
             target = self(features)

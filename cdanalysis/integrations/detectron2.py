@@ -64,7 +64,7 @@ class LatentBackbone(Backbone):
         self._out_channels = out_channels
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Features from (N, C, h, w): dequantised latents of all layers that the neck reads, then the quality."""
+        """Features from (N, C, h, w): dequantized latents of all layers that the neck reads, then the quality."""
         layers = list(x[:, :-1].split([spec.channels for spec in self.neck.specs], 1))
         levels = list(self.pyramid(self.neck(layers, x[:, -1:])).values())
         features = dict(zip(("p3", "p4", "p5", "p6"), levels, strict=True))

@@ -43,9 +43,9 @@ def on_cluster(work: Work, jobs: Sequence[tuple[int, Job]]) -> Iterator[Answer]:
         raise ModuleNotFoundError("Ray is not here: pip install 'cdanalysis[ray]'") from None
     if not ray.is_initialized():
         ray.init(log_to_driver=False, configure_logging=False)
-    most = min(len(jobs), max(1, int(ray.cluster_resources().get("CPU", 1)) - 1))
+    max_actors = min(len(jobs), max(1, int(ray.cluster_resources().get("CPU", 1)) - 1))
     rows = [{"number": number, "source": source, "target": target} for number, (source, target) in jobs]
-    data = ray.data.from_items(rows, override_num_blocks=min(len(rows), 8 * most))
-    done = data.map(_Doer, fn_constructor_args=(work,), concurrency=(1, most), num_cpus=1)
+    data = ray.data.from_items(rows, override_num_blocks=min(len(rows), 8 * max_actors))
+    done = data.map(_Doer, fn_constructor_args=(work,), concurrency=(1, max_actors), num_cpus=1)
     for row in done.iter_rows():
         yield int(row["number"]), json.loads(row["row"]), row["wrong"]

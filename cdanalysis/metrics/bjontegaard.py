@@ -100,16 +100,16 @@ class Interval:
     found: float = 1.0
 
 
-def resamples(photographs: int, draws: int, seed: int = 0) -> np.ndarray:
+def resamples(images: int, draws: int, seed: int = 0) -> np.ndarray:
     """Numbers of photographs: all of them, then ``draws`` rows drawn with replacement; (1 + draws, photographs).
 
     Raises:
         ValueError: if there are no photographs.
     """
-    if photographs < 1:
+    if images < 1:
         raise ValueError("there are no photographs to resample")
     rng = np.random.default_rng(seed)
-    return np.concatenate([np.arange(photographs)[None], rng.integers(photographs, size=(draws, photographs))])
+    return np.concatenate([np.arange(images)[None], rng.integers(images, size=(draws, images))])
 
 
 def interval(values: Sequence[float | None], level: float = 0.95, biased: bool = False) -> Interval:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from ..data.images import open_photograph
-from ..data.preferences import Choice
+from ..data.images import open_image
+from ..data.preferences import Preference
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 """(original, distorted), both uint8 (H, W, 3), to a distance: less is more alike."""
@@ -31,7 +31,7 @@ def ceiling(shares: Sequence[float]) -> float:
 
 def agreements(
     metrics: dict[str, Metric],
-    choices: Sequence[Choice],
+    preferences: Sequence[Preference],
     track: Callable[[Iterable], Iterable] = lambda items: items,
 ) -> list[dict[str, object]]:
     """A row for every metric, and one for the ceiling: its agreement on each group of choices.
@@ -40,15 +40,15 @@ def agreements(
         ValueError: if the files of a choice differ in size.
     """
     said: dict[str, list[float]] = {name: [] for name in metrics}
-    for choice in track(choices):
-        original, a, b = (np.asarray(open_photograph(path)) for path in (choice.original, choice.a, choice.b))
+    for preference in track(preferences):
+        original, a, b = (np.asarray(open_image(path)) for path in (preference.original, preference.a, preference.b))
         if not original.shape == a.shape == b.shape:
-            raise ValueError(f"{choice.a} and {choice.b} are not of the size of {choice.original}")
+            raise ValueError(f"{preference.a} and {preference.b} are not of the size of {preference.original}")
         for name, metric in metrics.items():
             near, far = metric(original, a), metric(original, b)
             said[name].append(0.5 if near == far else float(near < far))
-    groups = np.array([choice.group for choice in choices])
-    shares = np.array([choice.share for choice in choices])
+    groups = np.array([preference.group for preference in preferences])
+    shares = np.array([preference.share for preference in preferences])
     kinds = {kind: groups == kind for kind in sorted(set(groups))}
     rows: list[dict[str, object]] = [
         {"metric": name, **{kind: agreement(np.array(values)[at], shares[at]) for kind, at in kinds.items()}}

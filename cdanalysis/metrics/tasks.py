@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from ..data.coco import CocoPhotographs
+from ..data.coco import CocoImages
 from ..data.labeled import ClassFolders
 from ..data.labels import class_index
-from ..data.segmentation import LabelledPixels
+from ..data.segmentation import LabeledPixels
 from ..structures.predictions import Detection, Segmentation
 from ..structures.targets import IGNORE
 
@@ -48,7 +48,7 @@ class ClassificationScorer:
     """Top-1 accuracy among the data's classes; predictions are logits (classes,).
 
     Args:
-        labelled: the photographs, in folders named by class.
+        labeled: the photographs, in folders named by class.
         classes: names that the logits stand for.
 
     Raises:
@@ -57,15 +57,15 @@ class ClassificationScorer:
 
     main, biased = "top1", False
 
-    def __init__(self, labelled: ClassFolders, classes: Sequence[str]):
-        self.labelled, self.parts = labelled, {}
-        self.among = [class_index(name, classes) for name in labelled.classes]
+    def __init__(self, labeled: ClassFolders, classes: Sequence[str]):
+        self.labeled, self.parts = labeled, {}
+        self.among = [class_index(name, classes) for name in labeled.classes]
         if None in self.among:
-            raise ValueError(f"the folder {labelled.classes[self.among.index(None)]!r} names no class that is known")
+            raise ValueError(f"the folder {labeled.classes[self.among.index(None)]!r} names no class that is known")
 
     def add(self, index: int, prediction: Tensor) -> None:
-        chosen = self.labelled.classes[int(prediction[self.among].argmax())]
-        self.parts[index] = int(chosen == self.labelled.class_of(index))
+        chosen = self.labeled.classes[int(prediction[self.among].argmax())]
+        self.parts[index] = int(chosen == self.labeled.class_of(index))
 
     def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
         chosen = sorted(self.parts) if chosen is None else chosen
@@ -79,7 +79,7 @@ class DetectionScorer:
     in [0, 1], over the classes that occur. With masks on both sides also ``mask_AP``, ``mask_AP50``, ``mask_AP75``.
 
     Args:
-        labelled: the photographs, with their annotations.
+        labeled: the photographs, with their annotations.
         classes: names that the head predicts.
 
     Raises:
@@ -88,10 +88,10 @@ class DetectionScorer:
 
     main, biased = "AP50", True  # classes of few photographs, mostly the hard ones, are missing from many a draw
 
-    def __init__(self, labelled: CocoPhotographs, classes: Sequence[str]):
-        _same_classes(labelled.classes, classes)
-        self.labelled, self.parts = labelled, {}
-        self.ids = dict(zip(labelled.classes, labelled.category_ids, strict=True))
+    def __init__(self, labeled: CocoImages, classes: Sequence[str]):
+        _same_classes(labeled.classes, classes)
+        self.labeled, self.parts = labeled, {}
+        self.ids = dict(zip(labeled.classes, labeled.category_ids, strict=True))
         self._matched: dict[str, Any] = {}
 
     def add(self, index: int, prediction: Detection) -> None:
@@ -102,7 +102,7 @@ class DetectionScorer:
             if label not in self.ids:
                 continue
             result = {
-                "image_id": self.labelled.ids[index],
+                "image_id": self.labeled.ids[index],
                 "category_id": self.ids[label],
                 "bbox": prediction.boxes[place].tolist(),
                 "score": float(prediction.scores[place]),
@@ -115,7 +115,7 @@ class DetectionScorer:
 
     def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
         kinds = {"bbox": ""}
-        annotations = self.labelled.coco.dataset["annotations"]
+        annotations = self.labeled.coco.dataset["annotations"]
         masked = all(part["masked"] for part in self.parts.values()) and any(p["results"] for p in self.parts.values())
         if masked and all(a.get("segmentation") for a in annotations):
             kinds["segm"] = "mask_"
@@ -144,8 +144,8 @@ class DetectionScorer:
 
         results = [dict(r) for index in sorted(self.parts) for r in self.parts[index]["results"]]
         with contextlib.redirect_stdout(io.StringIO()):
-            evaluation = COCOeval(self.labelled.coco, self.labelled.coco.loadRes(results), kind)
-            evaluation.params.imgIds = sorted(self.labelled.ids[i] for i in self.parts)
+            evaluation = COCOeval(self.labeled.coco, self.labeled.coco.loadRes(results), kind)
+            evaluation.params.imgIds = sorted(self.labeled.ids[i] for i in self.parts)
             evaluation.params.areaRng, evaluation.params.areaRngLbl = evaluation.params.areaRng[:1], ["all"]
             evaluation.params.maxDets = evaluation.params.maxDets[-1:]
             evaluation.evaluate()
@@ -160,7 +160,7 @@ class SegmentationScorer:
     The mean is over the classes that are there, or were seen: a single photograph rarely has all.
 
     Args:
-        labelled: the photographs, with their labels.
+        labeled: the photographs, with their labels.
         classes: names that the head predicts.
 
     Raises:
@@ -169,17 +169,15 @@ class SegmentationScorer:
 
     main, biased = "mIoU", False
 
-    def __init__(self, labelled: LabelledPixels, classes: Sequence[str]):
-        _same_classes(labelled.classes, classes)
+    def __init__(self, labeled: LabeledPixels, classes: Sequence[str]):
+        _same_classes(labeled.classes, classes)
         # A head's index to the data set's; a class that only the head knows is wrong everywhere.
-        known = [
-            labelled.classes.index(name) if name in labelled.classes else len(labelled.classes) for name in classes
-        ]
-        self.labelled, self.table = labelled, np.array(known, np.int64)
-        self.count, self.parts = len(labelled.classes), {}
+        known = [labeled.classes.index(name) if name in labeled.classes else len(labeled.classes) for name in classes]
+        self.labeled, self.table = labeled, np.array(known, np.int64)
+        self.count, self.parts = len(labeled.classes), {}
 
     def add(self, index: int, prediction: Segmentation) -> None:
-        target = torch.from_numpy(self.labelled.labels(index).astype(np.int64))
+        target = torch.from_numpy(self.labeled.labels(index).astype(np.int64))
         mask = torch.from_numpy(self.table[prediction.mask])
         confusion = multiclass_confusion_matrix(mask, target, self.count + 1, ignore_index=IGNORE)
         self.parts[index] = confusion.tolist()  # true class, predicted class

@@ -1,4 +1,4 @@
-"""Who looks at the picture: each observer turns (photograph, reconstruction) into a distortion."""
+"""Who looks at the image: each observer turns (photograph, reconstruction) into a distortion."""
 
 from .adversarial import Adversary, PatchDiscriminator
 from .base import Observer

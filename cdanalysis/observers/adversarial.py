@@ -18,7 +18,7 @@ class PatchDiscriminator(nn.Module):
     """A score for every patch: Isola, Zhu, Zhou, Efros (CVPR 2017), conditioned on the semantic features.
 
     After Mentzer, Toderici, Tschannen, Agustsson, "High-fidelity generative image compression" (NeurIPS 2020): spectral
-    normalisation, and what is known of the photograph beside its pixels.
+    normalization, and what is known of the photograph beside its pixels.
 
     Args:
         condition: channels of the semantic features, at stride 16.
@@ -44,7 +44,7 @@ class Adversary(nn.Module):
     """What a discriminator makes of reconstructions, and what it must learn.
 
     Args:
-        discriminator: learns beside the codec, with an optimiser of its own.
+        discriminator: learns beside the codec, with an optimizer of its own.
         loss: "hinge" (Lim, Ye, 2017) or "non_saturating" (Goodfellow and others, 2014).
     """
 
@@ -64,7 +64,7 @@ class Adversary(nn.Module):
             parameter.requires_grad_(True)
         return weighted_mean(-scores if self.loss == "hinge" else F.softplus(-scores), weight)
 
-    def lesson(self, original: Tensor, reconstruction: Tensor, semantic: Tensor) -> Tensor:
+    def loss_of_its_own(self, original: Tensor, reconstruction: Tensor, semantic: Tensor) -> Tensor:
         """Loss (N,) of the discriminator itself. Has no gradients for the reconstructions."""
         real = self.discriminator(original, semantic.detach())
         fake = self.discriminator(reconstruction.detach(), semantic.detach())

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Observer(nn.Module):
-    """A frozen judge of reconstructions: differentiable in them, and never moved itself.
+    """A frozen observer of reconstructions: differentiable in them, and never moved itself.
 
     Calling it with photographs and their reconstructions, both (N, 3, H, W) in [0, 1] on the observer's device, and
     optionally a weight (N, 1, h, w) for every place, at least 0 and somewhere above, gives the distortion (N,): 0 where

@@ -1,4 +1,4 @@
-"""Perceptual observers: distances in a network's features, weighted after judgements of what looks alike."""
+"""Perceptual observers: distances in a network's features, weighted after judgments of what looks alike."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .base import Observer, weighted_mean
 class LPIPS(Observer):
     """Learned perceptual similarity: Zhang, Isola, Efros, Shechtman, Wang (CVPR 2018), on SqueezeNet 1.1.
 
-    The weights after human judgements come with the package ``lpips`` (the extra ``perceptual``).
+    The weights after human judgments come with the package ``lpips`` (the extra ``perceptual``).
 
     Args:
         weights: torchvision's state dict of SqueezeNet 1.1; by default torchvision downloads it.
@@ -55,8 +55,8 @@ class LPIPS(Observer):
 
     def channels(self, original: Tensor, reconstruction: Tensor) -> Tensor:
         """Mean squared difference of every channel of every layer, (N, C): what `linear_weights` weight."""
-        pictures = [self.net.scaling_layer(2 * image - 1) for image in (original, reconstruction)]
-        pairs = zip(*(self.net.net(picture) for picture in pictures), strict=True)
+        scaled = [self.net.scaling_layer(2 * image - 1) for image in (original, reconstruction)]
+        pairs = zip(*(self.net.net(image) for image in scaled), strict=True)
         return torch.cat([(F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().mean((2, 3)) for a, b in pairs], 1)
 
     @property

@@ -20,7 +20,7 @@ class FeatureDistance(Observer):
     Args:
         net: a classifier, or a detector's backbone; it is frozen.
         layers: names of the modules whose outputs are compared, as ``named_modules`` lists them.
-        mean, std: what the network wants its pixels, in [0, 1], normalised by.
+        mean, std: what the network wants its pixels, in [0, 1], normalized by.
 
     Raises:
         ValueError: if a layer is not there; the message lists some that are.

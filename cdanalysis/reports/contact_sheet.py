@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..codecs.ours import BaselineCoder, Coder
+from ..codecs.ours import BaselineCodec, Codec
 from ..codecs.pillow import baseline
-from ..data.images import Photographs
+from ..data.images import ImageSet
 from ..evaluation.experiment_config import CropsConfig
 from ..metrics.image import bpp
 
@@ -20,36 +20,36 @@ Titled = tuple[str, Image.Image]
 def sheet(rows: Sequence[Sequence[Titled]]) -> Image.Image:
     """Pictures side by side in rows; all rows have as many, and a row's pictures the same height."""
     widths = [max(row[column][1].width for row in rows) for column in range(len(rows[0]))]
-    heights = [max(picture.height for _, picture in row) for row in rows]
+    heights = [max(image.height for _, image in row) for row in rows]
     size = (sum(widths) + GAP * (len(widths) - 1), sum(heights) + (LINE + GAP) * len(rows) - GAP)
     page = Image.new("RGB", size, "white")
     draw, font, top = ImageDraw.Draw(page), ImageFont.load_default(size=15), 0
     for row, height in zip(rows, heights, strict=True):
         left = 0
-        for (title, picture), width in zip(row, widths, strict=True):
+        for (title, image), width in zip(row, widths, strict=True):
             draw.text((left + 2, top + 2), title, fill="black", font=font)
-            page.paste(picture.convert("RGB"), (left, top + LINE))
+            page.paste(image.convert("RGB"), (left, top + LINE))
             left += width + GAP
         top += LINE + height + GAP
     return page
 
 
-def crops_sheet(crops: CropsConfig, coders: Sequence[Coder]) -> Image.Image:
-    """A contact sheet with a row for each window: the original, other codecs, and ``coders``.
+def crops_sheet(crops: CropsConfig, codecs: Sequence[Codec]) -> Image.Image:
+    """A contact sheet with a row for each window: the original, other codecs, and ``codecs``.
 
     Raises:
         ValueError: if it names a photograph that is not there.
     """
-    photographs, rows = Photographs(crops.path), []
-    coders = [*(BaselineCoder(baseline(name)) for name in crops.baselines), *coders]
+    images, rows = ImageSet(crops.path), []
+    codecs = [*(BaselineCodec(baseline(name)) for name in crops.baselines), *codecs]
     for name, (x, y, width, height) in crops.windows.items():
-        if name not in photographs.names:
+        if name not in images.names:
             raise ValueError(f"no photograph {name!r} in {crops.path}")
-        image, box = photographs.named(name), (x, y, x + width, y + height)
+        image, box = images.named(name), (x, y, x + width, y + height)
         row, size = [(name, image.crop(box))], int(crops.bpp * image.width * image.height / 8)
-        for coder in coders:
-            data = coder.encode_near(image, size)
-            title = f"{coder.name}, {bpp(len(data), image.width, image.height):.3f} bpp"
-            row.append((title, Image.fromarray(coder.decode(data)).crop(box)))
+        for codec in codecs:
+            data = codec.encode_near(image, size)
+            title = f"{codec.name}, {bpp(len(data), image.width, image.height):.3f} bpp"
+            row.append((title, Image.fromarray(codec.decode(data)).crop(box)))
         rows.append(row)
     return sheet(rows)

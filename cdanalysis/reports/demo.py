@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.images import open_photograph
-from ..data.samples import carried_photographs
+from ..data.images import open_image
+from ..data.samples import sample_images
 from ..files import write_whole
 from ..metrics import image as metrics
 from ..model import Model
 from ..stream.container import strip
 from ..structures.latents import Quality
 from ..structures.predictions import Result
-from .predictions import drawn_classes, drawn_objects, grey_canvas, summary
+from .predictions import drawn_classes, drawn_objects, gray_canvas, summary
 
 PAGE = Path(__file__).with_name("pages") / "demo.html"
 
@@ -33,7 +33,7 @@ def run_demo(
     quality: Quality = 0.5,
     track: Callable[[Iterable], Iterable] = lambda items: items,
 ) -> dict[str, Any]:
-    """Encode, analyse and decode photographs; write streams, pictures and one page into ``folder``.
+    """Encode, analyze and decode photographs; write streams, pictures and one page into ``folder``.
 
     Args:
         inputs: image files; none for those that scikit-image carries.
@@ -44,12 +44,12 @@ def run_demo(
     Raises:
         FileNotFoundError, ValueError: for an input that cannot be read.
     """
-    photographs = {Path(p).stem: open_photograph(p) for p in inputs} if inputs else carried_photographs()
+    images = {Path(p).stem: open_image(p) for p in inputs} if inputs else sample_images()
     rows, cards = [], []
-    for name, image in track(list(photographs.items())):
-        row, pictures, top5 = _one(model, name, image, quality, folder)
+    for name, image in track(list(images.items())):
+        row, shown, top5 = _one(model, name, image, quality, folder)
         rows.append(row)
-        cards.append(_card(row, pictures, top5))
+        cards.append(_card(row, shown, top5))
     page = folder / "index.html"
     text = Template(PAGE.read_text()).substitute(
         cards="\n".join(cards), model=html.escape(model.name), version=model.fingerprint
@@ -67,10 +67,10 @@ def _one(
     result = model.analyze(base)
     decoded = model.decode(stream)
     write_whole(folder / f"{name}.cda", stream)
-    pictures = []
-    for kind, caption, picture in _pictures(image, decoded, result):
-        write_whole(folder / f"{name}.{kind}.png", _bytes_of(picture, "PNG"))
-        pictures.append((caption, picture))
+    shown = []
+    for kind, caption, drawn in _images(image, decoded, result):
+        write_whole(folder / f"{name}.{kind}.png", _bytes_of(drawn, "PNG"))
+        shown.append((caption, drawn))
     row = {
         "name": name,
         "bytes": len(stream),
@@ -79,19 +79,19 @@ def _one(
         **summary(result),
         "psnr": metrics.psnr(np.asarray(image), np.asarray(decoded)),
     }
-    return row, pictures, result.classification.top5
+    return row, shown, result.classification.top5
 
 
-def _pictures(image: Image.Image, decoded: Image.Image, result: Result) -> Iterator[tuple[str, str, Image.Image]]:
+def _images(image: Image.Image, decoded: Image.Image, result: Result) -> Iterator[tuple[str, str, Image.Image]]:
     """(kind, caption, picture): both photographs, then what each head saw."""
     yield "original", f"original, {image.width} × {image.height}", image
     yield "decoded", "decoded", decoded
     if result.detection is not None:
-        canvas = grey_canvas(image.width, image.height)
+        canvas = gray_canvas(image.width, image.height)
         yield "objects", "objects, from the semantic layer alone", drawn_objects(result.detection, canvas)
         yield "objects-over", "the same over the decoded photograph", drawn_objects(result.detection, decoded)
     if result.segmentation is not None:
-        canvas, known = grey_canvas(image.width, image.height), ", ".join(result.segmentation.classes)
+        canvas, known = gray_canvas(image.width, image.height), ", ".join(result.segmentation.classes)
         caption = f"classes of pixels, from the semantic layer alone; the head knows nothing but {known}"
         yield "classes", caption, drawn_classes(result.segmentation, canvas)
         yield "classes-over", "the same over the decoded photograph", drawn_classes(result.segmentation, decoded)
@@ -116,13 +116,13 @@ def _card(row: dict[str, Any], captioned: list[tuple[str, Image.Image]], top5: l
         (f"{row['psnr']:.2f} dB", "PSNR of the decoded photograph"),
     )
     facts = "".join(f"<div><dt>{value}</dt><dd>{text}</dd></div>" for value, text in figures)
-    pictures = "".join(
-        f'<figure><img src="{_data_uri(picture)}" width="{picture.width}" height="{picture.height}" '
+    images = "".join(
+        f'<figure><img src="{_data_uri(image)}" width="{image.width}" height="{image.height}" '
         f'alt="{html.escape(row["name"])}, {caption}"><figcaption>{caption}</figcaption></figure>'
-        for caption, picture in captioned
+        for caption, image in captioned
     )
     return (
-        f'<article><h2>{html.escape(row["name"])}</h2><div class="pair">{pictures}</div>'
+        f'<article><h2>{html.escape(row["name"])}</h2><div class="pair">{images}</div>'
         f'<div class="facts"><dl>{facts}</dl><ol>{bars}</ol></div></article>'
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..data.labeled import LabelledSet
+from ..data.labeled import LabeledSet
 from ..evaluation.points import Point
 from ..evaluation.study import OURS
 from ..metrics.image import LOWER
@@ -19,7 +19,7 @@ from .predictions import drawn_classes, drawn_objects
 def gallery(
     points: list[Point],
     scorers: list[Scorer | None],
-    labelled: LabelledSet,
+    labeled: LabeledSet,
     model: Model,
     task: str,
     main: str,
@@ -41,9 +41,9 @@ def gallery(
     order = sorted(score, key=lambda index: (sign * score[index], index))
     chosen = [("worst", i) for i in order[:each]] + [("best", i) for i in order[each:][-each:][::-1]]
     return [
-        (f"{place}: {_caption(labelled, index, point.rows[index], score[index])}", picture)
+        (f"{place}: {_caption(labeled, index, point.rows[index], score[index])}", image)
         for place, index in chosen
-        for picture in [_picture(labelled.image(index), model, task, name == OURS[0], point.level)]
+        for image in [_image(labeled.image(index), model, task, name == OURS[0], point.level)]
     ]
 
 
@@ -53,11 +53,11 @@ def _by_score(point: Point, scorer: Scorer | None, main: str) -> dict[int, float
     return {index: scorer.scores([index])[scorer.main] for index in point.rows}
 
 
-def _caption(labelled: LabelledSet, index: int, row: dict[str, Any], score: float) -> str:
-    return f"{labelled.names[index]}, {row['bytes']:,} bytes, {row['bpp']:.3f} bpp, score {score:.3f}"
+def _caption(labeled: LabeledSet, index: int, row: dict[str, Any], score: float) -> str:
+    return f"{labeled.names[index]}, {row['bytes']:,} bytes, {row['bpp']:.3f} bpp, score {score:.3f}"
 
 
-def _picture(image: Image.Image, model: Model, task: str, base: bool, level: int | None) -> Image.Image:
+def _image(image: Image.Image, model: Model, task: str, base: bool, level: int | None) -> Image.Image:
     """The photograph with the head's prediction from its stream; its reconstruction where there is no task."""
     quality = (level or 0) / QUALITY_LEVELS
     stream = model.encode(image, quality, layers=("semantic",) if base else ("semantic", "detail"))

@@ -64,38 +64,38 @@ def drawn_objects(detection: Detection, canvas: Image.Image) -> Image.Image:
     if detection.masks is not None:
         array = np.asarray(canvas).astype(np.float32)
         for i in chosen:
-            array[detection.masks[i]] = 0.5 * array[detection.masks[i]] + 0.5 * np.array(_colour(names, detection, i))
+            array[detection.masks[i]] = 0.5 * array[detection.masks[i]] + 0.5 * np.array(_color(names, detection, i))
         canvas = Image.fromarray(array.round().astype(np.uint8))
     draw = ImageDraw.Draw(canvas)
     thick = max(2, min(canvas.size) // 160)
     font = ImageFont.load_default(size=max(11, min(canvas.size) // 28))
     for i in reversed(chosen):  # the surest on top
         x, y, width, height = detection.boxes[i].tolist()
-        colour, text = _colour(names, detection, i), f"{detection.labels[i]} {detection.scores[i]:.2f}"
-        draw.rectangle((x, y, x + width, y + height), outline=colour, width=thick)
+        color, text = _color(names, detection, i), f"{detection.labels[i]} {detection.scores[i]:.2f}"
+        draw.rectangle((x, y, x + width, y + height), outline=color, width=thick)
         place = draw.textbbox((x + thick, max(0, y - font.size - 2)), text, font=font)
-        draw.rectangle((place[0] - 2, place[1] - 1, place[2] + 2, place[3] + 1), fill=colour)
+        draw.rectangle((place[0] - 2, place[1] - 1, place[2] + 2, place[3] + 1), fill=color)
         draw.text((x + thick, max(0, y - font.size - 2)), text, fill="white", font=font)
     return canvas
 
 
 def drawn_classes(segmentation: Segmentation, canvas: Image.Image) -> Image.Image:
-    """The canvas under the colours of the classes, with the names of the large ones."""
-    colours = np.array([PALETTE[i % len(PALETTE)] for i in range(len(segmentation.classes))], np.float32)
-    array = 0.45 * np.asarray(canvas.convert("RGB")) + 0.55 * colours[segmentation.mask]
-    picture = Image.fromarray(array.round().astype(np.uint8))
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=max(11, min(canvas.size) // 28))
+    """The canvas under the colors of the classes, with the names of the large ones."""
+    colors = np.array([PALETTE[i % len(PALETTE)] for i in range(len(segmentation.classes))], np.float32)
+    array = 0.45 * np.asarray(canvas.convert("RGB")) + 0.55 * colors[segmentation.mask]
+    image = Image.fromarray(array.round().astype(np.uint8))
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=max(11, min(canvas.size) // 28))
     top = 4
     for name in list(shares(segmentation))[:6]:
-        colour = PALETTE[segmentation.classes.index(name) % len(PALETTE)]
+        color = PALETTE[segmentation.classes.index(name) % len(PALETTE)]
         place = draw.textbbox((6, top), name, font=font)
-        draw.rectangle((2, place[1] - 2, place[2] + 4, place[3] + 2), fill=colour)
+        draw.rectangle((2, place[1] - 2, place[2] + 4, place[3] + 2), fill=color)
         draw.text((6, top), name, fill="white", font=font)
         top = int(place[3]) + 5
-    return picture
+    return image
 
 
-def grey_canvas(width: int, height: int) -> Image.Image:
+def gray_canvas(width: int, height: int) -> Image.Image:
     """What predictions are drawn on where nobody has decoded the photograph."""
     return Image.new("RGB", (width, height), GREY)
 
@@ -107,19 +107,19 @@ HEAT = np.array([(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 
 def heat_map(bits: np.ndarray, size: tuple[int, int], stride: int) -> Image.Image:
     """Bits of cells of ``stride`` pixels as a picture of ``size`` (width, height): the brighter, the more."""
     density = bits / stride**2
-    most = float(density.max()) or 1.0
-    places = density / most * (len(HEAT) - 1)
-    colours = np.stack([np.interp(places, np.arange(len(HEAT)), HEAT[:, c]) for c in range(3)], -1)
-    picture = Image.fromarray(colours.round().astype(np.uint8))
-    picture = picture.resize((bits.shape[1] * stride, bits.shape[0] * stride), Image.Resampling.NEAREST)
-    picture = picture.crop((0, 0, *size))
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=max(11, min(size) // 28))
-    text = f"white: {most:.2f} bits a pixel"
+    densest = float(density.max()) or 1.0
+    places = density / densest * (len(HEAT) - 1)
+    colors = np.stack([np.interp(places, np.arange(len(HEAT)), HEAT[:, c]) for c in range(3)], -1)
+    image = Image.fromarray(colors.round().astype(np.uint8))
+    image = image.resize((bits.shape[1] * stride, bits.shape[0] * stride), Image.Resampling.NEAREST)
+    image = image.crop((0, 0, *size))
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=max(11, min(size) // 28))
+    text = f"white: {densest:.2f} bits a pixel"
     place = draw.textbbox((4, 4), text, font=font)
     draw.rectangle((2, 2, place[2] + 3, place[3] + 3), fill=(0, 0, 0))
     draw.text((4, 4), text, fill="white", font=font)
-    return picture
+    return image
 
 
-def _colour(names: list[str], detection: Detection, index: int) -> tuple[int, int, int]:
+def _color(names: list[str], detection: Detection, index: int) -> tuple[int, int, int]:
     return PALETTE[names.index(detection.labels[index]) % len(PALETTE)]

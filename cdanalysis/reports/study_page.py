@@ -34,16 +34,16 @@ def study_report(
     """
     report, measured = run_study(config, folder, command, track)
     return report, gallery(
-        measured.points, measured.scorers, measured.labelled, measured.model, config.task, report["main"]
+        measured.points, measured.scorers, measured.labeled, measured.model, config.task, report["main"]
     )
 
 
-def report_page(report: dict[str, Any], pictures: list[tuple[str, Image.Image]]) -> str:
+def report_page(report: dict[str, Any], images: list[tuple[str, Image.Image]]) -> str:
     """The page, as HTML.
 
     Args:
         report: what `study_report` gave.
-        pictures: of the photographs that came out worst and best, with captions.
+        images: of the photographs that came out worst and best, with captions.
     """
     main = report["main"]
     blocks = {
@@ -55,7 +55,7 @@ def report_page(report: dict[str, Any], pictures: list[tuple[str, Image.Image]])
         "savings": SAVINGS + _table(_saving_rows(report)) if report["savings"] else "",
         "comparisons": _table(_comparison_rows(report)),
         "costs": _table(_cost_rows(report)),
-        "gallery": "".join(_picture(caption, picture) for caption, picture in pictures) or "<p>None.</p>",
+        "gallery": "".join(_image(caption, image) for caption, image in images) or "<p>None.</p>",
         "facts": html.escape(json.dumps({key: report[key] for key in FACTS}, indent=1)),
         "main": STUDY_LABELS[main] if report["savings"] else "quality",
     }
@@ -161,9 +161,9 @@ def _table(rows: list[dict[str, str]]) -> str:
     return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
 
 
-def _picture(caption: str, picture: Image.Image) -> str:
+def _image(caption: str, image: Image.Image) -> str:
     buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, "WEBP", quality=82)
+    image.convert("RGB").save(buffer, "WEBP", quality=82)
     data = base64.b64encode(buffer.getvalue()).decode()
     caption = html.escape(caption)
     return (

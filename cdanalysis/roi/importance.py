@@ -20,10 +20,10 @@ Importance = np.ndarray | Tensor | Image.Image | str | Path | Sequence[Sequence[
 word "saliency", or an .onnx file of U2-Net-P; or a callable from the photograph, uint8 (H, W, 3), to a map."""
 
 DEPTH = 5
-"""Where a map is 0, quality is lowered by this many steps (`cdanalysis.structures.latents.DROP` levels each)."""
+"""Where a map is 0, quality is lowered by this many steps (of `structures.latents.QUALITY_OFFSET_STEP` levels each)."""
 
 
-def importance_map(importance: Importance, photograph: Tensor) -> np.ndarray:
+def importance_map(importance: Importance, image: Tensor) -> np.ndarray:
     """What ``importance`` says of a photograph (3, H, W), in [0, 1] or uint8: float (H, W) in [0, 1].
 
     Raises:
@@ -31,13 +31,13 @@ def importance_map(importance: Importance, photograph: Tensor) -> np.ndarray:
             nothing important.
         FileNotFoundError: if it names a file that does not exist.
     """
-    size = (photograph.shape[-2], photograph.shape[-1])
+    size = (image.shape[-2], image.shape[-1])
     if isinstance(importance, (str, Path)):
         importance = _named(importance)
     if isinstance(importance, Image.Image):
         importance = np.asarray(importance.convert("L")) / 255.0
     elif callable(importance):
-        pixels = (photograph * 255).round().to(torch.uint8) if photograph.is_floating_point() else photograph
+        pixels = (image * 255).round().to(torch.uint8) if image.is_floating_point() else image
         importance = importance(pixels.permute(1, 2, 0).cpu().numpy())
     if isinstance(importance, Tensor):
         importance = importance.detach().cpu().numpy()
@@ -102,15 +102,15 @@ def _checked(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return values
 
 
-def drops_of(importance: Importance, photographs: Sequence[Tensor]) -> Tensor:
+def quality_offsets_of(importance: Importance, images: Sequence[Tensor]) -> Tensor:
     """How far ``importance`` lowers the quality of photographs (3, H, W) of one size, place by place.
 
     A cell is as important as its most important pixel.
 
     Returns:
-        int32 (N, 1, H/32, W/32), sides rounded up: see `cdanalysis.structures.latents.Latents.drops`.
+        int32 (N, 1, H/32, W/32), sides rounded up: see `cdanalysis.structures.latents.Latents.quality_offsets`.
     """
-    maps = np.stack([importance_map(importance, x) for x in photographs])
+    maps = np.stack([importance_map(importance, x) for x in images])
     height, width = maps.shape[1:]
     x = F.pad(torch.from_numpy(maps)[:, None], (0, -width % PAD, 0, -height % PAD))
     return (DEPTH * (1 - F.max_pool2d(x, PAD))).round().to(torch.int32)

@@ -26,9 +26,9 @@ class SpectralResidual:
         except (ImportError, AttributeError):
             raise ModuleNotFoundError("spectral-residual saliency needs: pip install 'cdanalysis[saliency]'") from None
 
-    def __call__(self, photograph: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) to float32 (H, W) in [0, 1]."""
-        known, values = self._compute(np.ascontiguousarray(photograph[..., ::-1]))
+        known, values = self._compute(np.ascontiguousarray(image[..., ::-1]))
         if not known:
             raise ValueError("no saliency could be computed for the photograph")
         return _stretched(values)
@@ -62,16 +62,16 @@ class U2NetP:
             raise ValueError(f"{path} is no saliency network: its input has the shape {entry.shape}")
         self.input = entry.name
 
-    def __call__(self, photograph: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) to float32 (H, W) in [0, 1]."""
         from PIL import Image
 
-        height, width = photograph.shape[:2]
-        small = np.asarray(Image.fromarray(photograph).resize((self.SIDE, self.SIDE), Image.Resampling.BILINEAR))
+        height, width = image.shape[:2]
+        small = np.asarray(Image.fromarray(image).resize((self.SIDE, self.SIDE), Image.Resampling.BILINEAR))
         x = (small / max(1, small.max()) - self.MEAN) / self.DEVIATION
         values = self.session.run(None, {self.input: x.transpose(2, 0, 1)[None].astype(np.float32)})[0][0, 0]
-        image = Image.fromarray(_stretched(values)).resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(image)
+        large = Image.fromarray(_stretched(values)).resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(large)
 
 
 class Remembered:
@@ -80,10 +80,10 @@ class Remembered:
     def __init__(self, saliency: Saliency):
         self.saliency, self.maps = saliency, {}
 
-    def __call__(self, photograph: np.ndarray) -> np.ndarray:
-        key = (photograph.shape, photograph.tobytes())
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        key = (image.shape, image.tobytes())
         if hash(key) not in self.maps:
-            self.maps[hash(key)] = np.asarray(self.saliency(photograph), np.float16)
+            self.maps[hash(key)] = np.asarray(self.saliency(image), np.float16)
         return self.maps[hash(key)].astype(np.float32)
 
 

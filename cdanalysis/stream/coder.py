@@ -19,7 +19,7 @@ _Run = tuple[int, int, int]
 
 WHOLE = 2**24
 """All of a table's probability, as the coder counts it."""
-REACHES = (3, 7, 15, 31, 63, 127)
+NARROW_BOUNDS = (3, 7, 15, 31, 63, 127)
 """Of narrow tables: each has a symbol less than a power of two, so many steps has the search for one."""
 RARE = 2.0**-18
 """Share of a table's weights, beside the least that every symbol has, that may lie beyond half a narrow one's reach."""
@@ -27,7 +27,7 @@ STRETCH = 2**12
 """So many symbols are read by narrow tables before it is asked whether those can have been meant."""
 
 
-class Tables:
+class CdfTables:
     """Probability tables, ready for the coder.
 
     A symbol is found by a search among all of a table's, although most tables are narrow. So there is a narrow table
@@ -38,31 +38,31 @@ class Tables:
         tables: (T, 2 R + 1) positive integers; row t gives the weights of the symbols -R..R.
 
     Attributes:
-        reach: R.
+        symbol_bound: R.
         models: the tables.
         narrow: the narrow tables; the same, where it is not narrow.
-        reaches: (T,) of the narrow tables.
+        symbol_bounds: (T,) of the narrow tables.
     """
 
     def __init__(self, tables: np.ndarray):
         tables = np.asarray(tables, dtype=np.float64)
-        self.reach = tables.shape[1] // 2
+        self.symbol_bound = tables.shape[1] // 2
         self.models = [Categorical(row, perfect=False) for row in tables]
         cuts = [_narrow(row) for row in tables]
         self.narrow = [Categorical(cut, perfect=False) for cut in cuts]
-        self.reaches = np.array([len(cut) // 2 for cut in cuts], dtype=np.int32)
+        self.symbol_bounds = np.array([len(cut) // 2 for cut in cuts], dtype=np.int32)
 
 
 def _narrow(table: np.ndarray) -> np.ndarray:
     """The smallest table whose first and last entry, which stand for all that lie farther out, are seldom read."""
     # Weights as the coder makes them of a table: see "Symbols" in docs/format.md.
-    size, reach = len(table), len(table) // 2
+    size, symbol_bound = len(table), len(table) // 2
     starts = np.append(0, table.cumsum()[:-1]) * ((WHOLE - size) / table.sum())
     weights = np.diff(np.floor(starts) + np.arange(size), append=WHOLE)
-    for smaller in (r for r in REACHES if r < reach):
+    for smaller in (r for r in NARROW_BOUNDS if r < symbol_bound):
         half, excess = smaller // 2, table - table.min()
-        if excess[: reach - half].sum() + excess[reach + half + 1 :].sum() <= RARE * table.sum():
-            first, last = reach - smaller, reach + smaller
+        if excess[: symbol_bound - half].sum() + excess[symbol_bound + half + 1 :].sum() <= RARE * table.sum():
+            first, last = symbol_bound - smaller, symbol_bound + smaller
             outer = weights[: first + 1].sum(), weights[last:].sum()
             return np.array([outer[0], *weights[first + 1 : last], outer[1]]) - 1  # the coder adds one to each
     return table
@@ -72,12 +72,12 @@ class SymbolWriter:
     """Collects batches of symbols; ``finish`` gives their bytes."""
 
     def __init__(self) -> None:
-        self._batches: list[tuple[np.ndarray, np.ndarray, Tables]] = []
+        self._batches: list[tuple[np.ndarray, np.ndarray, CdfTables]] = []
 
-    def push(self, symbols: np.ndarray, indices: np.ndarray, tables: Tables) -> None:
+    def push(self, symbols: np.ndarray, indices: np.ndarray, tables: CdfTables) -> None:
         """Append a batch: symbols (n,) in -R..R and the index (n,) of the table each is coded with."""
-        if symbols.size and int(np.abs(symbols).max()) > tables.reach:
-            raise ValueError(f"a symbol lies beyond the tables' reach of {tables.reach}")
+        if symbols.size and int(np.abs(symbols).max()) > tables.symbol_bound:
+            raise ValueError(f"a symbol lies beyond the tables' bound of {tables.symbol_bound}")
         self._batches.append((symbols, indices, tables))
 
     def finish(self) -> bytes:
@@ -88,11 +88,11 @@ class SymbolWriter:
         return words.astype("<u4").tobytes().rstrip(b"\0")
 
 
-def _encode(coder: AnsCoder, symbols: np.ndarray, indices: np.ndarray, tables: Tables) -> None:
+def _encode(coder: AnsCoder, symbols: np.ndarray, indices: np.ndarray, tables: CdfTables) -> None:
     """Put a batch on the coder's stack."""
     (order,), _, (runs,) = _by_table(indices[None])
     shifted = symbols[order].astype(np.int32)
-    shifted += tables.reach
+    shifted += tables.symbol_bound
     for t, start, stop in reversed(runs):
         coder.encode_reverse(shifted[start:stop], tables.models[t])
 
@@ -106,7 +106,7 @@ class SymbolReader:
             raise StreamError("a layer's symbols do not end as a writer ends them")
         self._coder = AnsCoder(np.frombuffer(padded, dtype="<u4").astype(np.uint32))
 
-    def pop(self, indices: np.ndarray, tables: Tables) -> np.ndarray:
+    def pop(self, indices: np.ndarray, tables: CdfTables) -> np.ndarray:
         """The next batch: symbols (n,) int32, given the index (n,) of the table of each."""
         return pop_each([self], indices[None], tables)[0]
 
@@ -116,30 +116,34 @@ class SymbolReader:
             raise StreamError("a layer holds other symbols than its model expects")
 
 
-def pop_each(readers: Sequence[SymbolReader], indices: np.ndarray, tables: Tables) -> np.ndarray:
+def pop_each(readers: Sequence[SymbolReader], indices: np.ndarray, tables: CdfTables) -> np.ndarray:
     """The next batch of each reader: symbols (N, n) int32, given the index (N, n) of the table of each."""
     order, counts, runs = _by_table(indices)
-    reaches = np.repeat(np.tile(tables.reaches[: counts.shape[1]], len(counts)), counts.ravel()).reshape(indices.shape)
+    symbol_bounds = np.repeat(np.tile(tables.symbol_bounds[: counts.shape[1]], len(counts)), counts.ravel()).reshape(
+        indices.shape
+    )
     symbols = np.empty(indices.shape, dtype=np.int32)
-    for reader, row, own, places, most in zip(readers, symbols, runs, order, reaches, strict=True):
+    for reader, row, own, places, bounds in zip(readers, symbols, runs, order, symbol_bounds, strict=True):
         found = np.empty_like(row)
         for stretch in _stretches(own):
             part = slice(stretch[0][1], stretch[-1][2])
-            found[part] = _decode(reader._coder, stretch, tables, most[part])
+            found[part] = _decode(reader._coder, stretch, tables, bounds[part])
         row[places] = found
     return symbols
 
 
-def _decode(coder: AnsCoder, runs: list[_Run], tables: Tables, reaches: np.ndarray) -> np.ndarray:
-    """Symbols (n,) of consecutive runs; ``reaches`` (n,) of their narrow tables."""
+def _decode(coder: AnsCoder, runs: list[_Run], tables: CdfTables, symbol_bounds: np.ndarray) -> np.ndarray:
+    """Symbols (n,) of consecutive runs; ``symbol_bounds`` (n,) of their narrow tables."""
     found = np.concatenate([coder.decode(tables.narrow[t], stop - start) for t, start, stop in runs])
-    symbols = found - reaches
-    if not (np.abs(symbols) == reaches).any():
+    symbols = found - symbol_bounds
+    if not (np.abs(symbols) == symbol_bounds).any():
         return symbols
     first = runs[0][1]
     for t, start, stop in reversed(runs):
         coder.encode_reverse(found[start - first : stop - first], tables.narrow[t])  # as if they had not been read
-    return np.concatenate([coder.decode(tables.models[t], stop - start) for t, start, stop in runs]) - tables.reach
+    return (
+        np.concatenate([coder.decode(tables.models[t], stop - start) for t, start, stop in runs]) - tables.symbol_bound
+    )
 
 
 def _stretches(runs: list[_Run]) -> Iterator[list[_Run]]:

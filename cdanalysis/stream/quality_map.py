@@ -11,57 +11,57 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..structures.latents import MOST_DROPS
-from .coder import SymbolReader, SymbolWriter, Tables
+from ..structures.latents import MAX_QUALITY_OFFSET
+from .coder import CdfTables, SymbolReader, SymbolWriter
 from .errors import StreamError
 
 _SHAPES = ((1024, 16), (256, 96), (64, 48))
-"""Weight of a difference of 0, and of 1, where the neighbours differ by 0, by up to 2, by more."""
+"""Weight of a difference of 0, and of 1, where the neighbors differ by 0, by up to 2, by more."""
 
 
-def _tables() -> Tables:
+def _cdf_tables() -> CdfTables:
     """A difference of d weighs its shape's second number, halved ``(d - 1) // 2`` times, but at least 1."""
-    distance = np.abs(np.arange(-MOST_DROPS, MOST_DROPS + 1))
+    distance = np.abs(np.arange(-MAX_QUALITY_OFFSET, MAX_QUALITY_OFFSET + 1))
     halvings = (np.maximum(distance, 1) - 1) // 2
-    return Tables(np.stack([np.where(distance == 0, zero, np.maximum(1, one >> halvings)) for zero, one in _SHAPES]))
+    return CdfTables(np.stack([np.where(distance == 0, zero, np.maximum(1, one >> halvings)) for zero, one in _SHAPES]))
 
 
-TABLES = _tables()
+CDF_TABLES = _cdf_tables()
 
 
-def push_map(writer: SymbolWriter, drops: np.ndarray) -> None:
-    """Append a map (h, w) of integers 0..``MOST_DROPS``."""
-    for cells, predicted, context in _diagonals(drops.astype(np.int64)):
-        writer.push(drops[cells] - predicted, context, TABLES)
+def push_map(writer: SymbolWriter, quality_offsets: np.ndarray) -> None:
+    """Append a map (h, w) of integers 0..``MAX_QUALITY_OFFSET``."""
+    for cells, predicted, context in _diagonals(quality_offsets.astype(np.int64)):
+        writer.push(quality_offsets[cells] - predicted, context, CDF_TABLES)
 
 
 def pop_map(reader: SymbolReader, shape: tuple[int, int]) -> np.ndarray:
     """The next map (h, w) int64.
 
     Raises:
-        StreamError: if a value lies outside 0..``MOST_DROPS``.
+        StreamError: if a value lies outside 0..``MAX_QUALITY_OFFSET``.
     """
-    drops = np.zeros(shape, dtype=np.int64)
-    for cells, predicted, context in _diagonals(drops):
-        drops[cells] = predicted + reader.pop(context, TABLES)
-        if drops[cells].min() < 0 or drops[cells].max() > MOST_DROPS:
+    quality_offsets = np.zeros(shape, dtype=np.int64)
+    for cells, predicted, context in _diagonals(quality_offsets):
+        quality_offsets[cells] = predicted + reader.pop(context, CDF_TABLES)
+        if quality_offsets[cells].min() < 0 or quality_offsets[cells].max() > MAX_QUALITY_OFFSET:
             raise StreamError("a quality map holds values that no writer writes")
-    return drops
+    return quality_offsets
 
 
-def _diagonals(drops: np.ndarray) -> Iterator[tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]]:
+def _diagonals(quality_offsets: np.ndarray) -> Iterator[tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]]:
     """For each diagonal: its cells (rows, columns), what earlier ones predict for them, and their tables.
 
-    ``drops`` may be filled while this runs. Beside the grid stand zeros.
+    ``quality_offsets`` may be filled while this runs. Beside the grid stand zeros.
     """
-    height, width = drops.shape
+    height, width = quality_offsets.shape
     for number in range(height + width - 1):
         rows = np.arange(max(0, number - width + 1), min(height, number + 1))
         columns = number - rows
-        left = np.where(columns > 0, drops[rows, columns - 1], 0)
-        above = np.where(rows > 0, drops[rows - 1, columns], 0)
-        corner = np.where((rows > 0) & (columns > 0), drops[rows - 1, columns - 1], 0)
-        # On the first row and column there is one neighbour to go by.
+        left = np.where(columns > 0, quality_offsets[rows, columns - 1], 0)
+        above = np.where(rows > 0, quality_offsets[rows - 1, columns], 0)
+        corner = np.where((rows > 0) & (columns > 0), quality_offsets[rows - 1, columns - 1], 0)
+        # On the first row and column there is one neighbor to go by.
         above, left = np.where(rows > 0, above, left), np.where(columns > 0, left, above)
         corner = np.where((rows > 0) & (columns > 0), corner, np.minimum(left, above))
         predicted = np.clip(left + above - corner, np.minimum(left, above), np.maximum(left, above))

@@ -9,7 +9,7 @@ if TYPE_CHECKING:  # the stream's room needs these words, and no torch
     from torch import Tensor
 
 STEPS = 16
-"""Latents are integers that count sixteenths of a quantisation step."""
+"""Latents are integers that count sixteenths of a quantization step."""
 
 PAD = 32
 """Photographs are padded, right and bottom, to a multiple of this."""
@@ -17,9 +17,9 @@ PAD = 32
 QUALITY_LEVELS = 120
 """A layer's quality travels as an integer 0..120."""
 
-DROP = 8
+QUALITY_OFFSET_STEP = 8
 """A quality map counts by how many times this many levels a place lies below its layer's level."""
-MOST_DROPS = 15
+MAX_QUALITY_OFFSET = 15
 
 
 def quality_level(quality: float) -> int:
@@ -65,7 +65,7 @@ class LatentSpec:
 class Latents:
     """Integer latents of a batch of equally large photographs.
 
-    Every tensor is int32 and counts sixteenths of a quantisation step (``STEPS``): dividing by 16
+    Every tensor is int32 and counts sixteenths of a quantization step (``STEPS``): dividing by 16
     gives what the literature calls y_hat. The values are exact: the same stream gives the same
     integers on every machine.
 
@@ -75,8 +75,8 @@ class Latents:
         semantic: (N, C, h, w), the base layer.
         detail: (N, C', h, w), the enhancement layer; None where the stream has none.
         hyper: (N, C'', h'', w''), side information of the detail layer, in whole steps.
-        drops: (N, 1, h/2, w/2), 0..``MOST_DROPS``: the detail layer's quality lies this many times ``DROP`` levels
-            below its level there; None where it is the same everywhere.
+        quality_offsets: (N, 1, h/2, w/2), 0..``MAX_QUALITY_OFFSET``: the detail layer's quality lies this many times
+            ``QUALITY_OFFSET_STEP`` levels below its level there; None where it is the same everywhere.
     """
 
     size: tuple[int, int]
@@ -84,14 +84,14 @@ class Latents:
     semantic: Tensor
     detail: Tensor | None = None
     hyper: Tensor | None = None
-    drops: Tensor | None = None
+    quality_offsets: Tensor | None = None
 
     @property
     def levels(self) -> tuple[int, int | Tensor]:
         """Quality levels 0..120 of both layers; the second is int32 (N, 1, h, w) where places differ."""
-        if self.drops is None:
+        if self.quality_offsets is None:
             return self.quality
-        return self.quality[0], lowered(self.quality[1], self.drops)
+        return self.quality[0], lowered(self.quality[1], self.quality_offsets)
 
     def __len__(self) -> int:
         return self.semantic.shape[0]
@@ -102,13 +102,13 @@ class Latents:
         def row(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor[index : index + 1]
 
-        semantic, others = self.semantic[index : index + 1], (self.detail, self.hyper, self.drops)
-        detail, hyper, drops = map(row, others)
-        return replace(self, semantic=semantic, detail=detail, hyper=hyper, drops=drops)
+        semantic, others = self.semantic[index : index + 1], (self.detail, self.hyper, self.quality_offsets)
+        detail, hyper, quality_offsets = map(row, others)
+        return replace(self, semantic=semantic, detail=detail, hyper=hyper, quality_offsets=quality_offsets)
 
     def base(self) -> Latents:
         """The same latents without their detail layer."""
-        return replace(self, detail=None, hyper=None, drops=None)
+        return replace(self, detail=None, hyper=None, quality_offsets=None)
 
     def equals(self, other: Latents) -> bool:
         """Whether both hold exactly the same integers."""
@@ -121,11 +121,11 @@ class Latents:
             and same(self.semantic, other.semantic)
             and same(self.detail, other.detail)
             and same(self.hyper, other.hyper)
-            and same(self.drops, other.drops)
+            and same(self.quality_offsets, other.quality_offsets)
         )
 
 
-def lowered(level: int, drops: Tensor) -> Tensor:
-    """Quality levels (N, 1, h, w) of the latent cells: ``level`` lowered by ``drops`` (N, 1, h/2, w/2), at least 0."""
-    levels = (level - DROP * drops).clamp_min(0)
+def lowered(level: int, quality_offsets: Tensor) -> Tensor:
+    """Quality levels (N, 1, h, w), at least 0: ``level`` lowered by ``quality_offsets`` (N, 1, h/2, w/2)."""
+    levels = (level - QUALITY_OFFSET_STEP * quality_offsets).clamp_min(0)
     return levels.repeat_interleave(2, 2).repeat_interleave(2, 3)

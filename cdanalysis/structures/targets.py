@@ -13,7 +13,7 @@ IGNORE = 255
 
 
 @dataclass
-class Boxes:
+class Instances:
     """The objects of one photograph.
 
     Attributes:
@@ -26,7 +26,7 @@ class Boxes:
     labels: Tensor
     masks: Tensor | None = None
 
-    def scaled(self, width: float, height: float) -> Boxes:
+    def scaled(self, width: float, height: float) -> Instances:
         """The objects of the photograph resized to ``width`` and ``height`` times its size; masks cannot follow.
 
         Raises:
@@ -34,9 +34,9 @@ class Boxes:
         """
         if self.masks is not None:
             raise ValueError("masks are not resized")
-        return Boxes(self.boxes * self.boxes.new_tensor([width, height, width, height]), self.labels)
+        return Instances(self.boxes * self.boxes.new_tensor([width, height, width, height]), self.labels)
 
-    def cropped(self, left: int, top: int, width: int, height: int, seen: float = 0.3) -> Boxes:
+    def cropped(self, left: int, top: int, width: int, height: int, seen: float = 0.3) -> Instances:
         """The objects in a window of the photograph, but for those of whose box less than ``seen`` is in it."""
         corner = self.boxes.new_tensor([left, top, left, top])
         limit = self.boxes.new_tensor([width, height, width, height])
@@ -44,10 +44,10 @@ class Boxes:
         area = lambda b: (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])  # noqa: E731
         keep = (area(boxes) >= seen * area(self.boxes)) & ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(1)
         masks = None if self.masks is None else self.masks[keep, top : top + height, left : left + width]
-        return Boxes(boxes[keep], self.labels[keep], masks)
+        return Instances(boxes[keep], self.labels[keep], masks)
 
-    def flipped(self, width: int) -> Boxes:
+    def flipped(self, width: int) -> Instances:
         """The objects of the photograph's mirror image, ``width`` pixels wide."""
         boxes = self.boxes.clone()
         boxes[:, 0], boxes[:, 2] = width - self.boxes[:, 2], width - self.boxes[:, 0]
-        return Boxes(boxes, self.labels, None if self.masks is None else self.masks.flip(-1))
+        return Instances(boxes, self.labels, None if self.masks is None else self.masks.flip(-1))

@@ -68,7 +68,7 @@ def new_observer(config: ObserverConfig, semantic: int) -> Observer | Adversary:
     raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {config.kind!r}")
 
 
-class Panel(nn.Module):
+class WeightedDistortion(nn.Module):
     """Several observers and what each counts.
 
     Args:
@@ -111,9 +111,9 @@ class Panel(nn.Module):
         total = torch.stack([count * one for count, one in zip(self.counts, each.values(), strict=True)]).sum(0)
         return total, each
 
-    def lesson(self, original: Tensor, reconstruction: Tensor, semantic: Tensor) -> Tensor | None:
+    def adversary_loss(self, original: Tensor, reconstruction: Tensor, semantic: Tensor) -> Tensor | None:
         """Loss, a scalar, of the adversaries themselves, which has no gradients for the codec; None without any."""
-        losses = [a.lesson(original, reconstruction, semantic).float().mean() for _, a in self.adversaries()]
+        losses = [a.loss_of_its_own(original, reconstruction, semantic).float().mean() for _, a in self.adversaries()]
         return torch.stack(losses).sum() if losses else None
 
     def adversaries(self) -> list[tuple[ObserverConfig, Adversary]]:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..data.cached import cache_streams
 from ..data.images import to_tensor
-from ..data.labeled import LabelledSet, LabelledSource, open_labelled
+from ..data.labeled import LabeledSet, LabeledSource, open_labeled
 from ..model import Model
-from ..structures.targets import Boxes
+from ..structures.targets import Instances
 
 INPUTS = ("streams", "features")
 
@@ -28,7 +28,7 @@ class HeadConfig:
 
     Attributes:
         task: classification, detection or segmentation.
-        sources: labelled sets, all with the same classes.
+        sources: labeled sets, all with the same classes.
         input: "streams" trains the model's head, on the semantic layers of cached streams; "features" trains its
             counterpart, on the backbone's features of the photographs themselves.
         classes: "data" for a new head with the data's classes (which starts from the counterpart, where there is
@@ -37,13 +37,13 @@ class HeadConfig:
         qualities: of the stream; every photograph is encoded at each.
         flip: use every photograph's mirror image too; it is encoded like any other.
         epochs: how often every example is seen; replaces the stage's ``steps``.
-        distill: weight of the imitation of what the counterpart makes of the photographs themselves.
+        distill: weight of the distillation of what the counterpart makes of the photographs themselves.
         holdout: every ``holdout``-th photograph is left out; 0 to use all.
         every: use only each ``every``-th photograph of the sources.
     """
 
     task: str = "classification"
-    sources: list[LabelledSource] = field(default_factory=list)
+    sources: list[LabeledSource] = field(default_factory=list)
     input: str = "streams"
     classes: str = "data"
     options: dict[str, Any] = field(default_factory=dict)
@@ -60,11 +60,11 @@ class Batch:
     """Examples of one grid.
 
     Attributes:
-        tensors: the pyramid (three), or dequantised latents, one for each layer that the neck reads; (N, C, h, w).
+        tensors: the pyramid (three), or dequantized latents, one for each layer that the neck reads; (N, C, h, w).
         qualities: (N, 1, 1, 1) of the semantic layer; only counts for latents.
         targets: N targets.
         sizes: true (height, width) of the photographs.
-        features: the photographs' own pyramid, where it is to be imitated; else empty.
+        features: the photographs' own pyramid, where it is to be distilled; else empty.
     """
 
     tensors: list[Tensor]
@@ -104,19 +104,19 @@ class Examples:
     ):
         if config.input not in INPUTS:
             raise ValueError(f"input must be one of {', '.join(INPUTS)}, got {config.input!r}")
-        sets = [open_labelled(config.task, source).every(config.every) for source in config.sources]
+        sets = [open_labeled(config.task, source).every(config.every) for source in config.sources]
         if not sets or not all(len(s) for s in sets):
             raise ValueError(f"training a {config.task} head needs photographs")
         self.classes = sets[0].classes
-        for labelled, source in zip(sets, config.sources, strict=True):
-            if labelled.classes != self.classes:
+        for labeled, source in zip(sets, config.sources, strict=True):
+            if labeled.classes != self.classes:
                 raise ValueError(f"the classes of {source.path} are not those of {config.sources[0].path}")
         self.model, self.config = model, config
         self.folder = folder / streams_fingerprint(model)
         self.rows: list[_Example] = []
-        for labelled in sets:
+        for labeled in sets:
             for flip in (False, True) if config.flip else (False,):
-                self._add(_Variant(labelled, flip, config.holdout), track)
+                self._add(_Variant(labeled, flip, config.holdout), track)
 
     @torch.no_grad()
     def _add(self, variant: _Variant, track: Callable[[Iterable], Iterable]) -> None:
@@ -128,7 +128,7 @@ class Examples:
             streams.append((quality, cache_streams(variant.names, variant.image, folder, encode, track)))
         for index in track(range(len(variant.names))):
             image, target = variant[index]
-            if isinstance(target, Boxes) and config.options.get("kind") != "mask_rcnn":
+            if isinstance(target, Instances) and config.options.get("kind") != "mask_rcnn":
                 target = replace(target, masks=None)  # nobody reads them, and they are large
             size = (image.height, image.width)
             wanted = config.input == "features" or config.distill
@@ -172,21 +172,21 @@ class Examples:
 
 
 class _Variant:
-    """A labelled set without what is held out, as it is or mirrored."""
+    """A labeled set without what is held out, as it is or mirrored."""
 
-    def __init__(self, labelled: LabelledSet, flip: bool, holdout: int):
-        self.labelled, self.flip = labelled, flip
-        self.indices = [i for i in range(len(labelled)) if not holdout or i % holdout]
-        self.names = [labelled.names[i] + (".flip" if flip else "") for i in self.indices]
+    def __init__(self, labeled: LabeledSet, flip: bool, holdout: int):
+        self.labeled, self.flip = labeled, flip
+        self.indices = [i for i in range(len(labeled)) if not holdout or i % holdout]
+        self.names = [labeled.names[i] + (".flip" if flip else "") for i in self.indices]
 
     def image(self, index: int) -> Image.Image:
-        image = self.labelled.image(self.indices[index])
+        image = self.labeled.image(self.indices[index])
         return ImageOps.mirror(image) if self.flip else image
 
     def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
-        image, target = self.labelled[self.indices[index]]
+        image, target = self.labeled[self.indices[index]]
         if self.flip:
-            if isinstance(target, Boxes):
+            if isinstance(target, Instances):
                 target = target.flipped(image.width)
             elif isinstance(target, np.ndarray):
                 target = target[:, ::-1].copy()
@@ -195,9 +195,9 @@ class _Variant:
 
 
 def _on(target: Any, device: torch.device) -> Any:
-    if isinstance(target, Boxes):
+    if isinstance(target, Instances):
         masks = None if target.masks is None else target.masks.to(device)
-        return Boxes(target.boxes.to(device), target.labels.to(device), masks)
+        return Instances(target.boxes.to(device), target.labels.to(device), masks)
     return target.to(device) if isinstance(target, Tensor) else target
 
 

@@ -80,7 +80,7 @@ class HeadLoss(nn.Module):
             terms = self.head.loss(pyramid, batch.targets, batch.sizes)
         if self.config.distill:
             counterpart = self.model.counterpart(self.config.task)
-            terms["imitation"] = self.config.distill * counterpart.imitation(pyramid, batch.features).mean()
+            terms["distillation"] = self.config.distill * counterpart.distillation(pyramid, batch.features).mean()
         loss = sum(term for name, term in terms.items() if name != "accuracy")
         return loss, {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
 
@@ -96,13 +96,13 @@ def positions(known: list[str], classes: list[str]) -> list[int]:
 
 @torch.inference_mode()
 def calibrate(model: Model, config: CalibrationConfig) -> float:
-    """Fit the temperature of the classification head on streams of labelled photographs; gives it."""
-    photographs = ClassFolders(config.source).every(config.every)
+    """Fit the temperature of the classification head on streams of labeled photographs; gives it."""
+    labeled = ClassFolders(config.source).every(config.every)
     head = model.heads["classification"]
-    places = positions(head.classes, photographs.classes)
+    places = positions(head.classes, labeled.classes)
     logits, targets = [], []
-    for start in range(0, len(photographs), 32):
-        group = [photographs[i] for i in range(start, min(start + 32, len(photographs)))]
+    for start in range(0, len(labeled), 32):
+        group = [labeled[i] for i in range(start, min(start + 32, len(labeled)))]
         images = [image for image, _ in group]
         logits.append(model.class_logits(model.encode_batch(images, config.quality, layers=("semantic",))))
         targets += [places[target] for _, target in group]

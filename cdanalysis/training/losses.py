@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..codec.tiles import STRIDE
 from ..model import Model
 from ..roi.importance import saliency_model
-from .auxiliary import CropBatch, LessonLoss
-from .distortion import Panel
+from .auxiliary import AuxiliaryLoss, CropBatch
+from .distortion import WeightedDistortion
 from .objective import feature_distance, log_interpolate
 from .rate_controller import RateController
 from .recipe import StageConfig
@@ -25,7 +25,7 @@ class StageLoss(nn.Module):
     Args:
         model: what is trained.
         stage: how.
-        classes: for each of the stage's lessons, its data's classes.
+        classes: for each of the stage's auxiliary tasks, its data's classes.
     """
 
     def __init__(self, model: Model, stage: StageConfig, classes: Sequence[list[str]] = ()):
@@ -33,23 +33,25 @@ class StageLoss(nn.Module):
         self.model, self.stage = model, stage
         self.semantic = any(name.startswith(("codec.semantic", "neck")) for name in stage.trains)
         self.detail = any(name.startswith(("codec.detail", "codec.synthesis")) for name in stage.trains)
-        if stage.lessons and not self.semantic:
-            raise ValueError("lessons teach heads along with the semantic layer or the neck: let one of them move")
-        self.lessons = nn.ModuleDict(
-            {lesson.task: LessonLoss(model, lesson, c) for lesson, c in zip(stage.lessons, classes, strict=True)}
+        if stage.auxiliary and not self.semantic:
+            raise ValueError(
+                "auxiliary tasks train heads along with the semantic layer or the neck: let one of them move"
+            )
+        self.auxiliary = nn.ModuleDict(
+            {task.task: AuxiliaryLoss(model, task, c) for task, c in zip(stage.auxiliary, classes, strict=True)}
         )
         self.own = nn.ModuleDict()
         if stage.target_bpp:
             self.own["controller"] = RateController(stage.target_bpp, stage.control_speed)
         if self.detail:
             channels = model.codec.semantic.spec.channels
-            self.panel = Panel(stage.objective.observers, stage.objective.alpha, channels)
+            self.distortion = WeightedDistortion(stage.objective.observers, stage.objective.alpha, channels)
             self.saliency = saliency_model(stage.objective.saliency) if stage.objective.saliency else None
-            self.own["adversaries"] = nn.ModuleList(adversary for _, adversary in self.panel.adversaries())
+            self.own["adversaries"] = nn.ModuleList(adversary for _, adversary in self.distortion.adversaries())
 
     def own_parameters(self) -> list[dict[str, Any]]:
-        """Parameters that learn beside the model's, as groups for the optimiser; ``share`` is of the stage's rate."""
-        adversaries = self.panel.adversaries() if self.detail else []
+        """Parameters that learn beside the model's, as groups for the optimizer; ``share`` is of the stage's rate."""
+        adversaries = self.distortion.adversaries() if self.detail else []
         return [
             {"params": list(adversary.parameters()), "share": config.lr / self.stage.lr, "betas": (0.5, 0.9)}
             for config, adversary in adversaries
@@ -103,14 +105,14 @@ class StageLoss(nn.Module):
         terms["features"] = distance.mean()
         weight = log_interpolate(objective.semantic_rate, quality.flatten()) * self._rate_factor()
         loss = weight * rate + distance
-        for task, weight in objective.imitation.items():
-            divergence = model.counterpart(task).imitation(pyramid, features)
+        for task, weight in objective.distillation.items():
+            divergence = model.counterpart(task).distillation(pyramid, features)
             terms[task] = divergence.mean()
             loss = loss + weight * divergence
         loss = loss.mean()
-        for lesson in batch.lessons:
-            learned = self.lessons[lesson.task](pyramid, lesson, batch.photographs.shape[-1])
-            terms[f"{lesson.task} lesson"] = learned
+        for auxiliary in batch.auxiliary:
+            learned = self.auxiliary[auxiliary.task](pyramid, auxiliary, batch.images.shape[-1])
+            terms[f"{auxiliary.task} auxiliary"] = learned
             loss = loss + learned
         return loss
 
@@ -129,7 +131,7 @@ class StageLoss(nn.Module):
         lowest, middle = objective.lambdas[0], log_interpolate(objective.lambdas, torch.tensor(0.5)).item()
         lambdas = torch.where(kept.bool(), lambdas, 0.25 * lowest)
         counts = lambdas if self.saliency is None else lambdas * self._attention(x)
-        seen, each = self.panel(x, x_hat, counts, semantic)
+        seen, each = self.distortion(x, x_hat, counts, semantic)
         weight = counts.mean((1, 2, 3))
         cells = x.shape[-1] * x.shape[-2] / STRIDE**2
         rate = (y_bits.flatten(1).sum(1) + z_bits.flatten(1).sum(1)) / cells / STRIDE**2 * kept.flatten()
@@ -140,10 +142,10 @@ class StageLoss(nn.Module):
         terms["psnr"] = torch.where(kept.any(), -10 * torch.log10((mse * share).sum().clamp_min(1e-10)), torch.nan)
         terms |= {name: (value * share).sum() for name, value in each.items() if name != "mse"}
         loss = ((self._rate_factor() * rate + 255**2 * weight * seen) / balance).mean()
-        lesson = self.panel.lesson(x, x_hat, semantic)
-        if lesson is not None:
-            terms["adversary"] = lesson
-            loss = loss + lesson
+        adversary_loss = self.distortion.adversary_loss(x, x_hat, semantic)
+        if adversary_loss is not None:
+            terms["adversary"] = adversary_loss
+            loss = loss + adversary_loss
         return loss
 
     def _attention(self, x: Tensor) -> Tensor:

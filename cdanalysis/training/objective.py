@@ -1,10 +1,10 @@
-"""The objective: rate + weighted distortions + weighted imitation, one formula.
+"""The objective: rate + weighted distortions + weighted distillation, one formula.
 
     L = f w_s(q) R_semantic + w_f D_features + sum_t w_t D_t + sum_t v_t L_t
         + (f R_detail + lambda(q) 255^2 sum_k w_k D_k) / sqrt(lambda(q) / lambda(1/2))
 
-f is 1, or what a rate controller makes of it. D_t is the imitation of what the frozen counterpart of task t predicts,
-L_t the loss of the head of task t on labelled crops. D_k is the distortion that observer k sees; with the squared
+f is 1, or what a rate controller makes of it. D_t is how far what the frozen counterpart of task t predicts has moved,
+L_t the loss of the head of task t on labeled crops. D_k is the distortion that observer k sees; with the squared
 error alone, the last sum is the pixels' mean squared error. Both may differ from place to place: lambda by a quality
 map, and what an observer's place counts by saliency. Rates are in bits per pixel. Qualities are drawn anew
 for every crop, so that one model learns all rates; the last division keeps the rates' gradients alike.
@@ -27,10 +27,10 @@ class ObjectiveConfig:
 
     Attributes:
         semantic_rate: weight of the semantic layer's bpp.
-        features: weights of the feature imitation at strides 8, 16, 32 (mean squared error relative
+        features: weights of the feature distillation at strides 8, 16, 32 (mean squared error relative
             to the channel's variance).
-        imitation: for a task, the weight of how far its counterpart's predictions on the decoded pyramid are from those
-            on the photograph's own features.
+        distillation: for a task, the weight of how far its counterpart's predictions on the decoded pyramid are from
+            those on the photograph's own features.
         lambdas: what the observers' distortion counts, against the detail layer's bpp, times 255^2.
         observers: who looks at the reconstruction; by default the squared error of pixels.
         alpha: from the human observers alone (0) to the machine ones alone (1).
@@ -42,7 +42,7 @@ class ObjectiveConfig:
 
     semantic_rate: list[float] = field(default_factory=lambda: [20.0, 2.0])
     features: list[float] = field(default_factory=lambda: [0.3, 0.6, 1.0])
-    imitation: dict[str, float] = field(default_factory=lambda: {"classification": 1.0})
+    distillation: dict[str, float] = field(default_factory=lambda: {"classification": 1.0})
     lambdas: list[float] = field(default_factory=lambda: [0.001, 0.05])
     observers: list[ObserverConfig] = field(default_factory=lambda: [ObserverConfig()])
     alpha: float = 0.5

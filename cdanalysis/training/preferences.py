@@ -9,19 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.images import open_photograph, to_tensor
-from ..data.preferences import Choice
+from ..data.images import open_image, to_tensor
+from ..data.preferences import Preference
 from ..observers import LPIPS
 
 
 @torch.no_grad()
 def channel_distances(
-    observer: LPIPS, choices: Sequence[Choice], track: Callable[[Iterable], Iterable] = lambda items: items
+    observer: LPIPS, preferences: Sequence[Preference], track: Callable[[Iterable], Iterable] = lambda items: items
 ) -> tuple[Tensor, Tensor]:
     """How far both alternatives of every choice are from the original, channel by channel: two of (N, C)."""
     rows = []
-    for choice in track(choices):
-        original, a, b = (to_tensor(open_photograph(path))[None] for path in (choice.original, choice.a, choice.b))
+    for preference in track(preferences):
+        original, a, b = (
+            to_tensor(open_image(path))[None] for path in (preference.original, preference.a, preference.b)
+        )
         rows.append(observer.channels(original.expand(2, -1, -1, -1), torch.cat([a, b])))
     pairs = torch.stack(rows)
     return pairs[:, 0], pairs[:, 1]
@@ -38,8 +40,8 @@ def fit_weights(
 ) -> Tensor:
     """Weights of channels, (C,), under which the nearer alternative is the one that was chosen.
 
-    The share that chooses ``a`` is modelled as the logistic function of a multiple of log(b's distance / a's), which
-    does not depend on the distances' scale. Adam minimises the cross-entropy of the given shares in the logarithm of
+    The share that chooses ``a`` is modeled as the logistic function of a multiple of log(b's distance / a's), which
+    does not depend on the distances' scale. Adam minimizes the cross-entropy of the given shares in the logarithm of
     the weights, pulled back to where they started. Every fifth group is not learned from: the step that is best for
     those is the one that counts.
 

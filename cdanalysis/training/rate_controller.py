@@ -17,24 +17,24 @@ class RateController(nn.Module):
     Args:
         target: bits per pixel.
         speed: how much of the logarithmic error is added, a step, to the integral part.
-        most: the factor stays between 1 / ``most`` and ``most``.
+        max_factor: the factor stays between 1 / ``max_factor`` and ``max_factor``.
 
     Raises:
         ValueError: if target or speed is not positive.
     """
 
-    def __init__(self, target: float, speed: float = 0.02, most: float = 50.0):
+    def __init__(self, target: float, speed: float = 0.02, max_factor: float = 50.0):
         super().__init__()
         if target <= 0 or speed <= 0:
             raise ValueError(f"a rate is held at a target above 0 and with a speed above 0, got {target} and {speed}")
-        self.target, self.speed, self.most = target, speed, math.log(most)
+        self.target, self.speed, self.max_factor = target, speed, math.log(max_factor)
         self.register_buffer("error", torch.zeros((), dtype=torch.float64))
         self.register_buffer("integral", torch.zeros((), dtype=torch.float64))
 
     @property
     def factor(self) -> float:
         """What the weight of the rate is to be multiplied by."""
-        return math.exp(min(self.most, max(-self.most, float(self.error + self.integral))))
+        return math.exp(min(self.max_factor, max(-self.max_factor, float(self.error + self.integral))))
 
     @torch.no_grad()
     def observe(self, bpp: Tensor) -> None:
@@ -46,4 +46,4 @@ class RateController(nn.Module):
         if torch.isfinite(bpp) and bpp > 0:
             error = torch.log(bpp / self.target).to(self.error)
             self.error.mul_(MEMORY).add_(error, alpha=1 - MEMORY)
-            self.integral.add_(self.error, alpha=self.speed).clamp_(-self.most, self.most)
+            self.integral.add_(self.error, alpha=self.speed).clamp_(-self.max_factor, self.max_factor)

@@ -12,8 +12,8 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from ..codec.layered import CodecConfig
 from ..data.crops import Source
-from ..data.labeled import LabelledSource
-from .auxiliary import LessonConfig
+from ..data.labeled import LabeledSource
+from .auxiliary import AuxiliaryConfig
 from .distortion import ObserverConfig
 from .head_data import HeadConfig
 from .heads import CalibrationConfig
@@ -27,7 +27,7 @@ class StageConfig:
     Attributes:
         name: what the logs call it.
         trains: parts of the model that move: prefixes of parameter names; all else is frozen.
-        objective: what is minimised.
+        objective: what is minimized.
         head: for a stage that trains a head, what it trains it on; ``objective``, ``sources``, ``steps`` and ``crop``
             then do not count.
         sources: where crops come from.
@@ -44,7 +44,7 @@ class StageConfig:
         semantic_quality, detail_quality: between which the layers' qualities are drawn.
         target_bpp: a rate, of both layers together, that a controller holds by scaling the rates' weights; 0 for none.
         control_speed: see `RateController`.
-        lessons: labelled crops, for heads that learn along with the semantic layer; ``trains`` must name the heads.
+        auxiliary: labeled crops, for heads that learn along with the semantic layer; ``trains`` must name the heads.
     """
 
     name: str = MISSING
@@ -67,7 +67,7 @@ class StageConfig:
     detail_quality: list[float] = field(default_factory=lambda: [0.0, 1.0])
     target_bpp: float = 0.0
     control_speed: float = 0.02
-    lessons: list[LessonConfig] = field(default_factory=list)
+    auxiliary: list[AuxiliaryConfig] = field(default_factory=list)
 
 
 @dataclass
@@ -160,7 +160,7 @@ def _to_recipe(tree: DictConfig, where: str) -> Recipe:
 
 _SCHEMAS = (
     Recipe, StageConfig, ObjectiveConfig, ObserverConfig, Source, CodecConfig, CalibrationConfig, HeadConfig,
-    LabelledSource, LessonConfig,
+    LabeledSource, AuxiliaryConfig,
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a stage trains on and what it minimises: a course gives the batches and the loss of one stage."""
+"""What a stage trains on and what it minimizes: the batches and the loss of one stage."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..data.crops import Crops
-from ..data.labeled_crops import LabelledCrops
+from ..data.labeled_crops import LabeledCrops
 from ..model import Model
-from .auxiliary import CropBatch, Lesson
+from .auxiliary import AuxiliaryTargets, CropBatch
 from .head_data import Batch, Examples
 from .heads import HeadLoss
 from .losses import StageLoss
@@ -24,22 +24,22 @@ from .principal import start_semantic_layer
 from .recipe import Recipe
 
 
-class CodecCourse:
+class CodecStage:
     """Crops of photographs, for the codec and the neck."""
 
     def __init__(self, model: Model, recipe: Recipe, number: int, fabric: Fabric):
         self.recipe, self.number, self.fabric = recipe, number, fabric
-        self.stage = stage = recipe.stages[number]
-        for batch in (stage.batch, *(lesson.batch for lesson in stage.lessons)):
+        self.config = config = recipe.stages[number]
+        for batch in (config.batch, *(task.batch for task in config.auxiliary)):
             if batch % fabric.world_size:
                 raise ValueError(f"batch {batch} does not divide among {fabric.world_size} processes")
-        self.crops = Crops(stage.sources, stage.crop, self._seed(0), stage.steps * stage.batch)
-        self.lessons = [
-            LabelledCrops(lesson.task, lesson.sources, stage.crop, self._seed(1 + i), stage.steps * lesson.batch)
-            for i, lesson in enumerate(stage.lessons)
+        self.crops = Crops(config.sources, config.crop, self._seed(0), config.steps * config.batch)
+        self.labeled_crops = [
+            LabeledCrops(task.task, task.sources, config.crop, self._seed(1 + i), config.steps * task.batch)
+            for i, task in enumerate(config.auxiliary)
         ]
         torch.manual_seed(recipe.seed * 1009 + number)  # for the weights of a new adversary
-        self.steps, self.loss = stage.steps, StageLoss(model, stage, [crops.classes for crops in self.lessons])
+        self.steps, self.loss = config.steps, StageLoss(model, config, [crops.classes for crops in self.labeled_crops])
 
     def _seed(self, loader: int) -> int:
         return self.recipe.seed + 7919 * self.number + 104729 * loader
@@ -51,17 +51,17 @@ class CodecCourse:
 
     def start(self, model: Model) -> None:
         """What happens once, before the first step."""
-        stage = self.stage
-        if stage.principal:
-            crops = Crops(stage.sources, stage.crop, self.recipe.seed, stage.principal * stage.batch)
-            batches = (CropBatch(self._placed(batch)).pixels() for batch in DataLoader(crops, batch_size=stage.batch))
-            start_semantic_layer(model, batches, stage.objective.features)
+        config = self.config
+        if config.principal:
+            crops = Crops(config.sources, config.crop, self.recipe.seed, config.principal * config.batch)
+            batches = (CropBatch(self._placed(batch)).pixels() for batch in DataLoader(crops, batch_size=config.batch))
+            start_semantic_layer(model, batches, config.objective.features)
 
     def batches(self, first: int, last: int) -> Iterator[CropBatch]:
-        """Crops, and labelled ones, for this process, for each step from ``first`` to before ``last``."""
-        loaders = [self._loader(self.crops, self.stage.batch, first, last)]
-        for lesson, crops in zip(self.stage.lessons, self.lessons, strict=True):
-            loaders.append(self._loader(crops, lesson.batch, first, last, _pairs))
+        """Crops, and labeled ones, for this process, for each step from ``first`` to before ``last``."""
+        loaders = [self._loader(self.crops, self.config.batch, first, last)]
+        for task, crops in zip(self.config.auxiliary, self.labeled_crops, strict=True):
+            loaders.append(self._loader(crops, task.batch, first, last, _pairs))
         return map(self._batch, zip(*loaders, strict=True))
 
     def _loader(self, crops: Dataset, batch: int, first: int, last: int, collate=None) -> DataLoader:
@@ -69,31 +69,31 @@ class CodecCourse:
         return DataLoader(crops, batch_sampler=sampler, num_workers=self.recipe.workers, collate_fn=collate)
 
     def _batch(self, parts: tuple) -> CropBatch:
-        crops, *labelled = parts
-        photographs, lessons, first = [crops], [], len(crops)
-        for lesson, (more, targets) in zip(self.stage.lessons, labelled, strict=True):
-            photographs.append(more)
-            lessons.append(Lesson(lesson.task, first, targets))
+        crops, *labeled = parts
+        images, auxiliary, first = [crops], [], len(crops)
+        for task, (more, targets) in zip(self.config.auxiliary, labeled, strict=True):
+            images.append(more)
+            auxiliary.append(AuxiliaryTargets(task.task, first, targets))
             first += len(targets)
-        return CropBatch(self._placed(torch.cat(photographs)), lessons)
+        return CropBatch(self._placed(torch.cat(images)), auxiliary)
 
     def _placed(self, crops: Tensor) -> Tensor:
         return crops.to(self.fabric.device, memory_format=torch.channels_last)
 
 
-class HeadCourse:
+class HeadStage:
     """Cached examples, for a head."""
 
     def __init__(self, model: Model, recipe: Recipe, number: int, fabric: Fabric, folder: Path):
         self.recipe, self.number, self.fabric = recipe, number, fabric
-        self.stage = stage = recipe.stages[number]
+        self.config = config = recipe.stages[number]
         model.eval()
-        shown = partial(track, description=f"{stage.name}: examples", disable=fabric.global_rank != 0)
-        self.examples = Examples(model, stage.head, folder / "streams", shown)
+        shown = partial(track, description=f"{config.name}: examples", disable=fabric.global_rank != 0)
+        self.examples = Examples(model, config.head, folder / "streams", shown)
         torch.manual_seed(recipe.seed * 1009 + number)  # for the weights of a new head
-        self.loss = HeadLoss(model, stage.head, self.examples.classes)
-        self.each = len(self.examples.batches(stage.batch))
-        self.steps = stage.head.epochs * self.each
+        self.loss = HeadLoss(model, config.head, self.examples.classes)
+        self.each = len(self.examples.batches(config.batch))
+        self.steps = config.head.epochs * self.each
 
     @property
     def own(self) -> nn.ModuleDict:
@@ -111,7 +111,7 @@ class HeadCourse:
             if step // self.each != epoch:
                 epoch = step // self.each
                 seed = (self.recipe.seed * 1009 + self.number) * 10**5 + epoch
-                order = self.examples.batches(self.stage.batch, torch.Generator().manual_seed(seed))
+                order = self.examples.batches(self.config.batch, torch.Generator().manual_seed(seed))
             rows = order[step % self.each]
             yield self.examples.batch(rows[rank::world] or rows[:1], self.fabric.device)
 
@@ -121,14 +121,14 @@ def _pairs(examples: list[tuple[Tensor, Any]]) -> tuple[Tensor, list[Any]]:
     return torch.stack(crops), list(targets)
 
 
-Course = CodecCourse | HeadCourse
+Stage = CodecStage | HeadStage
 
 
-def course_of(model: Model, recipe: Recipe, number: int, fabric: Fabric, folder: Path) -> Course:
-    """The course of a recipe's stage."""
+def stage_of(model: Model, recipe: Recipe, number: int, fabric: Fabric, folder: Path) -> Stage:
+    """A recipe's stage, ready to run."""
     if recipe.stages[number].head is None:
-        return CodecCourse(model, recipe, number, fabric)
-    return HeadCourse(model, recipe, number, fabric, folder)
+        return CodecStage(model, recipe, number, fabric)
+    return HeadStage(model, recipe, number, fabric, folder)
 
 
 class _FromStep(Sampler):

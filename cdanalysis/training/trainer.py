@@ -20,7 +20,7 @@ from ..zoo import load, save_model
 from .heads import calibrate
 from .pretrained import imagenet_classes, load_imagenet
 from .recipe import Recipe, StageConfig
-from .stages import CodecCourse, Course, course_of
+from .stages import CodecStage, Stage, stage_of
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -89,42 +89,42 @@ class Trainer:
 
     def _run_stage(self, state: dict | None, budget: float) -> tuple[int, bool]:
         """Train the current stage from the current step on; gives the steps done, and whether it is finished."""
-        stage = self.recipe.stages[self.stage]
-        course = course_of(self.model, self.recipe, self.stage, self.fabric, self.folder)
+        config = self.recipe.stages[self.stage]
+        stage = stage_of(self.model, self.recipe, self.stage, self.fabric, self.folder)
         if self.step == 0:
-            course.start(self.model)
+            stage.start(self.model)
         self.model.to(memory_format=torch.channels_last)  # also heads that are new, or were loaded: sums depend on it
-        if state is not None and stage.head is not None:
-            self.model.load_state_dict(state["model"])  # the course has made its head anew
-        groups = [{"params": _select(self.model, stage), "share": 1.0}, *_own_parameters(course)]
-        optimizer = torch.optim.AdamW(groups, lr=stage.lr, weight_decay=stage.weight_decay, betas=(0.9, 0.98))
-        loss_module, optimizer = self.fabric.setup(course.loss, optimizer)
+        if state is not None and config.head is not None:
+            self.model.load_state_dict(state["model"])  # the stage has made its head anew
+        groups = [{"params": _select(self.model, config), "share": 1.0}, *_own_parameters(stage)]
+        optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.98))
+        loss_module, optimizer = self.fabric.setup(stage.loss, optimizer)
         if state is not None:
             optimizer.load_state_dict(state["optimizer"])
-            course.own.load_state_dict(state["own"])
-        loss_module.train(stage.head is None)
-        if stage.head is not None:
-            course.loss.head.train()
-        last = int(min(course.steps, self.step + budget))
+            stage.own.load_state_dict(state["own"])
+        loss_module.train(config.head is None)
+        if config.head is not None:
+            stage.loss.head.train()
+        last = int(min(stage.steps, self.step + budget))
         first = self.step
-        writer = SummaryWriter(str(self.folder / "logs" / stage.name)) if self.fabric.global_rank == 0 else None
+        writer = SummaryWriter(str(self.folder / "logs" / config.name)) if self.fabric.global_rank == 0 else None
         saved = time.monotonic()
-        with _Bar(stage.name, course.steps, enabled=self.fabric.global_rank == 0) as bar:
-            for batch in course.batches(first, last):
-                lr = learning_rate(stage, self.step, course.steps)
-                terms = self._train_step(loss_module, optimizer, stage.clip, lr, batch)
+        with _Bar(config.name, stage.steps, enabled=self.fabric.global_rank == 0) as bar:
+            for batch in stage.batches(first, last):
+                lr = learning_rate(config, self.step, stage.steps)
+                terms = self._train_step(loss_module, optimizer, config.clip, lr, batch)
                 self.step += 1
                 bar.update(self.step, terms, self.skipped)
                 if writer and self.step % 20 == 0:
                     for name, value in terms.items():
                         writer.add_scalar(name, value, self.step)
                 if time.monotonic() - saved > 60 * self.recipe.checkpoint_minutes:
-                    self._save(optimizer, course.own)
+                    self._save(optimizer, stage.own)
                     saved = time.monotonic()
         if writer:
             writer.close()
-        self._save(optimizer, course.own)
-        return last - first, self.step >= course.steps
+        self._save(optimizer, stage.own)
+        return last - first, self.step >= stage.steps
 
     def _train_step(self, loss_module, optimizer, clip: float, lr: float, batch) -> dict[str, float]:
         torch.manual_seed((self.recipe.seed * 1009 + self.stage) * 10**7 + self.step * 64 + self.fabric.global_rank)
@@ -144,7 +144,7 @@ class Trainer:
         return {name: float(value) for name, value in terms.items()}
 
     def _save(self, optimizer=None, own: torch.nn.Module | None = None) -> None:
-        """Write the checkpoint whole or not at all; between stages it holds no optimiser, and nothing of a stage."""
+        """Write the checkpoint whole or not at all; between stages it holds no optimizer, and nothing of a stage."""
         if self.fabric.global_rank == 0:
             state = {
                 "recipe": asdict(self.recipe),
@@ -168,7 +168,7 @@ class Trainer:
         if not path.is_file():
             raise FileNotFoundError(f"nothing to resume: no {path}")
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if not _same_course(state["recipe"], asdict(self.recipe), state["stage"]):
+        if not _same_beginning(state["recipe"], asdict(self.recipe), state["stage"]):
             raise ValueError(f"{path} was made by another recipe; train into another folder, or without --resume")
         for heads, described in ((self.model.heads, "heads"), (self.model.counterparts, "counterparts")):
             for task, options in state[described].items():
@@ -183,7 +183,7 @@ def _first_model(recipe: Recipe) -> Model:
     if not recipe.init:
         return new_model(recipe)
     taught = any(name.startswith("counterparts") for stage in recipe.stages for name in stage.trains)
-    asked = any(s.head.distill if s.head else s.objective.imitation for s in recipe.stages)
+    asked = any(s.head.distill if s.head else s.objective.distillation for s in recipe.stages)
     return load(recipe.init, counterparts=taught or asked)
 
 
@@ -191,15 +191,15 @@ def _described(heads: torch.nn.ModuleDict) -> dict[str, dict]:
     return {task: head.describe() for task, head in heads.items()}
 
 
-def _same_course(old: dict, new: dict, stage: int) -> bool:
+def _same_beginning(old: dict, new: dict, stage: int) -> bool:
     """Whether two recipes agree on all that a run has begun: model, seed, and the stages up to now."""
     keys = ("codec", "neck_hidden", "seed")
     return all(old[k] == new[k] for k in keys) and old["stages"][: stage + 1] == new["stages"][: stage + 1]
 
 
-def _own_parameters(course: Course) -> list[dict[str, Any]]:
+def _own_parameters(stage: Stage) -> list[dict[str, Any]]:
     """Optimiser groups of what a stage trains beside the model."""
-    return course.loss.own_parameters() if isinstance(course, CodecCourse) else []
+    return stage.loss.own_parameters() if isinstance(stage, CodecStage) else []
 
 
 def _select(model: Model, stage: StageConfig) -> list[torch.nn.Parameter]:

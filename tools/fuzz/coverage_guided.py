@@ -13,7 +13,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["cdanalysis.stream", "cdanalysis.codec.entropy.symbols"]):
-    from mutations import SECONDS, judge, repaired, streams_of
+    from mutations import SECONDS, examine, repaired, streams_of
 
 from skimage import data
 
@@ -25,7 +25,7 @@ MODEL = load("photo")
 def one_input(case: bytes) -> None:
     """As it is, and with checksums that fit."""
     for stream in (case, repaired(case)):
-        verdict = judge(MODEL, stream)
+        verdict = examine(MODEL, stream)
         if verdict.seconds > SECONDS:
             raise TimeoutError(f"{verdict.seconds:.1f} s")
 

@@ -91,8 +91,8 @@ class Verdict:
     seconds: float
 
 
-def judge(model: Model, data: bytes) -> Verdict:
-    """Inspect, strip and analyse a stream. Whatever it raises, but for `StreamError`, is a bug and goes through."""
+def examine(model: Model, data: bytes) -> Verdict:
+    """Inspect, strip and analyze a stream. Whatever it raises, but for `StreamError`, is a bug and goes through."""
     model.max_pixels = MAX_PIXELS
     started, refused = time.perf_counter(), ""
     try:

@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from mutations import SECONDS, judge, mutated, peak_mib, repaired, streams_of
+from mutations import SECONDS, examine, mutated, peak_mib, repaired, streams_of
 from rich.progress import track
 from skimage import data
 
@@ -39,9 +39,9 @@ def main() -> int:
     options = parser.parse_args()
     model = load("photo")
     height, width = SIZES
-    windows = [picture[100 : 100 + height, 100 : 100 + width] for picture in (data.astronaut(), data.coffee())]
+    windows = [image[100 : 100 + height, 100 : 100 + width] for image in (data.astronaut(), data.coffee())]
     streams = streams_of(model, windows)
-    judge(model, streams[0])  # what is made once does not count
+    examine(model, streams[0])  # what is made once does not count
     counts, bad, slowest, before, started = Counter(), [], 0.0, peak_mib(), time.monotonic()
     for number in track(range(options.cases), description="damaged streams"):
         rng = np.random.default_rng([options.seed, number])
@@ -52,7 +52,7 @@ def main() -> int:
             counts["as it was"] += 1
             continue
         try:
-            verdict = judge(model, case)
+            verdict = examine(model, case)
         except Exception as error:
             bad.append((number, f"{type(error).__name__}: {error}", case))
             continue

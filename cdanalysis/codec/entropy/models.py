@@ -17,7 +17,7 @@ from ...structures.latents import STEPS
 from ..integer.exact import ACTIVATION_BITS, LIMIT, ExactConv2d, full_precision, magnitudes
 from ..rounding import Doubt, Near, bands, near_ties, settled
 from . import tables
-from .partition import CELLS, Cell, Known, Lattice, at, joined, known
+from .partition import CELLS, Cell, CheckerboardPartition, Known, at, joined, known
 
 UNIT = 2**ACTIVATION_BITS
 """One step, in the integers of the exact networks."""
@@ -29,7 +29,7 @@ def round_ste(x: Tensor) -> Tensor:
 
 
 def gaussian_bits(residual: Tensor, log_scale: Tensor) -> Tensor:
-    """Bits of a quantised residual under a zero-mean Gaussian integrated over one step."""
+    """Bits of a quantized residual under a zero-mean Gaussian integrated over one step."""
     magnitude, inverse = residual.abs(), torch.exp(-log_scale)
     # In the logarithm, so that a residual far out in the tail still has a gradient.
     upper = torch.special.log_ndtr((0.5 - magnitude) * inverse)
@@ -40,14 +40,14 @@ def gaussian_bits(residual: Tensor, log_scale: Tensor) -> Tensor:
 class FactorizedPrior(nn.Module):
     """An independent distribution for each channel: a mixture of three logistics."""
 
-    REACH = 63
+    SYMBOL_BOUND = 63
 
     def __init__(self, channels: int, components: int = 3):
         super().__init__()
         self.logits = nn.Parameter(torch.zeros(channels, components))
         self.means = nn.Parameter(torch.linspace(-1, 1, components).repeat(channels, 1))
         self.log_scales = nn.Parameter(torch.zeros(channels, components))
-        self.register_buffer("table", torch.ones(channels, 2 * self.REACH + 1, dtype=torch.int32))
+        self.register_buffer("table", torch.ones(channels, 2 * self.SYMBOL_BOUND + 1, dtype=torch.int32))
 
     def bits(self, z: Tensor) -> Tensor:
         """Bits of z (N, C, h, w), each an integer or an integer plus uniform noise."""
@@ -61,7 +61,7 @@ class FactorizedPrior(nn.Module):
     @torch.no_grad()
     def freeze_tables(self) -> None:
         weights, scales = self.logits.softmax(-1), self.log_scales.exp()
-        table = tables.logistic_mixture_tables(weights.cpu(), self.means.cpu(), scales.cpu(), self.REACH)
+        table = tables.logistic_mixture_cdf_tables(weights.cpu(), self.means.cpu(), scales.cpu(), self.SYMBOL_BOUND)
         self.table.copy_(table)
 
     def quantize(self, z: Tensor, doubt: Doubt | None = None) -> Tensor:
@@ -70,7 +70,7 @@ class FactorizedPrior(nn.Module):
         if doubt is not None:
             places, symbols = settled([near_ties(z, torch.zeros_like(z), doubt.bound)], doubt)
             rounded[tuple(places.T)] = symbols.to(torch.int32)
-        return rounded.clamp(-self.REACH, self.REACH)
+        return rounded.clamp(-self.SYMBOL_BOUND, self.SYMBOL_BOUND)
 
 
 class Parameters(NamedTuple):
@@ -98,8 +98,8 @@ class ContextModel(nn.Module):
     """Gaussian model of a layer, coded in a few passes; each pass sees all earlier ones.
 
     The channels are cut into as many groups as there are passes, and the groups take turns over
-    the cells of a 2x2 lattice (4 passes) or a checkerboard (2 passes), so that every pass covers
-    the whole picture. After Li, Li, Lu: "Neural video compression with diverse contexts" (CVPR
+    the cells of a 2x2 checkerboard (4 passes) or its two colors (2 passes), so that every pass covers
+    the whole image. After Li, Li, Lu: "Neural video compression with diverse contexts" (CVPR
     2023); no raster scan. Conditions come as ``base`` (N, B, h, w); the networks see latents
     divided by ``scale``, so that large ones stay within their range.
     """
@@ -109,7 +109,7 @@ class ContextModel(nn.Module):
         if passes not in (2, 4) or channels % passes:
             raise ValueError(f"channels ({channels}) must divide into passes ({passes}), which must be 2 or 4")
         self.channels, self.passes, self.scale = channels, passes, scale
-        self.lattice = Lattice(channels, passes)
+        self.partition = CheckerboardPartition(channels, passes)
         self.contexts = nn.ModuleList(ExactConv2d(channels, hidden, 3) for _ in range(passes - 1))
         self.mixes = nn.ModuleList(ExactConv2d(base + (hidden if p else 0), hidden) for p in range(passes))
         self.heads = nn.ModuleList(ExactConv2d(hidden, 2 * channels, relu=False) for _ in range(passes))
@@ -124,7 +124,7 @@ class ContextModel(nn.Module):
         y_hat is rounded around the predicted mean with a straight-through gradient; bits are those
         of y with uniform noise (``noisy``, as in training) or of y_hat itself.
         """
-        masks = self.lattice.masks(*y.shape[-2:], device=y.device)
+        masks = self.partition.masks(*y.shape[-2:], device=y.device)
         y_hat, means, log_scales = torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y)
         for p, mask in enumerate(masks):
             hidden = base if p == 0 else torch.cat([base, self.contexts[p - 1](y_hat / self.scale)], 1)
@@ -148,7 +148,7 @@ class ContextModel(nn.Module):
 
         Works on bands of rows, so that little beside the result is ever held.
         """
-        values = self.lattice.empty(y, self.channels)
+        values = self.partition.empty(y, self.channels)
         passes = [self._quantize_pass(p, values, (y, gain.expand_as(y)), base, doubt) for p in range(self.passes)]
         return Quantized(joined(values), passes)
 
@@ -156,39 +156,39 @@ class ContextModel(nn.Module):
         self, p: int, values: Tensor, scaled: tuple[Tensor, Tensor], base: Tensor, doubt: Doubt | None
     ) -> Pass:
         """Write what a pass codes into laid-out values, which no other place of the same pass depends on."""
-        symbols, tables_of = (self.lattice.empty(base, self.lattice.size) for _ in range(2))
+        symbols, tables_of = (self.partition.empty(base, self.partition.size) for _ in range(2))
         near = []
         for rows, cell, group, found in self._exact_parameters(p, values, base):
             tables_of[cell][:, :, rows] = found.scale_index
             y, gain = (at(x[:, group], cell, rows) for x in scaled)
             steps = found.offset / STEPS
             residual = y.double() * gain - steps
-            rounded = residual.round().clamp_(-tables.REACH, tables.REACH)
+            rounded = residual.round().clamp_(-tables.SYMBOL_BOUND, tables.SYMBOL_BOUND)
             if doubt is not None:
                 bound = at(doubt.bound.expand_as(scaled[0])[:, group], cell, rows)
-                near.append(_in_photographs(near_ties(residual, steps, bound), group, cell, rows))
+                near.append(_in_images(near_ties(residual, steps, bound), group, cell, rows))
             symbols[cell][:, :, rows] = rounded
             values[cell][group, :, rows] = rounded.mul_(STEPS).add_(found.offset)
         if doubt is not None:
             places, true = settled(near, doubt)
-            true, (n, c, i, j) = true.clamp(-tables.REACH, tables.REACH), places.T
-            place = i % 2, j % 2, c % self.lattice.size, n, i // 2, j // 2
+            true, (n, c, i, j) = true.clamp(-tables.SYMBOL_BOUND, tables.SYMBOL_BOUND), places.T
+            place = i % 2, j % 2, c % self.partition.size, n, i // 2, j // 2
             values[i % 2, j % 2, c, n, i // 2, j // 2] += STEPS * (true - symbols[place])
             symbols[place] = true
-        return Pass(self.lattice.coded(p, symbols), self.lattice.coded(p, tables_of))
+        return Pass(self.partition.coded(p, symbols), self.partition.coded(p, tables_of))
 
     @full_precision()
     def read(self, size: tuple[int, int], base: Tensor, pop: Pop) -> Tensor:
         """Decode values (N, C, h, w) int32 on a grid of ``size``; ``pop`` reads a pass's symbols from the streams."""
-        lattice = self.lattice
-        values = lattice.empty(base, self.channels)
+        partition = self.partition
+        values = partition.empty(base, self.channels)
         for p in range(self.passes):
-            offsets, tables_of = (lattice.empty(base, lattice.size) for _ in range(2))
+            offsets, tables_of = (partition.empty(base, partition.size) for _ in range(2))
             for rows, cell, _, found in self._exact_parameters(p, values, base):
                 offsets[cell][:, :, rows], tables_of[cell][:, :, rows] = found
-            symbols = lattice.placed(p, pop(lattice.coded(p, tables_of)), offsets)
+            symbols = partition.placed(p, pop(partition.coded(p, tables_of)), offsets)
             for cell in CELLS:
-                values[cell][lattice.group(p, cell)] = STEPS * symbols[cell] + offsets[cell]
+                values[cell][partition.group(p, cell)] = STEPS * symbols[cell] + offsets[cell]
         return joined(values)
 
     def _exact_parameters(
@@ -197,7 +197,7 @@ class ContextModel(nn.Module):
         """Exact parameters of a pass, from what earlier passes coded (laid out) and ``base`` (N, B, h, w; integers).
 
         Yields:
-            rows of the lattice, a cell, the channels that the pass codes there, and the parameters of those.
+            rows of the checkerboard, a cell, the channels that the pass codes there, and the parameters of those.
         """
         even = _even(base)
         for band in bands(base.shape):
@@ -206,13 +206,13 @@ class ContextModel(nn.Module):
             # Of a base that is the same everywhere one column is enough.
             around = base[:1, :, :2, :2] if even else base[:, :, band]
             mixed = self._mixed(p, around, before).unflatten(1, (len(CELLS), -1))
-            most = magnitudes(mixed.flatten(1))
+            largest = magnitudes(mixed.flatten(1))
             places = at(base, CELLS[0], rows).shape[1:]
             there = (1, 1, 1) if even and before is None else places
             for number, cell in enumerate(CELLS):
-                found = self._coded_with(p, cell, mixed[:, number], most)
+                found = self._coded_with(p, cell, mixed[:, number], largest)
                 found = (x.reshape(-1, *there).expand(-1, *places) for x in found)
-                yield rows, cell, self.lattice.group(p, cell), Parameters(*found)
+                yield rows, cell, self.partition.group(p, cell), Parameters(*found)
 
     def _mixed(self, p: int, base: Tensor, before: Known | None) -> Tensor:
         """What a pass makes of the base (N, B, h, w) and of what is known: (hidden, places), cell after cell.
@@ -234,16 +234,16 @@ class ContextModel(nn.Module):
 
         Only from what is known by then: half of the inputs, over all passes.
         """
-        seen, inputs = self.lattice.inputs(p, cell)
-        windows, most = before.around(cell, seen)
-        hidden = self.contexts[p - 1].exact_part(windows, inputs=inputs, unit=before.unit, most=most)
+        seen, inputs = self.partition.inputs(p, cell)
+        windows, largest = before.around(cell, seen)
+        hidden = self.contexts[p - 1].exact_part(windows, inputs=inputs, unit=before.unit, largest=largest)
         return before.without_border(hidden)
 
-    def _coded_with(self, p: int, cell: Cell, mixed: Tensor, most: Tensor) -> Parameters:
+    def _coded_with(self, p: int, cell: Cell, mixed: Tensor, largest: Tensor) -> Parameters:
         """Parameters (channels of the group, places) of what a pass codes in a cell; no others are computed."""
-        group = self.lattice.group(p, cell)
+        group = self.partition.group(p, cell)
         wanted = (*range(group.start, group.stop), *range(self.channels + group.start, self.channels + group.stop))
-        mean, raw = self.heads[p].exact_part(mixed, outputs=wanted, most=most).chunk(2)
+        mean, raw = self.heads[p].exact_part(mixed, outputs=wanted, largest=largest).chunk(2)
         offset = torch.floor((mean + UNIT // (2 * STEPS)) / (UNIT // STEPS))
         # index = round(raw / (UNIT * LOG_SCALE_STEP)), the quotient as the fixed-point ratio below; 31 bits are enough
         index = (raw.int().mul_(_INDEX_RATIO).add_(2**19) >> 20).clamp_(0, tables.SCALES - 1)
@@ -255,7 +255,7 @@ def _even(x: Tensor) -> bool:
     return all(x.stride(d) == 0 or x.shape[d] == 1 for d in (0, 2, 3))
 
 
-def _in_photographs(near: Near, group: slice, cell: Cell, rows: slice) -> Near:
+def _in_images(near: Near, group: slice, cell: Cell, rows: slice) -> Near:
     """Places (channel of the group, photograph, row, column) in a cell as places (photograph, channel, row, column)."""
     c, n, i, j = near.places.T
     places = torch.stack([n, c + group.start, 2 * (i + rows.start) + cell[0], 2 * j + cell[1]], 1)

@@ -1,9 +1,9 @@
-"""The 2x2 lattice of cells over which the passes of a context model take turns, and latents laid out by it.
+"""The 2x2 checkerboard of cells over which the passes of a context model take turns, and latents laid out by it.
 
-Channels are cut into as many groups as there are passes, and the groups take turns over the cells of the lattice (4
-passes) or of a checkerboard (2 passes), so that every pass covers the whole picture. *Laid out* latents are
+Channels are cut into as many groups as there are passes, and the groups take turns over the cells of it (4
+passes) or over its two colors (2 passes), so that every pass covers the whole image. *Laid out* latents are
 (2, 2, channels, N, h/2, w/2), the parities of row and column first: what a pass codes in a cell is then one slice, and
-so is what it sees of a neighbour.
+so is what it sees of a neighbor.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ SIDE = 3
 
 
 class Known(NamedTuple):
-    """What is known of some rows of laid-out latents, with a border of a cell, so that neighbours are spans of memory.
+    """What is known of some rows of laid-out latents, with a border of a cell, so that neighbors are spans of memory.
 
     Attributes:
         spans: of each group in each cell, `CELLS` after `CELLS`, (channels, length): the rows of each photograph one
             after the other, each after a zero; float32.
         unit: what a one stands for.
-        most: (4 groups, channels), the largest magnitude of each; float64.
+        largest: (4 groups, channels), the largest magnitude of each; float64.
         shape: (N, rows, columns) of the memory that an output takes, and the places of it that are no border.
         size: (rows, columns).
     """
 
     spans: tuple[Tensor, ...]
     unit: int
-    most: Tensor
+    largest: Tensor
     shape: tuple[int, int, int]
     size: tuple[int, int]
 
@@ -58,7 +58,7 @@ class Known(NamedTuple):
             start = (1 + row) * self.shape[2] + 1 + column
             numbers.append((2 * i + j) * (len(self.spans) // len(CELLS)) + group)
             spans.append(self.spans[numbers[-1]][:, start : start + length])
-        return torch.cat(spans), self.most[numbers].flatten()
+        return torch.cat(spans), self.largest[numbers].flatten()
 
     @property
     def length(self) -> int:
@@ -71,7 +71,7 @@ class Known(NamedTuple):
         return x[:, : math.prod(self.shape)].unflatten(1, self.shape)[:, :, : self.size[0], : self.size[1]]
 
 
-class Lattice(NamedTuple):
+class CheckerboardPartition(NamedTuple):
     """Who codes what, and when."""
 
     channels: int
@@ -108,7 +108,7 @@ class Lattice(NamedTuple):
         """
         count, _, height, width = like.shape
         if height % 2 or width % 2:
-            raise ValueError(f"a lattice has even sides, not {height} x {width}")
+            raise ValueError(f"a checkerboard has even sides, not {height} x {width}")
         shape = (2, 2, channels, count, height // 2, width // 2)
         return torch.zeros(shape, dtype=torch.int16, device=like.device)
 
@@ -138,19 +138,19 @@ class Lattice(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _inputs(lattice: Lattice, p: int, cell: Cell) -> tuple[list[tuple[Cell, int]], tuple[int, ...]]:
+def _inputs(partition: CheckerboardPartition, p: int, cell: Cell) -> tuple[list[tuple[Cell, int]], tuple[int, ...]]:
     seen, numbers = [], []
     for tap in itertools.product(range(SIDE), range(SIDE)):
         there = (cell[0] + tap[0] - 1) % 2, (cell[1] + tap[1] - 1) % 2
         for earlier in range(p):
-            group = lattice.group(earlier, there)
-            seen.append((tap, lattice.turn(earlier, there)))
+            group = partition.group(earlier, there)
+            seen.append((tap, partition.turn(earlier, there)))
             numbers += [(c * SIDE + tap[0]) * SIDE + tap[1] for c in range(group.start, group.stop)]
     return seen, tuple(numbers)
 
 
 def at(x: Tensor, cell: Cell, rows: slice = slice(None)) -> Tensor:
-    """A cell's part of (N, C, h, w), in some rows of the lattice: (C, N, rows, w/2), a view."""
+    """A cell's part of (N, C, h, w), in some rows of the checkerboard: (C, N, rows, w/2), a view."""
     start, stop, _ = rows.indices(x.shape[2] // 2)
     return x[:, :, 2 * start + cell[0] : 2 * stop : 2, cell[1] :: 2].transpose(0, 1)
 
@@ -173,8 +173,8 @@ def known(x: Tensor, rows: slice, factor: int, limit: int, groups: int) -> Known
     spans = torch.zeros((*x.shape[:3], length + 2 * shape[2] + 10), dtype=torch.float32, device=x.device)
     inner = spans[..., :length].unflatten(-1, shape)[..., first : first + bottom - top, 1:]
     inner.copy_(x[..., top:bottom, :])
-    if (most := magnitudes(spans.flatten(0, 2))).max() * factor > limit:
+    if (largest := magnitudes(spans.flatten(0, 2))).max() * factor > limit:
         inner.mul_(factor).clamp_(-limit, limit)
-        most, factor = (factor * most).clamp_(max=limit), 1
+        largest, factor = (factor * largest).clamp_(max=limit), 1
     size = x.shape[2] // groups
-    return Known(spans.flatten(0, 2).split(size), factor, most.reshape(-1, size), shape, (tall, width))
+    return Known(spans.flatten(0, 2).split(size), factor, largest.reshape(-1, size), shape, (tall, width))

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...stream.coder import SymbolReader, SymbolWriter, Tables, pop_each
+from ...stream.coder import CdfTables, SymbolReader, SymbolWriter, pop_each
 from ...stream.container import Stream
 from ...stream.quality_map import pop_map, push_map
 from ...structures.latents import Latents
-from ..layered import Encoded, LayeredCodec
+from ..layered import CodedLatents, LayeredCodec
 from ..tiles import STRIDE, grid_of
 from .models import Pass
 
@@ -27,10 +27,10 @@ class SymbolCoder:
 
     def __init__(self, codec: LayeredCodec):
         self.codec = codec
-        self.scales = Tables(codec.scale_tables.cpu().numpy())
-        self.hyper = Tables(codec.detail.prior.table.cpu().numpy())
+        self.scales = CdfTables(codec.scale_tables.cpu().numpy())
+        self.hyper = CdfTables(codec.detail.prior.table.cpu().numpy())
 
-    def write(self, encoded: Encoded) -> list[list[bytes]]:
+    def write(self, encoded: CodedLatents) -> list[list[bytes]]:
         """For each photograph the bytes of each of its layers."""
         latents, (semantic, *detail) = encoded
         writers = [SymbolWriter() for _ in range(len(latents))]
@@ -39,15 +39,15 @@ class SymbolCoder:
         if latents.detail is None:
             return layers
         writers = [SymbolWriter() for _ in range(len(latents))]
-        if latents.drops is not None:
-            for writer, drops in zip(writers, latents.drops, strict=True):
-                push_map(writer, drops[0].cpu().numpy())
+        if latents.quality_offsets is not None:
+            for writer, quality_offsets in zip(writers, latents.quality_offsets, strict=True):
+                push_map(writer, quality_offsets[0].cpu().numpy())
         z = latents.hyper.flatten(1).cpu().numpy().astype(np.int64)
         for writer, *row in zip(writers, z, _hyper_indices(latents.hyper.shape), strict=True):
             writer.push(*row, self.hyper)
         self._push_passes(writers, *detail)
-        for photograph, writer in zip(layers, writers, strict=True):
-            photograph.append(writer.finish())
+        for image, writer in zip(layers, writers, strict=True):
+            image.append(writer.finish())
         return layers
 
     def read(self, streams: Sequence[Stream], layers: int = 2) -> Latents:
@@ -78,7 +78,7 @@ class SymbolCoder:
         readers = [SymbolReader(stream.require("detail").data) for stream in streams]
         if streams[0].require("detail").mapped:
             maps = np.stack([pop_map(reader, (grid[0] // 2, grid[1] // 2)) for reader in readers])
-            base = replace(base, drops=torch.from_numpy(maps)[:, None].to(device, torch.int32))
+            base = replace(base, quality_offsets=torch.from_numpy(maps)[:, None].to(device, torch.int32))
         hyper_grid = detail.hyper_spec.grid(*(STRIDE * side for side in grid))
         shape = len(streams), detail.hyper_spec.channels, *hyper_grid
         symbols = pop_each(readers, _hyper_indices(shape), self.hyper)
@@ -95,7 +95,7 @@ class SymbolCoder:
                 writer.push(row, row_indices, self.scales)
 
     @staticmethod
-    def _pop(readers: list[SymbolReader], tables: Tables):
+    def _pop(readers: list[SymbolReader], tables: CdfTables):
         def pop(indices: Tensor) -> Tensor:
             return torch.from_numpy(pop_each(readers, indices.cpu().numpy(), tables)).to(indices.device)
 

@@ -16,20 +16,20 @@ PRECISION = 24
 SCALES = 64
 SMALLEST_SCALE, LARGEST_SCALE = 0.11, 64.0
 LOG_SCALE_STEP = math.log(LARGEST_SCALE / SMALLEST_SCALE) / (SCALES - 1)
-REACH = 255
+SYMBOL_BOUND = 255
 """Symbols lie in -255..255; the encoder clamps what lies beyond."""
 
 
-def gaussian_tables() -> Tensor:
+def gaussian_cdf_tables() -> Tensor:
     """(64, 511) int32: probabilities of the symbols -255..255 for each scale."""
-    edges = torch.arange(-REACH, REACH + 2, dtype=torch.float64) - 0.5
+    edges = torch.arange(-SYMBOL_BOUND, SYMBOL_BOUND + 2, dtype=torch.float64) - 0.5
     scales = SMALLEST_SCALE * torch.exp(torch.arange(SCALES, dtype=torch.float64) * LOG_SCALE_STEP)
     return _to_integers(torch.special.ndtr(edges / scales[:, None]).diff(dim=1))
 
 
-def logistic_mixture_tables(weights: Tensor, means: Tensor, scales: Tensor, reach: int) -> Tensor:
+def logistic_mixture_cdf_tables(weights: Tensor, means: Tensor, scales: Tensor, symbol_bound: int) -> Tensor:
     """(C, 2 reach + 1) int32 for C mixtures of K logistics, each parameter (C, K)."""
-    edges = torch.arange(-reach, reach + 2, dtype=torch.float64) - 0.5
+    edges = torch.arange(-symbol_bound, symbol_bound + 2, dtype=torch.float64) - 0.5
     z = (edges - means.double()[..., None]) / scales.double()[..., None]
     cdf = (weights.double()[..., None] * torch.sigmoid(z)).sum(1)
     return _to_integers(cdf.diff(dim=1))

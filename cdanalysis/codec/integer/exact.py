@@ -113,16 +113,16 @@ class _Integers(NamedTuple):
             weight, bias = weight[list(outputs)], bias[list(outputs)]
         return _Integers.of(weight if inputs is None else weight[:, list(inputs)], bias)
 
-    def times(self, columns: Tensor, most: Tensor) -> tuple[Tensor, float]:
-        """Sums of products with integers (..., inputs, cells) in float32, of magnitudes of at most ``most`` (inputs,).
+    def times(self, columns: Tensor, largest: Tensor) -> tuple[Tensor, float]:
+        """Sums of products with integers (..., inputs, cells) in float32, of magnitudes up to ``largest`` (inputs,).
 
         Returns:
             the sums, exact, in float32 or float64, and what no magnitude of them exceeds.
         """
-        if (bound := self.longest * float(most.max())) < SINGLE:
+        if (bound := self.longest * float(largest.max())) < SINGLE:
             return self.single @ columns, bound
         for parts in PARTS:
-            pairs = zip(self.size.chunk(parts, 1), most.chunk(parts), strict=True)
+            pairs = zip(self.size.chunk(parts, 1), largest.chunk(parts), strict=True)
             bounds = [float((size @ part).max()) for size, part in pairs]
             if max(bounds) < SINGLE:
                 pairs = zip(self.single.chunk(parts, 1), columns.chunk(parts, -2), strict=True)
@@ -132,9 +132,9 @@ class _Integers(NamedTuple):
                 return total, sum(bounds)
         return self.weight @ columns.double(), sum(bounds)
 
-    def activations(self, columns: Tensor, most: Tensor, unit: int = 1) -> Tensor:
+    def activations(self, columns: Tensor, largest: Tensor, unit: int = 1) -> Tensor:
         """Sums of products in units, and bias, rounded to activations: (..., out, cells) float32, not yet limited."""
-        total, bound = self.times(columns, most)
+        total, bound = self.times(columns, largest)
         if total.dtype == torch.float32 and 2**WEIGHT_BITS % unit == 0:
             # Sums are whole: floor((bias / unit + sum) / (2**WEIGHT_BITS / unit)) needs only floor(bias / unit).
             shift, largest = self.shift(unit)
@@ -187,8 +187,8 @@ class ExactConv2d(nn.Conv2d):
         """
         integers, x = self._integer_parameters(), x.float()
         n, _, h, w = x.shape
-        most = magnitudes(x.transpose(0, 1).flatten(1)).repeat_interleave(self.kernel_size[0] ** 2)
-        strips = [integers.activations(columns, most) for columns in self._columns(x)]
+        largest = magnitudes(x.transpose(0, 1).flatten(1)).repeat_interleave(self.kernel_size[0] ** 2)
+        strips = [integers.activations(columns, largest) for columns in self._columns(x)]
         return self._limited(torch.cat(strips, 2)).reshape(n, -1, h, w)
 
     def exact_part(
@@ -198,7 +198,7 @@ class ExactConv2d(nn.Conv2d):
         outputs: Some = None,
         besides: Tensor | None = None,
         unit: int = 1,
-        most: Tensor | None = None,
+        largest: Tensor | None = None,
     ) -> Tensor:
         """`exact` of some cells, where all but some inputs are nothing. To be called in `full_precision`.
 
@@ -208,7 +208,7 @@ class ExactConv2d(nn.Conv2d):
             outputs: which outputs are wanted; None for all.
             besides: what other inputs add, (outputs, 1): see `exact_sums`.
             unit: what a one in the columns stands for.
-            most: (inputs,) which no magnitude of an input exceeds, float64; None to have them looked at.
+            largest: (inputs,) which no magnitude of an input exceeds, float64; None to have them looked at.
 
         Returns:
             (outputs, cells), float32.
@@ -216,8 +216,8 @@ class ExactConv2d(nn.Conv2d):
         integers = self._integer_parameters(inputs, outputs)
         if besides is not None:
             integers = integers.biased(besides)
-        most = magnitudes(columns) if most is None else most
-        return self._limited(integers.activations(columns, most, unit))
+        largest = magnitudes(columns) if largest is None else largest
+        return self._limited(integers.activations(columns, largest, unit))
 
     def exact_sums(self, columns: Tensor, inputs: Some = None) -> Tensor:
         """What some inputs (inputs, cells) add to every output before it is rounded: (outputs, cells), float64."""

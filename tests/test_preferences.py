@@ -13,10 +13,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import squeezenet1_1
 
-from cdanalysis.codecs.ours import BaselineCoder, ModelCoder
+from cdanalysis.codecs.ours import BaselineCodec, ModelCodec
 from cdanalysis.codecs.pillow import baseline
-from cdanalysis.data.images import Photographs
-from cdanalysis.data.preferences import Choice, read_choices, write_choices
+from cdanalysis.data.images import ImageSet
+from cdanalysis.data.preferences import Preference, read_preferences, write_preferences
 from cdanalysis.evaluation.constructed_preferences import construct
 from cdanalysis.metrics import image as metrics
 from cdanalysis.metrics.preferences import agreement, agreements, ceiling
@@ -26,15 +26,15 @@ from cdanalysis.training.preferences import channel_distances, fit_weights
 shares = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 
 
-def psnr_judge(original: np.ndarray, distorted: np.ndarray) -> float:
+def psnr_metric(original: np.ndarray, distorted: np.ndarray) -> float:
     return -metrics.psnr(original, distorted)
 
 
 @pytest.fixture
-def photographs(tmp_path, chelsea) -> Photographs:
+def images(tmp_path, chelsea) -> ImageSet:
     for number in range(3):
         Image.fromarray(chelsea[60 * number :][:140, :160]).save(tmp_path / f"{number}.png")
-    return Photographs(tmp_path)
+    return ImageSet(tmp_path)
 
 
 @pytest.fixture
@@ -47,36 +47,36 @@ def squeezenet(tmp_path) -> Path:
 
 
 @pytest.fixture
-def constructed(photographs, tmp_path) -> list[Choice]:
-    coders = [BaselineCoder(baseline(name)) for name in ("JPEG", "WebP")]
-    return construct(photographs, coders, psnr_judge, tmp_path / "files", "drawn", each=3, side=120)
+def constructed(images, tmp_path) -> list[Preference]:
+    codecs = [BaselineCodec(baseline(name)) for name in ("JPEG", "WebP")]
+    return construct(images, codecs, psnr_metric, tmp_path / "files", "drawn", each=3, side=120)
 
 
-def test_the_one_that_was_chosen_has_more_bits_or_the_judges_vote(constructed, photographs, small, tmp_path):
-    groups = {choice.group for choice in constructed}
+def test_the_one_that_was_chosen_has_more_bits_or_the_judges_vote(constructed, images, small, tmp_path):
+    groups = {preference.group for preference in constructed}
     assert groups == {"more bits, drawn", "equal bits, drawn"} and len(constructed) >= 12
-    assert {choice.share for choice in constructed} == {0.0, 1.0}  # neither side has all the right ones
-    for choice in constructed:
-        original, a, b = (np.asarray(Image.open(path)) for path in (choice.original, choice.a, choice.b))
+    assert {preference.share for preference in constructed} == {0.0, 1.0}  # neither side has all the right ones
+    for preference in constructed:
+        original, a, b = (np.asarray(Image.open(path)) for path in (preference.original, preference.a, preference.b))
         assert original.shape == a.shape == b.shape == (120, 120, 3)
-        chosen, other = (a, b) if choice.share else (b, a)
-        assert psnr_judge(original, chosen) < psnr_judge(original, other)
-    coders = [BaselineCoder(baseline("JPEG")), ModelCoder("ours", small)]
-    more = construct(photographs.every(3), coders, psnr_judge, tmp_path / "ours", "drawn", each=1, side=120)
-    assert all(choice.a.is_file() and choice.b.is_file() for choice in more)
+        chosen, other = (a, b) if preference.share else (b, a)
+        assert psnr_metric(original, chosen) < psnr_metric(original, other)
+    codecs = [BaselineCodec(baseline("JPEG")), ModelCodec("ours", small)]
+    more = construct(images.every(3), codecs, psnr_metric, tmp_path / "ours", "drawn", each=1, side=120)
+    assert all(preference.a.is_file() and preference.b.is_file() for preference in more)
 
 
-def test_constructed_choices_are_the_same_again(constructed, photographs, tmp_path):
-    coders = [BaselineCoder(baseline(name)) for name in ("JPEG", "WebP")]
-    again = construct(photographs, coders, psnr_judge, tmp_path / "again", "drawn", each=3, side=120)
+def test_constructed_choices_are_the_same_again(constructed, images, tmp_path):
+    codecs = [BaselineCodec(baseline(name)) for name in ("JPEG", "WebP")]
+    again = construct(images, codecs, psnr_metric, tmp_path / "again", "drawn", each=3, side=120)
     assert [(c.share, c.group, c.a.read_bytes()) for c in again] == [
         (c.share, c.group, c.a.read_bytes()) for c in constructed
     ]
 
 
 def test_choices_are_read_as_they_were_written(constructed, tmp_path):
-    write_choices(tmp_path / "choices.csv", tmp_path, constructed)
-    assert read_choices(tmp_path / "choices.csv", tmp_path) == constructed
+    write_preferences(tmp_path / "choices.csv", tmp_path, constructed)
+    assert read_preferences(tmp_path / "choices.csv", tmp_path) == constructed
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_choices_are_read_as_they_were_written(constructed, tmp_path):
         ("original,a,b,share\n0.png,1.png,9.png,0.5\n", FileNotFoundError, "line 2: no file .*9.png"),
     ],
 )
-def test_bad_tables_say_what_is_wrong(photographs, tmp_path, text, error, says):
+def test_bad_tables_say_what_is_wrong(images, tmp_path, text, error, says):
     (tmp_path / "choices.csv").write_text(text)
     with pytest.raises(error, match=says):
-        read_choices(tmp_path / "choices.csv", tmp_path)
+        read_preferences(tmp_path / "choices.csv", tmp_path)
 
 
 @given(shares, st.randoms())
@@ -109,21 +109,21 @@ def test_agreement_counts_people():
 
 
 def test_a_metric_agrees_with_itself(constructed):
-    rows = agreements({"judge": psnr_judge, "contrary": lambda a, b: -psnr_judge(a, b)}, constructed)
+    rows = agreements({"judge": psnr_metric, "contrary": lambda a, b: -psnr_metric(a, b)}, constructed)
     assert [row["metric"] for row in rows] == ["judge", "contrary", "ceiling"]
     for kind in ("more bits, drawn", "equal bits, drawn"):
         assert [row[kind] for row in rows] == [1, 0, 1]
 
 
-def test_choices_of_different_sizes_are_refused(photographs, tmp_path):
+def test_choices_of_different_sizes_are_refused(images, tmp_path):
     Image.new("RGB", (10, 10)).save(tmp_path / "other.png")
-    choice = Choice(tmp_path / "0.png", tmp_path / "0.png", tmp_path / "other.png", 1.0)
+    preference = Preference(tmp_path / "0.png", tmp_path / "0.png", tmp_path / "other.png", 1.0)
     with pytest.raises(ValueError, match="not of the size of"):
-        agreements({"judge": psnr_judge}, [choice])
+        agreements({"judge": psnr_metric}, [preference])
 
 
 def test_fitting_finds_the_weights_behind_the_choices():
-    """Of twenty channels three count; judgements of them are learned, and hold for new choices."""
+    """Of twenty channels three count; judgments of them are learned, and hold for new choices."""
     generator = torch.Generator().manual_seed(1)
     hidden = torch.zeros(20)
     hidden[[2, 7, 11]] = torch.tensor([1.0, 3.0, 2.0])
@@ -146,9 +146,9 @@ def test_channels_weighted_are_the_distance(squeezenet, constructed, tmp_path):
     observer = LPIPS(squeezenet)
     near, far = channel_distances(observer, constructed[:4])
     assert near.shape == far.shape == (4, observer.linear_weights.numel())
-    for number, choice in enumerate(constructed[:4]):
+    for number, preference in enumerate(constructed[:4]):
         x, a = (torch.from_numpy(np.asarray(Image.open(p)) / 255).permute(2, 0, 1)[None].float() for p in (
-            choice.original, choice.a,
+            preference.original, preference.a,
         ))  # fmt: skip
         # The observer enlarges each layer to the picture's size before it takes the mean: alike, not equal.
         assert (near[number] @ observer.linear_weights).item() == pytest.approx(observer(x, a).item(), rel=0.1)
