@@ -1,8 +1,11 @@
-"""Small network pieces that both the codec and the heads are made of."""
+"""Small network pieces that the codec, the heads and the teachers are made of."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
 class Block(nn.Module):
@@ -46,3 +49,23 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.contiguous())
+
+
+def fold_batch_norms(net: nn.Module) -> None:
+    """Fold every batch norm into the convolution registered just before it, for good.
+
+    A frozen network computes the same function without them, in a quarter less time; provided that the norm also
+    comes right after that convolution when the network runs.
+    """
+    for module in net.modules():
+        children = list(module.named_children())
+        for (_, conv), (name, norm) in pairwise(children):
+            if (
+                isinstance(conv, nn.Conv2d)
+                and isinstance(norm, nn.BatchNorm2d)
+                and conv.out_channels == norm.num_features
+            ):
+                conv.weight, conv.bias = fuse_conv_bn_weights(
+                    conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+                )
+                setattr(module, name, getattr(norm, "act", nn.Identity()))

@@ -14,7 +14,7 @@ from cdanalysis.data.crops import Crops, Source
 from cdanalysis.data.images import ImageSet, data_path, open_image
 from cdanalysis.data.labels import class_index
 from cdanalysis.files import run_name, write_whole
-from cdanalysis.training.pretrained import imagenet_classes
+from cdanalysis.teachers.imagenet import imagenet_classes
 
 
 def saved(image: Image.Image, kind: str, **settings) -> bytes:

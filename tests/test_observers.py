@@ -10,7 +10,7 @@ from torch import nn
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from cdanalysis.observers import LPIPS, MSSSIM, Adversary, FeatureDistance, Observer, PatchDiscriminator, SquaredError
-from cdanalysis.training.pretrained import imagenet_classifier
+from cdanalysis.teachers.imagenet import imagenet_classifier
 
 
 def images(chelsea, side=192) -> tuple[torch.Tensor, torch.Tensor]:

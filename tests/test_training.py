@@ -17,12 +17,13 @@ from cdanalysis.data.crops import Source
 from cdanalysis.data.labeled import LabeledSource
 from cdanalysis.heads.classification import ClassificationHead, divergence, fit_temperature
 from cdanalysis.model import Model
+from cdanalysis.teachers.imagenet import imagenet_classes, imagenet_classifier
 from cdanalysis.training.auxiliary import CropBatch
 from cdanalysis.training.distortion import ObserverConfig, WeightedDistortion
 from cdanalysis.training.head_data import Examples
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.objective import feature_distance, log_interpolate
-from cdanalysis.training.pretrained import imagenet_classes, imagenet_classifier, load_imagenet
+from cdanalysis.training.pretrained import load_imagenet
 from cdanalysis.training.principal import start_semantic_layer
 from cdanalysis.training.recipe import HeadConfig, Recipe, StageConfig, load_recipe
 from cdanalysis.training.trainer import Trainer, learning_rate

@@ -22,7 +22,7 @@ from ..observers import LPIPS
 from ..observers.base import weighted_mean
 from ..roi.saliency import Saliency, SpectralResidual
 from ..stream.container import strip
-from ..training.pretrained import imagenet_classes, imagenet_classifier
+from ..teachers.imagenet import imagenet_classes, imagenet_classifier
 
 EVALUATORS = ("psnr", "ms_ssim", "lpips", "salient", "fid", "accuracy", "detection", "head")
 RECOGNIZERS = ("accuracy", "detection")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..data.images import data_path
 from ..observers import LPIPS, MSSSIM, Adversary, FeatureDistance, LPIPSComp, Observer, PatchDiscriminator, SquaredError
-from .pretrained import imagenet_classifier
+from ..teachers.imagenet import imagenet_classifier
 
 KINDS = ("mse", "ms_ssim", "lpips", "lpips_comp", "features", "adversarial")
 SIDES = ("both", "human", "machine")

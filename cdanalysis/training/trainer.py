@@ -16,9 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from ..model import Model
+from ..teachers.imagenet import imagenet_classes
 from ..zoo import load, save_model
 from .heads import calibrate
-from .pretrained import imagenet_classes, load_imagenet
+from .pretrained import load_imagenet
 from .recipe import Recipe, StageConfig
 from .stages import CodecStage, Stage, stage_of
 

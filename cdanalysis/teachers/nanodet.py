@@ -1,0 +1,252 @@
+"""NanoDet-Plus-m, a detector of COCO's 80 classes for small machines.
+
+ShuffleNetV2 1.0x (Ma and others, 2018), a path-aggregation network of ghost blocks (Han and others: "GhostNet", CVPR
+2020), and one small head a level, which says sides of boxes as distributions (Li and others: "Generalized Focal Loss",
+NeurIPS 2020). Published as RangiLyu/nanodet under Apache-2.0; batch norms are folded into the convolutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .base import Frozen
+
+BINS = 8
+"""A side of a box is a distribution over 0, 1, ... 7 strides."""
+
+STRIDES = (8, 16, 32, 64)
+
+
+class DetectorFeatures(NamedTuple):
+    """What a detector makes of photographs.
+
+    Attributes:
+        pyramid: (p3, p4, p5, p6), 96 channels each at strides 8, 16, 32 and 64: what heads read.
+        backbone: (c3, c4, c5), 116, 232 and 464 channels at strides 8, 16 and 32.
+    """
+
+    pyramid: tuple[Tensor, ...]
+    backbone: tuple[Tensor, ...]
+
+
+def depthwise(channels: int, side: int, stride: int = 1) -> nn.Conv2d:
+    """A filter of its own for every channel; rows and columns divided by the stride, rounded up."""
+    return nn.Conv2d(channels, channels, side, stride, side // 2, groups=channels)
+
+
+class Active(nn.Sequential):
+    """A convolution, then a leaky rectifier."""
+
+    def __init__(self, convolution: nn.Conv2d):
+        super().__init__(convolution, nn.LeakyReLU(0.1))
+
+
+class Separable(nn.Sequential):
+    """A depthwise convolution and a pointwise one, both active."""
+
+    def __init__(self, channels: int, side: int = 5, stride: int = 1):
+        super().__init__(Active(depthwise(channels, side, stride)), Active(nn.Conv2d(channels, channels, 1)))
+
+
+class ShuffleBranch(nn.Sequential):
+    """What ShuffleNetV2's units compute: pointwise, depthwise, pointwise."""
+
+    def __init__(self, channels: int, out_channels: int, stride: int):
+        super().__init__(
+            Active(nn.Conv2d(channels, out_channels, 1)),
+            depthwise(out_channels, 3, stride),
+            Active(nn.Conv2d(out_channels, out_channels, 1)),
+        )
+
+
+class ShuffleUnit(nn.Module):
+    """Half of the channels pass, the others are computed; then the halves are interleaved."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.branch = ShuffleBranch(channels // 2, channels // 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        passed, seen = x.chunk(2, 1)
+        return interleave(passed, self.branch(seen))
+
+
+class ShuffleReduction(nn.Module):
+    """Half the rows and columns: both halves of the channels are computed from all."""
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__()
+        self.skip = nn.Sequential(depthwise(channels, 3, 2), Active(nn.Conv2d(channels, out_channels // 2, 1)))
+        self.branch = ShuffleBranch(channels, out_channels // 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return interleave(self.skip(x), self.branch(x))
+
+
+def interleave(a: Tensor, b: Tensor) -> Tensor:
+    """Channels of the two in turn."""
+    return torch.stack([a, b], 2).flatten(1, 2)
+
+
+class ShuffleNet(nn.Module):
+    """ShuffleNetV2 1.0x without its last convolution: normalized pixels to (c3, c4, c5)."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = Active(nn.Conv2d(3, 24, 3, 2, 1))
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.stages = nn.ModuleList(
+            nn.Sequential(ShuffleReduction(channels, out), *(ShuffleUnit(out) for _ in range(units - 1)))
+            for channels, out, units in ((24, 116, 4), (116, 232, 8), (232, 464, 4))
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x, features = self.pool(self.stem(x)), []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return tuple(features)
+
+
+class Ghost(nn.Module):
+    """Half of the channels by a pointwise convolution, the other half by cheap filters of those."""
+
+    def __init__(self, channels: int, out_channels: int, active: bool):
+        super().__init__()
+        primary, cheap = nn.Conv2d(channels, out_channels // 2, 1), depthwise(out_channels // 2, 3)
+        self.primary, self.cheap = (Active(primary), Active(cheap)) if active else (primary, cheap)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.primary(x)
+        return torch.cat([x, self.cheap(x)], 1)
+
+
+class GhostBlock(nn.Module):
+    """Two ghost convolutions beside a separable shortcut."""
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__()
+        self.ghost1, self.ghost2 = Ghost(channels, out_channels, True), Ghost(out_channels, out_channels, False)
+        self.shortcut = nn.Sequential(depthwise(channels, 5), nn.Conv2d(channels, out_channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ghost2(self.ghost1(x)) + self.shortcut(x)
+
+
+class GhostPAN(nn.Module):
+    """The path-aggregation network: (c3, c4, c5) to (p3, p4, p5, p6), down the pyramid and up again."""
+
+    def __init__(self, channels: tuple[int, ...] = (116, 232, 464), width: int = 96):
+        super().__init__()
+        self.reduce = nn.ModuleList(Active(nn.Conv2d(c, width, 1)) for c in channels)
+        self.top_down = nn.ModuleList(GhostBlock(2 * width, width) for _ in range(2))
+        self.down = nn.ModuleList(Separable(width, stride=2) for _ in range(2))
+        self.bottom_up = nn.ModuleList(GhostBlock(2 * width, width) for _ in range(2))
+        self.extra_in, self.extra_out = Separable(width, stride=2), Separable(width, stride=2)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x3, x4, x5 = (reduce(f) for reduce, f in zip(self.reduce, features, strict=True))
+        t4 = self.top_down[0](torch.cat([doubled(x5), x4], 1))
+        p3 = self.top_down[1](torch.cat([doubled(t4), x3], 1))
+        p4 = self.bottom_up[0](torch.cat([self.down[0](p3), t4], 1))
+        p5 = self.bottom_up[1](torch.cat([self.down[1](p4), x5], 1))
+        return p3, p4, p5, self.extra_in(x5) + self.extra_out(p5)
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Twice the rows and columns."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class DetectorHead(nn.Module):
+    """One level of the pyramid, (N, 96, h, w), to (N, classes + 4 * BINS, h, w): logits of classes, then of sides.
+
+    The sides are those to the left, top, right and bottom.
+    """
+
+    def __init__(self, width: int = 96, classes: int = 80):
+        super().__init__()
+        self.tower = nn.Sequential(Separable(width), Separable(width))
+        self.predict = nn.Conv2d(width, classes + 4 * BINS, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.predict(self.tower(x))
+
+
+class NanoDetPlus(Frozen):
+    """NanoDet-Plus-m at 416 pixels; photographs of any sides that are multiples of 32 serve.
+
+    Attributes:
+        backbone: normalized pixels to (c3, c4, c5).
+        pan: those to (p3, p4, p5, p6).
+        heads: one `DetectorHead` for each of these.
+    """
+
+    WEIGHTS = "weights/nanodet_plus_m_416.safetensors"
+
+    def __init__(self):
+        super().__init__((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+        self.backbone, self.pan = ShuffleNet(), GhostPAN()
+        self.heads = nn.ModuleList(DetectorHead() for _ in STRIDES)
+        self.freeze()
+
+    @staticmethod
+    def own_name(name: str) -> str:
+        return f"pan.{name[5:]}" if name.startswith("neck.") else name
+
+    def forward(self, pixels: Tensor) -> DetectorFeatures:
+        """Pixels (N, 3, H, W) in 0..255 to the features that heads read and those behind them.
+
+        Raises:
+            ValueError: if a side is no multiple of 32.
+        """
+        x = self.normalized(pixels).flip(1)  # it was trained on blue, green, red
+        height, width = x.shape[-2:]
+        if height % 32 or width % 32 or not height * width:
+            raise ValueError(f"a detector takes photographs whose sides are multiples of 32, not {width} x {height}")
+        backbone = self.backbone(x)
+        return DetectorFeatures(self.pan(backbone), backbone)
+
+    def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels (N, 3, H, W) in 0..255 to scores and boxes, as `decode_boxes` gives them."""
+        return decode_boxes([head(p) for head, p in zip(self.heads, self(pixels).pyramid, strict=True)], STRIDES)
+
+
+def decode_boxes(maps: Sequence[Tensor], strides: Sequence[int] = STRIDES) -> tuple[Tensor, Tensor]:
+    """What heads say, as scores and boxes; without thresholds, suppression of duplicates or clipping.
+
+    Args:
+        maps: for each level (N, classes + 4 * BINS, h, w), logits of classes before those of sides.
+        strides: of the levels, in pixels of the network's input.
+
+    Returns:
+        Scores (N, A, classes) in [0, 1] and boxes (N, A, 4), left, top, right, bottom in pixels of the input; A
+        cells, level after level and row after row.
+    """
+    scores, boxes = [], []
+    for level, stride in zip(maps, strides, strict=True):
+        cells = level.flatten(2).transpose(1, 2)
+        logits, sides = cells.split([level.shape[1] - 4 * BINS, 4 * BINS], -1)
+        scores.append(logits.sigmoid())
+        boxes.append(boxes_around(cell_corners(level.shape[-2:], stride, level), sides, stride))
+    return torch.cat(scores, 1), torch.cat(boxes, 1)
+
+
+def cell_corners(size: Sequence[int], stride: int, like: Tensor) -> Tensor:
+    """x and y of the upper left corner of every cell of a grid of ``size`` (rows, columns), (h * w, 2)."""
+    rows, columns = (torch.arange(n, dtype=like.dtype, device=like.device) * stride for n in size)
+    return torch.cartesian_prod(rows, columns).view(-1, 2).flip(1)
+
+
+def boxes_around(points: Tensor, sides: Tensor, stride: int) -> Tensor:
+    """Points (A, 2) and logits (N, A, 4 * BINS) of distances to the four sides, in strides, to boxes (N, A, 4)."""
+    chances = sides.unflatten(-1, (4, BINS)).softmax(-1)
+    left_top, right_bottom = (chances @ torch.arange(BINS, dtype=sides.dtype, device=sides.device) * stride).chunk(
+        2, -1
+    )
+    return torch.cat([points - left_top, points + right_bottom], -1)
