@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from .codec.budget import StreamWriter, budget_of
 from .codec.entropy.symbols import SymbolCoder, same_kind
+from .codec.gains import quality_plane
 from .codec.layered import CodecConfig, LayeredCodec
-from .codec.semantic import quality_plane, to_real
+from .codec.semantic import to_real
 from .data.images import ImageLike, to_pixels, to_tensor
 from .heads.base import grouped, predict, tasks_of
 from .heads.classification import ClassificationHead

@@ -17,9 +17,8 @@ from ..blocks import Downsample, blocks
 from ..structures.latents import STEPS, LatentSpec
 from . import cosine
 from .entropy.models import UNIT, ContextModel, FactorizedPrior, round_ste
-from .gains import Gains
+from .gains import Gains, exact_plane, spread
 from .integer.exact import LIMIT, ExactConv2d, ExactUpsample
-from .semantic import exact_plane, spread
 from .tiles import STRIDE
 
 HYPER_REDUCTION = 4

@@ -20,10 +20,10 @@ from ..structures.latents import QUALITY_LEVELS
 from .double import in_double
 from .entropy.models import Quantized
 from .fixed import fixed
+from .gains import quality_plane
 from .integer.exact import full_precision
 from .rounding import Doubt, bands
 from .second_look import SecondLook
-from .semantic import quality_plane
 from .tiles import HALO, SCALES, Place, covers, grid_of, layout, put, tiled, tiles, window
 
 if TYPE_CHECKING:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..structures.latents import QUALITY_LEVELS
+from .entropy.models import UNIT
+
 
 class Gains(nn.Module):
     """Per-channel log gains at evenly spaced qualities, linearly interpolated between them.
@@ -30,3 +33,21 @@ class Gains(nn.Module):
         positions = torch.arange(last + 1, device=quality.device, dtype=quality.dtype)
         weights = (1 - (quality * last - positions[None, :, None, None]).abs()).clamp_min(0)
         return torch.einsum("nahw,ac->nchw", weights, self.log_gain.to(quality.dtype)).exp()
+
+
+def exact_plane(level: int | Tensor, like: Tensor) -> Tensor:
+    """Levels as integer activations, UNIT at the best quality: (N, 1, h, w) float64 on the grid of ``like``."""
+    level = torch.as_tensor(level, device=like.device).to(torch.int64)
+    plane = (2 * level * UNIT + QUALITY_LEVELS) // (2 * QUALITY_LEVELS)
+    return plane.double().expand(len(like), 1, *like.shape[-2:])
+
+
+def quality_plane(level: int | Tensor, like: Tensor) -> Tensor:
+    """A level as the (1, 1, 1, 1) tensor that gains take, levels (N, 1, h, w) as a map; numbers of ``like``'s kind."""
+    level = torch.as_tensor(level, device=like.device).to(like.dtype)
+    return (level / QUALITY_LEVELS).reshape((1, 1, 1, 1) if level.ndim == 0 else level.shape)
+
+
+def spread(quality: Tensor, like: Tensor) -> Tensor:
+    """A quality (N, 1, 1, 1) or a map (N, 1, h, w) as a plane over the grid of ``like``."""
+    return quality.expand(len(like), 1, *like.shape[-2:])

@@ -14,7 +14,8 @@ from .encoder import AnalyzedImages, Encoder
 from .entropy import tables
 from .entropy.models import Pass
 from .fusion import FusionDecoder
-from .semantic import Backbone, SemanticLayer, quality_plane, spread, to_real
+from .gains import quality_plane, spread
+from .semantic import Backbone, SemanticLayer, to_real
 from .tiles import STRIDE, Place, tiles
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks import Downsample, Upsample, blocks, fold_batch_norms
-from ..structures.latents import QUALITY_LEVELS, STEPS, LatentSpec
-from .entropy.models import UNIT, ContextModel, Quantized
-from .gains import Gains
+from ..structures.latents import STEPS, LatentSpec
+from .entropy.models import ContextModel, Quantized
+from .gains import Gains, exact_plane, spread
 from .integer.exact import ExactConv2d
 from .rounding import Doubt
 from .tiles import STRIDE
@@ -128,24 +128,6 @@ class SemanticLayer(nn.Module):
     def quantize(self, y: Tensor, gain: Tensor, level: int, doubt: Doubt | None = None) -> Quantized:
         """y (N, C, h, w) times a gain to integers."""
         return self.context.quantize(y, gain, self.exact_base(level, y.shape[-2:], y.device, len(y)), doubt)
-
-
-def exact_plane(level: int | Tensor, like: Tensor) -> Tensor:
-    """Levels as integer activations, UNIT at the best quality: (N, 1, h, w) float64 on the grid of ``like``."""
-    level = torch.as_tensor(level, device=like.device).to(torch.int64)
-    plane = (2 * level * UNIT + QUALITY_LEVELS) // (2 * QUALITY_LEVELS)
-    return plane.double().expand(len(like), 1, *like.shape[-2:])
-
-
-def quality_plane(level: int | Tensor, like: Tensor) -> Tensor:
-    """A level as the (1, 1, 1, 1) tensor that gains take, levels (N, 1, h, w) as a map; numbers of ``like``'s kind."""
-    level = torch.as_tensor(level, device=like.device).to(like.dtype)
-    return (level / QUALITY_LEVELS).reshape((1, 1, 1, 1) if level.ndim == 0 else level.shape)
-
-
-def spread(quality: Tensor, like: Tensor) -> Tensor:
-    """A quality (N, 1, 1, 1) or a map (N, 1, h, w) as a plane over the grid of ``like``."""
-    return quality.expand(len(like), 1, *like.shape[-2:])
 
 
 def to_real(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

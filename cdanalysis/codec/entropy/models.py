@@ -80,6 +80,20 @@ class Parameters(NamedTuple):
     scale_index: Tensor
 
 
+def log_scale_of(raw: Tensor) -> Tensor:
+    """The logarithm of a scale, in steps, from what a network says of it."""
+    top = (tables.SCALES - 1) * tables.LOG_SCALE_STEP
+    return raw.clamp(0.0, top) + math.log(tables.SMALLEST_SCALE)
+
+
+def exact_parameters(mean: Tensor, raw: Tensor) -> Parameters:
+    """What networks say of means and scales, integer activations in float32, as parameters."""
+    offset = torch.floor((mean + UNIT // (2 * STEPS)) / (UNIT // STEPS))
+    # index = round(raw / (UNIT * LOG_SCALE_STEP)), the quotient as the fixed-point ratio below; 31 bits are enough
+    index = (raw.int().mul_(_INDEX_RATIO).add_(2**19) >> 20).clamp_(0, tables.SCALES - 1)
+    return Parameters(offset, index)
+
+
 class Pass(NamedTuple):
     """What codes one pass: symbols (N, n) and the index of the table of each, int16."""
 
@@ -133,14 +147,9 @@ class ContextModel(nn.Module):
             means, log_scales = torch.where(mask, mean, means), torch.where(mask, log_scale, log_scales)
         residual = y - means
         sample = residual + torch.rand_like(y) - 0.5 if noisy else round_ste(residual)
-        bits = gaussian_bits(sample, self._log_scale(log_scales))
+        bits = gaussian_bits(sample, log_scale_of(log_scales))
         # No symbol costs more: its table leaves every one a weight. Training wants the tail's gradient all the same.
         return y_hat, bits if noisy else bits.clamp_max(tables.PRECISION)
-
-    @staticmethod
-    def _log_scale(raw: Tensor) -> Tensor:
-        top = (tables.SCALES - 1) * tables.LOG_SCALE_STEP
-        return raw.clamp(0.0, top) + math.log(tables.SMALLEST_SCALE)
 
     @full_precision()
     def quantize(self, y: Tensor, gain: Tensor, base: Tensor, doubt: Doubt | None = None) -> Quantized:
@@ -244,10 +253,7 @@ class ContextModel(nn.Module):
         group = self.partition.group(p, cell)
         wanted = (*range(group.start, group.stop), *range(self.channels + group.start, self.channels + group.stop))
         mean, raw = self.heads[p].exact_part(mixed, outputs=wanted, largest=largest).chunk(2)
-        offset = torch.floor((mean + UNIT // (2 * STEPS)) / (UNIT // STEPS))
-        # index = round(raw / (UNIT * LOG_SCALE_STEP)), the quotient as the fixed-point ratio below; 31 bits are enough
-        index = (raw.int().mul_(_INDEX_RATIO).add_(2**19) >> 20).clamp_(0, tables.SCALES - 1)
-        return Parameters(offset, index)
+        return exact_parameters(mean, raw)
 
 
 def _even(x: Tensor) -> bool:

@@ -1,0 +1,77 @@
+"""The global layer: *what* a photograph shows, as a classifier's pooled embedding.
+
+A frozen, pre-trained classifier (the layer's *teacher*) looks at the photograph reduced to a working size; its pooled
+embedding is one vector, and so are its symbols. They start as principal components in the metric of the classifier's
+own weights, because differences that change no logit need not be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .entropy.models import Quantized
+from .entropy.vector import VectorModel
+from .gains import Gains, quality_plane
+
+
+class Residual(nn.Module):
+    """A perceptron of one hidden layer beside the identity, silent at the start: (N, C) to (N, C)."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.branch = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        nn.init.zeros_(self.branch[2].weight)
+        nn.init.zeros_(self.branch[2].bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
+class GlobalLayer(nn.Module):
+    """An embedding to integer symbols and back.
+
+    Args:
+        embedding: numbers of the embedding.
+        groups: how many symbols each group of the entropy model has; their sum is the layer's channels.
+        hidden: width of the transforms' perceptrons.
+        context: width of the entropy model.
+    """
+
+    def __init__(self, embedding: int, groups: Sequence[int], hidden: int = 512, context: int = 128):
+        super().__init__()
+        self.channels = sum(groups)
+        self.g_a = nn.Sequential(nn.Linear(embedding, self.channels), Residual(self.channels, hidden))
+        self.g_s = nn.Sequential(Residual(self.channels, hidden), nn.Linear(self.channels, embedding))
+        self.gain, self.inverse_gain = Gains(self.channels, -1.5, 0.5), Gains(self.channels, 1.5, -0.5)
+        self.context = VectorModel(groups, context)
+
+    def forward(self, embedding: Tensor, quality: Tensor, noisy: bool = True) -> tuple[Tensor, Tensor]:
+        """Differentiable coding.
+
+        Args:
+            embedding: (N, E).
+            quality: (N, 1, 1, 1) in [0, 1].
+            noisy: see `VectorModel.forward`.
+
+        Returns:
+            y_hat in steps and its bits, both (N, C, 1, 1).
+        """
+        y = self.g_a(embedding)[..., None, None].float() * self.gain(quality)
+        with torch.autocast(y.device.type, enabled=False):
+            return self.context(y, quality, noisy)
+
+    def dequantize(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """Undo the gain: (N, C, 1, 1) float."""
+        return y_hat * self.inverse_gain(quality)
+
+    def embedding(self, latents: Tensor) -> Tensor:
+        """The embedding (N, E) that dequantized latents (N, C, 1, 1) hold."""
+        return self.g_s(latents.flatten(1))
+
+    def quantize(self, y: Tensor, level: int) -> Quantized:
+        """Analyzed embeddings y (N, C), before their gain, to integers at a quality level 0..120."""
+        gain = self.gain(quality_plane(level, y))
+        return self.context.quantize(y[..., None, None] * gain, level)
