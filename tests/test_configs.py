@@ -220,6 +220,8 @@ def test_values_that_mean_nothing_name_their_key(kind, name):
         (load_study, {"perception": ["psnr", "sharpness"]}, "perception: unknown measure 'sharpness'"),
         (load_study, {"perception": ["bpp"]}, "unknown measure 'bpp'"),
         (load_study, {"retrained": {"GIF": [1]}}, "retrained: unknown codec 'GIF'"),
+        (load_study, {"baselines": {"JPEG": [30, 500]}}, r"baselines\.JPEG must have levels of 0 to 100"),
+        (load_study, {"baselines": {"mbt2018-mean": [0]}}, "must have levels of 1 to 8"),
         (load_study, {"shares": [1.5]}, "shares"),
         (load_study, {"every": 0}, "every must be at least 1"),
         (load_study, {"draws": -1}, "draws must be at least 0"),

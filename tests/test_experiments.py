@@ -20,6 +20,7 @@ from cdanalysis.codecs.ours import BaselineCodec, ModelCodec, PreviewCodec, leve
 from cdanalysis.codecs.pillow import BASELINES, MORE_BASELINES, baseline
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders
+from cdanalysis.evaluation import experiment_rows as rows_module
 from cdanalysis.evaluation.evaluators import (
     FrechetEvaluator,
     HeadEvaluator,
@@ -35,7 +36,7 @@ from cdanalysis.reports.contact_sheet import GAP, LINE, crops_sheet
 from cdanalysis.reports.plots import experiment_figure
 from cdanalysis.stream.container import strip, unpack
 from cdanalysis.stream.errors import StreamError
-from cdanalysis.zoo import load
+from cdanalysis.zoo import load, save_model
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = sorted((ROOT / "configs" / "experiments").glob("*.yaml"))
@@ -337,6 +338,57 @@ def test_windows_are_seen_beside_each_other(experiment, image_folder, tmp_path):
     assert np.array_equal(np.asarray(page)[LINE : LINE + 30, :40], np.asarray(original))
     with pytest.raises(ValueError, match=r"no photograph 'none\.png'"):
         crops_sheet(load_experiment(experiment, [words[0].replace(names[0], "none.png")]).crops, [])
+
+
+def test_rows_are_kept_by_all_that_they_depend_on(experiment, tmp_path, image_folder, monkeypatch):
+    """The data's content, who evaluates, how and what codes: what differs is measured again, the rest is not."""
+    done = []
+    original = rows_module._row
+    monkeypatch.setattr(rows_module, "_row", lambda *a: done.append(a[4]) or original(*a))
+    measure = "bpp: [8], evaluators: [{}], variants: [base], baselines: [JPEG], probe: 1"
+
+    def measured(evaluators="psnr", *words) -> list:
+        done.clear()
+        words = [
+            f"measures={{pictures: {{title: p, source: {{path: {image_folder}}}, {measure.format(evaluators)}}}}}",
+            *words,
+        ]
+        words += ["variants={}", "plots=[]", "preset=quick"]
+        config = load_experiment(experiment, words)
+        return run_experiment(config, tmp_path / "run", "a command")["tables"]["pictures"]["rows"]
+
+    text = experiment.read_text()
+    start, stop = text.index("variants:"), text.index("measures:")
+    experiment.write_text(text[:start] + text[stop:])
+    first = measured()
+    assert len(done) == 2 and measured() == first and not done
+    measured("psnr, ms_ssim")
+    assert len(done) == 2
+    measured("psnr", "semantic=0.9")
+    assert len(done) == 2
+    path = sorted(image_folder.rglob("*.png"))[0]
+    Image.new("RGB", (96, 64), "teal").save(path)
+    other = measured()
+    assert len(done) == 2 and other != first
+    assert measured() == other and not done
+
+
+def test_variants_are_those_that_were_asked_for(experiment, tmp_path, small_folder):
+    """A recipe that changed, and a base that was trained again under its name, are not taken for the old ones."""
+    base = tmp_path / "base"
+    save_model(load(small_folder), base)
+    words = [f"base={base}", "measures={}", "plots=[]", "preset=quick"]
+    run_experiment(load_experiment(experiment, words), tmp_path / "run", "a command")
+    run_experiment(load_experiment(experiment, words), tmp_path / "run", "a command")
+    with pytest.raises(ValueError, match=r"variant 'slow' in .* was trained by another recipe: give this run another"):
+        run_experiment(
+            load_experiment(experiment, [*words, "recipe.stages.tune.batch=3"]), tmp_path / "run", "a command"
+        )
+    other = load(small_folder)
+    other.get_parameter("codec.synthesis.stem.weight").data.mul_(0.5)
+    save_model(other, base)
+    with pytest.raises(ValueError, match=r"variant 'slow' in .* was trained from another model than"):
+        run_experiment(load_experiment(experiment, words), tmp_path / "run", "a command")
 
 
 def test_the_tool_writes_a_page(experiment, tmp_path, monkeypatch, capsys):

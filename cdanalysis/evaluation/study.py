@@ -16,16 +16,15 @@ from ..benchmarks.macs import costs
 from ..codecs.ours import BaseLayerCodec, BaselineCodec, Codec, ModelCodec
 from ..codecs.pillow import baseline
 from ..data.images import ImageSet
-from ..data.labeled import LabeledSet, open_labeled, source_key
-from ..files import key_of, write_whole
+from ..data.labeled import LabeledSet, open_labeled
+from ..files import write_whole
 from ..metrics.bjontegaard import Curve, bd_rate, bd_score, interval, resamples, saving
 from ..metrics.image import LEFT_OUT, LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
-from ..version import __version__
-from ..zoo import identity, load
+from ..zoo import load
 from .points import Point, Reader, Track, Uncompressed, measure_point
-from .retraining import retrained, retraining_key
+from .retraining import retrained
 from .runner import versions
 from .study_config import StudyConfig
 
@@ -58,9 +57,9 @@ def run_study(
     model = load(config.model, counterparts=True)
     labeled = open_labeled(config.task, config.source) if config.task else ImageSet(config.source.path)
     labeled = labeled.every(config.every)
-    points, scorers, data = [], [], source_key(config.source)
+    points, scorers = [], []
     for name, codec, level, reader in _plan(config, model, folder, track):
-        path = _file(folder, name, level, _point_key(config, data, codec, reader))
+        path = _file(folder, name, level)
         seen = (config.perception, config.weights)
         points.append(measure_point(name, codec, level, reader, labeled, *seen, path, track))
         scorers.append(reader.scorer(labeled))
@@ -98,26 +97,15 @@ def _plan(
     for name, levels in config.retrained.items():
         codec = baseline(name, config.compressai)
         for level in levels:
-            key = retraining_key(config.model, config.task, config.retraining, codec, level)
-            place = folder / "retrained" / f"{name}-{level}-{key}".replace(" ", "-")
+            place = folder / "retrained" / f"{name}-{level}".replace(" ", "-")
             learned = retrained(config.model, config.task, config.retraining, codec, level, place, track)
             reader = Reader(learned, config.task, latents=False)
             plan.append((f"{name}, retrained", BaselineCodec(codec), level, reader))
     return plan
 
 
-def _file(folder: Path, series: str, level: int, key: str) -> Path:
-    return folder / "points" / f"{series}-{level}-{key}.jsonl".replace(" ", "-").replace(",", "")
-
-
-def _point_key(config: StudyConfig, data: str, codec: Codec | Uncompressed, reader: Reader) -> str:
-    """Of all that a point depends on: the data (their key), what codes them, what reads them, what is measured."""
-    if isinstance(codec, ModelCodec):
-        coded = [type(codec).__name__, identity(codec.model), codec.semantic]
-    else:
-        coded = [codec.name, codec.baseline.facts()] if isinstance(codec, BaselineCodec) else []
-    read = [config.task, reader.latents, identity(reader.model) if config.task else ""]
-    return key_of(__version__, data, config.every, coded, read, config.perception, config.weights)
+def _file(folder: Path, series: str, level: int) -> Path:
+    return folder / "points" / f"{series}-{level}.jsonl".replace(" ", "-").replace(",", "")
 
 
 class Series:

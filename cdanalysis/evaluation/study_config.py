@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from ..codecs.compressai import MODELS
 from ..codecs.pillow import KNOWN
 from ..configs import made, merged, nearest, read_mapping, take_preset, words_of
 from ..data.labeled import LabeledSource
@@ -84,9 +85,12 @@ def _check(config: StudyConfig, where: str) -> None:
     if config.task and config.task not in SCORERS:
         raise ValueError(f"{where}: task: unknown task {config.task!r}; {nearest(config.task, list(SCORERS))}")
     for key in ("baselines", "retrained"):
-        for name in getattr(config, key):
+        for name, levels in getattr(config, key).items():
             if name not in KNOWN:
                 raise ValueError(f"{where}: {key}: unknown codec {name!r}; {nearest(name, KNOWN)}")
+            least, most = (1, 8) if name in MODELS else (0, 100)
+            if not all(least <= level <= most for level in levels):
+                raise ValueError(f"{where}: {key}.{name} must have levels of {least} to {most}, got {levels}")
     qualities = {"streams": config.streams, "reconstructions": config.reconstructions, "semantic": [config.semantic]}
     for key, values in qualities.items():
         if not all(0 <= value <= 1 for value in values):
