@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +25,24 @@ def write_whole(path: str | Path, data: bytes | str) -> None:
     except BaseException:
         Path(part).unlink(missing_ok=True)
         raise
+
+
+def read_tensors(path: str | Path) -> Any:
+    """What ``torch.save`` wrote: plain data and tensors, on the CPU.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, or holds something else.
+    """
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # of zip files, pickles and tensors; they share no base class
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is damaged, or no file of torch's: {reason}") from None
 
 
 def key_of(*parts: Any) -> str:

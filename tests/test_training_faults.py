@@ -18,6 +18,8 @@ from cdanalysis.cli import main
 from cdanalysis.data.cached import cache_streams, content_key
 from cdanalysis.data.crops import Source
 from cdanalysis.data.labeled import LabeledSource
+from cdanalysis.files import read_tensors
+from cdanalysis.observers import LPIPS
 from cdanalysis.training.auxiliary import AuxiliaryConfig
 from cdanalysis.training.head_data import Examples
 from cdanalysis.training.losses import StageLoss
@@ -330,6 +332,25 @@ def test_calibration_knows_the_classes_that_a_stage_will_make(image_folder, tmp_
     recipe.calibration = CalibrationConfig(str(image_folder), every=1)
     trained(tmp_path, recipe)
     assert json.loads((tmp_path / "progress.json").read_text())["stage"] == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 0.999])
+def test_a_checkpoint_that_was_cut_is_called_damaged(image_folder, tmp_path, share):
+    train(tmp_path, recipe_for(image_folder), stop_after=1)
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged, or no file of torch's") as caught:
+        train(tmp_path, recipe_for(image_folder), resume=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no weights at all", b"\x80\x02]q\x00."])
+def test_weights_that_are_none_are_called_damaged(tmp_path, content):
+    path = tmp_path / "squeezenet.pth"
+    path.write_bytes(content)
+    for read in (LPIPS, read_tensors):
+        with pytest.raises(ValueError, match=r"squeezenet\.pth is damaged, or no file of torch's"):
+            read(path)
 
 
 @pytest.mark.parametrize("change", [{"neck_layers": ["semantic", "detail"]}, {"init": "other"}])

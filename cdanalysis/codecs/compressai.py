@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ..data.images import data_path, to_tensor
+from ..files import read_tensors
 from ..stream.errors import StreamError
 
 MODELS = ("bmshj2018-hyperprior", "mbt2018-mean")
@@ -102,6 +103,9 @@ def _model(name: str, level: int, weights: str) -> Any:
         net = image_models[name](level, pretrained=False)
     if weights not in ("", RANDOM):
         path = data_path(str(Path(weights) / f"{name}-{level}.pth"))
-        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        try:
+            net.load_state_dict(read_tensors(path))
+        except (RuntimeError, TypeError, AttributeError):
+            raise ValueError(f"{path} does not hold the weights of {name} at level {level}") from None
     net.eval().update()
     return net

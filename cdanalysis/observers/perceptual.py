@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..files import read_tensors
 from .base import Observer, weighted_mean
 
 
@@ -37,7 +38,7 @@ class LPIPS(Observer):
         trunk = squeezenet1_1(weights=SqueezeNet1_1_Weights.IMAGENET1K_V1 if weights is None else None)
         if weights is not None:
             try:
-                trunk.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+                trunk.load_state_dict(read_tensors(weights))
             except (RuntimeError, AttributeError, TypeError):
                 raise ValueError(f"{weights} does not hold the weights of SqueezeNet 1.1") from None
         self.net = lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False)

