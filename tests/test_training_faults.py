@@ -334,6 +334,20 @@ def test_calibration_knows_the_classes_that_a_stage_will_make(image_folder, tmp_
     assert json.loads((tmp_path / "progress.json").read_text())["stage"] == 1
 
 
+def test_a_run_that_was_stopped_is_not_lost_to_one_that_starts_anew(image_folder, tmp_path):
+    train(tmp_path, recipe_for(image_folder), stop_after=2)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    train(tmp_path, recipe_for(image_folder, seed=4), stop_after=1)
+    assert (tmp_path / "checkpoint-before.pt").read_bytes() == before != (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(ValueError, match="nothing is left"):  # a run that does not start touches nothing
+        recipe = recipe_for(image_folder)
+        fault_held_out(recipe, image_folder.parent)
+        (image_folder.parent / "classes").symlink_to(image_folder)
+        recipe.stages[-1].head.every = 4
+        train(tmp_path, recipe)
+    assert (tmp_path / "checkpoint-before.pt").read_bytes() == before
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 0.999])
 def test_a_checkpoint_that_was_cut_is_called_damaged(image_folder, tmp_path, share):
     train(tmp_path, recipe_for(image_folder), stop_after=1)

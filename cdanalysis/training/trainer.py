@@ -26,6 +26,8 @@ from .recipe import Recipe, StageConfig
 from .stages import CodecStage, Stage, select, stage_of
 
 CHECKPOINT = "checkpoint.pt"
+EARLIER = "checkpoint-before.pt"
+"""What becomes of the checkpoint of an earlier run in the same folder, which was not gone on with."""
 PATIENCE = 200
 """So many steps may be skipped, one after the other, because they are not finite."""
 
@@ -74,6 +76,8 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self._load() if resume else None
         check_recipe(self.recipe, self.model, self.stage, self.fabric, self.new)
+        if not resume and self.fabric.global_rank == 0 and (self.folder / CHECKPOINT).is_file():
+            os.replace(self.folder / CHECKPOINT, self.folder / EARLIER)
         budget = math.inf if stop_after is None else stop_after
         while self.stage < len(self.recipe.stages):
             done, finished = self._run_stage(state, budget)
@@ -88,7 +92,7 @@ class Trainer:
 
     def _finish(self) -> None:
         """Tables and calibration; then the model's folder."""
-        model = self.model.eval()
+        model = self.model.eval().float()  # of "true" half precisions, which no codec encodes in
         round_weights(model)  # so that it and the model in the folder read each other's streams
         if any(stage.head is None for stage in self.recipe.stages):
             model.codec.freeze_tables()
