@@ -88,11 +88,11 @@ def _check_begun(name: str, run: Path, recipe: Recipe, base: str) -> None:
     note = run / "begun.json"
     if not note.is_file():
         if not (run / "checkpoint.pt").is_file():
-            write_whole(note, json.dumps(begun))
+            write_whole(note, json_text(begun))
         return
-    before = json.loads(note.read_text())
+    before = json_value(note.read_text())
     for what, text in (("recipe", "by another recipe"), ("base", f"from another model than {recipe.init!r} is now")):
-        if before[what] != json.loads(json.dumps(begun[what])):
+        if before[what] != json_value(json_text(begun[what])):
             raise ValueError(
                 f"variant {name!r} in {run} was trained {text}: give this run another folder (-o), or remove that one"
             )
