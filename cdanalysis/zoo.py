@@ -84,7 +84,7 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
 
     Raises:
         FileNotFoundError: if there is no such model.
-        ValueError: if its weights do not fit its description.
+        ValueError: if its weights do not fit its description, or torch has no such device here.
     """
     import torch
     from safetensors.torch import load_file
@@ -107,7 +107,10 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
     model.fingerprint = info["fingerprint"]
     if counterparts and (folder / COUNTERPARTS).is_file():
         _load_counterparts(model, folder)
-    return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    try:
+        return model.eval().requires_grad_(False).to(torch.device(device), memory_format=torch.channels_last)
+    except (RuntimeError, AssertionError) as error:  # torch raises both of devices that are not here
+        raise ValueError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
 def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> None:

@@ -42,7 +42,9 @@ class LabeledSet(Protocol):
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> tuple[Image.Image, Any]: ...
     def image(self, index: int) -> Image.Image: ...
+    def read(self, index: int) -> bytes: ...
     def every(self, step: int) -> LabeledSet: ...
+    def chosen(self, indices: Sequence[int]) -> LabeledSet: ...
 
 
 class ClassFolders:
@@ -72,6 +74,15 @@ class ClassFolders:
         view = copy.copy(self)
         view.images = self.images.every(step)
         return view
+
+    def chosen(self, indices: Sequence[int]) -> ClassFolders:
+        """A view of these photographs; the classes stay."""
+        view = copy.copy(self)
+        view.photographs = self.photographs.chosen(indices)
+        return view
+
+    def read(self, index: int) -> bytes:
+        return self.photographs.read(index)
 
     def image(self, index: int) -> Image.Image:
         return self.images.image(index)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..data.cached import cache_streams
 from ..data.images import to_tensor
 from ..data.labeled import LabeledSet, LabeledSource, open_labeled
+from ..data.readable import readable
 from ..model import Model
 from ..structures.targets import Instances
 
@@ -104,7 +105,9 @@ class Examples:
     ):
         if config.input not in INPUTS:
             raise ValueError(f"input must be one of {', '.join(INPUTS)}, got {config.input!r}")
-        sets = [open_labeled(config.task, source).every(config.every) for source in config.sources]
+        opened = [open_labeled(config.task, source).every(config.every) for source in config.sources]
+        kept = [labeled.chosen(_not_held_out(len(labeled), config.holdout)) for labeled in opened]
+        sets = [readable(labeled, track)[0] for labeled in kept]
         if not sets or not all(len(s) for s in sets):
             raise ValueError(f"training a {config.task} head needs photographs")
         self.classes = sets[0].classes
@@ -116,7 +119,7 @@ class Examples:
         self.rows: list[_Example] = []
         for labeled in sets:
             for flip in (False, True) if config.flip else (False,):
-                self._add(_Variant(labeled, flip, config.holdout), track)
+                self._add(_Variant(labeled, flip), track)
 
     @torch.no_grad()
     def _add(self, variant: _Variant, track: Callable[[Iterable], Iterable]) -> None:
@@ -171,20 +174,24 @@ class Examples:
         )
 
 
-class _Variant:
-    """A labeled set without what is held out, as it is or mirrored."""
+def _not_held_out(count: int, holdout: int) -> list[int]:
+    """Of so many photographs those that are not held out, whether they can be read or not."""
+    return [index for index in range(count) if not holdout or index % holdout]
 
-    def __init__(self, labeled: LabeledSet, flip: bool, holdout: int):
+
+class _Variant:
+    """A labeled set, as it is or mirrored."""
+
+    def __init__(self, labeled: LabeledSet, flip: bool):
         self.labeled, self.flip = labeled, flip
-        self.indices = [i for i in range(len(labeled)) if not holdout or i % holdout]
-        self.names = [labeled.names[i] + (".flip" if flip else "") for i in self.indices]
+        self.names = [name + (".flip" if flip else "") for name in labeled.names]
 
     def image(self, index: int) -> Image.Image:
-        image = self.labeled.image(self.indices[index])
+        image = self.labeled.image(index)
         return ImageOps.mirror(image) if self.flip else image
 
     def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
-        image, target = self.labeled[self.indices[index]]
+        image, target = self.labeled[index]
         if self.flip:
             if isinstance(target, Instances):
                 target = target.flipped(image.width)
