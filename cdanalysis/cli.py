@@ -17,8 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parsed(arguments)
     try:
         from . import commands
+        from .console import tell_warnings
 
-        commands.tell_warnings()
+        tell_warnings()
         return getattr(commands, options.command)(options)
     except KeyboardInterrupt:
         print(f"cdanalysis {options.command}: interrupted", file=sys.stderr)

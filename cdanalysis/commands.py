@@ -4,47 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import track as rich_track
-from rich.table import Table
-
 from . import zoo as zoo_module
+from .console import print_table, say, track
 from .files import LeftOut, run_name
 from .outputs import check_outputs, write_result
 
 if TYPE_CHECKING:
     from .batch.work import Work
 
-_errors = Console(stderr=True)
 QUALITIES = (0.25, 0.5, 0.75)
-
-
-class _Told(logging.Handler):
-    """Warnings of the library as lines on standard error, each once."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.said: set[str] = set()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if text not in self.said:
-            self.said.add(text)
-            _say(text)
-
-
-def tell_warnings() -> None:
-    """Show the library's warnings to the user of a command."""
-    logger = logging.getLogger(__package__)
-    for handler in [h for h in logger.handlers if isinstance(h, _Told)]:
-        logger.removeHandler(handler)
-    logger.addHandler(_Told())
 
 
 def encode(options: argparse.Namespace) -> int:
@@ -126,17 +98,17 @@ def evaluate(options: argparse.Namespace) -> int:
     else:
         for task in ("classification", "reconstruction", "detection", "segmentation"):
             if task in report:
-                _print_table(f"{task}, {report['photographs']} photographs", report[task]["rows"])
+                print_table(f"{task}, {report['photographs']} photographs", report[task]["rows"])
     for failure in report["failures"]:
-        _say(failure["error"])
+        say(failure["error"])
     return 1 if report["failures"] else 0
 
 
 def _evaluated(options: argparse.Namespace) -> dict[str, Any]:
     """The report on a folder of photographs."""
-    from .data.labelled import LabelledSource, open_labelled
-    from .data.photographs import Photographs
-    from .evaluation.runner import evaluate_folder, evaluate_labelled
+    from .data.images import ImageSet
+    from .data.labeled import LabeledSource, open_labeled
+    from .evaluation.runner import evaluate_folder, evaluate_labeled
 
     chosen, qualities, every = options.tasks or [], options.quality or QUALITIES, options.every or 1
     special = [task for task in ("detection", "segmentation") if task in chosen]
@@ -148,11 +120,11 @@ def _evaluated(options: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--no-baselines is for reconstruction: {special[0]} has none")
     model = zoo_module.load(options.model, options.device, counterparts=True)
     if special:
-        source = LabelledSource(options.photographs, options.annotations or "")
-        labelled = open_labelled(special[0], source).every(every)
-        return evaluate_labelled(model, special[0], labelled, qualities, track=_track)
-    photographs = Photographs(options.photographs).every(every)
-    return evaluate_folder(model, photographs, qualities, options.tasks, not options.no_baselines, track=_track)
+        source = LabeledSource(options.photographs, options.annotations or "")
+        labeled = open_labeled(special[0], source).every(every)
+        return evaluate_labeled(model, special[0], labeled, qualities, track=track)
+    images = ImageSet(options.photographs).every(every)
+    return evaluate_folder(model, images, qualities, options.tasks, not options.no_baselines, track=track)
 
 
 def _check_file(options: argparse.Namespace, inputs: list[str]) -> None:
@@ -175,7 +147,7 @@ def _study(options: argparse.Namespace) -> int:
     command = " ".join(["cdanalysis evaluate", options.photographs, *options.overrides])
     files = [folder / f"{config.name}.json", folder / f"{config.name}.html"]
     check_outputs([*files, folder / "photographs.csv"], [options.photographs], options.overwrite)
-    report, images = study_report(config, folder, command, _track)
+    report, images = study_report(config, folder, command, track)
     text = json.dumps(report, indent=1)
     write_result(files[0], text + "\n")
     write_result(files[1], report_page(report, images))
@@ -185,10 +157,10 @@ def _study(options: argparse.Namespace) -> int:
         main = report["main"]
         columns = ("series", "level", "bytes", "bpp")
         rows = [{**{k: row[k] for k in columns}, main: row["score"]["value"]} for row in report["points"]]
-        _print_table(f"{config.title}, {report['photographs']} photographs", rows)
+        print_table(f"{config.title}, {report['photographs']} photographs", rows)
         print(f"Open {folder / config.name}.html in a browser.")
     for failure in report["failures"]:
-        _say(failure["error"])
+        say(failure["error"])
     return 1 if report["failures"] else 0
 
 
@@ -225,7 +197,7 @@ def benchmark(options: argparse.Namespace) -> int:
     for name, own in found.items():
         tables = {name: [own]} if name == "start" else {k: v for k, v in own.items() if isinstance(v, list)}
         for title, rows in tables.items():
-            _print_table(name if title == "rows" else title, rows)
+            print_table(name if title == "rows" else title, rows)
     return 0
 
 
@@ -251,7 +223,7 @@ def zoo(options: argparse.Namespace) -> int:
     if options.action == "list":
         models = [zoo_module.describe(zoo_module.find(name)) for name in zoo_module.names()]
         rows = [{"name": m["name"], "fingerprint": m["fingerprint"], "tasks": ", ".join(m["heads"])} for m in models]
-        print(json.dumps({"models": rows})) if options.json else _print_table("", rows)
+        print(json.dumps({"models": rows})) if options.json else print_table("", rows)
         return 0
     if not options.name:
         raise ValueError("zoo show needs the name of a model")
@@ -270,14 +242,14 @@ def demo(options: argparse.Namespace) -> int:
     from .reports.demo import run_demo
 
     model = zoo_module.load(options.model, options.device)
-    report = run_demo(model, options.inputs, Path(options.output), options.quality, _track, options.overwrite)
+    report = run_demo(model, options.inputs, Path(options.output), options.quality, track, options.overwrite)
     if options.json:
         print(json.dumps(report))
     else:
-        _print_table("", report["photographs"])
+        print_table("", report["photographs"])
         print(f"Open {report['page']} in a browser.")
     for failure in report["failures"]:
-        _say(failure["error"])
+        say(failure["error"])
     return 1 if report["failures"] else 0
 
 
@@ -292,9 +264,9 @@ def _run(work: Work, options: argparse.Namespace) -> int:
     else:
         runner = run.local_runner(len(jobs), getattr(options, "device", "cpu"), options.workers)
     again = options.overwrite or not run.is_several(options.inputs)
-    track = _track if len(jobs) > 1 else lambda items, total: items
+    shown = track if len(jobs) > 1 else lambda items, total: items
     named = run.names_a_file(options.inputs, options.output)
-    outcome = run.run_jobs(work, jobs, runner, again, options.strict, track, options.overwrite, named)
+    outcome = run.run_jobs(work, jobs, runner, again, options.strict, shown, options.overwrite, named)
     failures = [*left_out.failures, *outcome.failures]
     if options.json:
         plain = [{key: value for key, value in row.items() if key != "summary"} for row in outcome.rows]
@@ -303,39 +275,13 @@ def _run(work: Work, options: argparse.Namespace) -> int:
         print(json.dumps(plain[0] if alone else many))
     elif outcome.rows:
         columns = (*work.columns, *outcome.rows[0].get("summary", {}))
-        _print_table("", [{key: {**row, **row.get("summary", {})}.get(key) for key in columns} for row in outcome.rows])
+        print_table("", [{key: {**row, **row.get("summary", {})}.get(key) for key in columns} for row in outcome.rows])
     if outcome.kept:
-        _say(f"{outcome.kept} of {len(jobs)} were done before; --overwrite does them again")
+        say(f"{outcome.kept} of {len(jobs)} were done before; --overwrite does them again")
     for reason, count in outcome.again.items():
-        _say(f"{count} of {len(jobs)} {reason}, and were made again")
+        say(f"{count} of {len(jobs)} {reason}, and were made again")
     for line in left_out.lines():
-        _say(line)
+        say(line)
     for failure in failures:
-        _say(f"{failure['file']}: {failure['error']}")
+        say(f"{failure['file']}: {failure['error']}")
     return 1 if failures else 0
-
-
-def _say(text: str) -> None:
-    _errors.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _track(items: Iterable, total: int | None = None) -> Iterable:
-    return rich_track(items, console=_errors, description="", transient=True, total=total)
-
-
-def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    columns = [key for key in rows[0] if not isinstance(rows[0][key], (dict, list))] if rows else []
-    table = Table(title=title or None)
-    for column in columns:
-        number = any(isinstance(row.get(column), (int, float)) for row in rows)
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=160).print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "cdanalysis"
 TREE = (
     "structures blocks files faults memory version", "processes outputs", "stream data", "metrics",
     "observers roi heads", "codec", "reference", "model", "zoo", "codecs training", "benchmarks", "evaluation",
-    "reports", "", "batch", "integrations", "commands", "cli",
+    "reports", "", "batch", "integrations", "console", "commands", "cli",
 )  # fmt: skip
 FLOORS = {name: floor for floor, names in enumerate(TREE) for name in names.split() or [""]}
 MODULES = sorted(PACKAGE.rglob("*.py"))

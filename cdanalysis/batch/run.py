@@ -15,7 +15,7 @@ from ..faults import sentence
 from ..files import LeftOut, files_below
 from ..outputs import Inputs, Ledgers, Origin, refusal, settings_digest
 from ..processes import cores, each
-from .work import Work
+from .base import Work
 
 MANY = 16
 """So many jobs are worth the seconds that every process takes to load its model."""

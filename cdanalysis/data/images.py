@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ..files import LeftOut, files_below
-from ..latents import MAX_PIXELS
+from ..structures.latents import MAX_PIXELS
 from .archives import Archive, is_archive
 from .formats import load_plugins, suffixes, unbounded, why_not
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +19,17 @@ from ..codecs.pillow import baseline
 from ..data.images import ImageSet, data_path
 from ..data.labeled import LabeledSet, LabeledSource, open_labeled
 from ..data.readable import contents_digest, readable
-from ..files import write_whole
 from ..metrics.bjontegaard import Curve, bd_rate, bd_score, interval, resamples, saving
 from ..metrics.image import LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
 from ..outputs import file_digest, write_result
-from ..zoo import COUNTERPARTS, WEIGHTS, find, load
+from ..zoo import load
+from .made_from import begin_from, model_digests
 from .points import Point, Reader, Track, Uncompressed, measure_point
 from .retraining import retrained
 from .runner import versions
 
-_log = logging.getLogger(__name__)
-MADE_FROM = "made_from.json"
 UNCOMPRESSED = "uncompressed"
 LATENTS, DECODED = OURS = ("heads on latents", "own reconstructions")
 """Series of a study that are this library's."""
@@ -154,24 +149,13 @@ def run_study(
 
 
 def _begin(config: StudyConfig, folder: Path, labeled: ImageSet | LabeledSet) -> None:
-    """Record what points are measured from; those of something else are put aside, under another name."""
-    model, made_from = find(config.model), folder / "points" / MADE_FROM
-    files = [file_digest(path) for path in (model / WEIGHTS, model / COUNTERPARTS) if path.is_file()]
+    """Points in ``folder`` that were measured from something else are put aside."""
     keys = ("task", "semantic", "perception", "weights", "compressai", "retraining")
-    annotations = file_digest(data_path(config.source.annotations)) if config.source.annotations else ""
-    tree = asdict(config)
-    now = {"model": files, "photographs": contents_digest(labeled), "annotations": annotations}
-    now |= {key: tree[key] for key in keys}
-    before = json.loads(made_from.read_text()) if made_from.is_file() else None
-    if before == json.loads(json.dumps(now)):
-        return
-    for name in ("points", "retrained"):
-        if (folder / name).is_dir():
-            aside = next(p for n in count(1) if not (p := folder / f"{name}-before-{n}").exists())
-            (folder / name).rename(aside)
-            changed = ", ".join(key for key in now if before and before.get(key) != now[key]) or "nobody knows what"
-            _log.warning("%s was measured with other %s; it is in %s now, and measured again", name, changed, aside)
-    write_whole(made_from, json.dumps(now, indent=1) + "\n")
+    annotations = [data_path(config.source.annotations)] if config.source.annotations else []
+    now = {key: asdict(config)[key] for key in keys}
+    now |= {"model": model_digests(config.model), "photographs": contents_digest(labeled)}
+    now |= {"annotations": [file_digest(path) for path in annotations]}
+    begin_from(folder, ("points", "retrained"), now)
 
 
 def _plan(
