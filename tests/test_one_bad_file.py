@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 import cdanalysis as cda
 from cdanalysis.batch.work import EncodeWork
@@ -26,7 +26,7 @@ from cdanalysis.cli import main
 from cdanalysis.data import formats
 from cdanalysis.data.crops import Crops, Source
 from cdanalysis.data.formats import suffixes, unbounded, why_not
-from cdanalysis.data.images import ImageSet, open_image
+from cdanalysis.data.images import ImageSet, open_image, to_rgb
 from cdanalysis.data.labeled import LabeledSource
 from cdanalysis.data.labeled_crops import LabeledCrops
 from cdanalysis.faults import sentence
@@ -75,6 +75,17 @@ def test_damaged_exif_turns_the_photograph_all_the_same(photograph, new, order):
     assert data != whole or entry == new
     upright = open_image(data)
     assert upright.size == (60, 80) and upright.tobytes() == open_image(whole).tobytes()
+    assert to_rgb(upright).size == (60, 80), "turned once, however often it is looked at"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_every_orientation_is_pillows_and_taken_once(photograph, orientation, kind):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(photograph, kind, exif=exif)
+    ours, theirs = open_image(data), ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert ours.tobytes() == theirs.convert("RGB").tobytes() and to_rgb(ours).tobytes() == ours.tobytes()
 
 
 KINDS = (

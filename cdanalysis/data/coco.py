@@ -78,7 +78,7 @@ class CocoImages:
         return view
 
     def read(self, index: int) -> bytes:
-        return self.photographs.read_named(self.names[index])
+        return self.images.read_named(self.names[index])
 
     def image(self, index: int) -> Image.Image:
         return self.images.named(self.names[index])

@@ -28,6 +28,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
 """What each EXIF orientation but the first asks for."""
+ORIENTED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
+"""Where Pillow keeps what an orientation may stand in."""
 ANIMATED = {"GIF", "PNG", "TIFF", "WEBP", "AVIF"}
 """Formats whose further pictures are others than the first, and no previews of it as in MPO."""
 
@@ -59,7 +61,12 @@ def upright(image: Image.Image) -> Image.Image:
     except Exception as error:  # what a damaged block makes Pillow raise is anything
         _log.warning("%s: EXIF cannot be read (%s); taken as upright", _name_of(image), error)
         turn = None
-    return image if turn is None else image.transpose(turn)
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    for key in ORIENTED:  # or it would be turned again by whoever reads it next
+        turned.info.pop(key, None)
+    return turned
 
 
 def _name_of(image: Image.Image) -> str:

@@ -78,11 +78,11 @@ class ClassFolders:
     def chosen(self, indices: Sequence[int]) -> ClassFolders:
         """A view of these photographs; the classes stay."""
         view = copy.copy(self)
-        view.photographs = self.photographs.chosen(indices)
+        view.images = self.images.chosen(indices)
         return view
 
     def read(self, index: int) -> bytes:
-        return self.photographs.read(index)
+        return self.images.read(index)
 
     def image(self, index: int) -> Image.Image:
         return self.images.image(index)
