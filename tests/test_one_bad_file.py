@@ -254,7 +254,8 @@ def test_training_a_head_goes_on(spoiled, small_folder, tmp_path, capsys):
         f"  head: {{sources: [{{path: {spoiled}}}], options: {{hidden: 8}}, epochs: 1}}\n"
     )
     assert main(["train", str(tmp_path / "r.yaml"), "-o", str(tmp_path / "run")]) == 0
-    assert all(name in capsys.readouterr().err for name in BAD)
+    said = capsys.readouterr().err
+    assert all(name in said for name in BAD)
     assert cda.load(str(tmp_path / "run" / "model")).heads["classification"].classes == ["cat", "dog"]
 
 

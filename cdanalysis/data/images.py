@@ -56,6 +56,7 @@ def data_path(name: str) -> Path:
 
 def upright(image: Image.Image) -> Image.Image:
     """The image as its EXIF orientation wants it. Other entries of EXIF are not looked at, and may be damaged."""
+    image.load()  # some decoders turn it then, and say so
     try:
         turn = TURNS.get(image.getexif().get(0x0112))
     except Exception as error:  # what a damaged block makes Pillow raise is anything
