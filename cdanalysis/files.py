@@ -59,10 +59,13 @@ class LeftOut:
     def add(self, why: str, path: str | Path) -> None:
         self.kinds.setdefault(why, []).append(str(path))
 
-    def lines(self) -> list[str]:
-        """A line for each reason: how many, why, and the first names."""
+    def lines(self, matters: Callable[[str], bool] = lambda path: True) -> list[str]:
+        """A line for each reason: how many files that matter, why, and the first names."""
         lines = []
-        for why, paths in self.kinds.items():
+        for why, every in self.kinds.items():
+            paths = [path for path in every if matters(path)]
+            if not paths:
+                continue
             names = ", ".join(Path(path).name for path in paths[:SHOWN])
             more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
             lines.append(f"left out {len(paths)}: {why} ({names}{more})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import mimetypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,12 @@ def why_not(suffix: str) -> str:
     if suffix in PLUGIN_SUFFIXES:
         return f"{suffix}, which Pillow can open after pip install {PLUGINS[PLUGIN_SUFFIXES[suffix]]}"
     return f"{suffix or 'no suffix'}, which is no image format that Pillow can open here"
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name says that nobody takes it for a photograph: what lies beside photographs in data sets."""
+    kind = mimetypes.guess_type(name)[0] or ""
+    return kind.startswith("text/") or kind == "application/json" or name.endswith((".cda", ".yaml", ".yml", ".jsonl"))
 
 
 @lru_cache

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..files import LeftOut, files_below
 from ..structures.latents import MAX_PIXELS
 from .archives import Archive, is_archive
-from .formats import load_plugins, suffixes, unbounded, why_not
+from .formats import is_text, load_plugins, suffixes, unbounded, why_not
 
 _log = logging.getLogger(__name__)
 
@@ -198,10 +198,10 @@ class ImageSet:
         self.names = sorted(n for n in names if PurePosixPath(n).suffix.lower() in known)
         for name in sorted(set(names) - set(self.names)):
             self.left_out.add(why_not(PurePosixPath(name).suffix.lower()), name)
-        told = [*self.left_out.lines(), *(f"{f['file']}: {f['error']}" for f in self.left_out.failures)]
+        failures = [f"{failure['file']}: {failure['error']}" for failure in self.left_out.failures]
         if not self.names:
-            raise ValueError(f"no images in {root}" + "".join(f"; {line}" for line in told))
-        for line in told:
+            raise ValueError("; ".join([f"no images in {root}", *self.left_out.lines(), *failures]))
+        for line in (*self.left_out.lines(lambda name: not is_text(name)), *failures):
             _log.warning("%s: %s", root, line)
 
     def __len__(self) -> int:
