@@ -7,6 +7,7 @@ library's to overwrite; and whether a result is still what a command would make 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,8 @@ from typing import Any
 from .files import write_whole
 
 LEDGER = ".cdanalysis.jsonl"
+BESIDE = "made from what lies beside it"
+"""Why a result is no photograph to work on."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,11 @@ def write_result(path: str | Path, data: bytes | str, origin: Origin | None = No
     line = json.dumps([path.name, len(data), digest, origin.settings, origin.source, state])
 
     def enter() -> None:
+        entry = f"\n{line}\n".encode()  # a line that a crash cut off does not spoil this one
         ledger = os.open(path.parent / LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(ledger, f"\n{line}\n".encode())  # a line that a crash cut off does not spoil this one
+            if os.write(ledger, entry) < len(entry):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path.parent / LEDGER))
         finally:
             os.close(ledger)
 
@@ -150,6 +155,17 @@ class Ledgers:
 def _entry(line: str) -> Entry:
     _, size, digest, settings, source, state = json.loads(line)
     return Entry(size, digest, Origin(settings, source, FileState(*state) if state else None))
+
+
+def made_beside(files: Sequence[Path]) -> set[Path]:
+    """Those of the files that this library made from others of them: results that lie beside their sources."""
+    ledgers, there = Ledgers(), {os.path.abspath(file) for file in files}
+    found = set()
+    for file in files:
+        entry, unchanged = ledgers.find(file)
+        if entry is not None and unchanged and entry.origin.source in there:
+            found.add(file)
+    return found
 
 
 class Inputs:

@@ -79,11 +79,11 @@ def _pool(
 
 def _start() -> None:
     """What a worker does first: it has one thread, ends at an interrupt silently, and never outlives its parent."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     import torch
 
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:

@@ -421,6 +421,20 @@ def test_files_that_differ_in_their_suffix_alone_are_both_kept(photograph, small
 # -- processes --------------------------------------------------------------------------------------
 
 
+LONG = """
+import os, time
+from pathlib import Path
+
+def work(number):
+    (Path(__file__).parent / f"{os.getpid()}.pid").touch()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    from cdanalysis.processes import each
+    list(each(work, [(number,) for number in range(4)], 2))
+"""
+
+
 def children(pid: int) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -442,22 +456,18 @@ def alive(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_their_parent_however_it_ends(tmp_path, how):
-    code = "import time\nfrom cdanalysis.processes import each\nlist(each(time.sleep, [(60,)] * 4, 2))\n"
-    (tmp_path / "long.py").write_text(
-        f"if __name__ == '__main__':\n{''.join(f'    {x}' + chr(10) for x in code.splitlines())}"
-    )
+    (tmp_path / "long.py").write_text(LONG)
     process = subprocess.Popen([sys.executable, str(tmp_path / "long.py")], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(workers := children(process.pid)) < 3:  # two, and the tracker of resources
-        assert time.monotonic() < deadline and process.poll() is None
+    while len(pids := list(tmp_path.glob("*.pid"))) < 2:
+        assert process.poll() is None
         time.sleep(0.1)
-    time.sleep(4)  # at work
+    workers = {int(path.stem) for path in pids} | set(children(process.pid))  # and the tracker of resources
     process.send_signal(how)
     if how == signal.SIGINT:
         for worker in workers:  # as a terminal does
             os.kill(worker, how)
-    process.wait(30)
-    deadline = time.monotonic() + 20
+    process.wait(60)
+    deadline = time.monotonic() + 60
     while any(map(alive, workers)):
         assert time.monotonic() < deadline
         time.sleep(0.1)

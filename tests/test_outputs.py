@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from cdanalysis.cli import main
+from cdanalysis.data.images import ImageSet
 from cdanalysis.outputs import LEDGER, FileState, Ledgers, Origin, check_outputs, write_result
 from cdanalysis.zoo import load, save_model
 
@@ -143,6 +144,9 @@ def test_decoding_beside_the_originals_leaves_them(desk):
     assert {"cat/a.cda", "cat/a.decoded.png"} <= set(after) and len(after) == 3 * len(before)
     assert main(["encode", "photos", "--model", "model"]) == 0
     assert set(contents(desk / "photos")) == set(after), "what was decoded is no photograph of the folder"
+    assert len(ImageSet("photos")) == 4, "for whoever measures or trains on it, neither"
+    assert main(["decode", "photos", "-o", "apart", "--model", "model"]) == 0
+    assert len(ImageSet("apart")) == 4, "but apart from them it is"
 
 
 def test_own_results_are_replaced_and_changed_ones_are_not(desk, capsys):

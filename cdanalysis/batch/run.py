@@ -13,7 +13,7 @@ from typing import Any
 
 from ..faults import sentence
 from ..files import LeftOut, files_below
-from ..outputs import Inputs, Ledgers, Origin, refusal, settings_digest
+from ..outputs import BESIDE, Inputs, Ledgers, Origin, made_beside, refusal, settings_digest
 from ..processes import cores, each
 from .base import Work
 
@@ -108,17 +108,16 @@ def _as_folder(inputs: Sequence[str], output: str) -> bool:
 
 def _chosen(folder: Path, work: Work, left_out: LeftOut) -> list[Path]:
     """The files of a folder that a work reads. What it made of photographs there before is no photograph to read."""
-    failed, ledgers, chosen, others = len(left_out.failures), Ledgers(), [], LeftOut()
+    failed, chosen, others = len(left_out.failures), [], LeftOut()
     files = files_below(folder, left_out)
-    there = {os.path.abspath(file) for file in files}
+    results = made_beside(files)
     for file in files:
-        suffix, (entry, unchanged) = file.suffix.lower(), ledgers.find(file)
-        made_here = unchanged and entry.origin.source in there
-        if suffix in work.reads and (suffix == ".cda" or not made_here):
+        suffix = file.suffix.lower()
+        if suffix in work.reads and (suffix == ".cda" or file not in results):
             chosen.append(file)
         elif suffix in work.reads:
-            left_out.add("made from what lies beside it", file)
-        elif not made_here:
+            left_out.add(BESIDE, file)
+        elif file not in results:
             others.add(work.why_not(suffix), file)
     if not chosen and len(left_out.failures) == failed:
         what = "; ".join([*others.lines(), *left_out.lines()]) or "it is empty"

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ..files import LeftOut, files_below
+from ..outputs import BESIDE, made_beside
 from ..structures.latents import MAX_PIXELS
 from .archives import Archive, is_archive
 from .formats import is_text, load_plugins, suffixes, unbounded, why_not
@@ -185,7 +186,10 @@ class ImageSet:
         self._archive: Archive | None = None
         if self.root.is_dir():
             paths = files_below(self.root, self.left_out)
-            names = [path.relative_to(self.root).as_posix() for path in paths]
+            results = made_beside(paths)
+            for path in results:
+                self.left_out.add(BESIDE, path)
+            names = [path.relative_to(self.root).as_posix() for path in paths if path not in results]
         elif is_archive(self.root):
             self._archive = Archive(self.root)
             names = self._archive.names
