@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .data.images import ImageLike
     from .model import Model
     from .roi.importance import Importance
+    from .stream.container import StreamBytes
     from .structures.latents import Quality
     from .structures.predictions import Result
 
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 
-def inspect(stream: bytes) -> Info:
+def inspect(stream: StreamBytes) -> Info:
     """What a stream's header says: size, model, quality, bytes of each layer. Needs no network.
 
     Raises:
@@ -86,11 +87,11 @@ def encode(
     return _loaded(model).encode(image, quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance)
 
 
-def analyze(stream: bytes, tasks: Sequence[str] | None = None, model: str = "photo") -> Result:
+def analyze(stream: StreamBytes, tasks: Sequence[str] | None = None, model: str = "photo") -> Result:
     """Predictions from a stream, with a model that is kept. See `cdanalysis.model.Model.analyze`."""
     return _loaded(model).analyze(stream, tasks)
 
 
-def decode(stream: bytes, preview: bool = False, model: str = "photo") -> Image.Image:
+def decode(stream: StreamBytes, preview: bool = False, model: str = "photo") -> Image.Image:
     """The photograph in a stream, with a model that is kept. See `cdanalysis.model.Model.decode`."""
     return _loaded(model).decode(stream, preview)

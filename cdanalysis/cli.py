@@ -14,20 +14,38 @@ COMMANDS = ("encode", "decode", "analyze", "inspect", "train", "evaluate", "benc
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, 1 (a failure, one line why) or 2 (usage)."""
-    options = parser().parse_args(arguments)
-    from . import commands
-    from .notices import shown
-
+    options = _parsed(arguments)
     try:
-        with shown(lambda text: print(f"cdanalysis {options.command}: {text}", file=sys.stderr)):
+        from . import commands
+        from .console import say
+        from .notices import shown
+
+        with shown(say):
             return getattr(commands, options.command)(options)
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else str(error)
-        print(f"cdanalysis {options.command}: {text}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print(f"cdanalysis {options.command}: interrupted", file=sys.stderr)
         return 1
+    except Exception as error:
+        from .faults import sentence
+
+        if options.traceback:
+            raise
+        print(f"cdanalysis {options.command}: {sentence(error)}", file=sys.stderr)
+        return 1
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options; what is named after the options belongs to what was named before them."""
+    top = parser()
+    options, more = top.parse_known_args(arguments)
+    named = next((getattr(options, name) for name in ("overrides", "inputs", "sections") if name in options), None)
+    if more and (named is None or any(word.startswith("-") for word in more)):
+        top.error(f"unrecognized arguments: {' '.join(more)}")
+    if more and "overrides" in options and not all("=" in word for word in more):
+        top.error(f"not key=value: {' '.join(word for word in more if '=' not in word)}")
+    if more:
+        named += more
+    return options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -82,18 +100,30 @@ def importance(text: str) -> str | list[tuple[float, ...]]:
 def _command(sub, name: str, help: str, model: bool = True) -> argparse.ArgumentParser:
     command = sub.add_parser(name, help=help, description=help)
     command.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    _traceback(command)
     if model:
         command.add_argument("--model", default="photo", help="zoo name or folder of a model (default: photo)")
         command.add_argument("--device", default="cpu", help="where to run, as torch names devices (default: cpu)")
     return command
 
 
+def _traceback(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--traceback", action="store_true", help="where the command fails, show Python's traceback")
+
+
+def _overwrite(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--overwrite", action="store_true", help="write over files that are no results of this library"
+    )
+
+
 def _files(command: argparse.ArgumentParser) -> None:
     """What commands that work on many files have in common."""
     command.add_argument("--workers", type=int, help="processes (default: one a core for many files, else one)")
     command.add_argument("--runner", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
-    command.add_argument("--overwrite", action="store_true", help="do again what a folder's results have already")
+    command.add_argument("--overwrite", action="store_true", help="do all again, and write over any file but an input")
     command.add_argument("--strict", action="store_true", help="stop at the first file that fails")
+    command.add_argument("--max-pixels", type=int, help="most pixels of a photograph (default: 2^28)")
 
 
 def _encode(sub) -> None:
@@ -133,7 +163,8 @@ def _inspect(sub) -> None:
     command = _command(sub, "inspect", "what the headers of streams say", model=False)
     command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
     command.add_argument("--bits-map", help="also draw where the bits went: a PNG file, or a folder; needs the model")
-    command.add_argument("--model", default="photo", help="the model that wrote them, for --bits-map (default: photo)")
+    command.add_argument("--model", help="the model that wrote them, for --bits-map (default: photo)")
+    _overwrite(command)
 
 
 def _train(sub) -> None:
@@ -143,19 +174,22 @@ def _train(sub) -> None:
     command.add_argument("-o", "--output", help="folder of the run (default: runs/NAME)")
     command.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     command.add_argument("--threads", type=int, help="CPU threads to compute with")
+    command.add_argument("--overwrite", action="store_true", help="start anew where a run was stopped")
+    _traceback(command)
 
 
 def _evaluate(sub) -> None:
     command = _command(sub, "evaluate", "measure rate, reconstruction and accuracy on a folder of photographs")
     command.add_argument("photographs", help="folder or tar archive, whose folders name the classes; or a study's YAML")
     command.add_argument("overrides", nargs="*", metavar="key=value", help="changes to a study; preset=NAME")
-    command.add_argument("--quality", type=quality, nargs="+", default=[0.25, 0.5, 0.75], help="qualities to measure")
+    command.add_argument("--quality", type=quality, nargs="+", help="qualities to measure (default: 0.25 0.5 0.75)")
     tasks = ("classification", "reconstruction", "detection", "segmentation")
     command.add_argument("--tasks", nargs="+", choices=tasks, help="default: the first two, labels permitting")
     command.add_argument("--annotations", help="COCO JSON file, for detection")
-    command.add_argument("--every", type=int, default=1, help="use each N-th photograph only")
+    command.add_argument("--every", type=int, help="use each N-th photograph only")
     command.add_argument("--no-baselines", action="store_true", help="leave out JPEG, WebP and AVIF")
     command.add_argument("-o", "--output", help="also write the JSON to this file; for a study, its folder")
+    _overwrite(command)
 
 
 def _benchmark(sub) -> None:
@@ -167,12 +201,14 @@ def _benchmark(sub) -> None:
     command.add_argument("--repeats", type=int, default=3, help="each time is the least of so many (default: 3)")
     command.add_argument("--compressai", default="", help="folder of weights for CompressAI (default: random)")
     command.add_argument("-o", "--output", help="also write the JSON to this file; it keeps its other sections")
+    _overwrite(command)
 
 
 def _zoo(sub) -> None:
     command = sub.add_parser("zoo", help="the models that ship", description="the models that ship")
     command.add_argument("action", choices=("list", "show"))
     command.add_argument("name", nargs="?", help="which model to show")
+    _traceback(command)
     command.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
@@ -181,6 +217,7 @@ def _demo(sub) -> None:
     command.add_argument("inputs", nargs="*", help="photographs (default: those that scikit-image carries)")
     command.add_argument("-o", "--output", default="cdanalysis-demo", help="folder to write (default: cdanalysis-demo)")
     command.add_argument("--quality", type=quality, default=0.5, help="in [0, 1], or SEMANTIC,DETAIL (default: 0.5)")
+    _overwrite(command)
 
 
 if __name__ == "__main__":

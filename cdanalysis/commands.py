@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Iterable
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import track as rich_track
-from rich.table import Table
-
 from . import zoo as zoo_module
-from .files import json_text, json_value, run_name, write_whole
+from .console import print_table, say, track
+from .files import LeftOut, json_text, json_value, run_name
+from .outputs import check_outputs, write_result
 
 if TYPE_CHECKING:
     from .batch.work import Work
 
-_errors = Console(stderr=True)
+QUALITIES = (0.25, 0.5, 0.75)
 
 
 def encode(options: argparse.Namespace) -> int:
@@ -26,28 +23,32 @@ def encode(options: argparse.Namespace) -> int:
 
     layers = ("semantic",) if options.layers == "semantic" else ("semantic", "detail")
     rate = {"quality": options.quality, "bpp": options.bpp, "max_bytes": options.max_bytes}
+    rate["max_pixels"] = options.max_pixels
     work = EncodeWork(options.model, options.device, layers=layers, importance=options.importance, **rate)
-    return _run(work, options, ".cda")
+    return _run(work, options)
 
 
 def decode(options: argparse.Namespace) -> int:
     from .batch.work import DecodeWork
 
-    return _run(DecodeWork(options.model, options.device, options.preview), options, ".png")
+    return _run(DecodeWork(options.model, options.device, options.preview, options.max_pixels), options)
 
 
 def analyze(options: argparse.Namespace) -> int:
     from .batch.work import AnalyzeWork
 
     tasks = None if options.tasks is None else tuple(options.tasks)
-    return _run(AnalyzeWork(options.model, options.device, tasks, keep=options.output is not None), options, ".json")
+    keep = options.output is not None
+    return _run(AnalyzeWork(options.model, options.device, tasks, keep, options.max_pixels), options)
 
 
 def inspect(options: argparse.Namespace) -> int:
     from .batch.work import InspectWork
 
-    options.output, options.workers, options.overwrite, options.strict = options.bits_map, 1, True, False
-    return _run(InspectWork(options.model if options.bits_map else None), options, ".bits.png")
+    if options.model and not options.bits_map:
+        raise ValueError("--model is for --bits-map alone: headers are read without a model")
+    options.output, options.workers, options.strict = options.bits_map, 1, False
+    return _run(InspectWork((options.model or "photo") if options.bits_map else None), options)
 
 
 def train(options: argparse.Namespace) -> int:
@@ -60,10 +61,24 @@ def train(options: argparse.Namespace) -> int:
         torch.set_num_threads(options.threads)
     recipe = load_recipe(options.recipe, options.overrides)
     folder = Path(options.output or Path("runs") / recipe.name)
+    _check_run(options, recipe.init, folder)
     trainer = Trainer(recipe, folder)
     if trainer.run(resume=options.resume):
         print(f"the model is in {folder / 'model'}")
     return 0
+
+
+def _check_run(options: argparse.Namespace, init: str, folder: Path) -> None:
+    """Refuse to train over what training starts from, over files of others, or over a run that was stopped."""
+    model, checkpoint = folder / "model", folder / "checkpoint.pt"
+    start = list(zoo_module.find(init).iterdir()) if init else []
+    ours = {zoo_module.WEIGHTS, zoo_module.COUNTERPARTS, zoo_module.RECIPE}
+    written = [model / name for name in sorted(ours) if (model / name).exists()]
+    is_model = (model / zoo_module.WEIGHTS).is_file() and bool(zoo_module.describe(model))
+    check_outputs(written, [options.recipe, *start], overwrite=options.overwrite or is_model)
+    stopped = checkpoint.is_file() and not (model / zoo_module.WEIGHTS).is_file()
+    if stopped and not (options.resume or options.overwrite):
+        raise ValueError(f"{folder} holds a run that was stopped: --resume goes on with it, --overwrite starts anew")
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -71,54 +86,81 @@ def evaluate(options: argparse.Namespace) -> int:
         return _study(options)
     if options.overrides:
         raise ValueError(f"{options.overrides[0]!r} changes a study, and {options.photographs} is none (a YAML file)")
-    from .data.images import ImageSet
-    from .data.labeled import LabeledSource, open_labeled
-    from .evaluation.runner import evaluate_folder, evaluate_labeled
-
-    model = zoo_module.load(options.model, options.device, counterparts=True)
-    baselines, chosen = not options.no_baselines, options.tasks or []
-    special = [task for task in ("detection", "segmentation") if task in chosen]
-    if special and len(chosen) > 1:
-        raise ValueError(f"{special[0]} is measured alone: its data are not those of other tasks")
-    if special:
-        source = LabeledSource(options.photographs, options.annotations or "")
-        labeled = open_labeled(special[0], source).every(options.every)
-        report = evaluate_labeled(model, special[0], labeled, options.quality, track=_track)
-    else:
-        images = ImageSet(options.photographs).every(options.every)
-        report = evaluate_folder(model, images, options.quality, options.tasks, baselines, track=_track)
+    if options.output:
+        _check_file(options, [options.photographs, *([options.annotations] if options.annotations else ())])
+    report = _evaluated(options)
     text = json_text(report, indent=2)
     if options.output:
-        write_whole(options.output, text + "\n")
+        write_result(options.output, text + "\n")
     if options.json:
         print(text)
     else:
         for task in ("classification", "reconstruction", "detection", "segmentation"):
             if task in report:
-                _print_table(f"{task}, {report['photographs']} photographs", report[task]["rows"])
-    return 0
+                print_table(f"{task}, {report['photographs']} photographs", report[task]["rows"])
+    for failure in report["failures"]:
+        say(failure["error"])
+    return 1 if report["failures"] else 0
+
+
+def _evaluated(options: argparse.Namespace) -> dict[str, Any]:
+    """The report on a folder of photographs."""
+    from .data.images import ImageSet
+    from .data.labeled import LabeledSource, open_labeled
+    from .evaluation.runner import evaluate_folder, evaluate_labeled
+
+    chosen, qualities, every = options.tasks or [], options.quality or QUALITIES, options.every or 1
+    special = [task for task in ("detection", "segmentation") if task in chosen]
+    if special and len(chosen) > 1:
+        raise ValueError(f"{special[0]} is measured alone: its data are not those of other tasks")
+    if options.annotations and "detection" not in special:
+        raise ValueError("--annotations is for --tasks detection, which was not asked for")
+    if options.no_baselines and special:
+        raise ValueError(f"--no-baselines is for reconstruction: {special[0]} has none")
+    model = zoo_module.load(options.model, options.device, counterparts=True)
+    if special:
+        source = LabeledSource(options.photographs, options.annotations or "")
+        labeled = open_labeled(special[0], source).every(every)
+        return evaluate_labeled(model, special[0], labeled, qualities, track=track)
+    images = ImageSet(options.photographs).every(every)
+    return evaluate_folder(model, images, qualities, options.tasks, not options.no_baselines, track=track)
+
+
+def _check_file(options: argparse.Namespace, inputs: list[str]) -> None:
+    """Refuse an output that is no file to write, before hours of measuring."""
+    if options.output.endswith(("/", os.sep)) or Path(options.output).is_dir():
+        raise ValueError(f"{options.output} is a folder; -o names the JSON file to write")
+    check_outputs([options.output], inputs, options.overwrite)
 
 
 def _study(options: argparse.Namespace) -> int:
+    given = {"quality": options.quality, "tasks": options.tasks, "annotations": options.annotations}
+    given |= {"every": options.every, "no-baselines": options.no_baselines, "model": options.model != "photo"}
+    if foreign := [f"--{name}" for name, value in given.items() if value]:
+        raise ValueError(f"{foreign[0]} is for a folder of photographs; a study is changed by key=value")
     from .evaluation.study_config import load_study
     from .reports.study_page import report_page, study_report
 
     config = load_study(options.photographs, options.overrides)
     folder = Path(options.output or Path("runs") / "evaluate" / run_name(config.name, options.overrides))
     command = " ".join(["cdanalysis evaluate", options.photographs, *options.overrides])
-    report, images = study_report(config, folder, command, _track)
+    files = [folder / f"{config.name}.json", folder / f"{config.name}.html"]
+    check_outputs([*files, folder / "photographs.csv"], [options.photographs], options.overwrite)
+    report, images = study_report(config, folder, command, track)
     text = json_text(report, indent=1)
-    write_whole(folder / f"{config.name}.json", text + "\n")
-    write_whole(folder / f"{config.name}.html", report_page(report, images))
+    write_result(files[0], text + "\n")
+    write_result(files[1], report_page(report, images))
     if options.json:
         print(text)
     else:
         main = report["main"]
         columns = ("series", "level", "bytes", "bpp")
         rows = [{**{k: row[k] for k in columns}, main: row["score"]["value"]} for row in report["points"]]
-        _print_table(f"{config.title}, {report['photographs']} photographs", rows)
+        print_table(f"{config.title}, {report['photographs']} photographs", rows)
         print(f"Open {folder / config.name}.html in a browser.")
-    return 0
+    for failure in report["failures"]:
+        say(failure["error"])
+    return 1 if report["failures"] else 0
 
 
 def benchmark(options: argparse.Namespace) -> int:
@@ -128,6 +170,7 @@ def benchmark(options: argparse.Namespace) -> int:
     from .benchmarks.profile import parts
     from .benchmarks.speed import codec_speed, growth, label_speed
 
+    kept = _sections_of(options, hardware())
     model, weights, repeats = zoo_module.load(options.model, options.device), options.compressai, options.repeats
     sections = {
         "heads": lambda: head_speed(model, options.photographs, repeats=repeats),
@@ -143,23 +186,35 @@ def benchmark(options: argparse.Namespace) -> int:
         if name not in sections:
             raise ValueError(f"unknown section {name!r}; there are {', '.join(sections)}")
     found = {name: sections[name]() for name in chosen}
-    report = _sections_of(options.output, hardware()) | found
+    report = kept | found
     text = json_text(report, indent=2)
     if options.output:
-        write_whole(options.output, text + "\n")
+        write_result(options.output, text + "\n")
     if options.json:
         print(text)
         return 0
     for name, own in found.items():
         tables = {name: [own]} if name == "start" else {k: v for k, v in own.items() if isinstance(v, list)}
         for title, rows in tables.items():
-            _print_table(name if title == "rows" else title, rows)
+            print_table(name if title == "rows" else title, rows)
     return 0
 
 
-def _sections_of(path: str | None, machine: str) -> dict[str, Any]:
-    """What a benchmark measured before on such a machine; sections compare within themselves, never with each other."""
-    kept = json_value(Path(path).read_text()) if path and Path(path).is_file() else {}
+def _sections_of(options: argparse.Namespace, machine: str) -> dict[str, Any]:
+    """What a benchmark measured before on such a machine; sections compare within themselves, never with each other.
+
+    Raises:
+        ValueError: if the file to write is there, and no benchmark's.
+    """
+    kept: Any = {}
+    if options.output and Path(options.output).is_file():
+        try:
+            kept = json_value(Path(options.output).read_text())
+        except ValueError:
+            kept = None
+    if options.output and not (isinstance(kept, dict) and "hardware" in kept):
+        _check_file(options, [])
+        kept = {}
     return kept if kept.get("hardware") == machine else {"hardware": machine}
 
 
@@ -167,7 +222,7 @@ def zoo(options: argparse.Namespace) -> int:
     if options.action == "list":
         models = [zoo_module.describe(zoo_module.find(name)) for name in zoo_module.names()]
         rows = [{"name": m["name"], "fingerprint": m["fingerprint"], "tasks": ", ".join(m["heads"])} for m in models]
-        print(json_text({"models": rows})) if options.json else _print_table("", rows)
+        print(json_text({"models": rows})) if options.json else print_table("", rows)
         return 0
     if not options.name:
         raise ValueError("zoo show needs the name of a model")
@@ -186,63 +241,48 @@ def demo(options: argparse.Namespace) -> int:
     from .reports.demo import run_demo
 
     model = zoo_module.load(options.model, options.device)
-    report = run_demo(model, options.inputs, Path(options.output), options.quality, _track)
+    report = run_demo(model, options.inputs, Path(options.output), options.quality, track, options.overwrite)
     if options.json:
         print(json_text(report))
     else:
-        _print_table("", report["photographs"])
+        print_table("", report["photographs"])
         print(f"Open {report['page']} in a browser.")
-    return 0
+    for failure in report["failures"]:
+        say(failure["error"])
+    return 1 if report["failures"] else 0
 
 
-def _run(work: Work, options: argparse.Namespace, suffix: str) -> int:
+def _run(work: Work, options: argparse.Namespace) -> int:
     """Do the work on all inputs; those that fail are reported at the end, and the rest is done."""
     from .batch import run
 
-    jobs = run.jobs_of(options.inputs, options.output, work, suffix)
-    if work.model is not None:
-        zoo_module.describe(zoo_module.find(work.model))  # one message, not one for every file
+    left_out = LeftOut()
+    jobs = run.jobs_of(options.inputs, options.output, work, left_out=left_out)
     if getattr(options, "runner", "local") == "ray":
         from .integrations.ray import on_cluster as runner
     else:
         runner = run.local_runner(len(jobs), getattr(options, "device", "cpu"), options.workers)
     again = options.overwrite or not run.is_several(options.inputs)
-    track = _track if len(jobs) > 1 else lambda items, total: items
-    outcome = run.run_jobs(work, jobs, runner, again, options.strict, track)
+    shown = track if len(jobs) > 1 else lambda items, total: items
+    named = run.names_a_file(options.inputs, options.output)
+    outcome = run.run_jobs(work, jobs, runner, again, options.strict, shown, options.overwrite, named)
+    failures = [*left_out.failures, *outcome.failures]
     if options.json:
         plain = [{key: value for key, value in row.items() if key != "summary"} for row in outcome.rows]
-        alone = len(jobs) == 1 and plain
-        print(json_text(plain[0] if alone else {"files": plain, "failures": outcome.failures}))
+        alone = len(jobs) == 1 and plain and not failures and not left_out.kinds
+        many = {"files": plain, "failures": failures, "left_out": left_out.to_list()}
+        print(json_text(plain[0] if alone else many))
     elif outcome.rows:
         columns = (*work.columns, *outcome.rows[0].get("summary", {}))
-        _print_table("", [{key: {**row, **row.get("summary", {})}.get(key) for key in columns} for row in outcome.rows])
+        print_table("", [{key: {**row, **row.get("summary", {})}.get(key) for key in columns} for row in outcome.rows])
     if outcome.kept:
-        _errors.print(f"{outcome.kept} of {len(jobs)} were done before; --overwrite does them again", highlight=False)
+        say(f"{outcome.kept} of {len(jobs)} were done before; --overwrite does them again")
+    for reason, count in outcome.again.items():
+        say(f"{count} of {len(jobs)} {reason}, and were made again")
     for text in dict.fromkeys(text for row in outcome.rows for text in row.get("notices", ())):
-        _errors.print(text, highlight=False, markup=False, soft_wrap=True)
-    for failure in outcome.failures:
-        _errors.print(f"{failure['file']}: {failure['error']}", highlight=False, markup=False, soft_wrap=True)
-    return 1 if outcome.failures else 0
-
-
-def _track(items: Iterable, total: int | None = None) -> Iterable:
-    return rich_track(items, console=_errors, description="", transient=True, total=total)
-
-
-def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    nested = {key for row in rows for key in row if isinstance(row[key], (dict, list))}
-    columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in nested]
-    table = Table(title=title or None)
-    for column in columns:
-        number = any(isinstance(row.get(column), (int, float)) for row in rows)
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=160).print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        say(text)
+    for line in left_out.lines():
+        say(line)
+    for failure in failures:
+        say(f"{failure['file']}: {failure['error']}")
+    return 1 if failures else 0

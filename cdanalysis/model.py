@@ -23,7 +23,7 @@ from .heads.neck import Neck
 from .heads.segmentation import SegmentationHead
 from .reference import Reference
 from .roi.importance import Importance, quality_offsets_of
-from .stream.container import LAYERS, MAX_PIXELS, Stream, layer_count, unpack
+from .stream.container import LAYERS, MAX_PIXELS, Stream, StreamBytes, layer_count, padded_pixels, unpack
 from .stream.errors import foreign_stream
 from .structures.latents import QUALITY_LEVELS, Latents, Quality, quality_levels
 from .structures.predictions import Result
@@ -47,8 +47,9 @@ class Model(nn.Module):
         counterparts: the same heads, trained on the backbone's features of photographs: what `heads` are
             compared with. May be empty; a task without one has its head as its own counterpart.
         origin: fingerprint of the file that the model was loaded from; empty for a new one.
-        max_pixels: streams whose headers claim more, padded, are refused before anything is allocated for them. Memory
-            and time grow with the claim, however few bytes follow: lower it where streams come from strangers.
+        max_pixels: photographs of more, padded, are refused, and streams whose headers claim more, before anything is
+            allocated for them. Memory and time grow with the claim, however few bytes follow: lower it where streams
+            come from strangers.
     """
 
     @torch.inference_mode(False)  # weights are ordinary tensors, wherever a model is made
@@ -108,7 +109,7 @@ class Model(nn.Module):
         """Encode a photograph into a stream.
 
         Args:
-            image: PIL image of any mode, uint8 array (H, W, 3) or (H, W), or float tensor
+            image: PIL image of any mode, the path of an image file, uint8 array (H, W, 3) or (H, W), or float tensor
                 (3, H, W) in [0, 1].
             quality: in [0, 1], for both layers; or a pair (semantic, detail). 0.5 where no budget is given.
             layers: ("semantic",) for a stream without detail.
@@ -139,18 +140,18 @@ class Model(nn.Module):
         if sum(given is not None for given in (quality, bpp, max_bytes)) > 1:
             raise ValueError("give one of quality, bpp and max_bytes")
         count, levels = layer_count(layers), quality_levels(0.5 if quality is None else quality)
-        tensors = [to_pixels(image) for image in images]
+        tensors = [self._checked(image) for image in images]
         if bpp is None and max_bytes is None:
             work = lambda group: self.writer(group, count, importance).at(levels)  # noqa: E731
             return grouped(tensors, lambda t: (t.shape, t.dtype), work)
         budgets = [budget_of(x[0].numel(), bpp, max_bytes) for x in tensors]
-        return [self.writer([x], count, importance).within(b) for x, b in zip(tensors, budgets, strict=True)]
+        return [self.writer([x], count, importance).within(b, bpp) for x, b in zip(tensors, budgets, strict=True)]
 
-    def analyze(self, stream: bytes, tasks: Sequence[str] | None = None) -> Result:
+    def analyze(self, stream: StreamBytes, tasks: Sequence[str] | None = None) -> Result:
         """Predictions from a stream's semantic layer. Never decodes the photograph.
 
         Args:
-            stream: a stream, which may have been stripped of, or cut before, its detail layer.
+            stream: a stream, or the path of its file, which may have been stripped of, or cut before, its detail layer.
             tasks: what to predict; by default all that the model can.
 
         Raises:
@@ -159,16 +160,16 @@ class Model(nn.Module):
         """
         return self.analyze_batch([stream], tasks)[0]
 
-    def analyze_batch(self, streams: Sequence[bytes], tasks: Sequence[str] | None = None) -> list[Result]:
+    def analyze_batch(self, streams: Sequence[StreamBytes], tasks: Sequence[str] | None = None) -> list[Result]:
         """`analyze` for a list; streams of one size and quality are worked on together."""
         tasks = self.tasks(tasks)
         return grouped(self._parsed(streams), same_kind, lambda group: self._analyze_group(group, tasks))
 
-    def decode(self, stream: bytes, preview: bool = False) -> Image.Image:
+    def decode(self, stream: StreamBytes, preview: bool = False) -> Image.Image:
         """The photograph, by the synthesis network.
 
         Args:
-            stream: a stream with both layers.
+            stream: a stream with both layers, or the path of its file.
             preview: accept a stream without detail layer and give a rough picture.
 
         Raises:
@@ -176,7 +177,7 @@ class Model(nn.Module):
         """
         return self.decode_batch([stream], preview)[0]
 
-    def decode_batch(self, streams: Sequence[bytes], preview: bool = False) -> list[Image.Image]:
+    def decode_batch(self, streams: Sequence[StreamBytes], preview: bool = False) -> list[Image.Image]:
         """`decode` for a list; streams of one size and quality are worked on together."""
 
         def kind(stream: Stream) -> tuple:
@@ -200,7 +201,7 @@ class Model(nn.Module):
         return StreamWriter(self.codec, self.symbols, self.fingerprint, x, layers, quality_offsets)
 
     @torch.inference_mode()
-    def to_latents(self, streams: Sequence[bytes], layers: Sequence[str] = LAYERS) -> Latents:
+    def to_latents(self, streams: Sequence[StreamBytes], layers: Sequence[str] = LAYERS) -> Latents:
         """The integer latents of streams of one size and quality: what entropy decoding gives.
 
         Raises:
@@ -231,7 +232,7 @@ class Model(nn.Module):
         return self.neck(self._dequantize(latents), quality, levels)
 
     @torch.inference_mode()
-    def read_latents(self, stream: bytes) -> tuple[list[Tensor], float, tuple[int, int]]:
+    def read_latents(self, stream: StreamBytes) -> tuple[list[Tensor], float, tuple[int, int]]:
         """What the neck reads of one stream.
 
         Returns:
@@ -253,19 +254,19 @@ class Model(nn.Module):
         ]
 
     @torch.inference_mode()
-    def estimated_bits(self, stream: bytes) -> dict[str, float]:
+    def estimated_bits(self, stream: StreamBytes) -> dict[str, float]:
         """Bits of each layer in the stream as the entropy models estimate them, without the container."""
         return {name: float(bits.sum()) for name, bits in self.bit_maps(stream).items()}
 
     @torch.inference_mode()
-    def bit_maps(self, stream: bytes) -> dict[str, Tensor]:
+    def bit_maps(self, stream: StreamBytes) -> dict[str, Tensor]:
         """Where the bits of each layer in the stream went: (h, w) estimated bits of every cell of 16x16 pixels."""
         parsed = self._unpack(stream)
         latents = self.symbols.read([parsed], layers=2 if parsed.layer("detail") else 1)
         return {name: bits[0] for name, bits in self.codec.bit_maps(latents).items()}
 
     @torch.inference_mode()
-    def class_logits(self, streams: Sequence[bytes]) -> Tensor:
+    def class_logits(self, streams: Sequence[StreamBytes]) -> Tensor:
         """Logits (N, classes) of the classification head, from the semantic layers of N streams."""
         head = self.heads["classification"]
         work = lambda group: list(head(self._pyramid(group, head.levels)))  # noqa: E731
@@ -298,10 +299,20 @@ class Model(nn.Module):
         array = x.permute(0, 2, 3, 1).cpu().numpy()
         return [Image.fromarray(row) for row in array]
 
-    def _unpack(self, data: bytes) -> Stream:
+    def _checked(self, image: ImageLike) -> Tensor:
+        """The photograph's pixels, unless there are so many that the stream could not be read."""
+        pixels = to_pixels(image, self.max_pixels)
+        height, width = pixels.shape[-2:]
+        if padded_pixels(width, height) > self.max_pixels:
+            raise ValueError(
+                f"the photograph has {width}x{height} pixels, padded more than the {self.max_pixels} of max_pixels"
+            )
+        return pixels
+
+    def _unpack(self, data: StreamBytes) -> Stream:
         return self._parsed([data])[0]
 
-    def _parsed(self, streams: Sequence[bytes]) -> list[Stream]:
+    def _parsed(self, streams: Sequence[StreamBytes]) -> list[Stream]:
         fingerprint, parsed = self.fingerprint, []
         for data in streams:
             parsed.append(unpack(data, self.max_pixels))

@@ -100,9 +100,9 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
 
     Raises:
         FileNotFoundError: if there is no such model.
-        ValueError: if a file of it is damaged, holds what is no number, or does not belong to the others.
+        ValueError: if a file of it is damaged, holds what is no number, or does not belong to the others; or if torch
+            has no such device here.
     """
-    import torch
 
     from .codec.derived import ordinary_tensors
 
@@ -113,11 +113,20 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
         _load_tensors(model, folder / WEIGHTS)
         if counterparts and (folder / COUNTERPARTS).is_file():
             _load_counterparts(model, folder, info)
-        model = model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        model = _placed(model.eval().requires_grad_(False), device)
     model.origin = info["fingerprint"]
     if model.fingerprint != model.origin:
         raise ValueError(f"{folder / WEIGHTS} is damaged: its codec's weights do not have their fingerprint")
     return model
+
+
+def _placed(model: Model, device: str) -> Model:
+    import torch
+
+    try:
+        return model.to(torch.device(device), memory_format=torch.channels_last)
+    except (RuntimeError, AssertionError) as error:  # torch raises both of devices that are not here
+        raise ValueError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
 def _described_model(info: dict[str, Any], path: Path | str) -> Model:

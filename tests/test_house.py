@@ -14,12 +14,9 @@ PACKAGE = ROOT / "cdanalysis"
 
 # Rooms from the ground up; a room imports only from floors below its own (or from itself).
 TREE = (
-    "structures blocks files memory notices processes version configs",
-    "stream data",
-    "metrics teachers",
-    "observers roi heads",
-    "codec", "reference", "model", "zoo", "codecs training", "benchmarks", "evaluation", "reports", "", "batch",
-    "integrations", "commands", "cli",
+    "structures blocks configs files faults memory notices version", "processes outputs", "stream data",
+    "metrics teachers", "observers roi heads", "codec", "reference", "model", "zoo", "codecs training", "benchmarks",
+    "evaluation", "reports", "", "batch", "integrations", "console", "commands", "cli",
 )  # fmt: skip
 FLOORS = {name: floor for floor, names in enumerate(TREE) for name in names.split() or [""]}
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -6,6 +6,8 @@ import errno
 import importlib.util
 import json
 import os
+import re
+import struct
 import subprocess
 import sys
 import time
@@ -19,26 +21,41 @@ from PIL import Image
 
 from cdanalysis.batch import run as jobs_module
 from cdanalysis.batch.run import in_process, in_processes, jobs_of, local_runner, run_jobs
-from cdanalysis.batch.work import EncodeWork
+from cdanalysis.batch.work import EncodeWork, Work
 from cdanalysis.cli import main
+from cdanalysis.outputs import Origin, write_result
+from cdanalysis.processes import each
 from cdanalysis.stream.container import unpack
+
+ERRORS = {
+    type(error).__name__: error
+    for error in (
+        MemoryError(), TypeError("odd"), KeyError("tasks"), RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        struct.error("unpack requires"), OverflowError("too large"), AssertionError(), ZeroDivisionError("by zero"),
+        EOFError(), RecursionError("too deep"),
+    )
+}  # fmt: skip
+"""What decoders and networks might raise of a file."""
 
 
 @dataclass(frozen=True)
-class Copying:
-    """Copies a file; one named "deadly" kills the process that touches it."""
+class Copying(Work):
+    """Copies a file; one that says "deadly" kills the process that touches it, other words make it raise errors."""
 
     reads: ClassVar[frozenset[str]] = frozenset({".txt"})
     writes: ClassVar[str] = ".copy"
+    writes_beside: ClassVar[str] = ".copy"
     columns: ClassVar[tuple[str, ...]] = ("file",)
 
-    def __call__(self, source: str, target: str) -> dict:
+    def __call__(self, source: str, target: str, origin: Origin) -> dict:
         text = Path(source).read_text()
         if "bad" in text:
             raise ValueError("bad text")
+        if text in ERRORS:
+            raise ERRORS[text]
         if "deadly" in text:
             os._exit(9)
-        Path(target).write_text(text)
+        write_result(target, text, origin)
         return {"file": source}
 
     def done(self, source: str, target: str) -> dict | None:
@@ -77,7 +94,7 @@ def test_what_is_done_is_not_done_again(streams, tmp_path, capsys, monkeypatch):
     (tmp_path / "streams" / names[2]).write_bytes(b"what a crash might leave")
     done = []
     original = EncodeWork.__call__
-    monkeypatch.setattr(EncodeWork, "__call__", lambda self, s, t: done.append(t) or original(self, s, t))
+    monkeypatch.setattr(EncodeWork, "__call__", lambda self, s, t, o: done.append(t) or original(self, s, t, o))
     capsys.readouterr()
     assert streams("--workers", 1) == first and len(done) == 2
     captured = capsys.readouterr()
@@ -121,7 +138,7 @@ def test_predictions_are_kept_and_read_again(streams, small_folder, tmp_path, ca
     assert main([*words, "--workers", "1"]) == 0
     first = json.loads(capsys.readouterr().out)
     assert len(first["files"]) == len(list((tmp_path / "found").rglob("*.json"))) == 4
-    monkeypatch.setattr("cdanalysis.batch.work._model", None)
+    monkeypatch.setattr("cdanalysis.batch.work.zoo.load", None)
     assert main([*words, "--workers", "1"]) == 0
     assert json.loads(capsys.readouterr().out) == first
 
@@ -152,15 +169,45 @@ def test_a_full_disk_is_one_line(streams, capsys, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "a.cda")
 
-    monkeypatch.setattr("cdanalysis.batch.work.write_whole", full)
+    monkeypatch.setattr("cdanalysis.batch.work.write_result", full)
     streams("--workers", 1, status=1)
     assert capsys.readouterr().err.strip().endswith("cdanalysis encode: No space left on device: a.cda")
 
 
-def test_a_process_that_dies_is_told(texts):
+def test_a_file_that_kills_its_process_is_named_and_the_rest_is_done(texts):
+    (texts / "1.txt").write_text("deadly")
     (texts / "3.txt").write_text("deadly")
+    outcome = run_jobs(Copying(), jobs_of([str(texts)], None, Copying()), in_processes(2))
+    assert [Path(row["file"]).name for row in outcome.rows] == ["0.txt", "2.txt", "4.txt"]
+    assert [Path(failure["file"]).name for failure in outcome.failures] == ["1.txt", "3.txt"]
+    assert all("the process that worked on it died" in failure["error"] for failure in outcome.failures)
+
+
+def _deadly(number: int) -> None:
+    os._exit(9)
+
+
+def test_processes_that_all_die_are_told():
     with pytest.raises(RuntimeError, match="a worker process died"):
-        run_jobs(Copying(), jobs_of([str(texts)], None, Copying()), in_processes(2))
+        list(each(_deadly, [(0,), (1,)], 2))
+    with pytest.raises(RuntimeError, match="a worker process died"):
+        list(each(_deadly, [(number,) for number in range(9)], 2, died=lambda number: number))
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_whatever_a_file_makes_its_work_raise_is_that_files_failure(texts, kind):
+    (texts / "3.txt").write_text(kind)
+    outcome = run_jobs(Copying(), jobs_of([str(texts)], None, Copying()), in_process)
+    assert len(outcome.rows) == 4
+    (failure,) = outcome.failures
+    assert failure["file"].endswith("3.txt") and failure["error"].strip() and "None" not in failure["error"]
+    memory = kind in ("MemoryError", "RuntimeError")
+    assert ("not enough memory" if memory else "a fault of cdanalysis itself") in failure["error"]
+    report = re.search(r"\S*cdanalysis-fault-\S*\.txt", failure["error"])
+    assert (report is None) == memory
+    if report:
+        assert kind in Path(report[0]).read_text() or kind == "error"
+        Path(report[0]).unlink()
 
 
 def test_failures_do_not_stop_the_rest(texts):

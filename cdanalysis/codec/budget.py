@@ -68,12 +68,18 @@ class StreamWriter:
         return self.symbols.write(self.codec.encode_at(analyzed, self.size, levels, quality_offsets))
 
     @torch.inference_mode()
-    def within(self, budget: Budget) -> bytes:
+    def within(self, budget: Budget, bpp: float | tuple[float, float] | None = None) -> bytes:
         """The stream of the only photograph at the best quality that ``budget`` allows.
+
+        Args:
+            budget: in bytes.
+            bpp: the same in bits a pixel, where it was asked for, and is to be answered, in these.
 
         Raises:
             ValueError: if the model cannot come within 5 % of the budget; the message names what it can.
         """
+        asked = bpp if isinstance(bpp, (tuple, list)) else (bpp, bpp)
+        first_unit, second_unit = (None if b is None else (self.size[0] * self.size[1], b) for b in asked)
         if isinstance(budget, int):
             made: dict[int, bytes] = {}
 
@@ -81,21 +87,23 @@ class StreamWriter:
                 made[level] = self.at((level, level))[0]
                 return len(made[level])
 
-            return made[best_level(size_at, budget, "a stream")]
+            return made[best_level(size_at, budget, "a stream", first_unit)]
         if self.analyzed.detail is None:
             raise ValueError("a budget for the detail layer, which is not written")
         alone = self.analyzed._replace(detail=None)
-        first = best_level(lambda n: len(self._bytes(alone, (n, 0))[0][0]), budget[0], "the semantic layer")
-        second = best_level(lambda n: len(self._bytes(self.analyzed, (first, n))[0][1]), budget[1], "the detail layer")
+        first = best_level(lambda n: len(self._bytes(alone, (n, 0))[0][0]), budget[0], "the semantic layer", first_unit)
+        detail = lambda n: len(self._bytes(self.analyzed, (first, n))[0][1])  # noqa: E731
+        second = best_level(detail, budget[1], "the detail layer", second_unit)
         return self.at((first, second))[0]
 
 
-def best_level(bytes_at: Callable[[int], int], budget: int, what: str) -> int:
+def best_level(bytes_at: Callable[[int], int], budget: int, what: str, in_bpp: tuple[int, float] | None = None) -> int:
     """The highest quality level 0..120 whose bytes stay within ``budget``.
 
     Args:
         bytes_at: bytes at a level; grows with it, but for a few bytes.
         what: what the bytes are of, for the message.
+        in_bpp: the photograph's pixels and the bits a pixel that were asked for, where the message shall speak of them.
 
     Raises:
         ValueError: if ``budget`` is too small, or so large that less than ``WASTE`` of it could be used.
@@ -109,6 +117,10 @@ def best_level(bytes_at: Callable[[int], int], budget: int, what: str) -> int:
     level = highest_level(size_at, budget, QUALITY_LEVELS)
     if level < 0 or (level == QUALITY_LEVELS and sizes[level] < WASTE * budget):
         least, most = (sizes.get(end) or bytes_at(end) for end in (0, QUALITY_LEVELS))
+        if in_bpp is not None:
+            pixels, asked = in_bpp
+            low, high = math.ceil(8e4 * least / pixels) / 1e4, math.floor(8e4 * most / pixels) / 1e4
+            raise ValueError(f"{what} of this photograph can have {low:g} to {high:g} bits a pixel, not {asked:g}")
         raise ValueError(f"{what} of this photograph can have {least} to {most} bytes, not {budget}")
     return level
 

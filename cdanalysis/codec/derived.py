@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from ..files import json_text
 
 T = TypeVar("T")
 WRAPPED = "_orig_mod."
@@ -85,7 +86,7 @@ def fingerprint(tensors: dict[str, Tensor], codec: dict[str, Any]) -> str:
 
     Streams carry it, so that they are never read with other weights than they were written with.
     """
-    digest = hashlib.sha256(json.dumps(codec, sort_keys=True).encode())
+    digest = hashlib.sha256(json_text(codec, sort_keys=True).encode())
     for name in sorted(n for n in tensors if n.startswith("codec.")):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,16 @@ class CocoImages:
         """A view of each ``step``-th photograph, the first included."""
         if step < 1:
             raise ValueError(f"every must be at least 1, got {step}")
+        return self.chosen(range(0, len(self), step))
+
+    def chosen(self, indices: Sequence[int]) -> CocoImages:
+        """A view of these photographs."""
         view = copy.copy(self)
-        view.ids, view.names = self.ids[::step], self.names[::step]
+        view.ids, view.names = [self.ids[i] for i in indices], [self.names[i] for i in indices]
         return view
+
+    def read(self, index: int) -> bytes:
+        return self.images.read_named(self.names[index])
 
     def image(self, index: int) -> Image.Image:
         return self.images.named(self.names[index])

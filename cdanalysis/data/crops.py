@@ -11,7 +11,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..faults import sentence
+from ..notices import notice
 from .images import ImageSet
+
+TRIES = 20
+"""So many unreadable photographs in a row are no accident."""
 
 
 @dataclass
@@ -57,9 +62,7 @@ class Crops(Dataset):
 
     def __getitem__(self, index: int) -> Tensor:
         rng = np.random.default_rng([self.seed, index])
-        which = int(rng.choice(len(self.sets), p=self.shares))
-        member = self.members[which][int(rng.integers(len(self.members[which])))]
-        image, _ = self.sets[which][member]
+        which, image = self._drawn(rng)
         image = self._resize(image, rng.uniform(*self.sources[which].scale))
         left = int(rng.integers(image.width - self.crop + 1))
         top = int(rng.integers(image.height - self.crop + 1))
@@ -67,6 +70,17 @@ class Crops(Dataset):
         if rng.random() < 0.5:
             array = array[:, ::-1]
         return torch.from_numpy(array.copy()).permute(2, 0, 1)
+
+    def _drawn(self, rng: np.random.Generator) -> tuple[int, Image.Image]:
+        """(number of the set, a photograph of it); one that cannot be read is told, and another one drawn."""
+        for _ in range(TRIES):
+            which = int(rng.choice(len(self.sets), p=self.shares))
+            member = self.members[which][int(rng.integers(len(self.members[which])))]
+            try:
+                return which, self.sets[which].image(member)
+            except (ValueError, OSError) as error:
+                notice(f"left out: {sentence(error)}")
+        raise ValueError(f"{TRIES} photographs in a row cannot be read, {self.sets[which].names[member]} the last")
 
     def _resize(self, image: Image.Image, scale: float) -> Image.Image:
         """Resize by ``scale``, or by what it takes for the crop to fit."""

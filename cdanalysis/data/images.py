@@ -5,21 +5,36 @@ from __future__ import annotations
 import copy
 import io
 import os
-import tarfile
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
+from ..files import LeftOut, files_below
 from ..notices import notice
+from ..outputs import BESIDE, made_beside
+from ..structures.latents import MAX_PIXELS
+from .archives import Archive, is_archive
 from .color import ALPHA, color_profile, is_negative, to_eight_bits, to_srgb, white_of
+from .formats import is_text, load_plugins, suffixes, unbounded, why_not
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".gif", ".ppm", ".pgm", ".jp2"}
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""What each EXIF orientation but the first asks for."""
+ORIENTED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
+"""Where Pillow keeps what an orientation may stand in."""
+ANIMATED = {"GIF", "PNG", "TIFF", "WEBP", "AVIF"}
+"""Formats whose further pictures are others than the first, and no previews of it as in MPO."""
 
-ImageLike = Image.Image | np.ndarray | Tensor
-"""A PIL image, a uint8 array (H, W, 3) or (H, W), or a tensor (3, H, W), uint8 or float in [0, 1]."""
+ImageLike = Image.Image | np.ndarray | Tensor | str | Path
+"""A PIL image, an image file's path, a uint8 array (H, W, 3) or (H, W), or a tensor (3, H, W), uint8 or in [0, 1]."""
 
 
 def data_path(name: str) -> Path:
@@ -39,6 +54,22 @@ def data_path(name: str) -> Path:
     raise FileNotFoundError(f"no data at {tried}; CDANALYSIS_DATA names the folder that data sets lie in")
 
 
+def upright(image: Image.Image, name: str = "the image") -> Image.Image:
+    """The image as its EXIF orientation wants it. Other entries of EXIF are not looked at, and may be damaged."""
+    image.load()  # some decoders turn it then, and say so
+    try:
+        turn = TURNS.get(image.getexif().get(0x0112))
+    except Exception as error:  # what a damaged block makes Pillow raise is anything
+        notice(f"{name}: EXIF cannot be read ({error}); taken as upright")
+        turn = None
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    for key in ORIENTED:  # or it would be turned again by whoever reads it next
+        turned.info.pop(key, None)
+    return turned
+
+
 def to_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
     """Any PIL image as upright 8-bit sRGB.
 
@@ -53,7 +84,7 @@ def to_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
     """
     image.load()  # what is damaged fails here, and not half-read below
     profile = color_profile(image)
-    image = _upright(image)
+    image = _upright(image, name)
     if profile is not None:
         image = to_srgb(image, profile, name)
     if image.mode in ALPHA or "transparency" in image.info:
@@ -71,10 +102,10 @@ def to_gray(image: Image.Image) -> Image.Image:
     return _upright(image).convert("L")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, name: str = "the image") -> Image.Image:
     """With EXIF rotation applied, and in 8 bits."""
     white, negative = white_of(image), is_negative(image)
-    image = ImageOps.exif_transpose(image)
+    image = upright(image, name)
     return image if white is None else to_eight_bits(image, white, negative)
 
 
@@ -84,12 +115,15 @@ def to_tensor(image: ImageLike) -> Tensor:
     return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
 
 
-def to_pixels(image: ImageLike) -> Tensor:
+def to_pixels(image: ImageLike, max_pixels: int = MAX_PIXELS) -> Tensor:
     """A photograph of any accepted kind as (3, H, W): uint8, or float32 in [0, 1] if it is a float tensor.
 
     Raises:
-        ValueError: if it is of no accepted kind, empty, or holds values out of range.
+        ValueError: if it is of no accepted kind, empty, or holds values out of range; of a file, as `open_image`.
+        FileNotFoundError: if it is the path of a file that is not there.
     """
+    if isinstance(image, (str, Path)):
+        image = open_image(image, max_pixels)
     if isinstance(image, Image.Image):
         image = np.asarray(to_rgb(image))
     if isinstance(image, np.ndarray):
@@ -111,29 +145,46 @@ def to_pixels(image: ImageLike) -> Tensor:
     return tensor
 
 
-def open_image(source: str | Path | bytes, name: str | None = None) -> Image.Image:
+def open_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> Image.Image:
     """Read an image file (path or bytes) as upright 8-bit sRGB; of a file with several pictures, the first.
 
     Args:
+        max_pixels: an image of more is refused before it is decoded; Pillow's own, lower bound does not count.
         name: what messages call it; by default its path.
 
     Raises:
         FileNotFoundError: if the path does not exist.
-        ValueError: if it is not an image, is damaged, or does not say which value is white.
+        ValueError: if it is not an image, is too large, does not say which value is white, or is damaged: whatever a
+            decoder raises of it.
     """
     name = name or ("the image" if isinstance(source, bytes) else str(source))
+    load_plugins()
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            pictures = getattr(image, "n_frames", 1)
-            if pictures > 1 and image.format != "MPO":  # there the others are previews and maps of the first
-                notice(f"{name} holds {pictures} pictures, of which the first was read")
-            return to_rgb(image, name)
+        with unbounded(), Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            if image.width * image.height > max_pixels:
+                raise TooLarge
+            photograph = to_rgb(image, name)
+            with suppress(Exception):  # how many there are takes reading them, and they may be damaged
+                if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
+                    notice(f"{name} holds {image.n_frames} pictures, of which the first was read")
+            return photograph
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {name}") from None
+    except TooLarge:
+        raise ValueError(
+            f"{name} has {image.width}x{image.height} pixels, and at most {max_pixels} are read; "
+            "max_pixels, or --max-pixels, allows more"
+        ) from None
     except UnidentifiedImageError:
         raise ValueError(f"{name} is not an image that can be read") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} cannot be read: {error}") from None
+    except MemoryError:
+        raise ValueError(f"{name} cannot be read: there is not enough memory for it") from None
+    except Exception as error:  # decoders raise anything of what they do not expect
+        raise ValueError(f"{name} cannot be read: {str(error) or type(error).__name__}") from error
+
+
+class TooLarge(Exception):
+    """An image has more pixels than it may."""
 
 
 def header_of(data: bytes) -> tuple[tuple[int, int], int] | None:
@@ -163,6 +214,10 @@ class ImageSet:
 
     Indexing reads the file: (photograph, class name, or "" for those in no folder).
 
+    Attributes:
+        names: of the photographs, below the root.
+        left_out: which other files there are, and why they are none; what of it matters is logged as a warning.
+
     Raises:
         FileNotFoundError: if the path does not exist.
         ValueError: if there is no image in it.
@@ -170,21 +225,31 @@ class ImageSet:
 
     def __init__(self, root: str | Path):
         self.root = data_path(str(root))
-        self.title = "/".join(self.root.parts[-2:])
-        self._offsets: dict[str, tuple[int, int]] | None = None
-        if self.root.is_file() and tarfile.is_tarfile(self.root):
-            with tarfile.open(self.root) as archive:
-                members = [m for m in archive if m.isfile()]
-            self._offsets = {m.name: (m.offset_data, m.size) for m in members}
-            names = [m.name for m in members]
-        elif self.root.is_dir():
-            names = [p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file()]
+        self.title, self.left_out = "/".join(self.root.parts[-2:]), LeftOut()
+        self._archive: Archive | None = None
+        if self.root.is_dir():
+            paths = files_below(self.root, self.left_out)
+            results = made_beside(paths)
+            for path in results:
+                self.left_out.add(BESIDE, path)
+            names = [path.relative_to(self.root).as_posix() for path in paths if path not in results]
+        elif is_archive(self.root):
+            self._archive = Archive(self.root)
+            names = self._archive.names
+            for name in self._archive.lost:
+                self.left_out.add("no files, and no links to files of the archive", name)
         else:
             names = [self.root.name]
             self.root = self.root.parent
-        self.names = sorted(n for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES)
+        known = suffixes()
+        self.names = sorted(n for n in names if PurePosixPath(n).suffix.lower() in known)
+        for name in sorted(set(names) - set(self.names)):
+            self.left_out.add(why_not(PurePosixPath(name).suffix.lower()), name)
+        failures = [f"{failure['file']}: {failure['error']}" for failure in self.left_out.failures]
         if not self.names:
-            raise ValueError(f"no images in {root}")
+            raise ValueError("; ".join([f"no images in {root}", *self.left_out.lines(), *failures]))
+        for line in (*self.left_out.lines(lambda name: not is_text(name)), *failures):
+            notice(f"{root}: {line}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -193,8 +258,12 @@ class ImageSet:
         """A view of each ``step``-th photograph, the first included."""
         if step < 1:
             raise ValueError(f"every must be at least 1, got {step}")
+        return self.chosen(range(0, len(self), step))
+
+    def chosen(self, indices: Sequence[int]) -> ImageSet:
+        """A view of these photographs."""
         view = copy.copy(self)
-        view.names = self.names[::step]
+        view.names = [self.names[i] for i in indices]
         return view
 
     def class_of(self, index: int) -> str:
@@ -208,16 +277,11 @@ class ImageSet:
 
     def read_named(self, name: str) -> bytes:
         """The bytes of the file of that name."""
-        if self._offsets is None:
-            return (self.root / name).read_bytes()
-        offset, size = self._offsets[name]
-        with open(self.root, "rb") as file:
-            file.seek(offset)
-            return file.read(size)
+        return (self.root / name).read_bytes() if self._archive is None else self._archive.read(name)
 
     def named(self, name: str) -> Image.Image:
-        """The photograph of that name."""
-        return open_image(self.read_named(name), name)
+        """The photograph of that name; errors as those of `open_image`."""
+        return open_image(self.read_named(name), name=name)
 
     def image(self, index: int) -> Image.Image:
         return self.named(self.names[index])

@@ -60,7 +60,9 @@ class LabeledSet(Protocol):
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> tuple[Image.Image, Any]: ...
     def image(self, index: int) -> Image.Image: ...
+    def read(self, index: int) -> bytes: ...
     def every(self, step: int) -> LabeledSet: ...
+    def chosen(self, indices: Sequence[int]) -> LabeledSet: ...
 
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test"})
@@ -109,6 +111,15 @@ class ClassFolders:
         view = copy.copy(self)
         view.images = self.images.every(step)
         return view
+
+    def chosen(self, indices: Sequence[int]) -> ClassFolders:
+        """A view of these photographs; the classes stay."""
+        view = copy.copy(self)
+        view.images = self.images.chosen(indices)
+        return view
+
+    def read(self, index: int) -> bytes:
+        return self.images.read(index)
 
     def image(self, index: int) -> Image.Image:
         return self.images.image(index)

@@ -10,7 +10,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..faults import sentence
+from ..notices import notice
 from ..structures.targets import Instances
+from .crops import TRIES
 from .labeled import LabeledSet, LabeledSource, open_labeled
 
 
@@ -39,15 +42,27 @@ class LabeledCrops(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         rng = np.random.default_rng([self.seed, index])
-        member = int(rng.integers(self.starts[-1]))
-        which = int(np.searchsorted(self.starts, member, side="right")) - 1
-        image, target = self.sets[which][member - int(self.starts[which])]
+        image, target = self._drawn(rng)
         image, target = self._window(image, target, rng)
         array = np.asarray(image)
         if rng.random() < 0.5:
             array, target = array[:, ::-1], _mirrored(target, self.crop)
         target = torch.from_numpy(target.copy()) if isinstance(target, np.ndarray) else target
         return torch.from_numpy(array.copy()).permute(2, 0, 1), target
+
+    def _drawn(self, rng: np.random.Generator) -> tuple[Image.Image, Any]:
+        """A photograph with its target; one that cannot be read is told, and another one drawn."""
+        for _ in range(TRIES):
+            member = int(rng.integers(self.starts[-1]))
+            which = int(np.searchsorted(self.starts, member, side="right")) - 1
+            labelled, index = self.sets[which], member - int(self.starts[which])
+            try:
+                labelled.image(index)
+            except (ValueError, OSError) as error:
+                notice(f"left out: {sentence(error)}")
+                continue
+            return labelled[index]
+        raise ValueError(f"{TRIES} photographs in a row cannot be read, {labelled.names[index]} the last")
 
     def _window(self, image: Image.Image, target: Any, rng: np.random.Generator) -> tuple[Image.Image, Any]:
         side = self.crop

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -65,9 +66,16 @@ class LabeledPixels:
         """A view of each ``step``-th photograph, the first included."""
         if step < 1:
             raise ValueError(f"every must be at least 1, got {step}")
+        return self.chosen(range(0, len(self), step))
+
+    def chosen(self, indices: Sequence[int]) -> LabeledPixels:
+        """A view of these photographs."""
         view = copy.copy(self)
-        view.names = self.names[::step]
+        view.names = [self.names[i] for i in indices]
         return view
+
+    def read(self, index: int) -> bytes:
+        return self.files.read_named(self.names[index])
 
     def image(self, index: int) -> Image.Image:
         return self.files.named(self.names[index])

@@ -70,6 +70,15 @@ def retraining_recipe(model: str, task: str, stage: dict[str, Any], where: str =
     return recipe_from(OmegaConf.create(tree), OmegaConf.create({}), where)
 
 
+def _compressed(files: ImageSet, index: int, codec: Baseline | CompressAI, level: int) -> bytes:
+    """A photograph's file; one that cannot be read stays as it is, for training to leave it out."""
+    try:
+        image = files.image(index)
+    except ValueError:
+        return files.read(index)
+    return codec.encode(image, level)
+
+
 def compressed(
     source: LabeledSource,
     codec: Baseline | CompressAI,
@@ -89,7 +98,7 @@ def compressed(
             continue
         label = PurePosixPath(name).parent.name == "labels"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, files.read(index) if label else codec.encode(files.image(index), level))
+        write_whole(path, files.read(index) if label else _compressed(files, index, codec, level))
     classes = (files.root if files.root.is_dir() else files.root.parent) / "classes.json"
     if classes.is_file():
         shutil.copyfile(classes, folder / classes.name)

@@ -19,6 +19,7 @@ from ..codecs.pillow import BASELINES
 from ..data.images import ImageSet, to_tensor
 from ..data.labeled import LabeledSet
 from ..data.labels import class_index
+from ..data.readable import readable
 from ..files import write_whole
 from ..metrics import image as metrics
 from ..metrics.tasks import SCORERS
@@ -43,15 +44,16 @@ def evaluate_folder(
     baselines: bool = True,
     track: Track = _no_track,
 ) -> dict[str, Any]:
-    """Both evaluations, with what is needed to know what was measured.
+    """Both evaluations, with what is needed to know what was measured. Photographs that cannot be read are left out.
 
     Args:
         tasks: "classification", "reconstruction"; by default reconstruction, and classification
             where a folder names a class. Photographs that lie in no folder have none.
     """
+    images, failures = readable(images, track)
     if tasks is None:
         tasks = ("classification", "reconstruction") if _names_classes(images, model) else ("reconstruction",)
-    report = _head_of_report(model, images.root.name, len(images))
+    report = _head_of_report(model, images.root.name, len(images), failures)
     if "classification" in tasks:
         report["classification"] = evaluate_classification(model, _in_folders(images), qualities, track)
     if "reconstruction" in tasks:
@@ -62,15 +64,17 @@ def evaluate_folder(
 def evaluate_labeled(
     model: Model, task: str, labeled: LabeledSet, qualities: Sequence[Quality], track: Track = _no_track
 ) -> dict[str, Any]:
-    """`evaluate_task`, with what is needed to know what was measured."""
-    report = _head_of_report(model, labeled.title, len(labeled))
+    """`evaluate_task`, with what is needed to know what was measured. What cannot be read is left out."""
+    labeled, failures = readable(labeled, track)
+    report = _head_of_report(model, labeled.title, len(labeled), failures)
     return {**report, task: evaluate_task(model, task, labeled, qualities, track)}
 
 
-def _head_of_report(model: Model, data: str, images: int) -> dict[str, Any]:
+def _head_of_report(model: Model, data: str, photographs: int, failures: list[dict[str, str]]) -> dict[str, Any]:
     return {
         "data": data,
-        "photographs": images,
+        "photographs": photographs,
+        "failures": failures,
         "model": model.name,
         "fingerprint": model.fingerprint,
         "versions": versions(),

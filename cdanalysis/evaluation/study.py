@@ -15,14 +15,16 @@ from ..benchmarks.hardware import hardware
 from ..benchmarks.macs import costs
 from ..codecs.ours import BaseLayerCodec, BaselineCodec, Codec, ModelCodec
 from ..codecs.pillow import baseline
-from ..data.images import ImageSet
+from ..data.images import ImageSet, data_path
 from ..data.labeled import LabeledSet, open_labeled
-from ..files import write_whole
+from ..data.readable import contents_digest, readable
 from ..metrics.bjontegaard import Curve, bd_rate, bd_score, interval, resamples, saving
 from ..metrics.image import LEFT_OUT, LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
+from ..outputs import file_digest, write_result
 from ..zoo import load
+from .made_from import begin_from, model_digests
 from .points import Point, Reader, Track, Uncompressed, measure_point
 from .retraining import retrained
 from .runner import versions
@@ -56,7 +58,8 @@ def run_study(
     """
     model = load(config.model, counterparts=True)
     labeled = open_labeled(config.task, config.source) if config.task else ImageSet(config.source.path)
-    labeled = labeled.every(config.every)
+    labeled, failures = readable(labeled.every(config.every), track)
+    _begin(config, folder, labeled)
     points, scorers = [], []
     for name, codec, level, reader in _plan(config, model, folder, track):
         path = _file(folder, name, level)
@@ -64,7 +67,7 @@ def run_study(
         points.append(measure_point(name, codec, level, reader, labeled, *seen, path, track))
         scorers.append(reader.scorer(labeled))
     summary = summarize(config, points, scorers, len(labeled))
-    write_whole(folder / "photographs.csv", table_of_images(points, labeled.names, scorers))
+    write_result(folder / "photographs.csv", table_of_images(points, labeled.names, scorers))
     report = {
         "config": asdict(config),
         "command": command,
@@ -74,10 +77,21 @@ def run_study(
         "fingerprint": model.fingerprint,
         "data": labeled.title,
         "photographs": len(labeled),
+        "failures": failures,
         "macs": costs(model, np.asarray(labeled.image(0)), config.task),
         **summary,
     }
     return report, Measured(points, scorers, labeled, model)
+
+
+def _begin(config: StudyConfig, folder: Path, labeled: ImageSet | LabeledSet) -> None:
+    """Points in ``folder`` that were measured from something else are put aside."""
+    keys = ("task", "semantic", "perception", "weights", "compressai", "retraining")
+    annotations = [data_path(config.source.annotations)] if config.source.annotations else []
+    now = {key: asdict(config)[key] for key in keys}
+    now |= {"model": model_digests(config.model), "photographs": contents_digest(labeled)}
+    now |= {"annotations": [file_digest(path) for path in annotations]}
+    begin_from(folder, ("points", "retrained"), now)
 
 
 def _plan(

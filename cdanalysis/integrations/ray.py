@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..batch.run import Answer, Job, attempt
-from ..batch.work import Work
+from ..batch.run import Answer, Job, Recorded, attempt
 from ..files import json_text, json_value
 
 
 class _Doer:
     """One actor: one process, one core, one model."""
 
-    def __init__(self, work: Work):
+    def __init__(self, work: Recorded):
         import torch
 
         torch.set_num_threads(1)
@@ -28,7 +27,7 @@ class _Doer:
         return {"number": number, "row": json_text(found), "wrong": wrong}
 
 
-def on_cluster(work: Work, jobs: Sequence[tuple[int, Job]]) -> Iterator[Answer]:
+def on_cluster(work: Recorded, jobs: Sequence[tuple[int, Job]]) -> Iterator[Answer]:
     """A `Runner`: one actor a core of the cluster.
 
     Raises:

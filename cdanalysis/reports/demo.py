@@ -15,15 +15,18 @@ from PIL import Image
 
 from ..data.images import open_image
 from ..data.samples import sample_images
-from ..files import write_whole
+from ..faults import sentence
 from ..metrics import image as metrics
 from ..model import Model
+from ..outputs import check_outputs, write_result
 from ..stream.container import strip
 from ..structures.latents import Quality
 from ..structures.predictions import Result
 from .predictions import drawn_classes, drawn_objects, gray_canvas, summary
 
 PAGE = Path(__file__).with_name("pages") / "demo.html"
+DRAWN = ("original", "decoded", "objects", "objects-over", "classes", "classes-over")
+"""What may be drawn of a photograph."""
 
 
 def run_demo(
@@ -32,30 +35,53 @@ def run_demo(
     folder: Path,
     quality: Quality = 0.5,
     track: Callable[[Iterable], Iterable] = lambda items: items,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Encode, analyze and decode photographs; write streams, pictures and one page into ``folder``.
 
     Args:
         inputs: image files; none for those that scikit-image carries.
+        overwrite: write over files in ``folder`` that are no results of this library; never over an input.
 
     Returns:
-        ``{"photographs": [{name, bytes, bpp, base_bytes, TASK: one line…, psnr}…], "page": path}``.
+        ``{"photographs": [{name, bytes, bpp, base_bytes, TASK: one line…, psnr}…], "failures": [{file, error}…],
+        "page": path}``.
 
     Raises:
-        FileNotFoundError, ValueError: for an input that cannot be read.
+        FileNotFoundError, ValueError: if no input can be read, or a file must not be written.
     """
-    images = {Path(p).stem: open_image(p) for p in inputs} if inputs else sample_images()
-    rows, cards = [], []
-    for name, image in track(list(images.items())):
-        row, shown, top5 = _one(model, name, image, quality, folder)
+    images = _named(inputs) if inputs else sample_images()
+    files = [folder / f"{name}.{kind}" for name in images for kind in ("cda", *(f"{kind}.png" for kind in DRAWN))]
+    check_outputs([*files, folder / "index.html"], inputs, overwrite)
+    rows, cards, failures = [], [], []
+    for name, source in track(list(images.items())):
+        try:
+            image = open_image(source) if isinstance(source, str) else source
+            row, shown, top5 = _one(model, name, image, quality, folder)
+        except (ValueError, FileNotFoundError, MemoryError) as error:
+            failures.append({"file": str(source), "error": sentence(error)})
+            continue
         rows.append(row)
         cards.append(_card(row, shown, top5))
+    if not rows:
+        raise ValueError("; ".join(failure["error"] for failure in failures))
     page = folder / "index.html"
     text = Template(PAGE.read_text()).substitute(
         cards="\n".join(cards), model=html.escape(model.name), version=model.fingerprint
     )
-    write_whole(page, text)
-    return {"photographs": rows, "page": str(page)}
+    write_result(page, text)
+    return {"photographs": rows, "failures": failures, "page": str(page)}
+
+
+def _named(inputs: Sequence[str]) -> dict[str, str]:
+    """Files by names of their own: their stems, where no two have the same."""
+    named: dict[str, str] = {}
+    for path in dict.fromkeys(inputs):
+        name, number = Path(path).stem, 2
+        while name in named:
+            name, number = f"{Path(path).stem}-{number}", number + 1
+        named[name] = path
+    return named
 
 
 def _one(
@@ -66,10 +92,10 @@ def _one(
     base = strip(stream, ("semantic",))
     result = model.analyze(base)
     decoded = model.decode(stream)
-    write_whole(folder / f"{name}.cda", stream)
+    write_result(folder / f"{name}.cda", stream)
     shown = []
     for kind, caption, drawn in _images(image, decoded, result):
-        write_whole(folder / f"{name}.{kind}.png", _bytes_of(drawn, "PNG"))
+        write_result(folder / f"{name}.{kind}.png", _bytes_of(drawn, "PNG"))
         shown.append((caption, drawn))
     row = {
         "name": name,
@@ -79,7 +105,7 @@ def _one(
         **summary(result),
         "psnr": metrics.defined(metrics.psnr(np.asarray(image), np.asarray(decoded))),
     }
-    return row, shown, result.classification.top5
+    return row, shown, result.classification.top5 if result.classification else []
 
 
 def _images(image: Image.Image, decoded: Image.Image, result: Result) -> Iterator[tuple[str, str, Image.Image]]:

@@ -50,13 +50,24 @@ def importance_map(importance: Importance, image: Tensor) -> np.ndarray:
     return _checked(importance.astype(np.float64), size)
 
 
+def importance_file(name: str | Path) -> Path | None:
+    """The file that ``name`` is; None for "saliency", which needs none.
+
+    Raises:
+        FileNotFoundError: if it is neither.
+    """
+    if str(name) == "saliency":
+        return None
+    if not Path(name).is_file():
+        raise FileNotFoundError(f"importance is neither 'saliency' nor a file: {name}")
+    return Path(name)
+
+
 def _named(name: str | Path) -> Image.Image | Callable:
     """A saliency model by its name or file, or the mask in an image file."""
-    if str(name) == "saliency":
+    path = importance_file(name)
+    if path is None:
         return SpectralResidual()
-    path = Path(name)
-    if not path.is_file():
-        raise FileNotFoundError(f"importance is neither 'saliency' nor a file: {name}")
     if path.suffix.lower() == ".onnx":
         return U2NetP(path)
     try:

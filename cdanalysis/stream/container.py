@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import binascii
 import math
+import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..structures.latents import PAD, QUALITY_LEVELS
+from ..structures.latents import MAX_PIXELS, PAD, QUALITY_LEVELS
 from .errors import StreamError
 
 MAGIC = 0xCDA
 VERSION = 1
 LAYERS = ("semantic", "detail")
-MAX_PIXELS = 2**28
-"""Photographs that claim more pixels than this, padded, are refused before anything is allocated."""
 FINGERPRINT_BYTES = 3
 CHECK_BYTES = 3
 
@@ -91,7 +90,26 @@ def pack(stream: Stream) -> bytes:
     return b"".join(parts)
 
 
-def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Stream:
+StreamBytes = bytes | bytearray | memoryview | str | os.PathLike
+"""A stream, or the path of the file that holds it."""
+
+
+def stream_bytes(source: StreamBytes) -> bytes:
+    """The bytes of a stream; of a path, what is in the file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        StreamError: if it is neither bytes nor a path.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        with open(source, "rb") as file:
+            return file.read()
+    if not isinstance(source, (bytes, bytearray, memoryview)):
+        raise StreamError(f"a stream is bytes, or the path of a file; got {type(source).__name__}")
+    return bytes(source)
+
+
+def unpack(source: StreamBytes, max_pixels: int = MAX_PIXELS) -> Stream:
     """Parse a stream and verify every checksum.
 
     A stream may end right after any of its layers; what follows is then missing (``data`` None).
@@ -99,8 +117,10 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Stream:
     Raises:
         StreamError: if it is not a .cda stream, is damaged or truncated, or claims more than
             ``max_pixels`` pixels, padded.
+        FileNotFoundError: if it is the path of a file that is not there.
     """
-    stream, position, header = _unpack_header(bytes(data), max_pixels)
+    data = stream_bytes(source)
+    stream, position, header = _unpack_header(data, max_pixels)
     layers = []
     for layer in stream.layers:
         if layers and position == len(data):
@@ -119,7 +139,7 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Stream:
     return replace(stream, layers=tuple(layers))
 
 
-def strip(data: bytes, layers: tuple[str, ...] = ("semantic",)) -> bytes:
+def strip(data: StreamBytes, layers: tuple[str, ...] = ("semantic",)) -> bytes:
     """The same stream with only the named layers; a layer needs those before it.
 
     Raises:
@@ -152,10 +172,14 @@ def _unpack_header(data: bytes, max_pixels: int) -> tuple[Stream, int, bytes]:
         raise StreamError("damaged: the checksum of the header does not match")
     if any(layer.level > QUALITY_LEVELS for layer in layers):
         raise StreamError(f"damaged: the header claims a quality level above {QUALITY_LEVELS}")
-    padded = (-(-side // PAD) * PAD for side in (width, height))  # a row of pixels is as much work as 32 are
-    if width * height == 0 or math.prod(padded) > max_pixels:
+    if width * height == 0 or padded_pixels(width, height) > max_pixels:
         raise StreamError(f"the header claims {width}x{height} pixels; at most {max_pixels}, padded, are accepted")
     return Stream(fingerprint, width, height, tuple(layers), version), reader.position, header
+
+
+def padded_pixels(width: int, height: int) -> int:
+    """Pixels of a photograph as it is worked on: a row of pixels is as much work as 32 are."""
+    return math.prod(-(-side // PAD) * PAD for side in (width, height))
 
 
 class _Reader:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..structures.latents import QUALITY_LEVELS
-from .container import unpack
+from .container import StreamBytes, stream_bytes, unpack
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,17 @@ class Info:
         return asdict(self)
 
 
-def inspect(data: bytes, model_name: Callable[[str], str | None] = lambda fingerprint: None) -> Info:
+def inspect(source: StreamBytes, model_name: Callable[[str], str | None] = lambda fingerprint: None) -> Info:
     """Read a stream's header and verify its checksums.
 
     Args:
-        data: the stream.
+        source: the stream, or the path of its file.
         model_name: gives a model's name for its fingerprint, or None.
 
     Raises:
         StreamError: if the stream is bad.
     """
+    data = stream_bytes(source)
     stream = unpack(data)
     layers = tuple(
         LayerInfo(layer.name, layer.length, layer.level / QUALITY_LEVELS, layer.mapped)

@@ -17,6 +17,9 @@ PAD = 32
 QUALITY_LEVELS = 120
 """A layer's quality travels as an integer 0..120."""
 
+MAX_PIXELS = 2**28
+"""Photographs of more pixels, padded, are refused before anything is allocated, unless a caller allows more."""
+
 QUALITY_OFFSET_STEP = 8
 """A quality map counts by how many times this many levels a place lies below its layer's level."""
 MAX_QUALITY_OFFSET = 15

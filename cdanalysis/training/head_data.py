@@ -15,6 +15,7 @@ from torch import Tensor
 from ..data.cached import cache_streams, content_key
 from ..data.images import to_tensor
 from ..data.labeled import LabeledSet, LabeledSource, open_labeled
+from ..data.readable import readable
 from ..model import Model
 from ..stream.container import VERSION
 from ..structures.targets import Instances
@@ -102,14 +103,18 @@ class Examples:
         folder: Path,
         track: Callable[[Iterable], Iterable] = lambda items: items,
     ):
-        sets = open_sets(config)
+        opened = open_sets(config)
+        kept = [labeled.chosen(_not_held_out(len(labeled), config.holdout)) for labeled in opened]
+        sets = [readable(labeled, track)[0] for labeled in kept]
+        if not all(len(labeled) for labeled in sets):
+            raise ValueError(f"training a {config.task} head needs photographs that can be read")
         self.classes = sets[0].classes
         self.model, self.config = model, config
         self.folder = folder / f"{model.fingerprint}-{VERSION}"
         self.rows: list[_Example] = []
         for labeled in sets:
             for flip in (False, True) if config.flip else (False,):
-                self._add(_Variant(labeled, flip, config.holdout), track)
+                self._add(_Variant(labeled, flip), track)
 
     @torch.no_grad()
     def _add(self, variant: _Variant, track: Callable[[Iterable], Iterable]) -> None:
@@ -181,7 +186,7 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
     for labeled, source in zip(sets, config.sources, strict=True):
         if labeled.classes != sets[0].classes:
             raise ValueError(f"the classes of {source.path} are not those of {config.sources[0].path}")
-        if not _Variant(labeled, False, config.holdout).indices:
+        if not _not_held_out(len(labeled), config.holdout):
             raise ValueError(
                 f"nothing is left of {source.path} to learn from: of its images one in {config.every} is used, and of "
                 f"those one in {config.holdout} is held out, the first included"
@@ -189,25 +194,24 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
     return sets
 
 
-class _Variant:
-    """A labeled set without what is held out, as it is or mirrored."""
+def _not_held_out(count: int, holdout: int) -> list[int]:
+    """Of so many photographs those that are not held out, whether they can be read or not."""
+    return [index for index in range(count) if not holdout or index % holdout]
 
-    def __init__(self, labeled: LabeledSet, flip: bool, holdout: int):
+
+class _Variant:
+    """A labeled set, as it is or mirrored."""
+
+    def __init__(self, labeled: LabeledSet, flip: bool):
         self.labeled, self.flip = labeled, flip
-        self.indices = [i for i in range(len(labeled)) if not holdout or i % holdout]
-        if not self.indices:
-            raise ValueError(
-                f"holdout: {holdout} leaves none of the {len(labeled)} photographs of {labeled.title} to train on; "
-                "every holdout-th is left out, the first included"
-            )
-        self.names = [labeled.names[i] + (".flip" if flip else "") for i in self.indices]
+        self.names = [name + (".flip" if flip else "") for name in labeled.names]
 
     def image(self, index: int) -> Image.Image:
-        image = self.labeled.image(self.indices[index])
+        image = self.labeled.image(index)
         return ImageOps.mirror(image) if self.flip else image
 
     def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
-        image, target = self.labeled[self.indices[index]]
+        image, target = self.labeled[index]
         if self.flip:
             if isinstance(target, Instances):
                 target = target.flipped(image.width)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..data.labeled import ClassFolders
 from ..data.labels import class_index
+from ..data.readable import readable
 from ..heads.classification import fit_temperature
 from ..model import Model
 from .head_data import Batch, HeadConfig
@@ -97,7 +98,7 @@ def positions(known: list[str], classes: list[str]) -> list[int]:
 @torch.inference_mode()
 def calibrate(model: Model, config: CalibrationConfig) -> float:
     """Fit the temperature of the classification head on streams of labeled photographs; gives it."""
-    labeled = ClassFolders(config.source).every(config.every)
+    labeled, _ = readable(ClassFolders(config.source).every(config.every))
     head = model.heads["classification"]
     places = positions(head.classes, labeled.classes)
     logits, targets = [], []

@@ -1,0 +1,43 @@
+"""What a person at the command line sees: tables on standard output, progress and messages on standard error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track as rich_track
+from rich.table import Table
+
+_errors = Console(stderr=True)
+
+
+def say(text: str) -> None:
+    """A message, as it is."""
+    _errors.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def track(items: Iterable, total: int | None = None) -> Iterable:
+    """The items, with a progress bar."""
+    return rich_track(items, console=_errors, description="", transient=True, total=total)
+
+
+def print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    """Rows as a table, numbers to the right; what is nested is left out."""
+    nested = {key for row in rows for key in row if isinstance(row[key], (dict, list))}
+    columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in nested]
+    table = Table(title=title or None)
+    for column in columns:
+        number = any(isinstance(row.get(column), (int, float)) for row in rows)
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    console = Console()
+    console.print(table) if console.is_terminal else Console(width=160).print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,71 @@
+"""What is said of what went wrong: a sentence to act on, or, of what nobody foresaw, where the report of it lies."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from importlib import metadata
+
+
+class WorkerDied(RuntimeError):
+    """A process that worked for this one is no more."""
+
+
+FORESEEN = (ValueError, OSError, ImportError, MemoryError, WorkerDied)
+"""What this library raises, or lets through, for input and machines that are not what they must be."""
+_REPORTS: dict[tuple[str, str], str] = {}
+
+
+def sentence(error: BaseException) -> str:
+    """What to tell the user of an error.
+
+    One that was not foreseen is a fault of the library; the sentence says so, and where its traceback was written.
+    """
+    if out_of_memory(error):
+        return f"there is not enough memory ({_first_line(error)})"
+    if not isinstance(error, FORESEEN):
+        return unforeseen(error)
+    if isinstance(error, OSError) and error.strerror:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return f"{error.strerror}: {' and '.join(names)}" if names else error.strerror
+    return str(error).strip() or type(error).__name__
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran short, in Python, in torch, or on a device."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(w in str(error) for w in ("out of memory", "can't allocate memory"))
+    )
+
+
+def unforeseen(error: BaseException) -> str:
+    """A sentence about a fault of the library; writes its traceback to a file, once for each place it comes from."""
+    trace = "".join(traceback.format_exception(error))
+    frame = traceback.extract_tb(error.__traceback__)[-1:] or [None]
+    place = f"{frame[0].filename}:{frame[0].lineno}" if frame[0] else ""
+    return (
+        f"a fault of cdanalysis itself, {type(error).__name__}: {_first_line(error)}. Please report it with the file "
+        f"{_report(type(error).__name__, place, trace)} and, if you may, with what it failed on"
+    )
+
+
+def _report(kind: str, place: str, trace: str) -> str:
+    """Where the report of a fault is; it is written once."""
+    if (kind, place) not in _REPORTS:
+        lines = [f"cdanalysis {_version()}, Python {sys.version}, {sys.platform}", f"command: {sys.argv}", trace]
+        with tempfile.NamedTemporaryFile("w", prefix="cdanalysis-fault-", suffix=".txt", delete=False) as file:
+            file.write("\n".join(lines))
+        _REPORTS[kind, place] = file.name
+    return _REPORTS[kind, place]
+
+
+def _version() -> str:
+    try:
+        return metadata.version("cdanalysis")
+    except metadata.PackageNotFoundError:
+        return "from a checkout"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,216 @@
+"""Which files may be written, and what each was made from.
+
+Every folder that results are written to has a ledger, a hidden file with a line of JSON for every result: its name,
+size and digest, and what it was made from. A file that is not in the ledger, or has changed since, is not this
+library's to overwrite; and whether a result is still what a command would make is a question to the ledger.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from .files import json_text, json_value, write_whole
+
+LEDGER = ".cdanalysis.jsonl"
+BESIDE = "made from what lies beside it"
+"""Why a result is no photograph to work on."""
+
+
+@dataclass(frozen=True)
+class FileState:
+    """By what a file is known again: size and times, which are quick to look at, else the digest of its bytes."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    digest: str
+
+    @classmethod
+    def of(cls, path: str | Path) -> FileState:
+        status = os.stat(path)
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, file_digest(path))
+
+    def holds(self, path: str | Path) -> bool:
+        """Whether a file has still, or again, the same bytes. Nobody can set ``ctime``: equal times need no look."""
+        try:
+            status = os.stat(path)
+            if status.st_size != self.size:
+                return False
+            return (status.st_mtime_ns, status.st_ctime_ns) == (self.mtime_ns, self.ctime_ns) or (
+                file_digest(path) == self.digest
+            )
+        except OSError:
+            return False
+
+
+def file_digest(path: str | Path) -> str:
+    """16 bytes of BLAKE2b of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        digest = hashlib.blake2b(digest_size=16)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def settings_digest(settings: Any) -> str:
+    """8 bytes of BLAKE2b of plain data."""
+    return hashlib.blake2b(json_text(settings, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a result was made from.
+
+    Attributes:
+        settings: `settings_digest` of all that it depends on beside its source.
+        source: absolute path of the file; empty where it was made from no single one.
+        state: of the source when it was read.
+    """
+
+    settings: str = ""
+    source: str = ""
+    state: FileState | None = None
+
+    @classmethod
+    def of(cls, source: str | Path, settings: str) -> Origin:
+        return cls(settings, os.path.abspath(source), FileState.of(source))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A ledger's line: a result as it was written, and its origin."""
+
+    size: int
+    digest: str
+    origin: Origin
+
+    def holds(self, path: Path) -> bool:
+        """Whether the file is as it was written."""
+        try:
+            return path.stat().st_size == self.size and file_digest(path) == self.digest
+        except OSError:
+            return False
+
+
+def write_result(path: str | Path, data: bytes | str, origin: Origin | None = None) -> None:
+    """Write a file whole or not at all, and enter it into its folder's ledger, just before it gets its name."""
+    path, data = Path(path), data.encode() if isinstance(data, str) else data
+    origin = origin or Origin()
+    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    state = astuple(origin.state) if origin.state else None
+    line = json_text([path.name, len(data), digest, origin.settings, origin.source, state])
+
+    def enter() -> None:
+        entry = f"\n{line}\n".encode()  # a line that a crash cut off does not spoil this one
+        ledger = os.open(path.parent / LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            if os.write(ledger, entry) < len(entry):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path.parent / LEDGER))
+        finally:
+            os.close(ledger)
+
+    write_whole(path, data, enter)
+
+
+class Ledgers:
+    """The ledgers of folders, each read when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, list[str]]] = {}
+        self._found: dict[Path, tuple[Entry | None, bool]] = {}
+
+    def find(self, path: str | Path) -> tuple[Entry | None, bool]:
+        """What was written under that name, if anything was, and whether the file is still as it was written."""
+        path = Path(path)
+        if path not in self._found:
+            entries = [_entry(line) for line in reversed(self._folder(path.parent).get(path.name, []))]
+            held = next((entry for entry in entries if entry.holds(path)), None)  # a crash leaves the one before
+            self._found[path] = (held or (entries[0] if entries else None), held is not None)
+        return self._found[path]
+
+    def _folder(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self._folders:
+            lines: dict[str, list[str]] = {}
+            try:
+                text = (folder / LEDGER).read_text(errors="replace")
+            except OSError:
+                text = ""
+            for line in text.splitlines():
+                try:
+                    _entry(line)
+                    lines.setdefault(json_value(line)[0], []).append(line)
+                except (ValueError, TypeError):  # cut off by a crash
+                    continue
+            self._folders[folder] = lines
+        return self._folders[folder]
+
+
+def _entry(line: str) -> Entry:
+    _, size, digest, settings, source, state = json_value(line)
+    return Entry(size, digest, Origin(settings, source, FileState(*state) if state else None))
+
+
+def made_beside(files: Sequence[Path]) -> set[Path]:
+    """Those of the files that this library made from others of them: results that lie beside their sources."""
+    ledgers, there = Ledgers(), {os.path.abspath(file) for file in files}
+    found = set()
+    for file in files:
+        entry, unchanged = ledgers.find(file)
+        if entry is not None and unchanged and entry.origin.source in there:
+            found.add(file)
+    return found
+
+
+class Inputs:
+    """The files that a command reads, and so never writes, whatever they are called."""
+
+    def __init__(self, paths: Iterable[str | Path]):
+        self._known = {mark for path in paths if (mark := _mark(path))}
+
+    def __contains__(self, path: str | Path) -> bool:
+        return _mark(path) in self._known
+
+
+def refusal(path: str | Path, inputs: Inputs, ledgers: Ledgers, overwrite: bool = False) -> str:
+    """Why a file must not be written; empty where it may."""
+    path = Path(path)
+    if not os.path.lexists(path):
+        return ""
+    if path in inputs:
+        return f"{path} is read by this command, and an input is never overwritten; write elsewhere, with -o"
+    if not path.is_file() and not path.is_symlink():
+        return f"{path} is a folder, or no file at all"
+    if overwrite:
+        return ""
+    entry, unchanged = ledgers.find(path)
+    if entry is None:
+        return f"{path} is there already, and not as a result of cdanalysis; --overwrite replaces it"
+    if not unchanged:
+        return f"{path} has changed since it was written; --overwrite replaces it"
+    return ""
+
+
+def check_outputs(paths: Sequence[str | Path], inputs: Sequence[str | Path] = (), overwrite: bool = False) -> None:
+    """Refuse, before anything is done, to write over what is not this library's.
+
+    Raises:
+        ValueError: if one of ``paths`` is one of ``inputs``, or is there and no unchanged result of this library.
+    """
+    known, ledgers = Inputs(inputs), Ledgers()
+    for path in paths:
+        if why := refusal(path, known, ledgers, overwrite):
+            raise ValueError(why)
+
+
+def _mark(path: str | Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
