@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
+from .registry import HEADS
 
 SECTIONS = ("heads", "codec", "labels", "parts", "start", "memory", "growth")
 COMMANDS = ("encode", "decode", "analyze", "inspect", "train", "evaluate", "benchmark", "zoo", "demo")
@@ -183,7 +184,7 @@ def _evaluate(sub) -> None:
     command.add_argument("photographs", help="folder or tar archive, whose folders name the classes; or a study's YAML")
     command.add_argument("overrides", nargs="*", metavar="key=value", help="changes to a study; preset=NAME")
     command.add_argument("--quality", type=quality, nargs="+", help="qualities to measure (default: 0.25 0.5 0.75)")
-    tasks = ("classification", "reconstruction", "detection", "segmentation")
+    tasks = ("reconstruction", *HEADS)
     command.add_argument("--tasks", nargs="+", choices=tasks, help="default: the first two, labels permitting")
     command.add_argument("--annotations", help="COCO JSON file, for detection")
     command.add_argument("--every", type=int, help="use each N-th photograph only")

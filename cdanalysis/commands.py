@@ -11,6 +11,7 @@ from . import zoo as zoo_module
 from .console import print_table, say, track
 from .files import LeftOut, json_text, json_value, run_name
 from .outputs import check_outputs, write_result
+from .registry import HEADS
 
 if TYPE_CHECKING:
     from .batch.work import Work
@@ -95,7 +96,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.json:
         print(text)
     else:
-        for task in ("classification", "reconstruction", "detection", "segmentation"):
+        for task in (*HEADS, "reconstruction"):
             if task in report:
                 print_table(f"{task}, {report['photographs']} photographs", report[task]["rows"])
     for failure in report["failures"]:
@@ -110,7 +111,7 @@ def _evaluated(options: argparse.Namespace) -> dict[str, Any]:
     from .evaluation.runner import evaluate_folder, evaluate_labeled
 
     chosen, qualities, every = options.tasks or [], options.quality or QUALITIES, options.every or 1
-    special = [task for task in ("detection", "segmentation") if task in chosen]
+    special = [task for task in chosen if task not in ("classification", "reconstruction")]
     if special and len(chosen) > 1:
         raise ValueError(f"{special[0]} is measured alone: its data are not those of other tasks")
     if options.annotations and "detection" not in special:

@@ -16,20 +16,15 @@ from .codec.gains import quality_plane
 from .codec.layered import CodecConfig, LayeredCodec
 from .codec.semantic import to_real
 from .data.images import ImageLike, to_pixels, to_tensor
-from .heads.base import grouped, made_head, predict, tasks_of
-from .heads.classification import ClassificationHead
-from .heads.detection import DetectionHead
+from .heads.base import Head, grouped, made_head, predict, tasks_of
 from .heads.neck import Neck
-from .heads.segmentation import SegmentationHead
 from .reference import Reference
+from .registry import HEADS
 from .roi.importance import Importance, quality_offsets_of
 from .stream.container import LAYERS, MAX_PIXELS, Stream, StreamBytes, layer_count, padded_pixels, unpack
 from .stream.errors import foreign_stream
 from .structures.latents import QUALITY_LEVELS, Latents, Quality, quality_levels
 from .structures.predictions import Result
-
-HEADS = {"classification": ClassificationHead, "detection": DetectionHead, "segmentation": SegmentationHead}
-"""What can be asked for, and what answers."""
 
 
 class Model(nn.Module):
@@ -39,7 +34,7 @@ class Model(nn.Module):
         codec: shape of the codec.
         neck_hidden: width of the neck.
         neck_layers: the layers that the neck reads, and so all heads: ("semantic",), or both.
-        heads: for each task the arguments of its head (`HEADS`), beside the features' channels.
+        heads: for each task the arguments of its head (`cdanalysis.registry.HEADS`), beside the features' channels.
         name: what error messages call it.
 
     Attributes:
@@ -82,11 +77,11 @@ class Model(nn.Module):
         self.neck = new.to(self.device)
 
     @torch.inference_mode(False)
-    def new_head(self, task: str, **options: Any) -> nn.Module:
-        """A head with random weights that fits this model's pyramid.
+    def new_head(self, task: str, **options: Any) -> Head:
+        """A head of a registered task, with random weights that fits this model's pyramid.
 
         Raises:
-            ValueError: for a task that there is no head for, or an option that its head does not have.
+            ValueError: if nobody registered a head for the task, or an option that its head does not have.
         """
         return made_head(HEADS, task, self.codec.backbone.channels, options)
 

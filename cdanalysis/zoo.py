@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +134,8 @@ def _described_model(info: dict[str, Any], path: Path | str) -> Model:
     from .codec.layered import CodecConfig
     from .model import Model
 
+    if unknown := set(info["codec"]) - {field.name for field in fields(CodecConfig)}:
+        raise ValueError(f"{path} was written by a newer version of this library: it has {min(unknown)!r}")
     try:
         codec = CodecConfig(**info["codec"])
         return Model(codec, **{key: info[key] for key in ("neck_hidden", "heads", "name", "neck_layers")})

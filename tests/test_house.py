@@ -14,7 +14,7 @@ PACKAGE = ROOT / "cdanalysis"
 
 # Rooms from the ground up; a room imports only from floors below its own (or from itself).
 TREE = (
-    "structures blocks configs files faults memory notices version", "processes outputs", "stream data",
+    "registry blocks configs files faults memory notices version", "structures processes outputs", "stream data",
     "metrics teachers", "observers roi heads", "codec", "reference", "model", "zoo", "codecs training", "benchmarks",
     "evaluation", "reports", "", "batch", "integrations", "console", "commands", "cli",
 )  # fmt: skip

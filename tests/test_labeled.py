@@ -28,7 +28,7 @@ from cdanalysis.notices import InputWarning, collected
 from cdanalysis.structures.predictions import Detection, Segmentation
 from cdanalysis.structures.targets import IGNORE
 from cdanalysis.training.head_data import Examples, HeadConfig
-from cdanalysis.training.pretrained import imagenet_classes
+from cdanalysis.teachers.imagenet import imagenet_classes
 
 EACH = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 BOXES = [[10, 5, 20, 30], [50, 20, 30, 25], [30, 40, 15, 15]]

@@ -201,8 +201,8 @@ def test_folders_may_carry_synonyms(tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / folder / "a.png")
     scorer = ClassificationScorer(ClassFolders(tmp_path), ["house cat, puss", "dog"])
     for index, logits in enumerate([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]):
-        scorer.add(index, torch.tensor(logits))
-    assert scorer.scores() == {"top1": 1.0}
+        scorer.update(index, torch.tensor(logits))
+    assert scorer.compute() == {"top1": 1.0}
 
 
 def boxes(folder: Path, counts: list[int], crowd: bool = False) -> CocoImages:
@@ -229,8 +229,8 @@ def found(*lefts: int) -> Detection:
 def test_without_objects_there_is_no_precision(tmp_path, predicted, counts, crowd):
     scorer = DetectionScorer(boxes(tmp_path, counts, crowd), ["cat"])
     for index in range(2):
-        scorer.add(index, found(*[1, 10][:predicted]))
-    assert scorer.scores() == {"AP": None, "AP50": None, "AP75": None}
+        scorer.update(index, found(*[1, 10][:predicted]))
+    assert scorer.compute() == {"AP": None, "AP50": None, "AP75": None}
 
 
 @given(st.lists(st.integers(0, 2), min_size=2, max_size=4), st.data())
@@ -238,9 +238,9 @@ def test_scores_of_any_choice_are_shares_or_nothing(tmp_path_factory, counts, da
     """Also of the resamples of a bootstrap, in which -1 stood for photographs without an object."""
     scorer = DetectionScorer(boxes(tmp_path_factory.mktemp("boxes"), counts), ["cat"])
     for index in range(len(counts)):
-        scorer.add(index, found(*data.draw(st.lists(st.sampled_from([1, 10, 25]), max_size=2))))
+        scorer.update(index, found(*data.draw(st.lists(st.sampled_from([1, 10, 25]), max_size=2))))
     chosen = data.draw(st.lists(st.integers(0, len(counts) - 1), min_size=1, max_size=5))
-    for value in scorer.scores(chosen).values():
+    for value in scorer.compute(chosen).values():
         assert (value is None) == (not any(counts[i] for i in chosen)) and (value is None or 0 <= value <= 1)
 
 
@@ -255,9 +255,9 @@ def test_a_photograph_without_labels_is_not_the_worst(world):
     labeled = LabeledPixels(world / "pixels")
     scorer = SegmentationScorer(labeled, list("brd"))
     for index in range(2):
-        scorer.add(index, Segmentation(np.zeros((96, 96), np.uint8), list("brd")))
-    assert scorer.scores([0]) == {"mIoU": None, "pixel_accuracy": None}
-    assert scorer.scores([0, 1]) == scorer.scores([1]) and scorer.scores()["mIoU"] > 0
+        scorer.update(index, Segmentation(np.zeros((96, 96), np.uint8), list("brd")))
+    assert scorer.compute([0]) == {"mIoU": None, "pixel_accuracy": None}
+    assert scorer.compute([0, 1]) == scorer.compute([1]) and scorer.compute()["mIoU"] > 0
 
 
 def test_nothing_is_kept_of_a_score_that_is_not_there(three_tasks, tmp_path, capsys):
@@ -298,7 +298,7 @@ def test_a_study_of_photographs_without_objects_has_a_page_and_no_false_figures(
     labeled = boxes(tmp_path, counts)
     scorer = DetectionScorer(labeled, ["cat"])
     for index in range(3):
-        scorer.add(index, found(1))
+        scorer.update(index, found(1))
     all_points = points(scorer.parts)
     scorers = [DetectionScorer(labeled, ["cat"]) for _ in all_points]
     summary = strict(json_text(summarize(study_of(tmp_path, "detection"), all_points, scorers, 3)))
@@ -381,7 +381,7 @@ def test_the_tables_of_photographs_have_empty_cells(tmp_path):
     labeled = boxes(tmp_path, [0, 1])
     scorer = DetectionScorer(labeled, ["cat"])
     for index in range(2):
-        scorer.add(index, found(1))
+        scorer.update(index, found(1))
     point = Point("JPEG", 3, {i: {"bytes": 1, "bpp": 1.0, "part": scorer.parts[i], "psnr": None} for i in range(2)})
     rows = list(csv.DictReader(table_of_images([point], labeled.names, [scorer]).splitlines()))
     assert [row["psnr"] for row in rows] == ["", ""]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -81,12 +82,30 @@ def _halved(tensor: Tensor) -> Tensor:
     return (tensor.half() if tensor.is_floating_point() else tensor).contiguous().cpu()
 
 
+HASHED = frozenset(
+    {"backbone", "semantic_channels", "semantic_hidden", "detail_channels", "hyper_channels", "width", "analysis_depth",
+     "synthesis_depth", "fused"}
+)  # fmt: skip
+"""Fields of `CodecConfig` that are hashed whatever their value. Frozen: part of the format, see docs/format.md."""
+
+
+def hashed_shape(codec: dict[str, Any]) -> dict[str, Any]:
+    """What a fingerprint hashes of a codec's shape: ``HASHED``, and later fields that are not at their default.
+
+    So a field may be added without a stream that was written before becoming unreadable.
+    """
+    from .layered import CodecConfig
+
+    later = {field.name: field.default for field in fields(CodecConfig) if field.name not in HASHED}
+    return {name: value for name, value in codec.items() if name in HASHED or value != later.get(name)}
+
+
 def fingerprint(tensors: dict[str, Tensor], codec: dict[str, Any]) -> str:
     """Six hexadecimal digits of the codec's shape and weights, as saved; heads do not count.
 
     Streams carry it, so that they are never read with other weights than they were written with.
     """
-    digest = hashlib.sha256(json_text(codec, sort_keys=True).encode())
+    digest = hashlib.sha256(json_text(hashed_shape(codec), sort_keys=True).encode())
     for name in sorted(n for n in tensors if n.startswith("codec.")):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

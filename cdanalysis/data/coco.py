@@ -39,6 +39,8 @@ class CocoImages:
             or contradicts something; the sentence names file and annotation.
     """
 
+    task = "detection"
+
     def __init__(self, images: str | Path, annotations: str | Path):
         self.images = ImageSet(images)
         self.title = self.images.title

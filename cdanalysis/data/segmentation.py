@@ -1,4 +1,4 @@
-"""Segmentation data sets in CamVid's layout: photographs, and label pictures whose pixel values are class indices."""
+"""Segmentation data sets in CamVid's layout: photographs, and label maps whose pixel values are class indices."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
-from ..structures.targets import IGNORE
+from ..structures.targets import IGNORE, LabelMap
 from .images import ImageSet, header_of, note_turned
 
 
@@ -21,7 +22,7 @@ class LabeledPixels:
 
     The folder or tar archive holds ``images/NAME.jpg`` (or another type) and ``labels/NAME.png``; beside it, or in it,
     lies ``classes.json``: ``{"classes": [{"index", "name", "colour", "ignore"}...]}``.
-    Indexing reads both: (photograph, labels (H, W) uint8), where 255 stands for pixels of no class.
+    Indexing reads both: (photograph, `LabelMap`), where 255 stands for pixels of no class.
 
     Every value that occurs must be listed, those of no class with ``"ignore": true``; ``colour`` is optional.
 
@@ -35,6 +36,8 @@ class LabeledPixels:
         ValueError: if ``classes.json`` is not what it must be, a photograph has no labels, or the first one has bad
             ones.
     """
+
+    task = "segmentation"
 
     def __init__(self, root: str | Path):
         self.files = ImageSet(root)
@@ -92,9 +95,9 @@ class LabeledPixels:
             )
         return self._table[indices]
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[Image.Image, LabelMap]:
         image = self.image(index)
-        return image, self.labels(index, (image.height, image.width))
+        return image, LabelMap(torch.from_numpy(self.labels(index, (image.height, image.width))))
 
 
 def _labels_of(name: str) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..codecs.ours import BaselineCodec, Codec, ModelCodec, PreviewCodec, level_at
-from ..codecs.pillow import baseline
+from ..codecs.base import Codec, level_at, open_codec
+from ..codecs.ours import ModelCodec, PreviewCodec
 from ..data.images import ImageSet
 from ..data.labeled import LabeledSet, open_labeled, source_key
 from ..files import json_text, json_value, key_of, write_whole
@@ -26,7 +26,7 @@ from ..training.recipe import Recipe
 from ..training.trainer import Trainer
 from ..version import __version__
 from ..zoo import identity, load
-from .evaluators import RECOGNIZERS, new_evaluator
+from .evaluators import RECOGNIZERS, Context, new_evaluator
 from .experiment_config import BASE, ExperimentConfig, MeasureConfig, variant_recipe
 from .points import Uncompressed
 
@@ -191,7 +191,7 @@ def _row_key(config: ExperimentConfig, name: str, models: Models, who: str) -> s
     measure = {key: value for key, value in asdict(config.measures[name]).items() if key not in ("title", "bpp")}
     others = {"variants": 0, "baselines": 0}  # those have rows of their own
     coded = (
-        baseline(who).facts()
+        open_codec(who).facts()
         if who in measure["baselines"]
         else models.identity(who if who in config.variants else BASE)
     )
@@ -210,7 +210,7 @@ def _codecs(
     for who, where in measure.importance.items():
         makers[who] = lambda who=who, where=where: ModelCodec(who, models[BASE], config.semantic, maps[where])
     for who in measure.baselines:
-        makers[who] = lambda who=who: BaselineCodec(baseline(who))
+        makers[who] = lambda who=who: open_codec(who)
     return makers
 
 
@@ -222,7 +222,7 @@ def _row_of_images(
     track: Callable[[Iterable], Iterable],
 ) -> dict[str, Any]:
     """What networks that know nothing of compression make of the photographs themselves."""
-    evaluators = [new_evaluator(evaluator, labeled, models[BASE], config.weights, None) for evaluator in asked]
+    evaluators = [new_evaluator(name, Context(labeled, models[BASE], config.weights)) for name in asked]
     for index in track(range(len(labeled))):
         original = np.asarray(labeled.image(index))
         for evaluator in evaluators:
@@ -258,11 +258,8 @@ def _row(
                 row["level"] = level_at(codec, probe, rate)
         if row["level"] is None:  # it cannot go so low
             return row
-    evaluators = [
-        new_evaluator(evaluator, labeled, models[BASE], config.weights, codec, saliency)
-        for evaluator in measure.evaluators
-    ]
-    evaluators, lines = [evaluator for evaluator in evaluators if evaluator is not None], []
+    context, lines = Context(labeled, models[BASE], config.weights, codec, saliency), []
+    evaluators = [e for e in (new_evaluator(name, context) for name in measure.evaluators) if e is not None]
     for index in track(range(len(labeled))):
         image = labeled.image(index)
         if measure.each:

@@ -10,8 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ..codecs.compressai import CompressAI
-from ..codecs.pillow import Baseline
+from ..codecs.base import Codec
 from ..data.images import ImageSet
 from ..data.labeled import LabeledSource
 from ..files import write_whole
@@ -27,7 +26,7 @@ def retrained(
     model: str,
     task: str,
     stage: dict[str, Any],
-    codec: Baseline | CompressAI,
+    codec: Codec,
     level: int,
     folder: Path,
     track: Callable[[Iterable], Iterable] = lambda items: items,
@@ -70,7 +69,7 @@ def retraining_recipe(model: str, task: str, stage: dict[str, Any], where: str =
     return recipe_from(OmegaConf.create(tree), OmegaConf.create({}), where)
 
 
-def _compressed(files: ImageSet, index: int, codec: Baseline | CompressAI, level: int) -> bytes:
+def _compressed(files: ImageSet, index: int, codec: Codec, level: int) -> bytes:
     """A photograph's file; one that cannot be read stays as it is, for training to leave it out."""
     try:
         image = files.image(index)
@@ -81,7 +80,7 @@ def _compressed(files: ImageSet, index: int, codec: Baseline | CompressAI, level
 
 def compressed(
     source: LabeledSource,
-    codec: Baseline | CompressAI,
+    codec: Codec,
     level: int,
     folder: Path,
     track: Callable[[Iterable], Iterable] = lambda items: items,

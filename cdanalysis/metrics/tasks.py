@@ -37,9 +37,9 @@ class Scorer(Protocol):
     biased: bool
     parts: dict[int, Any]
 
-    def add(self, index: int, prediction: Any) -> None: ...
+    def update(self, index: int, prediction: Any) -> None: ...
 
-    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
+    def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
         """Scores of all photographs that were added, or of chosen ones; one may be chosen several times.
 
         None where the score is not defined: of photographs that nobody labelled there is no right or wrong.
@@ -66,11 +66,11 @@ class ClassificationScorer:
         if None in self.among:
             raise ValueError(f"the folder {labeled.classes[self.among.index(None)]!r} names no class that is known")
 
-    def add(self, index: int, prediction: Tensor) -> None:
+    def update(self, index: int, prediction: Tensor) -> None:
         own = self.among[self.labeled.classes.index(self.labeled.class_of(index))]
         self.parts[index] = int(self.among[int(prediction[self.among].argmax())] == own)
 
-    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
+    def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
         chosen = sorted(self.parts) if chosen is None else chosen
         return {"top1": float(np.mean([self.parts[int(i)] for i in chosen]))}
 
@@ -98,7 +98,7 @@ class DetectionScorer:
         self.ids = dict(zip(labeled.classes, labeled.category_ids, strict=True))
         self._matched: dict[str, Any] = {}
 
-    def add(self, index: int, prediction: Detection) -> None:
+    def update(self, index: int, prediction: Detection) -> None:
         from pycocotools import mask as rle
 
         self._matched, results = {}, []
@@ -117,7 +117,7 @@ class DetectionScorer:
             results.append(result)
         self.parts[index] = {"masked": prediction.masks is not None, "results": results}
 
-    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
+    def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
         kinds = {"bbox": ""}
         annotations = self.labeled.coco.dataset["annotations"]
         masked = all(part["masked"] for part in self.parts.values()) and any(p["results"] for p in self.parts.values())
@@ -187,13 +187,13 @@ class SegmentationScorer:
         self.labeled, self.table = labeled, np.array(known, np.int64)
         self.count, self.parts = len(labeled.classes), {}
 
-    def add(self, index: int, prediction: Segmentation) -> None:
+    def update(self, index: int, prediction: Segmentation) -> None:
         target = torch.from_numpy(self.labeled.labels(index, prediction.mask.shape).astype(np.int64))
         mask = torch.from_numpy(self.table[prediction.mask])
         confusion = multiclass_confusion_matrix(mask, target, self.count + 1, ignore_index=IGNORE)
         self.parts[index] = confusion.tolist()  # true class, predicted class
 
-    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
+    def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
         chosen = sorted(self.parts) if chosen is None else chosen
         confusion = np.sum([self.parts[int(i)] for i in chosen], axis=0, dtype=np.float64)
         right, counted = confusion.diagonal(), confusion.sum()
@@ -201,12 +201,6 @@ class SegmentationScorer:
         each = [float(r / u) for r, u in zip(right[: self.count], union[: self.count], strict=True) if u]
         accuracy = float(right.sum() / counted) if counted else None
         return {"mIoU": float(np.mean(each)) if each else None, "pixel_accuracy": accuracy}
-
-
-SCORERS = {
-    "classification": ClassificationScorer, "detection": DetectionScorer, "segmentation": SegmentationScorer,
-}  # fmt: skip
-"""What scores a task's predictions."""
 
 
 def _same_classes(wanted: Sequence[str], known: Sequence[str]) -> None:

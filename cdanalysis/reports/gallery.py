@@ -13,7 +13,7 @@ from ..metrics.image import LOWER, defined
 from ..metrics.tasks import Scorer
 from ..model import Model
 from ..structures.latents import QUALITY_LEVELS
-from .predictions import drawn_classes, drawn_objects
+from .predictions import drawn
 
 
 def gallery(
@@ -52,7 +52,7 @@ def _by_score(point: Point, scorer: Scorer | None, main: str) -> dict[int, float
     if scorer is None:
         found = {index: row[main] for index, row in point.rows.items()}
     else:
-        found = {index: scorer.scores([index])[scorer.main] for index in point.rows}
+        found = {index: scorer.compute([index])[scorer.main] for index in point.rows}
     return {index: score for index, score in found.items() if defined(score) is not None}
 
 
@@ -67,8 +67,4 @@ def _image(image: Image.Image, model: Model, task: str, base: bool, level: int |
     if not task:
         return model.decode(stream)
     result = model.analyze(stream, (task,))
-    if task == "detection":
-        return drawn_objects(result.detection, image)
-    if task == "segmentation":
-        return drawn_classes(result.segmentation, image)
-    return image
+    return drawn(result[task], image)

@@ -7,28 +7,21 @@ in 0..255; what a network wants done to them it does itself.
 
 from __future__ import annotations
 
+from ..registry import TEACHERS
 from .classifier import Classifier
 from .deeplab import DeepLab
 from .nanodet import NanoDetPlus
 from .picodet import PicoDet
 
-TEACHERS: dict[str, type] = {
-    "classifier": Classifier,
-    "nanodet_plus": NanoDetPlus,
-    "deeplab": DeepLab,
-    "picodet": PicoDet,
-}
-"""Names to classes."""
-
-__all__ = ["TEACHERS", "Classifier", "DeepLab", "NanoDetPlus", "PicoDet", "teacher"]
+__all__ = ["Classifier", "DeepLab", "NanoDetPlus", "PicoDet", "teacher"]
 
 
 def teacher(name: str, /, **arguments):
-    """A new teacher by its name in `TEACHERS`; the arguments are those of its class. Weights are loaded separately.
+    """A new teacher by its name in `cdanalysis.registry.TEACHERS`, with the arguments of its class.
+
+    Weights are loaded separately.
 
     Raises:
         ValueError: if there is no teacher of that name.
     """
-    if name not in TEACHERS:
-        raise ValueError(f"there is no teacher {name!r}; choose one of {', '.join(TEACHERS)}")
     return TEACHERS[name](**arguments)
