@@ -27,8 +27,8 @@ from cdanalysis.metrics.tasks import DetectionScorer, SegmentationScorer
 from cdanalysis.notices import InputWarning, collected
 from cdanalysis.structures.predictions import Detection, Segmentation
 from cdanalysis.structures.targets import IGNORE
-from cdanalysis.training.head_data import Examples, HeadConfig
 from cdanalysis.teachers.imagenet import imagenet_classes
+from cdanalysis.training.head_data import Examples, HeadConfig
 
 EACH = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 BOXES = [[10, 5, 20, 30], [50, 20, 30, 25], [30, 40, 15, 15]]

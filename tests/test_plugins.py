@@ -19,8 +19,8 @@ from cdanalysis.evaluation.evaluators import Context, new_evaluator
 from cdanalysis.evaluation.study import load_study
 from cdanalysis.registry import CODECS, DATASETS, EVALUATORS, HEADS, METRICS, OBSERVERS, TEACHERS, Registry
 from cdanalysis.reports.study_page import report_page, study_report
-from cdanalysis.training.distortion import ObserverConfig, WeightedDistortion
 from cdanalysis.teachers.imagenet import imagenet_classifier
+from cdanalysis.training.distortion import ObserverConfig, WeightedDistortion
 from cdanalysis.training.recipe import load_recipe
 from cdanalysis.training.trainer import Trainer
 

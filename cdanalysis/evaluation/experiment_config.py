@@ -9,12 +9,10 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
-from ..codecs.pillow import KNOWN
 from ..configs import made, merged, nearest, read_mapping, take_preset, words_of
 from ..data.labeled import LabeledSource
-from ..metrics.tasks import SCORERS
+from ..registry import CODECS, EVALUATORS, METRICS
 from ..training.recipe import Recipe, recipe_from
-from .evaluators import EVALUATORS
 
 BASE = "base"
 """The variant of this name is the model that all start from, as it is."""
@@ -152,9 +150,9 @@ def _check(config: ExperimentConfig, where: str) -> None:
     who = [*config.variants, BASE, *config.bases]
     for name, measure in config.measures.items():
         place = f"{where}: measures.{name}"
-        if measure.task and measure.task not in SCORERS:
-            raise ValueError(f"{place}.task: unknown task {measure.task!r}; {nearest(measure.task, list(SCORERS))}")
-        for key, known in (("evaluators", EVALUATORS), ("variants", who), ("baselines", KNOWN)):
+        if measure.task and measure.task not in METRICS:
+            raise ValueError(f"{place}.task: unknown task {measure.task!r}; {nearest(measure.task, list(METRICS))}")
+        for key, known in (("evaluators", EVALUATORS), ("variants", who), ("baselines", CODECS)):
             for value in getattr(measure, key):
                 if value not in known:
                     raise ValueError(f"{place}.{key}: unknown {key[:-1]} {value!r}; {nearest(value, known)}")
@@ -168,8 +166,8 @@ def _check(config: ExperimentConfig, where: str) -> None:
         if len(window) != 4:
             raise ValueError(f"{where}: crops.windows.{name} must be four numbers x, y, width, height, got {window}")
     for value in config.crops.baselines:
-        if value not in KNOWN:
-            raise ValueError(f"{where}: crops.baselines: unknown codec {value!r}; {nearest(value, KNOWN)}")
+        if value not in CODECS:
+            raise ValueError(f"{where}: crops.baselines: unknown codec {value!r}; {nearest(value, CODECS)}")
 
 
 def variant_recipe(config: ExperimentConfig, name: str, where: str = "") -> Recipe:

@@ -10,11 +10,10 @@ from typing import Any
 from omegaconf import MISSING
 
 from ..codecs.compressai import MODELS
-from ..codecs.pillow import KNOWN
 from ..configs import made, merged, nearest, read_mapping, take_preset, words_of
 from ..data.labeled import LabeledSource
 from ..metrics.image import PERCEPTION
-from ..metrics.tasks import SCORERS
+from ..registry import CODECS, METRICS
 from .retraining import retraining_recipe
 
 
@@ -82,12 +81,12 @@ def _check(config: StudyConfig, where: str) -> None:
     for name in config.perception:
         if name not in PERCEPTION:
             raise ValueError(f"{where}: perception: unknown measure {name!r}; {nearest(name, PERCEPTION)}")
-    if config.task and config.task not in SCORERS:
-        raise ValueError(f"{where}: task: unknown task {config.task!r}; {nearest(config.task, list(SCORERS))}")
+    if config.task and config.task not in METRICS:
+        raise ValueError(f"{where}: task: unknown task {config.task!r}; {nearest(config.task, list(METRICS))}")
     for key in ("baselines", "retrained"):
         for name, levels in getattr(config, key).items():
-            if name not in KNOWN:
-                raise ValueError(f"{where}: {key}: unknown codec {name!r}; {nearest(name, KNOWN)}")
+            if name not in CODECS:
+                raise ValueError(f"{where}: {key}: unknown codec {name!r}; {nearest(name, CODECS)}")
             least, most = (1, 8) if name in MODELS else (0, 100)
             if not all(least <= level <= most for level in levels):
                 raise ValueError(f"{where}: {key}.{name} must have levels of {least} to {most}, got {levels}")
