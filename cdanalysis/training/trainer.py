@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -25,6 +26,7 @@ from .pretrained import load_imagenet
 from .recipe import Recipe, StageConfig
 from .stages import CodecStage, Stage, select, stage_of
 
+log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
 EARLIER = "checkpoint-before.pt"
 """What becomes of the checkpoint of an earlier run in the same folder, which was not gone on with."""
@@ -97,7 +99,7 @@ class Trainer:
         if any(stage.head is None for stage in self.recipe.stages):
             model.codec.freeze_tables()
         if self.recipe.calibration.source:
-            print(f"temperature {calibrate(model, self.recipe.calibration):.3f}")
+            log.info("temperature %.3f", calibrate(model, self.recipe.calibration))
         save_model(model, self.folder / "model", self.recipe)
 
     def _run_stage(self, state: dict | None, budget: float) -> tuple[int, bool]:
@@ -274,7 +276,7 @@ class _Bar:
         self.progress.update(self.task, completed=step, terms=text)
         if self.enabled and not self.progress.console.is_terminal and time.monotonic() - self.said > 30:
             self.said = time.monotonic()
-            print(f"{self.name} {step}/{self.steps} {text}", flush=True)
+            log.info("%s %d/%d %s", self.name, step, self.steps, text)
 
 
 def new_model(recipe: Recipe) -> Model:
