@@ -16,9 +16,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, 1 (a failure, one line why) or 2 (usage)."""
     options = parser().parse_args(arguments)
     from . import commands
+    from .notices import shown
 
     try:
-        return getattr(commands, options.command)(options)
+        with shown(lambda text: print(f"cdanalysis {options.command}: {text}", file=sys.stderr)):
+            return getattr(commands, options.command)(options)
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else str(error)
         print(f"cdanalysis {options.command}: {text}", file=sys.stderr)

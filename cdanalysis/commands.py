@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from rich.progress import track as rich_track
 from rich.table import Table
 
 from . import zoo as zoo_module
-from .files import run_name, write_whole
+from .files import json_text, json_value, run_name, write_whole
 
 if TYPE_CHECKING:
     from .batch.work import Work
@@ -87,7 +86,7 @@ def evaluate(options: argparse.Namespace) -> int:
     else:
         images = ImageSet(options.photographs).every(options.every)
         report = evaluate_folder(model, images, options.quality, options.tasks, baselines, track=_track)
-    text = json.dumps(report, indent=2)
+    text = json_text(report, indent=2)
     if options.output:
         write_whole(options.output, text + "\n")
     if options.json:
@@ -107,7 +106,7 @@ def _study(options: argparse.Namespace) -> int:
     folder = Path(options.output or Path("runs") / "evaluate" / run_name(config.name, options.overrides))
     command = " ".join(["cdanalysis evaluate", options.photographs, *options.overrides])
     report, images = study_report(config, folder, command, _track)
-    text = json.dumps(report, indent=1)
+    text = json_text(report, indent=1)
     write_whole(folder / f"{config.name}.json", text + "\n")
     write_whole(folder / f"{config.name}.html", report_page(report, images))
     if options.json:
@@ -144,7 +143,7 @@ def benchmark(options: argparse.Namespace) -> int:
             raise ValueError(f"unknown section {name!r}; there are {', '.join(sections)}")
     found = {name: sections[name]() for name in chosen}
     report = _sections_of(options.output, hardware()) | found
-    text = json.dumps(report, indent=2)
+    text = json_text(report, indent=2)
     if options.output:
         write_whole(options.output, text + "\n")
     if options.json:
@@ -159,7 +158,7 @@ def benchmark(options: argparse.Namespace) -> int:
 
 def _sections_of(path: str | None, machine: str) -> dict[str, Any]:
     """What a benchmark measured before on such a machine; sections compare within themselves, never with each other."""
-    kept = json.loads(Path(path).read_text()) if path and Path(path).is_file() else {}
+    kept = json_value(Path(path).read_text()) if path and Path(path).is_file() else {}
     return kept if kept.get("hardware") == machine else {"hardware": machine}
 
 
@@ -167,18 +166,18 @@ def zoo(options: argparse.Namespace) -> int:
     if options.action == "list":
         models = [zoo_module.describe(zoo_module.find(name)) for name in zoo_module.names()]
         rows = [{"name": m["name"], "fingerprint": m["fingerprint"], "tasks": ", ".join(m["heads"])} for m in models]
-        print(json.dumps({"models": rows})) if options.json else _print_table("", rows)
+        print(json_text({"models": rows})) if options.json else _print_table("", rows)
         return 0
     if not options.name:
         raise ValueError("zoo show needs the name of a model")
     folder = zoo_module.find(options.name)
     if options.json:
         metrics = folder / zoo_module.METRICS
-        measured = json.loads(metrics.read_text()) if metrics.is_file() else None
-        print(json.dumps({**zoo_module.describe(folder), "metrics": measured}))
+        measured = json_value(metrics.read_text()) if metrics.is_file() else None
+        print(json_text({**zoo_module.describe(folder), "metrics": measured}))
     else:
         card = folder / zoo_module.CARD
-        print(card.read_text() if card.is_file() else json.dumps(zoo_module.describe(folder), indent=2))
+        print(card.read_text() if card.is_file() else json_text(zoo_module.describe(folder), indent=2))
     return 0
 
 
@@ -188,7 +187,7 @@ def demo(options: argparse.Namespace) -> int:
     model = zoo_module.load(options.model, options.device)
     report = run_demo(model, options.inputs, Path(options.output), options.quality, _track)
     if options.json:
-        print(json.dumps(report))
+        print(json_text(report))
     else:
         _print_table("", report["photographs"])
         print(f"Open {report['page']} in a browser.")
@@ -212,12 +211,14 @@ def _run(work: Work, options: argparse.Namespace, suffix: str) -> int:
     if options.json:
         plain = [{key: value for key, value in row.items() if key != "summary"} for row in outcome.rows]
         alone = len(jobs) == 1 and plain
-        print(json.dumps(plain[0] if alone else {"files": plain, "failures": outcome.failures}))
+        print(json_text(plain[0] if alone else {"files": plain, "failures": outcome.failures}))
     elif outcome.rows:
         columns = (*work.columns, *outcome.rows[0].get("summary", {}))
         _print_table("", [{key: {**row, **row.get("summary", {})}.get(key) for key in columns} for row in outcome.rows])
     if outcome.kept:
         _errors.print(f"{outcome.kept} of {len(jobs)} were done before; --overwrite does them again", highlight=False)
+    for text in dict.fromkeys(text for row in outcome.rows for text in row.get("notices", ())):
+        _errors.print(text, highlight=False, markup=False, soft_wrap=True)
     for failure in outcome.failures:
         _errors.print(f"{failure['file']}: {failure['error']}", highlight=False, markup=False, soft_wrap=True)
     return 1 if outcome.failures else 0
@@ -228,7 +229,8 @@ def _track(items: Iterable, total: int | None = None) -> Iterable:
 
 
 def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    columns = [key for key in rows[0] if not isinstance(rows[0][key], (dict, list))] if rows else []
+    nested = {key for row in rows for key in row if isinstance(row[key], (dict, list))}
+    columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in nested]
     table = Table(title=title or None)
     for column in columns:
         number = any(isinstance(row.get(column), (int, float)) for row in rows)

@@ -15,6 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .files import json_text
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -143,7 +145,7 @@ def _write(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None
     from safetensors.torch import save_file
 
     part = path.with_name(path.name + ".part")
-    save_file(tensors, part, metadata={"cdanalysis": json.dumps(info)})
+    save_file(tensors, part, metadata={"cdanalysis": json_text(info)})
     part.chmod(0o644)  # safetensors makes files for the owner alone
     os.replace(part, path)
 
@@ -163,7 +165,7 @@ def fingerprint(tensors: dict[str, Tensor], codec: dict[str, Any]) -> str:
 
     Streams carry it, so that they are never read with other weights than they were written with.
     """
-    digest = hashlib.sha256(json.dumps(codec, sort_keys=True).encode())
+    digest = hashlib.sha256(json_text(codec, sort_keys=True).encode())
     for name in sorted(n for n in tensors if n.startswith("codec.")):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from golden import FOLDER, cases, hashes
 
-from cdanalysis.files import write_whole
+from cdanalysis.files import json_text, write_whole
 from cdanalysis.model import Model
 from cdanalysis.reports.markdown import fill, table
 from cdanalysis.zoo import load
@@ -64,7 +64,7 @@ def worker(setting: dict[str, str]) -> None:
         torch.backends.mkldnn.flags(enabled=setting.get("onednn") != "0"),
         torch.autocast("cpu", torch.bfloat16, enabled="autocast" in setting),
     ):
-        print(json.dumps(check(model, int(setting.get("batch", 1)))))
+        print(json_text(check(model, int(setting.get("batch", 1)))))
 
 
 def main() -> int:
@@ -76,14 +76,14 @@ def main() -> int:
         return 0
     rows = []
     for name, setting in SETTINGS.items():
-        words = [sys.executable, __file__, "--worker", json.dumps(setting)]
+        words = [sys.executable, __file__, "--worker", json_text(setting)]
         upper = {key: value for key, value in setting.items() if key.isupper()}
         done = subprocess.run(words, env={**os.environ, **upper}, capture_output=True, text=True, check=True)
         rows.append({"setting": name, **json.loads(done.stdout.splitlines()[-1])})
         print(rows[-1], flush=True)
     capability = torch.backends.cpu.get_cpu_capability()
     facts = f"`python tools/conformance.py` on {platform.machine()} ({capability}), torch {torch.__version__}."
-    write_whole(ROOT / "docs" / "conformance.json", json.dumps({"machine": facts, "settings": rows}, indent=1) + "\n")
+    write_whole(ROOT / "docs" / "conformance.json", json_text({"machine": facts, "settings": rows}, indent=1) + "\n")
     fill(ROOT / "docs" / "format.md", {"conformance": f"{facts}\n\n{table(rows)}"})
     return int(any(row["read otherwise"] for row in rows))
 

@@ -11,7 +11,6 @@ the same thing in small, and writes nothing under ``docs``. Variants are trained
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from rich.progress import track
 
 from cdanalysis.evaluation.experiment import run_experiment, variant_codecs
 from cdanalysis.evaluation.experiment_config import load_experiment
-from cdanalysis.files import run_name, write_whole
+from cdanalysis.files import json_text, run_name, write_whole
 from cdanalysis.processes import cores
 from cdanalysis.reports.contact_sheet import crops_sheet
 from cdanalysis.reports.markdown import fill, table
@@ -61,7 +60,7 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     command = " ".join(["python tools/experiment.py", options.experiment, *options.overrides])
     report = run_experiment(config, folder, command, workers, track)
-    write_whole(output / f"{config.name}.json", json.dumps(report, indent=1) + "\n")
+    write_whole(output / f"{config.name}.json", json_text(report, indent=1) + "\n")
     for name in (name for name, measure in config.measures.items() if measure.each):
         shutil.copyfile(folder / f"{name}.csv", output / f"{config.name}-{name}.csv")
     if config.plots:

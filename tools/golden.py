@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 from skimage import data
 
-from cdanalysis.files import write_whole
+from cdanalysis.files import json_text, write_whole
 from cdanalysis.model import Model
 from cdanalysis.stream.container import VERSION
 from cdanalysis.structures.latents import Latents
@@ -70,7 +69,7 @@ def main() -> None:
         stream = model.encode(**arguments)
         write_whole(FOLDER / f"{name}.cda", stream)
         record["streams"][name] = {"bytes": len(stream), "latents": hashes(read(model, stream))}
-    write_whole(FOLDER / "golden.json", json.dumps(record, indent=1) + "\n")
+    write_whole(FOLDER / "golden.json", json_text(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ keeps all of that in ``runs/lpips_comp``, and writes what it found to ``docs/exp
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from cdanalysis.codecs.pillow import baseline
 from cdanalysis.data.images import ImageSet, data_path, to_tensor
 from cdanalysis.data.preferences import Preference, read_preferences, write_preferences
 from cdanalysis.evaluation.constructed_preferences import construct
-from cdanalysis.files import write_whole
+from cdanalysis.files import json_text, write_whole
 from cdanalysis.metrics import image as metrics
 from cdanalysis.metrics.preferences import Metric, agreements
 from cdanalysis.observers import LPIPS, LPIPSComp, Observer
@@ -107,7 +106,7 @@ def build(weights: Path, folder: Path, every: int) -> None:
         "codecs": {"learned from": SEEN, "held out": (*HELD_OUT, "cdanalysis")},
         "agreement": rows,
     }
-    write_whole(PAGE.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
+    write_whole(PAGE.with_suffix(".json"), json_text(report, indent=1) + "\n")
     publish(report)
     print(table(rows, cell=percent))
 

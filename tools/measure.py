@@ -20,7 +20,7 @@ from cdanalysis.data.coco import CocoImages
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.segmentation import LabeledPixels
 from cdanalysis.evaluation.runner import evaluate_folder, evaluate_labeled
-from cdanalysis.files import write_whole
+from cdanalysis.files import json_text, write_whole
 from cdanalysis.model import Model
 from cdanalysis.reports.markdown import fill
 from cdanalysis.zoo import CARD, METRICS, find, load
@@ -46,7 +46,7 @@ def measure(name: str, sets: list[str], path: Path) -> None:
         report["command"] = f"python tools/measure.py {name}"
         report["hardware"] = hardware()
         report["minutes"][each] = round((time.monotonic() - started) / 60, 1)
-        write_whole(path, json.dumps({**report, each: measured}, indent=2) + "\n")
+        write_whole(path, json_text({**report, each: measured}, indent=2) + "\n")
 
 
 def _measure_one(model: Model, name: str) -> dict:
@@ -63,6 +63,11 @@ def _measure_one(model: Model, name: str) -> dict:
     return evaluate_labeled(model, "segmentation", labeled, qualities, track=track)
 
 
+def number(value: float | None, form: str, unit: str = "") -> str:
+    """A figure, or a dash where it is not defined."""
+    return "-" if value is None else f"{value:{form}}{unit}"
+
+
 def labeled_table(report: dict, name: str) -> str:
     """Scores of heads on streams below their counterparts'."""
     task = "detection" if name == "coco_boxes" else "segmentation"
@@ -72,8 +77,9 @@ def labeled_table(report: dict, name: str) -> str:
     for row in report[name][task]["rows"]:
         stream = row["bpp"] is not None
         rate = f"{row['quality']:g} | {row['bytes']:.0f} | {row['bpp']:.3f}" if stream else "- | - | -"
-        scores = " | ".join(f"{row[c.replace(' ', '_')]:.3f}" for c in columns)
-        rows.append(f"| {row['input']} | {rate} | {scores} | {100 * row['kept']:.1f} % |")
+        scores = " | ".join(number(row[c.replace(" ", "_")], ".3f") for c in columns)
+        kept = number(row["kept"] and 100 * row["kept"], ".1f", " %")
+        rows.append(f"| {row['input']} | {rate} | {scores} | {kept} |")
     return "\n".join(rows)
 
 
@@ -100,7 +106,8 @@ def kodak_table(report: dict) -> str:
     rows.append("| --- " * (3 + len(codecs)) + "|")
     for quality, row in by_quality.items():
         ours = row["cdanalysis"]
-        cells = [f"{row[c]['psnr']:.2f}, {row[c]['ms_ssim']:.4f}" + _off(row[c], ours) for c in codecs]
+        cells = [f"{number(row[c]['psnr'], '.2f')}, {number(row[c]['ms_ssim'], '.4f')}" for c in codecs]
+        cells = [cell + _off(row[c], ours) for cell, c in zip(cells, codecs, strict=True)]
         rows.append(f"| {quality} | {ours['bpp']:.3f} | {ours['estimated_bpp']:.3f} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 

@@ -8,7 +8,6 @@ Writes ``docs/rate.json``, the tables between the markers of ``docs/rate.md``, a
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from skimage import data
 
 from cdanalysis.codecs.ours import ModelCodec
 from cdanalysis.data.images import ImageSet, to_tensor
-from cdanalysis.files import write_whole
+from cdanalysis.files import json_text, write_whole
 from cdanalysis.metrics.image import bpp
 from cdanalysis.model import Model
 from cdanalysis.reports.contact_sheet import sheet
@@ -120,7 +119,7 @@ def main() -> None:
     report = {"command": "python tools/rate_control.py", "fingerprint": model.fingerprint}
     report["claims"] = [claims(model, name) for name in SETS]
     report["pictures"] = drawn(model, PAGE.parent / "rate")
-    write_whole(PAGE.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
+    write_whole(PAGE.with_suffix(".json"), json_text(report, indent=1) + "\n")
     sizes = ", ".join(f"{title}: {size:,}" for title, size in report["pictures"].items())
     fill(PAGE, {"claims": table(report["claims"]), "sizes": f"Bytes: {sizes}."})
     print(table(report["claims"]))

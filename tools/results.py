@@ -45,7 +45,8 @@ def interval(entry: dict[str, Any], digits: int = 0, unit: str = "") -> str:
 
 
 def percent(row: dict[str, Any]) -> str:
-    return f"{100 * row['score']['value']:.1f} %"
+    value = row["score"]["value"]
+    return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def points_of(report: dict[str, Any]) -> str:

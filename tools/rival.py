@@ -13,7 +13,6 @@ equal or better rate and distortion needs: CompressAI's own were trained on many
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from cdanalysis.data.crops import Crops
-from cdanalysis.files import write_whole
+from cdanalysis.files import json_text, write_whole
 from cdanalysis.training.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -144,7 +143,7 @@ def main() -> None:
     run.save()
     torch.save(run.net.state_dict(), FOLDER / f"{NAME}-{LEVEL}.pth")
     facts = {"steps": run.step, "minutes": round(run.spent / 60, 1), "threads": torch.get_num_threads(), **means}
-    write_whole(FOLDER / "facts.json", json.dumps(facts) + "\n")
+    write_whole(FOLDER / "facts.json", json_text(facts) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..notices import collected
 from ..processes import cores, each
 from .work import Work
 
@@ -118,13 +119,15 @@ def _done(work: Work, job: Job) -> dict[str, Any] | None:
 
 
 def attempt(work: Work, number: int, job: Job) -> Answer:
-    """One job's answer.
+    """One job's answer; notices about its file are in the row, under ``notices``.
 
     Raises:
         OSError: if the disk is full, or cannot be written.
     """
     try:
-        return number, work(*job), ""
+        with collected() as notices:
+            row = work(*job)
+        return number, {**row, "notices": notices} if notices else row, ""
     except OSError as error:
         if error.errno in FATAL:
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .. import inspect as inspect_stream
 from .. import zoo
-from ..files import write_whole
+from ..files import json_text, json_value, write_whole
 from ..stream.container import Stream, unpack
 
 if TYPE_CHECKING:
@@ -178,11 +177,11 @@ class AnalyzeWork:
         row = {"file": source, "bits": 8 * info.bytes, "bpp": info.bpp, "tasks": described(result, mask)}
         row["summary"] = summary(result)
         if self.keep:
-            write_whole(target, json.dumps(row) + "\n")
+            write_whole(target, json_text(row) + "\n")
         return row
 
     def done(self, source: str, target: str) -> dict[str, Any] | None:
-        row = json.loads(Path(target).read_text()) if self.keep else None
+        row = json_value(Path(target).read_text()) if self.keep else None
         wanted = self.tasks or tuple(zoo.describe(zoo.find(self.model))["heads"])
         return row if row and set(row["tasks"]) == set(wanted) else None
 

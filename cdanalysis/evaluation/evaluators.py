@@ -35,23 +35,24 @@ class Evaluator(Protocol):
     ``update`` gives those of the photograph alone, where it has any.
     """
 
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]: ...
-    def compute(self) -> dict[str, float]: ...
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]: ...
+    def compute(self) -> dict[str, float | None]: ...
 
 
 class PixelEvaluator:
-    """Mean PSNR in dB, and mean MS-SSIM (absent where a photograph is too small for it)."""
+    """Mean PSNR in dB, or mean MS-SSIM, over the photographs that have it: equal pictures have no PSNR, small ones no
+    MS-SSIM; ``NAME_left_out`` counts them."""
 
     def __init__(self, name: str):
         self.name, self.values = name, []
         self.measure = {"psnr": metrics.psnr, "ms_ssim": metrics.ms_ssim}[name]
 
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
-        self.values.append(self.measure(original, decoded))
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
+        self.values.append(metrics.defined(self.measure(original, decoded)))
         return {self.name: self.values[-1]} if self.values[-1] is not None else {}
 
-    def compute(self) -> dict[str, float]:
-        return {self.name: float(np.mean(self.values))} if None not in self.values else {}
+    def compute(self) -> dict[str, float | None]:
+        return metrics.mean_of(self.name, self.values)
 
 
 class LPIPSEvaluator:
@@ -65,13 +66,13 @@ class LPIPSEvaluator:
         self.observer, self.values = LPIPS(data_path(weights) if weights else None), []
 
     @torch.inference_mode()
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
         a, b = (to_tensor(x)[None] for x in (original, decoded))
         self.values.append(float(self.observer(a, b)))
         return {"lpips": self.values[-1]}
 
-    def compute(self) -> dict[str, float]:
-        return {"lpips": float(np.mean(self.values))}
+    def compute(self) -> dict[str, float | None]:
+        return metrics.mean_of("lpips", self.values)
 
 
 class SalientEvaluator:
@@ -88,7 +89,7 @@ class SalientEvaluator:
         self.values: dict[str, list[float]] = defaultdict(list)
 
     @torch.inference_mode()
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
         marked = np.asarray(self.saliency(original)) >= 0.5
         if marked.all() or not marked.any():
             return {}
@@ -96,15 +97,17 @@ class SalientEvaluator:
         for part, place in (("salient", marked), ("rest", ~marked)):
             weight = torch.from_numpy(place.astype(np.float32))[None, None]
             own[f"lpips_{part}"] = float(weighted_mean(distance, weight))
-            own[f"psnr_{part}"] = metrics.psnr(original[place], decoded[place])
+            own[f"psnr_{part}"] = metrics.defined(metrics.psnr(original[place], decoded[place]))
         for name, value in own.items():
             self.values[name].append(value)
         return own
 
-    def compute(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float | None]:
         if not self.values:
             return {}
-        means = {name: float(np.mean(values)) for name, values in self.values.items()}
+        means: dict[str, float | None] = {}
+        for name, values in self.values.items():
+            means |= metrics.mean_of(name, values)
         return {**means, "with_salient_places": len(self.values["lpips_salient"])}
 
 
@@ -125,7 +128,7 @@ class FrechetEvaluator:
         self.patches = 0
 
     @torch.inference_mode()
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
         for array, real in ((original, True), (decoded, False)):
             patches = _patches(torch.from_numpy(array.copy()).permute(2, 0, 1), self.SIDE)
             if len(patches):
@@ -133,8 +136,9 @@ class FrechetEvaluator:
         self.patches += len(patches)
         return {}
 
-    def compute(self) -> dict[str, float]:
-        return {"fid_squeezenet": float(self.distance.compute()), "fid_patches": self.patches}
+    def compute(self) -> dict[str, float | None]:
+        distance = float(self.distance.compute()) if self.patches > 1 else None  # one patch has no covariance
+        return {"fid_squeezenet": metrics.defined(distance), "fid_patches": self.patches}
 
 
 class _SqueezeFeatures(nn.Module):
@@ -172,11 +176,11 @@ class ClassifierEvaluator:
         self.mean, self.deviation = (torch.tensor(config[k]).reshape(3, 1, 1) for k in ("mean", "std"))
 
     @torch.inference_mode()
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
         self.scorer.add(index, self.net(((to_tensor(decoded) - self.mean) / self.deviation)[None])[0])
         return {"accuracy": self.scorer.scores([index])["top1"]}
 
-    def compute(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float | None]:
         return {"accuracy": self.scorer.scores()["top1"]}
 
 
@@ -193,11 +197,11 @@ class DetectorEvaluator:
             raise ValueError(f"model {model.name!r} has no RGB detector: load it with its counterparts")
         self.model, self.scorer = model, DetectionScorer(labeled, model.counterpart("detection").classes)
 
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
         self.scorer.add(index, self.model.reference.analyze([decoded], ("detection",))[0].detection)
         return {}
 
-    def compute(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float | None]:
         return self.scorer.scores()
 
 
@@ -217,7 +221,7 @@ class HeadEvaluator:
         self.scorer = SCORERS[self.task](labeled, model.heads[self.task].classes)
         self.rates: list[float] = []
 
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
         base, (height, width) = strip(data), original.shape[:2]
         self.rates.append(metrics.bpp(len(base), width, height))
         if self.task == "classification":
@@ -226,7 +230,7 @@ class HeadEvaluator:
             self.scorer.add(index, getattr(self.model.analyze(base, (self.task,)), self.task))
         return {"head_bpp": self.rates[-1]}
 
-    def compute(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float | None]:
         scores = {f"head_{name}": value for name, value in self.scorer.scores().items()}
         return {"head_bpp": float(np.mean(self.rates)), **scores}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from ..codecs.ours import BaselineCodec, Codec, ModelCodec, PreviewCodec, level_
 from ..codecs.pillow import baseline
 from ..data.images import ImageSet
 from ..data.labeled import LabeledSet, open_labeled
-from ..files import write_whole
+from ..files import json_text, json_value, write_whole
 from ..metrics.image import bpp
 from ..model import Model
 from ..roi.importance import saliency_model
@@ -57,11 +56,11 @@ class Models(dict[str, Model]):
         run, started = self._run(name), time.monotonic()
         if not (run / "minutes.json").is_file():
             Trainer(variant_recipe(self.config, name), run).run(resume=(run / "checkpoint.pt").is_file())
-            write_whole(run / "minutes.json", json.dumps(round((time.monotonic() - started) / 60, 1)))
+            write_whole(run / "minutes.json", json_text(round((time.monotonic() - started) / 60, 1)))
 
     def minutes(self, name: str) -> float:
         """What a variant's training took, or its last part."""
-        return json.loads((self._run(name) / "minutes.json").read_text())
+        return json_value((self._run(name) / "minutes.json").read_text())
 
     def _run(self, name: str) -> Path:
         return self.folder / name.replace(" ", "-")
@@ -86,8 +85,8 @@ class Row:
         if not self.file.is_file():
             started = time.monotonic()
             row = self.work()
-            write_whole(self.file, json.dumps({**row, "seconds": round(time.monotonic() - started, 1)}))
-        return json.loads(self.file.read_text())
+            write_whole(self.file, json_text({**row, "seconds": round(time.monotonic() - started, 1)}))
+        return json_value(self.file.read_text())
 
 
 def everyone(config: ExperimentConfig) -> list[str]:

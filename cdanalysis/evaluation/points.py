@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from PIL import Image
 
 from ..codecs.ours import Codec
 from ..data.labeled import LabeledSet
+from ..files import json_text, json_value
 from ..metrics import image as metrics
 from ..metrics.tasks import SCORERS, Scorer
 from ..model import Model
@@ -78,8 +78,11 @@ class Point:
 
     def mean(self, name: str) -> float | None:
         """Mean of a column over the photographs that have it (some are too small for MS-SSIM); None where none has."""
-        values = [value for row in self.rows.values() if (value := row.get(name)) is not None]
-        return float(np.mean(values)) if values else None
+        return metrics.mean_of(name, (row.get(name) for row in self.rows.values()))[name]
+
+    def left_out(self, name: str) -> int:
+        """How many photographs of which a measure was asked do not have it."""
+        return sum(name in row and metrics.defined(row[name]) is None for row in self.rows.values())
 
     def median(self, name: str) -> float:
         """Median of a column that all photographs have: of times, which a busy machine spoils now and then."""
@@ -110,7 +113,7 @@ def measure_point(
             if "lpips" in perception and lpips is None and not _plain(codec, reader):
                 lpips = LPIPSEvaluator(weights)
             rows[index] = _row(codec, level, reader, labeled, index, scorer, perception, lpips)
-            file.write(json.dumps({"photograph": index, **rows[index]}) + "\n")
+            file.write(json_text({"photograph": index, **rows[index]}) + "\n")
             file.flush()
     return Point(series, None if isinstance(codec, Uncompressed) else level, rows)
 
@@ -153,7 +156,7 @@ def _row(
 def _seen(
     original: np.ndarray, decoded: np.ndarray, perception: Iterable[str], lpips: LPIPSEvaluator | None
 ) -> dict[str, float | None]:
-    found = {name: getattr(metrics, name)(original, decoded) for name in perception if name != "lpips"}
+    found = {name: metrics.defined(getattr(metrics, name)(original, decoded)) for name in perception if name != "lpips"}
     if lpips is not None:
         lpips.update(0, original, decoded, b"")
         found["lpips"] = lpips.values[-1]
@@ -167,7 +170,7 @@ def _known(path: Path) -> dict[int, dict[str, Any]]:
     rows, whole = {}, []
     for line in path.read_text().splitlines(keepends=True):
         try:
-            row = json.loads(line)
+            row = json_value(line)
         except ValueError:
             break
         if not line.endswith("\n"):

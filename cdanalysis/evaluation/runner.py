@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import platform
 import tempfile
@@ -22,6 +23,7 @@ from ..files import write_whole
 from ..metrics import image as metrics
 from ..metrics.tasks import SCORERS
 from ..model import Model
+from ..notices import notice
 from ..structures.latents import Quality
 from ..version import __version__
 
@@ -45,14 +47,13 @@ def evaluate_folder(
 
     Args:
         tasks: "classification", "reconstruction"; by default reconstruction, and classification
-            where the first photograph's folder names a class.
+            where a folder names a class. Photographs that lie in no folder have none.
     """
     if tasks is None:
-        labeled = class_index(images.class_of(0), model.heads["classification"].classes) is not None
-        tasks = ("classification", "reconstruction") if labeled else ("reconstruction",)
+        tasks = ("classification", "reconstruction") if _names_classes(images, model) else ("reconstruction",)
     report = _head_of_report(model, images.root.name, len(images))
     if "classification" in tasks:
-        report["classification"] = evaluate_classification(model, images, qualities, track)
+        report["classification"] = evaluate_classification(model, _in_folders(images), qualities, track)
     if "reconstruction" in tasks:
         report["reconstruction"] = evaluate_reconstruction(model, images, qualities, baselines, track)
     return report
@@ -90,7 +91,8 @@ def evaluate_classification(
     """Accuracy from streams of the semantic layer alone, beside the same backbone on the photographs themselves.
 
     Every stream is written to a file; its size counts and its bytes are what the head sees. ``top1``
-    chooses among the classes that the folder has; ``top1_all`` among all that the head knows.
+    chooses among the classes that the folder has, and is None where it has but one, which nobody could miss;
+    ``top1_all`` among all that the head knows.
 
     Raises:
         ValueError: if a photograph's folder names no class that the head knows.
@@ -101,7 +103,7 @@ def evaluate_classification(
     rows += [_classify(model, images, quality, targets, among, track, batch) for quality in qualities]
     reference = rows[0]["top1"]
     for row in rows:
-        row["points_lost"] = 100 * (reference - row["top1"])
+        row["points_lost"] = None if reference is None else 100 * (reference - row["top1"])
     return {"photographs": len(images), "classes": len(among), "rows": rows}
 
 
@@ -133,7 +135,7 @@ def _classify(
         "quality": quality,
         "bpp": float(np.mean(rates)) if rates else None,
         "bytes": float(np.mean(sizes)) if sizes else None,
-        "top1": metrics.accuracy(scores, targets, among),
+        "top1": metrics.accuracy(scores, targets, among) if len(among) > 1 else None,
         "top1_all": metrics.accuracy(scores, targets),
         "top5_all": metrics.accuracy(scores, targets, top=5),
         "calibration_error": metrics.calibration_error(probabilities, targets),
@@ -146,7 +148,7 @@ def evaluate_task(
     """Detection or segmentation from streams of the semantic layer alone, beside the counterpart on photographs.
 
     Every stream is written to a file; its size counts and its bytes are what the head sees. ``kept`` is the
-    share of the counterpart's main score that is left.
+    share of the counterpart's main score that is left; scores are None where no photograph has anything to find.
 
     Raises:
         ValueError: if the model has no such head, or the head does not know the data set's classes.
@@ -156,7 +158,7 @@ def evaluate_task(
     rows = [_score(model, task, labeled, quality, track) for quality in (None, *qualities)]
     main = SCORERS[task].main
     for row in rows:
-        row["kept"] = row[main] / rows[0][main] if rows[0][main] else None
+        row["kept"] = row[main] / rows[0][main] if rows[0][main] and row[main] is not None else None
     return {"photographs": len(labeled), "classes": len(labeled.classes), "rows": rows}
 
 
@@ -190,7 +192,10 @@ def evaluate_reconstruction(
     baselines: bool = True,
     track: Track = _no_track,
 ) -> dict[str, Any]:
-    """Rate, PSNR and MS-SSIM of full decodes, beside other codecs at the nearest size they have."""
+    """Rate, PSNR and MS-SSIM of full decodes, beside other codecs at the nearest size they have.
+
+    Means are over the photographs that have the measure; ``NAME_left_out`` counts the others, where there are any.
+    """
     rows: list[dict[str, Any]] = []
     for quality in qualities:
         measured: dict[str, list[dict[str, Any]]] = {}
@@ -231,11 +236,29 @@ def _compare(original: np.ndarray, decoded: np.ndarray, size: int) -> dict[str, 
 
 
 def _means(records: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Means over photographs; a measure that some photograph is too small for is None."""
-    return {
-        key: None if any(r[key] is None for r in records) else float(np.mean([r[key] for r in records]))
-        for key in records[0]
-    }
+    """Means over the photographs that have a measure, and how many do not: equal pictures have no PSNR, small ones no
+    MS-SSIM."""
+    means: dict[str, float | None] = {}
+    for key in records[0]:
+        means |= metrics.mean_of(key, [record[key] for record in records])
+    return means
+
+
+def _names_classes(images: ImageSet, model: Model) -> bool:
+    known = model.heads["classification"].classes if "classification" in model.heads else []
+    folders = {images.class_of(index) for index in range(len(images))} - {""}
+    return any(class_index(folder, known) is not None for folder in sorted(folders))
+
+
+def _in_folders(images: ImageSet) -> ImageSet:
+    """Those that lie in a folder; a notice says how many do not."""
+    view = copy.copy(images)
+    view.names = [name for i, name in enumerate(images.names) if images.class_of(i)]
+    if not view.names:
+        raise ValueError(f"no photograph of {images.title} lies in a folder that names its class")
+    if strays := len(images) - len(view):
+        notice(f"{strays} of {len(images)} photographs of {images.title} lie in no class folder: not classified")
+    return view
 
 
 def _target(images: ImageSet, model: Model, index: int) -> int:

@@ -20,7 +20,7 @@ from ..data.images import ImageSet
 from ..data.labeled import LabeledSet, LabeledSource, open_labeled
 from ..files import write_whole
 from ..metrics.bjontegaard import Curve, bd_rate, bd_score, interval, resamples, saving
-from ..metrics.image import LOWER, PERCEPTION
+from ..metrics.image import LEFT_OUT, LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
 from ..zoo import load
@@ -182,7 +182,7 @@ class Series:
         drawn: (1 + draws, photographs), of which the first row is all of them.
 
     Attributes:
-        rates, scores: (1 + draws, points).
+        rates, scores: (1 + draws, points); scores are NaN where they are not defined.
     """
 
     def __init__(self, points: list[Point], scorers: list[Scorer | None], main: str, drawn: np.ndarray):
@@ -194,23 +194,28 @@ class Series:
                 scores.append(_means(point, main, drawn))
                 continue
             scorer.parts = {index: row["part"] for index, row in point.rows.items()}
-            scores.append(np.array([scorer.scores(chosen)[main] for chosen in drawn]))
+            scores.append(np.array([scorer.scores(chosen)[main] for chosen in drawn], np.float64))
         self.scores = np.stack(scores, 1)
 
     def _means(self, name: str) -> np.ndarray:
         """Means of a measure on every resample, (1 + draws, points)."""
         return np.stack([_means(point, name, self.drawn) for point in self.points], 1)
 
-    def curves(self, measure: str = "") -> list[Curve]:
-        """The curve on all photographs, then on each resample; of a measure of reconstructions instead of the score."""
+    def curves(self, measure: str = "") -> list[Curve | None]:
+        """The curve on all photographs, then on each resample; of a measure of reconstructions instead of the score.
+
+        None where the score is not defined, as on a resample in which no photograph has an object.
+        """
         scores = (-1 if measure in LOWER else 1) * self._means(measure) if measure else self.scores
-        return [Curve(rates, row) for rates, row in zip(self.rates, scores, strict=True)]
+        return [
+            Curve(rates, row) if np.isfinite(row).all() else None for rates, row in zip(self.rates, scores, strict=True)
+        ]
 
 
 def _means(point: Point, name: str, drawn: np.ndarray) -> np.ndarray:
     """Means of a column over the photographs that have it, (1 + draws,); where a resample has none, that of all."""
     column = np.array([point.rows[index].get(name) for index in sorted(point.rows)], np.float64)
-    values = column[drawn]
+    values = np.where(np.isfinite(column), column, np.nan)[drawn]  # equal pictures have an infinite PSNR
     counts = (~np.isnan(values)).sum(1)
     means = np.nansum(values, 1) / np.maximum(counts, 1)
     return np.where(counts > 0, means, means[0])
@@ -245,9 +250,10 @@ def _point_rows(series: Series) -> list[dict[str, Any]]:
         row = {
             "series": series.name,
             "level": point.level,
-            "score": asdict(interval(series.scores[:, number].tolist(), biased=scorer is not None and scorer.biased)),
+            "score": asdict(interval(_known(series.scores[:, number]), biased=scorer is not None and scorer.biased)),
         }
         row |= {name: point.mean(name) for name in ("bytes", "bpp", *PERCEPTION)}
+        row |= {name + LEFT_OUT: count for name in PERCEPTION if (count := point.left_out(name))}
         row |= {name: point.median(name) for name in ("encode_s", "decode_s", "read_s")}
         if point.level is None:
             row |= {"bytes": None, "bpp": None}
@@ -257,29 +263,34 @@ def _point_rows(series: Series) -> list[dict[str, Any]]:
     return rows
 
 
-def _pairs(curves: dict[str, list[Curve]]) -> Iterator[tuple[str, str]]:
+def _known(values: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _pairs(curves: dict[str, list[Curve | None]]) -> Iterator[tuple[str, str]]:
     """(one of ours, any other)."""
     return ((ours, name) for ours in (LATENTS, DECODED) if ours in curves for name in curves if name != ours)
 
 
-def _comparisons(measure: str, curves: dict[str, list[Curve]]) -> list[dict[str, Any]]:
+def _comparisons(measure: str, curves: dict[str, list[Curve | None]]) -> list[dict[str, Any]]:
     """BD-rate and BD-score (above 0 is better) of this library's curves against every other one."""
     rows = []
     for test, anchor in _pairs(curves):
         for title, figure in (("bd_rate_percent", bd_rate), ("bd_score", bd_score)):
-            values = [figure(a, b) for a, b in zip(curves[anchor], curves[test], strict=True)]
+            pairs = zip(curves[anchor], curves[test], strict=True)
+            values = [figure(a, b) if a and b else None for a, b in pairs]
             row = {"test": test, "anchor": anchor, "measure": measure, "figure": title}
             rows.append({**row, **asdict(interval(values))})
     return rows
 
 
-def _savings(curves: dict[str, list[Curve]], reference: np.ndarray, shares: list[float]) -> list[dict[str, Any]]:
+def _savings(curves: dict[str, list[Curve | None]], reference: np.ndarray, shares: list[float]) -> list[dict[str, Any]]:
     """Bits saved, in percent, where both curves reach the same share of the score on uncompressed photographs."""
     rows = []
     for test, anchor in _pairs(curves):
         for share in shares:
             pairs = zip(curves[anchor], curves[test], share * reference, strict=True)
-            values = [saving(a, b, float(wanted)) for a, b, wanted in pairs]
+            values = [saving(a, b, float(wanted)) if a and b else None for a, b, wanted in pairs]
             rows.append({"test": test, "anchor": anchor, "share": share, **asdict(interval(values))})
     return rows
 

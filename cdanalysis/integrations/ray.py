@@ -11,6 +11,7 @@ from typing import Any
 
 from ..batch.run import Answer, Job, attempt
 from ..batch.work import Work
+from ..files import json_text, json_value
 
 
 class _Doer:
@@ -23,10 +24,8 @@ class _Doer:
         self.work = work
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        import json
-
         number, found, wrong = attempt(self.work, int(row["number"]), (row["source"], row["target"]))
-        return {"number": number, "row": json.dumps(found), "wrong": wrong}
+        return {"number": number, "row": json_text(found), "wrong": wrong}
 
 
 def on_cluster(work: Work, jobs: Sequence[tuple[int, Job]]) -> Iterator[Answer]:
@@ -35,8 +34,6 @@ def on_cluster(work: Work, jobs: Sequence[tuple[int, Job]]) -> Iterator[Answer]:
     Raises:
         ModuleNotFoundError: if Ray is not installed.
     """
-    import json
-
     try:
         import ray
     except ImportError:
@@ -48,4 +45,4 @@ def on_cluster(work: Work, jobs: Sequence[tuple[int, Job]]) -> Iterator[Answer]:
     data = ray.data.from_items(rows, override_num_blocks=min(len(rows), 8 * max_actors))
     done = data.map(_Doer, fn_constructor_args=(work,), concurrency=(1, max_actors), num_cpus=1)
     for row in done.iter_rows():
-        yield int(row["number"]), json.loads(row["row"]), row["wrong"]
+        yield int(row["number"]), json_value(row["row"]), row["wrong"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +15,23 @@ PERCEPTION = ("psnr", "ms_ssim", "lpips")
 """What is measured of reconstructions."""
 LOWER = ("lpips",)
 """Of these, less is better."""
+
+
+LEFT_OUT = "_left_out"
+"""Ends the name of the number of photographs over which a mean does not go."""
+
+
+def defined(value: float | None) -> float | None:
+    """The value; None where there is none, or no number: NaN, or the infinite PSNR of equal pictures."""
+    return None if value is None or not math.isfinite(value) else value
+
+
+def mean_of(name: str, values: Iterable[float | None]) -> dict[str, float | int | None]:
+    """Mean of what is defined, None where nothing is; ``NAME_left_out`` counts the others, where there are any."""
+    values = [defined(value) for value in values]
+    known = [value for value in values if value is not None]
+    found: dict[str, float | int | None] = {name: float(np.mean(known)) if known else None}
+    return found if len(known) == len(values) else {**found, name + LEFT_OUT: len(values) - len(known)}
 
 
 def psnr(original: np.ndarray, reconstruction: np.ndarray) -> float:

@@ -39,8 +39,11 @@ class Scorer(Protocol):
 
     def add(self, index: int, prediction: Any) -> None: ...
 
-    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
-        """Scores of all photographs that were added, or of chosen ones; one may be chosen several times."""
+    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
+        """Scores of all photographs that were added, or of chosen ones; one may be chosen several times.
+
+        None where the score is not defined: of photographs that nobody labelled there is no right or wrong.
+        """
         ...
 
 
@@ -64,10 +67,10 @@ class ClassificationScorer:
             raise ValueError(f"the folder {labeled.classes[self.among.index(None)]!r} names no class that is known")
 
     def add(self, index: int, prediction: Tensor) -> None:
-        chosen = self.labeled.classes[int(prediction[self.among].argmax())]
-        self.parts[index] = int(chosen == self.labeled.class_of(index))
+        own = self.among[self.labeled.classes.index(self.labeled.class_of(index))]
+        self.parts[index] = int(self.among[int(prediction[self.among].argmax())] == own)
 
-    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
+    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
         chosen = sorted(self.parts) if chosen is None else chosen
         return {"top1": float(np.mean([self.parts[int(i)] for i in chosen]))}
 
@@ -76,7 +79,8 @@ class DetectionScorer:
     """Average precision after COCO (Lin and others, ECCV 2014), by pycocotools.
 
     ``AP`` is the mean over intersections over union of 0.50 to 0.95, ``AP50`` and ``AP75`` those at 0.50 and 0.75; each
-    in [0, 1], over the classes that occur. With masks on both sides also ``mask_AP``, ``mask_AP50``, ``mask_AP75``.
+    in [0, 1], over the classes that occur, and None where no object does. With masks on both sides also ``mask_AP``,
+    ``mask_AP50``, ``mask_AP75``.
 
     Args:
         labeled: the photographs, with their annotations.
@@ -113,7 +117,7 @@ class DetectionScorer:
             results.append(result)
         self.parts[index] = {"masked": prediction.masks is not None, "results": results}
 
-    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
+    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
         kinds = {"bbox": ""}
         annotations = self.labeled.coco.dataset["annotations"]
         masked = all(part["masked"] for part in self.parts.values()) and any(p["results"] for p in self.parts.values())
@@ -123,8 +127,11 @@ class DetectionScorer:
         places = list(order.values()) if chosen is None else [order[int(i)] for i in chosen]
         return {f"{mark}{n}": v for kind, mark in kinds.items() for n, v in self._precision(kind, places).items()}
 
-    def _precision(self, kind: str, places: list[int]) -> dict[str, float]:
+    def _precision(self, kind: str, places: list[int]) -> dict[str, float | None]:
         """Average precision over photographs by their place among those that were added."""
+        indices = sorted(self.parts)
+        if not any(self._has_objects(indices[place]) for place in places):
+            return dict.fromkeys(("AP", "AP50", "AP75"))
         if not any(part["results"] for part in self.parts.values()):
             return dict.fromkeys(("AP", "AP50", "AP75"), 0.0)
         if kind not in self._matched:
@@ -136,7 +143,11 @@ class DetectionScorer:
             evaluation.accumulate()
         precision = evaluation.eval["precision"][..., 0, -1]  # (thresholds, recalls, classes)
         each = {"AP": precision, "AP50": precision[0], "AP75": precision[5]}
-        return {name: float(p[p > -1].mean()) if (p > -1).any() else -1.0 for name, p in each.items()}
+        return {name: float(p[p > -1].mean()) if (p > -1).any() else None for name, p in each.items()}
+
+    def _has_objects(self, index: int) -> bool:
+        """Whether a photograph has an object that counts, which crowds do not."""
+        return any(not a.get("iscrowd") for a in self.labeled.coco.imgToAnns[self.labeled.ids[index]])
 
     def _match(self, kind: str) -> tuple[Any, np.ndarray]:
         """pycocotools' evaluation, and its matches: (classes, photographs)."""
@@ -182,14 +193,14 @@ class SegmentationScorer:
         confusion = multiclass_confusion_matrix(mask, target, self.count + 1, ignore_index=IGNORE)
         self.parts[index] = confusion.tolist()  # true class, predicted class
 
-    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
+    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
         chosen = sorted(self.parts) if chosen is None else chosen
         confusion = np.sum([self.parts[int(i)] for i in chosen], axis=0, dtype=np.float64)
         right, counted = confusion.diagonal(), confusion.sum()
         union = confusion.sum(0) + confusion.sum(1) - right
         each = [float(r / u) for r, u in zip(right[: self.count], union[: self.count], strict=True) if u]
-        accuracy = float(right.sum() / counted) if counted else 0.0
-        return {"mIoU": float(np.mean(each)) if each else 0.0, "pixel_accuracy": accuracy}
+        accuracy = float(right.sum() / counted) if counted else None
+        return {"mIoU": float(np.mean(each)) if each else None, "pixel_accuracy": accuracy}
 
 
 SCORERS = {

@@ -77,7 +77,7 @@ def _one(
         "bpp": metrics.bpp(len(stream), image.width, image.height),
         "base_bytes": len(base),
         **summary(result),
-        "psnr": metrics.psnr(np.asarray(image), np.asarray(decoded)),
+        "psnr": metrics.defined(metrics.psnr(np.asarray(image), np.asarray(decoded))),
     }
     return row, shown, result.classification.top5
 
@@ -113,7 +113,7 @@ def _card(row: dict[str, Any], captioned: list[tuple[str, Image.Image]], top5: l
         (f"{row['bytes']:,} B", "the whole stream"),
         (f"{row['base_bytes']:,} B", "semantic layer: all that the label needs"),
         (f"{row['bpp']:.3f}", "bits per pixel"),
-        (f"{row['psnr']:.2f} dB", "PSNR of the decoded photograph"),
+        ("exact" if row["psnr"] is None else f"{row['psnr']:.2f} dB", "PSNR of the decoded photograph"),
     )
     facts = "".join(f"<div><dt>{value}</dt><dd>{text}</dd></div>" for value, text in figures)
     images = "".join(

@@ -9,7 +9,7 @@ from PIL import Image
 from ..data.labeled import LabeledSet
 from ..evaluation.points import Point
 from ..evaluation.study import OURS
-from ..metrics.image import LOWER
+from ..metrics.image import LOWER, defined
 from ..metrics.tasks import Scorer
 from ..model import Model
 from ..structures.latents import QUALITY_LEVELS
@@ -48,9 +48,12 @@ def gallery(
 
 
 def _by_score(point: Point, scorer: Scorer | None, main: str) -> dict[int, float]:
+    """The score of every photograph that has one."""
     if scorer is None:
-        return {index: row[main] for index, row in point.rows.items() if row[main] is not None}
-    return {index: scorer.scores([index])[scorer.main] for index in point.rows}
+        found = {index: row[main] for index, row in point.rows.items()}
+    else:
+        found = {index: scorer.scores([index])[scorer.main] for index in point.rows}
+    return {index: score for index, score in found.items() if defined(score) is not None}
 
 
 def _caption(labeled: LabeledSet, index: int, row: dict[str, Any], score: float) -> str:

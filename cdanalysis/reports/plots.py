@@ -77,6 +77,8 @@ def _draw_study(axes: Any, points: list[dict[str, Any]], measure: str, scored: b
         series.setdefault(row["series"], []).append(row)
     for number, (name, rows) in enumerate(series.items()):
         entries = [row["score"] if scored else {"value": row[measure], "low": None} for row in rows]
+        if all(entry["value"] is None for entry in entries):
+            continue
         if rows[0]["bpp"] is None:
             axes.axhline(entries[0]["value"], color="0.45", linestyle=":", linewidth=1.2, label=name)
             continue
@@ -84,7 +86,13 @@ def _draw_study(axes: Any, points: list[dict[str, Any]], measure: str, scored: b
         x, entries = [rows[i]["bpp"] for i in order], [entries[i] for i in order]
         ours = name in OURS
         style = {"linewidth": 2.4 if ours else 1.2, "marker": "o" if ours else "s", "markersize": 5 if ours else 3.5}
-        axes.plot(x, [e["value"] for e in entries], label=name, color=f"C{number % 10}", **style)
+        axes.plot(
+            x,
+            [float("nan") if e["value"] is None else e["value"] for e in entries],
+            label=name,
+            color=f"C{number % 10}",
+            **style,
+        )
         if all(e["low"] is not None for e in entries):
             low, high = ([e[end] for e in entries] for end in ("low", "high"))
             axes.fill_between(x, low, high, color=f"C{number % 10}", alpha=0.13, linewidth=0)
@@ -127,9 +135,11 @@ def _new_figure(**settings: Any) -> Any:
 def _draw(axes: Any, rows: list[dict[str, Any]], plot: PlotConfig) -> None:
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
-        if row.get(plot.x) is not None and plot.y in row:
+        if row.get(plot.y) is None:
+            continue
+        if row.get(plot.x) is not None:
             curves.setdefault(row["codec"], []).append((row[plot.x], row[plot.y]))
-        elif plot.y in row:  # photographs themselves, which have no rate and nothing to be compared with
+        else:  # photographs themselves, which have no rate and nothing to be compared with
             axes.axhline(row[plot.y], color="0.45", linestyle=":", linewidth=1.2, label=row["codec"])
     known = {row["codec"]: "variant" in row for row in rows}
     for number, (codec, points) in enumerate(curves.items()):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -14,6 +13,8 @@ from PIL import Image
 
 from ..evaluation.points import Track
 from ..evaluation.study import DECODED, LATENTS, StudyConfig, run_study
+from ..files import json_text
+from ..metrics.image import LEFT_OUT
 from .gallery import gallery
 from .plots import STUDY_LABELS, TASKS, study_figure
 
@@ -56,7 +57,7 @@ def report_page(report: dict[str, Any], images: list[tuple[str, Image.Image]]) -
         "comparisons": _table(_comparison_rows(report)),
         "costs": _table(_cost_rows(report)),
         "gallery": "".join(_image(caption, image) for caption, image in images) or "<p>None.</p>",
-        "facts": html.escape(json.dumps({key: report[key] for key in FACTS}, indent=1)),
+        "facts": html.escape(json_text({key: report[key] for key in FACTS}, indent=1)),
         "main": STUDY_LABELS[main] if report["savings"] else "quality",
     }
     return Template(PAGE.read_text()).substitute(blocks)
@@ -68,10 +69,10 @@ def _lead(report: dict[str, Any]) -> str:
     return f"{text}. Rates are bytes of whole files. Intervals hold 95 % of resamples of the photographs."
 
 
-def _with_interval(entry: dict[str, Any], digits: int, scale: float = 1.0, unit: str = "") -> str:
-    """``0.97 [0.96, 0.98]``; a dash where there is no figure."""
+def _with_interval(entry: dict[str, Any], digits: int, scale: float = 1.0, unit: str = "", none: str = "") -> str:
+    """``0.97 [0.96, 0.98]``; ``none``, by default that curves do not overlap, where there is no figure."""
     if entry["value"] is None:
-        return "no overlap"
+        return none or "no overlap"
     text = f"{scale * entry['value']:.{digits}f}{unit}"
     if entry["low"] is not None:
         text += f" <small>[{scale * entry['low']:.{digits}f}, {scale * entry['high']:.{digits}f}]</small>"
@@ -110,14 +111,20 @@ def _point_rows(report: dict[str, Any]) -> list[dict[str, str]]:
         cells = {"codec": html.escape(row["series"]), "level": "-" if row["level"] is None else str(row["level"])}
         cells["bytes"] = "-" if row["bytes"] is None else f"{row['bytes']:.0f}"
         cells["bpp"] = "-" if row["bpp"] is None else f"{row['bpp']:.3f}"
-        cells[STUDY_LABELS[main]] = _with_interval(row["score"], DIGITS.get(main, 4))
+        cells[STUDY_LABELS[main]] = _with_interval(row["score"], DIGITS.get(main, 4), none="-")
         for name in ("psnr", "ms_ssim", "lpips"):
             if name != main and any(other.get(name) is not None for other in report["points"]):
-                cells[STUDY_LABELS[name]] = "-" if row.get(name) is None else f"{row[name]:.4g}"
+                cells[STUDY_LABELS[name]] = _seen(row, name)
         for name, title in times:
             cells[title] = f"{1000 * row[name]:.1f}"
         rows.append(cells)
     return rows
+
+
+def _seen(row: dict[str, Any], name: str) -> str:
+    """A mean, and of how many photographs it could not be had."""
+    text = "-" if row.get(name) is None else f"{row[name]:.4g}"
+    return f"{text} <small>without {row[name + LEFT_OUT]}</small>" if name + LEFT_OUT in row else text
 
 
 def _saving_rows(report: dict[str, Any]) -> list[dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -15,6 +14,7 @@ from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from ..files import json_text
 from ..model import Model
 from ..zoo import load, save_model
 from .heads import calibrate
@@ -161,7 +161,7 @@ class Trainer:
             torch.save(state, part)
             os.replace(part, self.folder / CHECKPOINT)
             summary = {"stage": self.stage, "step": self.step, "skipped": self.skipped, "seed": self.recipe.seed}
-            (self.folder / "progress.json").write_text(json.dumps(summary) + "\n")
+            (self.folder / "progress.json").write_text(json_text(summary) + "\n")
 
     def _load(self) -> dict | None:
         path = self.folder / CHECKPOINT

@@ -10,7 +10,6 @@ ends the run with status 1, and the stream lies in ``runs/fuzz``.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import time
@@ -23,7 +22,7 @@ from rich.progress import track
 from skimage import data
 
 from cdanalysis.benchmarks.hardware import hardware
-from cdanalysis.files import write_whole
+from cdanalysis.files import json_text, write_whole
 from cdanalysis.zoo import load
 
 ROOT = Path(__file__).parent.parent.parent
@@ -73,11 +72,11 @@ def main() -> int:
         "outcomes": dict(counts.most_common()),
         "bad": [{"case": number, "what": what} for number, what, _ in bad],
     }
-    write_whole(options.output, json.dumps(report, indent=1) + "\n")
+    write_whole(options.output, json_text(report, indent=1) + "\n")
     for number, what, case in bad:
         write_whole(ROOT / "runs" / "fuzz" / f"{number}.cda", case)
         print(f"case {number}: {what}", file=sys.stderr)
-    print(json.dumps(report["outcomes"], indent=1))
+    print(json_text(report["outcomes"], indent=1))
     return 1 if bad else 0
 
 
