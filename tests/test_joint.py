@@ -304,6 +304,9 @@ def test_a_decoder_without_fusion_does_not_see_the_semantics():
 def test_ignored_pixels_stay_ignored(world):
     labels = np.full((70, 80), IGNORE, np.uint8)
     Image.fromarray(np.full((70, 80), 9, np.uint8)).save(world / "pixels" / "labels" / "0.png")
+    described = json.loads((world / "pixels" / "classes.json").read_text())["classes"]
+    described.append({"index": 9, "name": "void", "ignore": True})
+    (world / "pixels" / "classes.json").write_text(json.dumps({"classes": described}))
     Image.fromarray(np.zeros((70, 80, 3), np.uint8)).save(world / "pixels" / "images" / "0.png")
     crops = LabeledCrops("segmentation", auxiliary_in(world)[2].sources, 128, 0, 40)
     seen = [target for _, target in (crops[i] for i in range(40)) if (target == IGNORE).all()]

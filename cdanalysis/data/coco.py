@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,12 @@ import torch
 from PIL import Image
 
 from ..structures.targets import Instances
+from .coco_file import read_coco
 from .images import ImageSet, data_path
 
 
 class CocoImages:
-    """Photographs with boxes, and masks where the data set has them.
+    """Photographs with boxes, and masks where the data set has them; `coco_file` says what files may look like.
 
     Indexing reads the file: (photograph, `Instances`). Boxes are cut at the photograph's edges; crowds and boxes
     of less than a pixel are left out. ``coco`` still has them as they are.
@@ -29,37 +29,24 @@ class CocoImages:
 
     Attributes:
         classes: names in the order of their category ids.
-        coco: the annotations, as pycocotools' ``COCO``.
+        coco: the annotations, repaired and numbered anew, as pycocotools' ``COCO``.
         names, ids: file name and image id of each photograph.
 
     Raises:
         FileNotFoundError: if one of them does not exist.
-        ValueError: if the JSON is not COCO's, or names a photograph that is not there, or a category it does not list.
+        ValueError: if the JSON is not COCO's, names a photograph that is not there or of other sides, or lacks, repeats
+            or contradicts something; the sentence names file and annotation.
     """
 
     def __init__(self, images: str | Path, annotations: str | Path):
         self.images = ImageSet(images)
         self.title = self.images.title
-        self.coco = _read(data_path(str(annotations)))
+        self.coco = _indexed(read_coco(data_path(str(annotations)), self.images))
         categories = sorted(self.coco.dataset["categories"], key=lambda c: c["id"])
         self.classes = [c["name"] for c in categories]
         self.category_ids = [c["id"] for c in categories]
-        self._check()
         self.ids = sorted(self.coco.imgs)
         self.names = [self.coco.imgs[i]["file_name"] for i in self.ids]
-
-    def _check(self) -> None:
-        known, there = set(self.category_ids), set(self.images.names)
-        for annotation in self.coco.dataset.get("annotations", []):
-            if annotation["category_id"] not in known:
-                raise ValueError(
-                    f"annotation {annotation['id']} has the unknown category id {annotation['category_id']}"
-                )
-            if annotation["image_id"] not in self.coco.imgs:
-                raise ValueError(f"annotation {annotation['id']} belongs to the unknown image {annotation['image_id']}")
-        missing = [image["file_name"] for image in self.coco.dataset["images"] if image["file_name"] not in there]
-        if missing:
-            raise ValueError(f"{len(missing)} photographs that the annotations name are missing, {missing[0]!r} first")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -100,18 +87,9 @@ class CocoImages:
         )
 
 
-def _read(path: Path) -> Any:
+def _indexed(content: dict[str, Any]) -> Any:
     from pycocotools.coco import COCO
 
-    try:
-        content = json.loads(path.read_text())
-        if not {"images", "categories"} <= set(content):
-            raise ValueError("no images or no categories")
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not a COCO annotation file: {error}") from None
-    for annotation in content.get("annotations", []):  # the evaluator insists on what some files leave out
-        annotation.setdefault("iscrowd", 0)
-        annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     coco = COCO()
     coco.dataset = content
     with contextlib.redirect_stdout(io.StringIO()):  # it reports on standard output, which is for programs

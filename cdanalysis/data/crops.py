@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 import numpy as np
 import torch
@@ -31,17 +32,23 @@ class Source:
 
 
 class Crops(Dataset):
-    """Square crops (3, crop, crop) uint8, flipped at random, from a mixture of sources."""
+    """Square crops (3, crop, crop) uint8, flipped at random, from a mixture of sources.
+
+    Raises:
+        ValueError: if there is no source, a source has no photograph, or the weights and scales are no such.
+    """
 
     def __init__(self, sources: list[Source], crop: int, seed: int, length: int):
         if not sources:
             raise ValueError("a stage needs at least one data source")
+        if not all(0 <= s.weight < float("inf") for s in sources) or not any(s.weight for s in sources):
+            raise ValueError(f"weights of sources are not below 0 nor all 0, got {[s.weight for s in sources]}")
+        for s in sources:
+            if len(s.scale) != 2 or not 0 < s.scale[0] <= s.scale[1] < float("inf"):
+                raise ValueError(f"scale of {s.path} must be [lowest, highest] above 0, got {list(s.scale)}")
         self.sources, self.crop, self.seed, self.length = sources, crop, seed, length
         self.sets = [ImageSet(s.path) for s in sources]
-        self.members = [
-            [i for i, name in enumerate(images.names) if name.startswith(source.folder)]
-            for images, source in zip(self.sets, sources, strict=True)
-        ]
+        self.members = [_below(images, source) for images, source in zip(self.sets, sources, strict=True)]
         weights = np.array([s.weight for s in sources], dtype=np.float64)
         self.shares = weights / weights.sum()
 
@@ -66,3 +73,12 @@ class Crops(Dataset):
         scale = max(scale, self.crop / min(image.size))
         size = (max(self.crop, round(image.width * scale)), max(self.crop, round(image.height * scale)))
         return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _below(images: ImageSet, source: Source) -> list[int]:
+    """Numbers of the photographs in the source's folder, however deep."""
+    parts = PurePosixPath(source.folder).parts
+    found = [i for i, name in enumerate(images.names) if PurePosixPath(name).parts[: len(parts)] == parts]
+    if not found:
+        raise ValueError(f"no photograph of {source.path} lies below its folder {source.folder!r}")
+    return found

@@ -10,8 +10,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from ..notices import notice
+from .color import ALPHA, color_profile, is_negative, to_eight_bits, to_srgb, white_of
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".gif", ".ppm", ".pgm", ".jp2"}
 
@@ -36,18 +39,41 @@ def data_path(name: str) -> Path:
     raise FileNotFoundError(f"no data at {tried}; CDANALYSIS_DATA names the folder that data sets lie in")
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL image as upright 8-bit RGB: EXIF rotation applied, alpha laid on white, 16 bits scaled to 8."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        array = np.asarray(image).astype(np.float64)
-        top = 65535.0 if image.mode.startswith("I") and array.max(initial=0) > 255 else 255.0
-        image = Image.fromarray(np.clip(np.rint(array * 255.0 / top), 0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+def to_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
+    """Any PIL image as upright 8-bit sRGB.
+
+    EXIF rotation is applied, more than 8 bits are scaled by the depth that the file declares, colors are converted by
+    the ICC profile (or what stands for one: `color.color_profile`), and alpha is laid on white.
+
+    Args:
+        name: of the image, for the notice that its profile cannot be used.
+
+    Raises:
+        ValueError: if nothing says which value is white, as for signed integers and for floats outside [0, 1].
+    """
+    image.load()  # what is damaged fails here, and not half-read below
+    profile = color_profile(image)
+    image = _upright(image)
+    if profile is not None:
+        image = to_srgb(image, profile, name)
+    if image.mode in ALPHA or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, rgba)
     return image.convert("RGB")
+
+
+def to_gray(image: Image.Image) -> Image.Image:
+    """A mask or map as upright 8-bit "L", whose numbers mean no color; errors as those of `to_rgb`."""
+    image.load()
+    return _upright(image).convert("L")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """With EXIF rotation applied, and in 8 bits."""
+    white, negative = white_of(image), is_negative(image)
+    image = ImageOps.exif_transpose(image)
+    return image if white is None else to_eight_bits(image, white, negative)
 
 
 def to_tensor(image: ImageLike) -> Tensor:
@@ -83,29 +109,57 @@ def to_pixels(image: ImageLike) -> Tensor:
     return tensor
 
 
-def open_image(source: str | Path | bytes) -> Image.Image:
-    """Read an image file (path or bytes) as upright 8-bit RGB.
+def open_image(source: str | Path | bytes, name: str | None = None) -> Image.Image:
+    """Read an image file (path or bytes) as upright 8-bit sRGB; of a file with several pictures, the first.
+
+    Args:
+        name: what messages call it; by default its path.
 
     Raises:
         FileNotFoundError: if the path does not exist.
-        ValueError: if it is not an image, or is damaged.
+        ValueError: if it is not an image, is damaged, or does not say which value is white.
     """
-    name = "the image" if isinstance(source, bytes) else str(source)
+    name = name or ("the image" if isinstance(source, bytes) else str(source))
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return to_rgb(image)
+            pictures = getattr(image, "n_frames", 1)
+            if pictures > 1 and image.format != "MPO":  # there the others are previews and maps of the first
+                notice(f"{name} holds {pictures} pictures, of which the first was read")
+            return to_rgb(image, name)
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {name}") from None
     except UnidentifiedImageError:
         raise ValueError(f"{name} is not an image that can be read") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{name} cannot be read: {error}") from None
 
 
-class ImageSet:
-    """The photographs of a folder or a tar archive, in sorted order, with the name of their folder as class.
+def header_of(data: bytes) -> tuple[tuple[int, int], int] | None:
+    """(Width, height) of a photograph as it is stored, and its EXIF orientation (1..8); None where it is unreadable.
 
-    Indexing reads the file: (photograph, class name or "").
+    Orientations from 5 on exchange the sides: `open_image` gives the photograph upright.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1)
+            return image.size, turned if turned in range(1, 9) else 1
+    except Exception:  # decoders raise whatever damage leads them to; reading the photograph itself reports it
+        return None
+
+
+def note_turned(names: list[str], what: str) -> None:
+    """A notice that labels are taken to be for upright photographs, where EXIF turns some and sides do not tell."""
+    if names:
+        notice(
+            f"{len(names)} photographs are turned or mirrored by EXIF, {names[0]!r} first; "
+            f"{what} are taken to be for the upright photographs"
+        )
+
+
+class ImageSet:
+    """The photographs of a folder or a tar archive, in sorted order, with the name of their top folder as class.
+
+    Indexing reads the file: (photograph, class name, or "" for those in no folder).
 
     Raises:
         FileNotFoundError: if the path does not exist.
@@ -142,7 +196,9 @@ class ImageSet:
         return view
 
     def class_of(self, index: int) -> str:
-        return PurePosixPath(self.names[index]).parent.name
+        """The top folder that a photograph lies in, however deep; "" where it lies in none."""
+        parts = PurePosixPath(self.names[index]).parts
+        return parts[0] if len(parts) > 1 else ""
 
     def read(self, index: int) -> bytes:
         """The bytes of the file."""
@@ -159,10 +215,10 @@ class ImageSet:
 
     def named(self, name: str) -> Image.Image:
         """The photograph of that name."""
-        return open_image(self.read_named(name))
+        return open_image(self.read_named(name), name)
 
     def image(self, index: int) -> Image.Image:
-        return open_image(self.read(index))
+        return self.named(self.names[index])
 
     def __getitem__(self, index: int) -> tuple[Image.Image, str]:
         return self.image(index), self.class_of(index)

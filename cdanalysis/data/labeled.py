@@ -14,8 +14,10 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from ..notices import notice
 from .coco import CocoImages
 from .images import ImageSet
+from .labels import plain_name
 from .segmentation import LabeledPixels
 
 
@@ -45,20 +47,39 @@ class LabeledSet(Protocol):
     def every(self, step: int) -> LabeledSet: ...
 
 
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test"})
+
+
 class ClassFolders:
-    """Photographs whose folder is their class; targets are indices into ``classes``, the sorted folder names.
+    """Photographs whose top folder is their class; targets are indices into ``classes``, the sorted folder names.
+
+    Photographs that lie in no folder have no class: they are left out, and a notice says how many.
 
     Raises:
         FileNotFoundError: if the path does not exist.
-        ValueError: if there are fewer than two class folders.
+        ValueError: if there are fewer than two class folders, or they are those of training and validation, or two of
+            them are one class but for case and underscores.
     """
 
     def __init__(self, root: str | Path):
         self.images = ImageSet(root)
         self.title = self.images.title
-        self.classes = sorted({self.images.class_of(i) for i in range(len(self.images))})
+        names, classes = self.images.names, [self.images.class_of(i) for i in range(len(self.images))]
+        self.images.names = [name for name, own in zip(names, classes, strict=True) if own]
+        self.classes = sorted(set(classes) - {""})
         if len(self.classes) < 2:
             raise ValueError(f"a classifier needs two or more class folders; {root} has {len(self.classes)}")
+        if SPLITS.issuperset(name.lower() for name in self.classes):
+            raise ValueError(f"the folders of {root} are {' and '.join(self.classes)}, no classes: name one of them")
+        plain: dict[str, str] = {}
+        for name in self.classes:
+            if (other := plain.setdefault(plain_name(name), name)) != name:
+                raise ValueError(f"the folders {other!r} and {name!r} of {root} are one class: put them together")
+        if strays := [name for name, own in zip(names, classes, strict=True) if not own]:
+            notice(
+                f"{len(strays)} of {len(names)} photographs of {root} lie in no class folder and are left out, "
+                f"{strays[0]!r} first"
+            )
 
     @property
     def names(self) -> list[str]:

@@ -10,12 +10,20 @@ def class_index(folder: str, classes: Sequence[str]) -> int | None:
 
     A folder may carry the class's full name, one of the synonyms in it ("tench" of "tench, Tinca
     tinca"), or, for the 1000 ImageNet classes, its WordNet id ("n01440764"). Case does not count,
-    and an underscore counts as a space.
+    and an underscore counts as a space. A full name goes before a synonym.
+
+    Raises:
+        ValueError: if it means several classes, as "crane" does, which is a bird and a machine.
     """
-    wanted = _plain(folder)
-    for index, name in enumerate(classes):
-        if wanted == _plain(name) or wanted in (_plain(part) for part in name.split(",")):
-            return index
+    wanted = plain_name(folder)
+    found = [index for index, name in enumerate(classes) if wanted == plain_name(name)]
+    if not found:
+        found = [i for i, name in enumerate(classes) if wanted in (plain_name(part) for part in name.split(","))]
+    if len(found) > 1:
+        names = " and ".join(f"{classes[index]!r} (number {index})" for index in found)
+        raise ValueError(f"{folder!r} means several classes, {names}: use a WordNet id, or a name that only one has")
+    if found:
+        return found[0]
     if len(classes) == 1000 and folder.startswith("n") and folder[1:].isdigit():
         from timm.data import ImageNetInfo
 
@@ -24,5 +32,6 @@ def class_index(folder: str, classes: Sequence[str]) -> int | None:
     return None
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name without what does not count: case, underscores for spaces, spaces around it."""
     return name.replace("_", " ").strip().casefold()

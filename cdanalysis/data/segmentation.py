@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..structures.targets import IGNORE
-from .images import ImageSet
+from .images import ImageSet, header_of, note_turned
 
 
 class LabeledPixels:
@@ -22,25 +22,30 @@ class LabeledPixels:
     lies ``classes.json``: ``{"classes": [{"index", "name", "colour", "ignore"}...]}``.
     Indexing reads both: (photograph, labels (H, W) uint8), where 255 stands for pixels of no class.
 
+    Every value that occurs must be listed, those of no class with ``"ignore": true``; ``colour`` is optional.
+
     Attributes:
         classes: names of the classes that count, in the order of the indices.
-        colours: the same classes' (red, green, blue).
+        colors: the same classes' (red, green, blue); black where the file does not say.
         names: of the photographs.
 
     Raises:
         FileNotFoundError: if there is no such folder, or no ``classes.json``.
-        ValueError: if a photograph has no labels.
+        ValueError: if ``classes.json`` is not what it must be, a photograph has no labels, or the first one has bad
+            ones.
     """
 
     def __init__(self, root: str | Path):
         self.files = ImageSet(root)
         self.title = self.files.title
-        description = _classes_file(self.files)
-        kept = [c for c in sorted(description["classes"], key=lambda c: c["index"]) if not c.get("ignore")]
+        described, self._listing = _classes_file(self.files)
+        kept = [c for c in sorted(described, key=lambda c: c["index"]) if not c.get("ignore")]
         self.classes = [c["name"] for c in kept]
-        self.colors = [tuple(c["colour"]) for c in kept]
+        self.colors = [tuple(c.get("colour") or c.get("color") or (0, 0, 0)) for c in kept]
         self._table = np.full(256, IGNORE, np.uint8)
         self._table[[c["index"] for c in kept]] = np.arange(len(kept))
+        self._listed = np.zeros(256, bool)
+        self._listed[[c["index"] for c in described]] = True
         self.names = [n for n in self.files.names if PurePosixPath(n).parent.name == "images"]
         there = set(self.files.names)
         for name in self.names:
@@ -48,6 +53,10 @@ class LabeledPixels:
                 raise ValueError(f"{name} has no labels: {_labels_of(name)} is missing")
         if not self.names:
             raise ValueError(f"no photographs below images/ in {root}")
+        self.labels(0)  # what is wrong with one is mostly wrong with all, and better known before hours of work
+        headers = {name: header_of(self.files.read_named(name)) for name in self.names}
+        turned = [name for name, header in headers.items() if header and header[1] > 1]
+        note_turned(turned, f"the labels in {root}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -66,15 +75,20 @@ class LabeledPixels:
     def labels(self, index: int) -> np.ndarray:
         """(H, W) uint8: class indices, 255 for pixels of no class."""
         name = _labels_of(self.names[index])
-        with Image.open(io.BytesIO(self.files.read_named(name))) as image:
-            if image.mode not in ("L", "P"):
-                raise ValueError(f"{name} is no picture of class indices: its mode is {image.mode}")
-            return self._table[np.asarray(image)]
+        indices = class_indices(self.files.read_named(name), name)
+        unlisted = np.flatnonzero((np.bincount(indices.ravel(), minlength=256) > 0) & ~self._listed)
+        if len(unlisted):
+            raise ValueError(
+                f"{name} holds {_some(unlisted)}, which {self._listing} does not list; "
+                'list every value, those of no class with "ignore": true'
+            )
+        return self._table[indices]
 
     def __getitem__(self, index: int) -> tuple[Image.Image, np.ndarray]:
         image, labels = self.image(index), self.labels(index)
         if labels.shape != (image.height, image.width):
-            raise ValueError(f"{self.names[index]} and its labels differ in size")
+            sides = f"{image.width}x{image.height} and {labels.shape[1]}x{labels.shape[0]}"
+            raise ValueError(f"{self.names[index]} (upright, as EXIF says) and its labels differ in size: {sides}")
         return image, labels
 
 
@@ -83,12 +97,62 @@ def _labels_of(name: str) -> str:
     return (path.parent.parent / "labels" / (path.stem + ".png")).as_posix()
 
 
-def _classes_file(files: ImageSet) -> dict[str, Any]:
+def class_indices(data: bytes, name: str) -> np.ndarray:
+    """The numbers in a label picture, uint8 (H, W), as they are stored.
+
+    Args:
+        data: of the file.
+        name: what messages call it.
+
+    Raises:
+        ValueError: if it cannot be read, has colors instead of numbers, or numbers above 255.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            stretched = _STRETCHED.get(str(image.tile[0].args), 1) if image.format == "PNG" else 1
+            if image.mode not in ("1", "L", "P", "I", "I;16"):
+                raise ValueError(f"it is no picture of class indices: its mode is {image.mode}")
+            indices = np.asarray(image).astype(np.int64) // stretched
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{name} cannot be read: {error}") from None
+    if indices.size and (indices.max() > 255 or indices.min() < 0):
+        raise ValueError(f"{name} holds {_some(np.unique(indices))}, but class indices are 0 to 255")
+    return indices.astype(np.uint8)
+
+
+_STRETCHED = {"L;2": 85, "L;4": 17}
+"""Gray PNG files of 2 or 4 bits hold small numbers, which Pillow stretches to 255."""
+
+
+def _some(values: np.ndarray) -> str:
+    shown = ", ".join(str(value) for value in values[:8])
+    return f"the value{'s' * (len(values) > 1)} {shown}" + (f" and {len(values) - 8} more" if len(values) > 8 else "")
+
+
+def _classes_file(files: ImageSet) -> tuple[list[dict[str, Any]], Path]:
+    """The classes that ``classes.json`` lists, and its path."""
     folder = files.root if files.root.is_dir() else files.root.parent
     path = folder / "classes.json"
     if not path.is_file():
         raise FileNotFoundError(f"no {path}: it must list the classes")
     try:
-        return {"classes": json.loads(path.read_text())["classes"]}
+        found = json.loads(path.read_bytes())["classes"]
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} lists no classes") from None
+    if not isinstance(found, list) or not all(isinstance(c, dict) for c in found):
+        raise ValueError(f"{path} lists no classes")
+    for c in found:
+        index, name, color = c.get("index"), c.get("name"), c.get("colour") or c.get("color")
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index <= 255:
+            raise ValueError(f"{path}: a class has the index {index!r}; it must be a number from 0 to 255")
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"{path}: class {index} has no name")
+        if color is not None and not (isinstance(color, list) and len(color) == 3):
+            raise ValueError(f"{path}: class {index} has the color {color!r}; it must be [red, green, blue]")
+    for key, values in (("index", [c["index"] for c in found]), ("name", [c["name"] for c in found])):
+        if len(set(values)) < len(values):
+            repeated = next(value for value in values if values.count(value) > 1)
+            raise ValueError(f"{path}: several classes have the {key} {repeated!r}")
+    if all(c.get("ignore") for c in found):
+        raise ValueError(f"{path} lists no class that counts")
+    return found, path

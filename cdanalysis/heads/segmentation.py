@@ -61,7 +61,8 @@ class SegmentationHead(nn.Module):
         padded = torch.full((len(targets), *logits.shape[-2:]), IGNORE, dtype=torch.int64, device=logits.device)
         for row, target, (height, width) in zip(padded, targets, sizes, strict=True):
             row[:height, :width] = target
-        return {"segmentation": F.cross_entropy(logits, padded, ignore_index=IGNORE)}
+        total = F.cross_entropy(logits, padded, ignore_index=IGNORE, reduction="sum")
+        return {"segmentation": total / (padded != IGNORE).sum().clamp_min(1)}  # a mean over none would be NaN
 
     def distillation(self, pyramid: list[Tensor], features: list[Tensor]) -> Tensor:
         """Divergence (N,), in nats a cell, of what this head says of ``pyramid`` from what it says of ``features``."""

@@ -22,10 +22,10 @@ from detectron2.modeling.meta_arch import GeneralizedRCNN, PanopticFPN, RetinaNe
 from detectron2.modeling.meta_arch.fcos import FCOS
 from detectron2.modeling.postprocessing import sem_seg_postprocess
 from detectron2.structures import ImageList
-from PIL import Image
 from torch import Tensor
 
 from ..blocks import Upsample
+from ..data.segmentation import class_indices
 from ..heads.neck import FeaturePyramid
 from ..model import Model
 from ..structures.latents import PAD
@@ -174,7 +174,8 @@ class LatentMapper:
         Raises:
             FileNotFoundError: if there is no stream.
             StreamError: if it is bad, or another model's.
-            ValueError: if its size is not that which the data set gives.
+            ValueError: if its size is not that which the data set gives, or that of its labels, or these are no class
+                indices.
         """
         entry = copy.deepcopy(dataset_dict)
         data = self.path_of(entry["file_name"]).read_bytes()
@@ -189,8 +190,15 @@ class LatentMapper:
         if self.is_train and annotations is not None:
             entry["instances"] = self._instances(annotations, size)
         if self.is_train and labels is not None:
-            entry["sem_seg"] = torch.from_numpy(np.asarray(Image.open(labels)).astype(np.int64))
+            entry["sem_seg"] = self._classes(labels, size)
         return entry
+
+    def _classes(self, labels: str, size: tuple[int, int]) -> Tensor:
+        indices = class_indices(Path(labels).read_bytes(), labels)
+        if indices.shape != size:
+            sides = f"{indices.shape[1]}x{indices.shape[0]}, its stream's photograph {size[1]}x{size[0]}"
+            raise ValueError(f"{labels} is {sides}, upright as EXIF says")
+        return torch.from_numpy(indices.astype(np.int64))
 
     def _instances(self, annotations: list[dict[str, Any]], size: tuple[int, int]) -> Any:
         kept = [a for a in annotations if not a.get("iscrowd", 0)]

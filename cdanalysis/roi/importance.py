@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..data.images import data_path
+from ..data.images import data_path, to_gray
 from ..structures.latents import PAD
 from .saliency import Saliency, SpectralResidual, U2NetP
 
@@ -35,7 +35,7 @@ def importance_map(importance: Importance, image: Tensor) -> np.ndarray:
     if isinstance(importance, (str, Path)):
         importance = _named(importance)
     if isinstance(importance, Image.Image):
-        importance = np.asarray(importance.convert("L")) / 255.0
+        importance = np.asarray(to_gray(importance)) / 255.0
     elif callable(importance):
         pixels = (image * 255).round().to(torch.uint8) if image.is_floating_point() else image
         importance = importance(pixels.permute(1, 2, 0).cpu().numpy())
@@ -61,8 +61,8 @@ def _named(name: str | Path) -> Image.Image | Callable:
         return U2NetP(path)
     try:
         with Image.open(path) as image:
-            return image.convert("L")
-    except OSError as error:
+            return to_gray(image)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is no mask that can be read: {error}") from None
 
 

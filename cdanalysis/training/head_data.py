@@ -104,6 +104,8 @@ class Examples:
     ):
         if config.input not in INPUTS:
             raise ValueError(f"input must be one of {', '.join(INPUTS)}, got {config.input!r}")
+        if config.holdout < 0:
+            raise ValueError(f"holdout must be 0, to use all photographs, or above, got {config.holdout}")
         sets = [open_labeled(config.task, source).every(config.every) for source in config.sources]
         if not sets or not all(len(s) for s in sets):
             raise ValueError(f"training a {config.task} head needs photographs")
@@ -177,6 +179,11 @@ class _Variant:
     def __init__(self, labeled: LabeledSet, flip: bool, holdout: int):
         self.labeled, self.flip = labeled, flip
         self.indices = [i for i in range(len(labeled)) if not holdout or i % holdout]
+        if not self.indices:
+            raise ValueError(
+                f"holdout: {holdout} leaves none of the {len(labeled)} photographs of {labeled.title} to train on; "
+                "every holdout-th is left out, the first included"
+            )
         self.names = [labeled.names[i] + (".flip" if flip else "") for i in self.indices]
 
     def image(self, index: int) -> Image.Image:

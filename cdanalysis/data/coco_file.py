@@ -1,0 +1,240 @@
+"""COCO annotation files as people have them: what can be repaired is, what contradicts itself is refused.
+
+Repaired, because nothing depends on it: ids of annotations (missing, 0, or several times the same: evaluators read 0 as
+"no match"), areas and crowd flags that are missing or null, polygons that enclose nothing, sides that are missing.
+Repaired with a notice: categories of one name. Everything else that is not what it must be is refused, with the file
+and the annotation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..notices import notice
+from .images import ImageSet, header_of, note_turned
+
+Content = dict[str, Any]
+
+
+def read_coco(path: Path, photographs: ImageSet) -> Content:
+    """The content of a COCO file, checked and repaired; images have the names and the upright sides of the photographs.
+
+    Raises:
+        ValueError: if it is no COCO file, or lacks, repeats or contradicts something; the sentence says where.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        if isinstance(content, list):
+            raise ValueError("it is a list, as files of results are")
+        if not isinstance(content, dict) or not {"images", "categories"} <= set(content):
+            raise ValueError("no images or no categories")
+    except (ValueError, RecursionError) as error:  # damaged text included
+        raise ValueError(f"{path} is not a COCO annotation file: {error}") from None
+    try:
+        for part in ("images", "categories", "annotations"):
+            rows = content.get(part)
+            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+                raise ValueError(f"it has no list of {part}")
+        _check_images(content["images"])
+        renamed = _check_categories(content, path)
+        known = {category["id"] for category in content["categories"]}
+        images = {image["id"]: image for image in content["images"]}
+        for place, annotation in enumerate(content["annotations"], 1):
+            _check_annotation(annotation, _title(annotation, place, images), images, known | set(renamed))
+            annotation["category_id"] = renamed.get(annotation["category_id"], annotation["category_id"])
+            annotation["id"] = place
+        _fit(content["images"], photographs, path)
+        _check_boxes(content["annotations"], images, path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    content.setdefault("info", {})
+    return content
+
+
+def _check_images(images: list[Content]) -> None:
+    for place, image in enumerate(images, 1):
+        _need_id(image.get("id"), f"image number {place}", "id")
+        if not isinstance(image.get("file_name"), str) or not image["file_name"]:
+            raise ValueError(f"image {image['id']} has no file_name")
+        for side in ("width", "height"):
+            value = image.get(side)
+            if value is not None and not (_is_number(value) and value == int(value) > 0):
+                raise ValueError(f"image {image['id']}, {image['file_name']!r}, has the {side} {value!r}")
+    _same_type([image["id"] for image in images], "images")
+    if repeated := _repeated([image["id"] for image in images]):
+        raise ValueError(f"several images have the id {repeated[0]!r}")
+    if repeated := _repeated([_plain_path(image["file_name"]) for image in images]):
+        raise ValueError(f"several images are {repeated[0]!r}: put their annotations under one id")
+
+
+def _check_categories(content: Content, path: Path) -> dict[Any, Any]:
+    """Leaves one category of every name; gives, for the ids of the others, its own."""
+    first: dict[str, Any] = {}
+    renamed: dict[Any, Any] = {}
+    for place, category in enumerate(content["categories"], 1):
+        _need_id(category.get("id"), f"category number {place}", "id")
+        if not isinstance(category.get("name"), str) or not category["name"]:
+            raise ValueError(f"category {category['id']!r} has no name")
+    ids = [category["id"] for category in content["categories"]]
+    if not ids:
+        raise ValueError("it lists no categories")
+    _same_type(ids, "categories")
+    if repeated := _repeated(ids):
+        raise ValueError(f"several categories have the id {repeated[0]!r}")
+    for category in content["categories"]:
+        if (own := first.setdefault(category["name"], category["id"])) != category["id"]:
+            renamed[category["id"]] = own
+    if renamed:
+        one, other = next(iter(renamed.items()))
+        name = next(name for name, own in first.items() if own == other)
+        notice(f"{path}: {len(renamed)} categories repeat another's name and are taken for it, {one!r} first: {name!r}")
+        content["categories"] = [c for c in content["categories"] if c["id"] not in renamed]
+    return renamed
+
+
+def _title(annotation: Content, place: int, images: dict[Any, Content]) -> str:
+    """What messages call an annotation."""
+    number = annotation.get("id")
+    title = f"annotation number {place}" if number is None else f"annotation {number}"
+    image = annotation.get("image_id")
+    name = images[image]["file_name"] if isinstance(image, (int, str)) and image in images else ""
+    return f"{title} of {name!r}" if name else title
+
+
+def _check_annotation(annotation: Content, title: str, images: dict[Any, Content], categories: set[Any]) -> None:
+    for key in ("image_id", "category_id"):
+        _need_id(annotation.get(key), title, key)
+    if annotation["image_id"] not in images:
+        raise ValueError(f"{title} belongs to the unknown image {annotation['image_id']!r}")
+    if annotation["category_id"] not in categories:
+        raise ValueError(f"{title} has the unknown category id {annotation['category_id']!r}")
+    box = annotation.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        raise ValueError(f"{title} has no bbox of four numbers, but {box!r}")
+    if box[2] < 0 or box[3] < 0:
+        raise ValueError(
+            f"{title} has the bbox {box}, whose width or height is below 0; a bbox is [x, y, width, height]"
+        )
+    if not _is_number(annotation.get("area")):
+        annotation["area"] = box[2] * box[3]
+    annotation["iscrowd"] = int(annotation.get("iscrowd") in (1, "1"))
+    _check_segmentation(annotation, title, images[annotation["image_id"]])
+
+
+def _check_segmentation(annotation: Content, title: str, image: Content) -> None:
+    """Leaves polygons of three corners and more, a whole run-length code, or no segmentation."""
+    found = annotation.pop("segmentation", None)
+    if isinstance(found, list):
+        if not all(isinstance(polygon, list) and all(map(_is_number, polygon)) for polygon in found):
+            raise ValueError(f"{title} has a segmentation that is no list of polygons [x, y, x, y, ...]")
+        if any(len(polygon) % 2 for polygon in found):
+            raise ValueError(f"{title} has a polygon with an x and no y")
+        found = [polygon for polygon in found if len(polygon) >= 6]
+    elif isinstance(found, dict):
+        counts, size = found.get("counts"), found.get("size")
+        sides = (image.get("height"), image.get("width"))
+        if not isinstance(size, list) or len(size) != 2 or not isinstance(counts, (list, str)):
+            raise ValueError(f"{title} has a run-length code without counts or size")
+        if None not in sides and tuple(size) != sides:
+            raise ValueError(f"{title} has a mask of {size[1]}x{size[0]}, its image {sides[1]}x{sides[0]}")
+        whole = isinstance(counts, str) or all(isinstance(n, int) and n >= 0 for n in counts)
+        if not whole or (isinstance(counts, list) and sum(counts) != size[0] * size[1]):
+            raise ValueError(f"{title} has a run-length code whose counts do not make up its size")
+    elif found is not None:
+        raise ValueError(f"{title} has a segmentation that is neither polygons nor a run-length code")
+    if found:
+        annotation["segmentation"] = found
+
+
+def _fit(images: list[Content], photographs: ImageSet, path: Path) -> None:
+    """Gives images the names that the photographs have, and their upright sides; refuses those that contradict them."""
+    names = {_plain_path(name): name for name in photographs.names}
+    missing = [image["file_name"] for image in images if _plain_path(image["file_name"]) not in names]
+    if missing:
+        raise ValueError(f"{len(missing)} photographs that the annotations name are missing, {missing[0]!r} first")
+    wrong, turned = [], []
+    for image in images:
+        image["file_name"] = names[_plain_path(image["file_name"])]
+        header = header_of(photographs.read_named(image["file_name"]))
+        if header is None:  # reading it will say why
+            continue
+        stored, orientation = header
+        upright = stored[::-1] if orientation > 4 else stored
+        told = (image.get("width") or upright[0], image.get("height") or upright[1])
+        if told != upright:
+            wrong.append(_contradiction(image, told, stored, upright, orientation))
+        elif orientation > 1 and (orientation < 5 or stored[0] == stored[1] or image.get("width") is None):
+            turned.append(image["file_name"])
+        image["width"], image["height"] = upright
+    if wrong:
+        raise ValueError(f"{len(wrong)} of {len(images)} images contradict their photographs; {wrong[0]}")
+    note_turned(turned, f"the annotations in {path}")
+
+
+def _contradiction(
+    image: Content, told: tuple[int, int], stored: tuple[int, int], upright: tuple[int, int], orientation: int
+) -> str:
+    text = (
+        f"image {image['id']}, {image['file_name']!r}, is {told[0]}x{told[1]} here and {upright[0]}x{upright[1]} there"
+    )
+    if told == stored:
+        return f"{text} once its EXIF orientation {orientation} is applied: annotate it upright, or store it upright"
+    return f"{text}: its boxes would lie elsewhere; use the photographs that were annotated, or scale the boxes"
+
+
+def _check_boxes(annotations: list[Content], images: dict[Any, Content], path: Path) -> None:
+    """Refuses boxes that cannot be in pixels; a notice says what will be cut or left out, and what is there twice."""
+    if not annotations:
+        return
+    if all(max(a["bbox"]) <= 1 for a in annotations):
+        raise ValueError("its boxes are fractions of the sides; COCO's are in pixels")
+    lost, cut = [], []
+    for annotation in annotations:
+        x, y, width, height = annotation["bbox"]
+        image = images[annotation["image_id"]]
+        if image.get("width") is None:
+            continue
+        right, bottom = min(x + width, image["width"]), min(y + height, image["height"])
+        if right - max(x, 0) < 1 or bottom - max(y, 0) < 1:
+            lost.append(annotation)
+        elif max(-x, -y, x + width - right, y + height - bottom) > 1:
+            cut.append(annotation)
+    if len(lost) == len(annotations):
+        raise ValueError(f"none of its {len(annotations)} boxes covers a pixel of its photograph")
+    seen = Counter((a["image_id"], a["category_id"], *a["bbox"]) for a in annotations)
+    twice = [a for a in annotations if seen[(a["image_id"], a["category_id"], *a["bbox"])] > 1]
+    for found, what in (
+        (lost, "cover less than a pixel of their photograph and are left out of training"),
+        (cut, "reach beyond their photograph and are cut at its edge"),
+        (twice, "have the category and the box of another, and count each for itself"),
+    ):
+        if found:
+            name = images[found[0]["image_id"]]["file_name"]
+            notice(f"{path}: {len(found)} of {len(annotations)} boxes {what}, {found[0]['bbox']} of {name!r} first")
+
+
+def _plain_path(name: str) -> str:
+    """A file name without what does not count: a leading ``./``, and backslashes for slashes."""
+    return PurePosixPath(name.replace("\\", "/")).as_posix()
+
+
+def _need_id(value: Any, title: str, key: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or value == "":
+        raise ValueError(f"{title} has no {key}" if value is None else f"{title} has the {key} {value!r}")
+
+
+def _same_type(ids: list[Any], what: str) -> None:
+    if len({type(value) for value in ids}) > 1:
+        raise ValueError(f"the ids of its {what} are numbers and texts: they must be of one kind")
+
+
+def _repeated(values: list[Any]) -> list[Any]:
+    return [value for value, count in Counter(values).items() if count > 1]
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that pixels can have; Python's JSON also holds NaN, and integers of any length."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53
