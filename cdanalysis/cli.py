@@ -149,13 +149,14 @@ def _evaluate(sub) -> None:
     command = _command(sub, "evaluate", "measure rate, reconstruction and accuracy on a folder of photographs")
     command.add_argument("photographs", help="folder or tar archive, whose folders name the classes; or a study's YAML")
     command.add_argument("overrides", nargs="*", metavar="key=value", help="changes to a study; preset=NAME")
-    command.add_argument("--quality", type=quality, nargs="+", default=[0.25, 0.5, 0.75], help="qualities to measure")
+    command.add_argument("--quality", type=quality, nargs="+", help="qualities to measure (default: 0.25 0.5 0.75)")
     tasks = ("classification", "reconstruction", "detection", "segmentation")
     command.add_argument("--tasks", nargs="+", choices=tasks, help="default: the first two, labels permitting")
     command.add_argument("--annotations", help="COCO JSON file, for detection")
-    command.add_argument("--every", type=int, default=1, help="use each N-th photograph only")
-    command.add_argument("--no-baselines", action="store_true", help="leave out JPEG, WebP and AVIF")
+    command.add_argument("--every", type=int, help="use each N-th photograph only")
+    command.add_argument("--no-baselines", action="store_true", help="leave out JPEG, WebP and AVIF; a study's others")
     command.add_argument("-o", "--output", help="also write the JSON to this file; for a study, its folder")
+    command.set_defaults(model=None)
 
 
 def _benchmark(sub) -> None:

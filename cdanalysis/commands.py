@@ -72,20 +72,21 @@ def evaluate(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.overrides[0]!r} changes a study, and {options.photographs} is none (a YAML file)")
     from .data.images import ImageSet
     from .data.labeled import LabeledSource, open_labeled
-    from .evaluation.runner import evaluate_folder, evaluate_labeled
+    from .evaluation.folder import evaluate_folder
 
-    model = zoo_module.load(options.model, options.device, counterparts=True)
-    baselines, chosen = not options.no_baselines, options.tasks or []
-    special = [task for task in ("detection", "segmentation") if task in chosen]
-    if special and len(chosen) > 1:
+    special = [task for task in options.tasks or () if task in ("detection", "segmentation")]
+    if special and len(options.tasks) > 1:
         raise ValueError(f"{special[0]} is measured alone: its data are not those of other tasks")
-    if special:
-        source = LabeledSource(options.photographs, options.annotations or "")
-        labeled = open_labeled(special[0], source).every(options.every)
-        report = evaluate_labeled(model, special[0], labeled, options.quality, track=_track)
-    else:
-        images = ImageSet(options.photographs).every(options.every)
-        report = evaluate_folder(model, images, options.quality, options.tasks, baselines, track=_track)
+    if options.annotations and special != ["detection"]:
+        raise ValueError("--annotations are read by --tasks detection alone")
+    model = zoo_module.load(options.model or "photo", options.device, counterparts=True)
+    source = LabeledSource(options.photographs, options.annotations or "")
+    images = open_labeled(special[0], source) if special else ImageSet(options.photographs)
+    images, qualities = (
+        images.every(1 if options.every is None else options.every),
+        options.quality or (0.25, 0.5, 0.75),
+    )
+    report = evaluate_folder(model, images, qualities, options.tasks, not options.no_baselines, _track)
     text = json_text(report, indent=2)
     if options.output:
         write_whole(options.output, text + "\n")
@@ -102,10 +103,15 @@ def _study(options: argparse.Namespace) -> int:
     from .evaluation.study import load_study
     from .reports.study_page import report_page, study_report
 
-    config = load_study(options.photographs, options.overrides)
-    folder = Path(options.output or Path("runs") / "evaluate" / run_name(config.name, options.overrides))
-    command = " ".join(["cdanalysis evaluate", options.photographs, *options.overrides])
-    report, images = study_report(config, folder, command, _track)
+    for name, key in (("quality", "streams or reconstructions"), ("tasks", "task"), ("annotations", "source")):
+        if getattr(options, name):
+            raise ValueError(f"a study does not take --{name}: write key=value, where the key is {key}")
+    words = [f"{key}={value}" for key in ("model", "every") if (value := getattr(options, key)) is not None]
+    words = [*options.overrides, *words, *(["baselines={}", "retrained={}"] if options.no_baselines else [])]
+    config = load_study(options.photographs, words)
+    folder = Path(options.output or Path("runs") / "evaluate" / run_name(config.name, words))
+    command = " ".join(["cdanalysis evaluate", options.photographs, *words])
+    report, images = study_report(config, folder, command, _track, options.device)
     text = json_text(report, indent=1)
     write_whole(folder / f"{config.name}.json", text + "\n")
     write_whole(folder / f"{config.name}.html", report_page(report, images))

@@ -15,21 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from cdanalysis.codecs.base import level_at, mean_bpp
 from cdanalysis.codecs.compressai import MODELS, CompressAI
-from cdanalysis.codecs.ours import BaselineCodec, ModelCodec, PreviewCodec, level_at, mean_bpp
+from cdanalysis.codecs.ours import ModelCodec, PreviewCodec
 from cdanalysis.codecs.pillow import BASELINES, MORE_BASELINES, baseline
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders
-from cdanalysis.evaluation.evaluators import (
-    FrechetEvaluator,
-    HeadEvaluator,
-    LPIPSEvaluator,
-    PixelEvaluator,
-    new_evaluator,
-)
-from cdanalysis.evaluation.experiment import run_experiment, variant_codecs
+from cdanalysis.evaluation.evaluators import Context, new_evaluators
+from cdanalysis.evaluation.experiment import BASE, run_experiment, variant_codecs
 from cdanalysis.evaluation.experiment_config import PlotConfig, load_experiment, variant_recipe
-from cdanalysis.evaluation.experiment_rows import BASE
 from cdanalysis.metrics import image as metrics
 from cdanalysis.reports.contact_sheet import GAP, LINE, crops_sheet
 from cdanalysis.reports.plots import experiment_figure
@@ -70,7 +64,7 @@ def test_every_codec_codes_better_with_more(kind, chelsea):
     if not kind.available():
         pytest.skip(f"{kind.name} is not installed")
     assert kind.version() not in ("", "None")
-    codec, image = BaselineCodec(baseline(kind.name)), Image.fromarray(chelsea)
+    codec, image = baseline(kind.name), Image.fromarray(chelsea)
     files = [codec.encode(image, level) for level in (10, 50, 90)]
     assert [len(f) for f in files] == sorted(len(f) for f in files)
     scores = [metrics.psnr(chelsea, codec.decode(f)) for f in files]
@@ -87,7 +81,7 @@ def test_compressais_models_are_coders(name, chelsea, tmp_path):
     zoo = pytest.importorskip("compressai.zoo", reason="CompressAI is not installed")
     torch.manual_seed(0)
     torch.save(zoo.image_models[name](2, pretrained=False).state_dict(), tmp_path / f"{name}-2.pth")
-    codec, image = BaselineCodec(baseline(name, str(tmp_path))), Image.fromarray(chelsea[:100, :130])
+    codec, image = baseline(name, str(tmp_path)), Image.fromarray(chelsea[:100, :130])
     data = codec.encode(image, 2)
     decoded = codec.decode(data)
     assert decoded.shape == (100, 130, 3) and decoded.dtype == np.uint8
@@ -125,7 +119,7 @@ def test_coders_come_near_a_size_from_below(photo, chelsea):
     uniform = ModelCodec("uniform", photo, semantic=0.2)
     steered = ModelCodec("steered", photo, semantic=0.2, importance=[(0, 0, 64, 64)])
     wanted = len(photo.encode(image, (0.2, 0.5)))
-    for codec in (uniform, steered, BaselineCodec(baseline("WebP"))):
+    for codec in (uniform, steered, baseline("WebP")):
         data = codec.encode_near(image, wanted)
         assert 0.9 * wanted <= len(data) <= wanted
         assert len(codec.encode_near(image, 1)) == len(codec.encode(image, 0)) > 1
@@ -140,13 +134,13 @@ def test_coders_come_near_a_size_from_below(photo, chelsea):
 def test_pixel_judges_average_what_metrics_say(chelsea):
     other = np.clip(chelsea.astype(int) + 5, 0, 255).astype(np.uint8)
     for name in ("psnr", "ms_ssim"):
-        evaluator = PixelEvaluator(name)
+        (evaluator,) = new_evaluators([name], Context())
         evaluator.update(0, chelsea, other, b"")
         evaluator.update(1, chelsea, chelsea[:, ::-1], b"")
         expected = [getattr(metrics, name)(chelsea, x) for x in (other, chelsea[:, ::-1])]
         assert evaluator.compute() == {name: pytest.approx(np.mean(expected))}
     evaluator.update(2, chelsea[:50], chelsea[:50], b"")
-    assert evaluator.compute() == {}
+    assert evaluator.compute() == {"ms_ssim": pytest.approx(np.mean(expected)), "ms_ssim_left_out": 1}
 
 
 @pytest.mark.data
@@ -156,7 +150,7 @@ def test_perceptual_judges_mind_what_is_worse(data_root, chelsea, monkeypatch):
     worse = {s: np.clip(chelsea + rng.normal(0, s, chelsea.shape), 0, 255).astype(np.uint8) for s in (4, 30)}
     figures = {}
     for strength, decoded in {0: chelsea, **worse}.items():
-        evaluators = [LPIPSEvaluator(SQUEEZENET), FrechetEvaluator(SQUEEZENET)]
+        evaluators = new_evaluators(["lpips", "fid"], Context(weights=SQUEEZENET))
         for evaluator in evaluators:
             evaluator.update(0, chelsea, decoded, b"")
         figures[strength] = {k: v for evaluator in evaluators for k, v in evaluator.compute().items()}
@@ -167,21 +161,23 @@ def test_perceptual_judges_mind_what_is_worse(data_root, chelsea, monkeypatch):
 
 def test_a_head_is_judged_by_its_streams(image_folder, small, three_tasks):
     labeled = ClassFolders(image_folder)
-    evaluator = HeadEvaluator(labeled, small)
+    evaluators = new_evaluators(["head"], Context(labeled, codec=ModelCodec("small", small)))
     hits, rates = [], []
     for index in range(len(labeled)):
         image, target = labeled[index]
         data = small.encode(image, 0.5)
         rates.append(8 * len(strip(data)) / (image.width * image.height))
-        evaluator.update(index, np.asarray(image), np.asarray(image), data)
+        for evaluator in evaluators:
+            evaluator.update(index, np.asarray(image), None, data)
         logits = small.class_logits([data])[0]
         hits.append(int(logits[:2].argmax()) == target)  # "cat" and "dog" are the first two classes
-    assert evaluator.compute() == {"head_bpp": pytest.approx(np.mean(rates)), "head_top1": np.mean(hits)}
+    figures = {name: value for evaluator in evaluators for name, value in evaluator.compute().items()}
+    assert figures == {"head_bpp": pytest.approx(np.mean(rates)), "head_top1": np.mean(hits)}
     with pytest.raises(ValueError, match="unknown evaluator 'taste'"):
-        new_evaluator("taste", labeled, small, "", ModelCodec("small", small))
-    assert new_evaluator("head", labeled, small, "", BaselineCodec(baseline("JPEG"))) is None
+        new_evaluators(["taste"], Context(labeled, small))
+    assert new_evaluators(["head"], Context(labeled, codec=baseline("JPEG"))) == []
     with pytest.raises(ValueError, match="no RGB detector"):
-        new_evaluator("detection", labeled, small, "", ModelCodec("small", small))
+        new_evaluators(["detection"], Context(labeled, small))
 
 
 NEEDS_IMAGENET = pytest.mark.skipif(
@@ -201,7 +197,7 @@ def cats(tmp_path, chelsea) -> Path:
 @NEEDS_IMAGENET
 def test_the_unmodified_classifier_knows_a_cat(cats):
     labeled = ClassFolders(cats)
-    evaluator = new_evaluator("accuracy", labeled, None, "", None)
+    evaluator = new_evaluators(["accuracy"], Context(labeled))[0]
     for index in range(3):
         evaluator.update(index, np.asarray(labeled.image(index)), np.asarray(labeled.image(index)), b"")
     assert evaluator.compute() == {"accuracy": pytest.approx(1 / 3)}  # it says the same of all three; one is right
@@ -280,7 +276,7 @@ def test_variants_are_trained_and_measured_once(experiment, tmp_path, monkeypatc
     rows = {row["codec"]: row.get("psnr") for row in table["rows"][1::2]}
     assert rows["slow"] != rows["fast"]
     # Measured once more with a report that is lost: nothing is trained again, and the figures are the same.
-    monkeypatch.setattr("cdanalysis.evaluation.experiment_rows.Trainer", None)
+    monkeypatch.setattr("cdanalysis.evaluation.experiment.Trainer", None)
     assert run_experiment(config, tmp_path / "run", "a command")["tables"] == report["tables"]
     image = Image.open(io.BytesIO(experiment_figure(report, config.plots)))
     assert image.size[0] > 400
@@ -368,7 +364,7 @@ def test_the_tool_writes_a_page(experiment, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (["preset=huge"], "no preset 'huge'; there are: quick"),
+        (["preset=huge"], "no preset 'huge'; it has: quick"),
         (["measures.pictures.bbp=[1]"], "bbp"),
         (["recipe.stages.tuna.steps=3"], "unknown stage 'tuna'"),
         (["variants.slow=[stages.tune.setps=3]"], "'steps'"),

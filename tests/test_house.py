@@ -14,7 +14,7 @@ PACKAGE = ROOT / "cdanalysis"
 
 # Rooms from the ground up; a room imports only from floors below its own (or from itself).
 TREE = (
-    "structures blocks files memory notices processes version", "stream data", "metrics", "observers roi heads",
+    "structures blocks config files memory notices processes version", "stream data", "metrics", "observers roi heads",
     "codec", "reference", "model", "zoo", "codecs training", "benchmarks", "evaluation", "reports", "", "batch",
     "integrations", "commands", "cli",
 )  # fmt: skip

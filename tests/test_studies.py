@@ -14,13 +14,13 @@ from PIL import Image
 
 from cdanalysis.benchmarks.macs import costs, macs
 from cdanalysis.cli import main
-from cdanalysis.codecs.pillow import baseline
+from cdanalysis.codecs.pillow import Baseline, baseline
 from cdanalysis.data.labeled import LabeledSource, open_labeled
 from cdanalysis.evaluation import retraining as retraining_module
 from cdanalysis.evaluation import study as study_module
-from cdanalysis.evaluation.points import Point
+from cdanalysis.evaluation.engine import UNCOMPRESSED, Point
 from cdanalysis.evaluation.retraining import compressed
-from cdanalysis.evaluation.study import DECODED, LATENTS, UNCOMPRESSED, load_study, run_study
+from cdanalysis.evaluation.study import DECODED, LATENTS, load_study, run_study
 from cdanalysis.reports.plots import study_figure
 from cdanalysis.reports.study_page import report_page, study_report
 from cdanalysis.zoo import load, save_model
@@ -95,7 +95,7 @@ def test_a_study_measures_every_point(study, tmp_path):
 
 
 def test_one_slow_photograph_spoils_no_time():
-    point = Point("JPEG", 5, {number: {"encode_s": time} for number, time in enumerate((0.2, 0.1, 300.0))})
+    point = Point({number: {"encode_s": time} for number, time in enumerate((0.2, 0.1, 300.0))})
     assert point.median("encode_s") == 0.2
 
 
@@ -106,8 +106,8 @@ def test_a_killed_study_goes_on(study, tmp_path, monkeypatch):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:3]) + lines[3][:17])
     encoded = []
-    original = study_module.BaselineCodec.encode
-    monkeypatch.setattr(study_module.BaselineCodec, "encode", lambda self, *a: encoded.append(a) or original(self, *a))
+    original = Baseline.encode
+    monkeypatch.setattr(Baseline, "encode", lambda self, *a: encoded.append(a) or original(self, *a))
     monkeypatch.setattr(study_module.ModelCodec, "encode", None)
     monkeypatch.setattr(study_module, "costs", lambda *a: {})
     again, _ = run_study(config, tmp_path / "run", "a command")
@@ -231,7 +231,7 @@ def test_studies_that_ship_load(path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["preset=huge"], "no preset 'huge'; there are: one"),
+        (["preset=huge"], "no preset 'huge'; it has: one"),
         (["stream=[0.5]"], "stream"),
         (["task=sound"], "unknown task 'sound'"),
         (["baselines={GIF: [3]}"], "unknown codec 'GIF'"),

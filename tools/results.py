@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cdanalysis.evaluation.study import DECODED, LATENTS, UNCOMPRESSED
+from cdanalysis.evaluation.engine import UNCOMPRESSED
+from cdanalysis.evaluation.study import DECODED, LATENTS
 from cdanalysis.files import write_whole
 from cdanalysis.reports.markdown import fill, table
 from cdanalysis.reports.plots import STUDY_LABELS, TASKS, study_figure

@@ -11,11 +11,12 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, features
 
+from .base import Codec
 from .compressai import MODELS, CompressAI
 
 
 @dataclass(frozen=True)
-class Baseline:
+class Baseline(Codec):
     """An image format: Pillow's name for it and how it is saved. Effort is each one's default, as users have it.
 
     Attributes:
@@ -57,26 +58,14 @@ class Baseline:
         """What a reader of figures must know."""
         return {"version": self.version(), "colour": self.color, "settings": dict(self.settings)}
 
-    def encode(self, image: Image.Image, quality: int) -> bytes:
-        """The file's bytes at a quality of 0 to 100; for JPEG 2000 those are 18 to 58 dB."""
+    def encode(self, image: Image.Image, level: int) -> bytes:
+        """The file's bytes at a quality (the level) of 0 to 100; for JPEG 2000 those are 18 to 58 dB."""
         buffer = io.BytesIO()
-        wanted: dict[str, object] = {"quality": quality}
+        wanted: dict[str, object] = {"quality": level}
         if self.format == "JPEG2000":
-            wanted = {"quality_mode": "dB", "quality_layers": [18 + 0.4 * quality]}
+            wanted = {"quality_mode": "dB", "quality_layers": [18 + 0.4 * level]}
         image.save(buffer, self.format, **wanted, **dict(self.settings))
         return buffer.getvalue()
-
-    def encode_to_size(self, image: Image.Image, target: int) -> bytes:
-        """The file at the quality whose size is nearest to ``target`` bytes (by bisection)."""
-        low, high, tried = 0, 100, {}
-        while low <= high:
-            quality = (low + high) // 2
-            tried[quality] = self.encode(image, quality)
-            if len(tried[quality]) < target:
-                low = quality + 1
-            else:
-                high = quality - 1
-        return min(tried.values(), key=lambda data: abs(len(data) - target))
 
     @staticmethod
     def decode(data: bytes) -> np.ndarray:

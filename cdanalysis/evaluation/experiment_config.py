@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
+from ..config import merged, read_config
 from ..data.labeled import LabeledSource
 from ..training.recipe import Recipe, recipe_from
 
@@ -26,7 +27,7 @@ class MeasureConfig:
         each: whether every photograph's file has the rate, and the report a line for it; otherwise all are made at one
             level, and the mean has it.
         preview: whether models may write the semantic layer alone where both layers take more than the rate.
-        evaluators: who looks at the files; see `EVALUATORS`.
+        evaluators: who looks at the files; see `evaluators.EVALUATORS`.
         variants: which variants; by default all.
         importance: more variants: the base with its detail layer's bits where this says: "saliency", or the ONNX file
             of a saliency network below ``CDANALYSIS_DATA``; empty for everywhere alike.
@@ -99,6 +100,7 @@ class ExperimentConfig:
         measures: the tables, by name.
         plots: the figures, side by side.
         crops: a contact sheet; none without windows.
+        preset: which of the file's presets changed it.
     """
 
     name: str = MISSING
@@ -114,6 +116,7 @@ class ExperimentConfig:
     measures: dict[str, MeasureConfig] = field(default_factory=dict)
     plots: list[PlotConfig] = field(default_factory=list)
     crops: CropsConfig = field(default_factory=CropsConfig)
+    preset: str = ""
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -123,19 +126,9 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         FileNotFoundError: if there is no such file.
         ValueError: for an unknown preset or key, or a bad value.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no experiment at {path}")
-    try:
-        tree, words = OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
-        presets, preset = tree.pop("presets", {}), words.pop("preset", "")
-        if preset and preset not in presets:
-            raise ValueError(f"no preset {preset!r}; there are: {', '.join(sorted(presets)) or 'none'}")
-        words = OmegaConf.merge(presets[preset] if preset else {}, words)
-        changes = words.pop("recipe", {})
-        merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), tree, words, {"changes": changes})
-        config = OmegaConf.to_object(merged)
-    except Exception as error:  # OmegaConf's and YAML's errors share no base class
-        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+    tree, small, words = read_config(path, overrides, "experiment")
+    words = OmegaConf.merge(small, words)
+    config = merged(ExperimentConfig, path, tree, {"changes": words.pop("recipe", {})}, words)
     for name in config.variants:
         variant_recipe(config, name)
     return config

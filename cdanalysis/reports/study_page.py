@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..evaluation.points import Track
+from ..evaluation.engine import Track, no_track
 from ..evaluation.study import DECODED, LATENTS, StudyConfig, run_study
 from ..files import json_text
 from ..metrics.image import LEFT_OUT
@@ -26,17 +26,15 @@ DIGITS = {"psnr": 2}
 
 
 def study_report(
-    config: StudyConfig, folder: Path, command: str, track: Track = lambda items: items
+    config: StudyConfig, folder: Path, command: str, track: Track = no_track, device: str = "cpu"
 ) -> tuple[dict[str, Any], list[tuple[str, Image.Image]]]:
     """Run a study: see `run_study`, whose errors it raises.
 
     Returns:
         the report, as JSON holds it, and the photographs that came out worst and best, with captions.
     """
-    report, measured = run_study(config, folder, command, track)
-    return report, gallery(
-        measured.points, measured.scorers, measured.labeled, measured.model, config.task, report["main"]
-    )
+    report, study = run_study(config, folder, command, track, device)
+    return report, gallery(study, report["main"])
 
 
 def report_page(report: dict[str, Any], images: list[tuple[str, Image.Image]]) -> str:

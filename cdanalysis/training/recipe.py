@@ -11,6 +11,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from ..codec.layered import CodecConfig
+from ..config import read_config
 from ..data.crops import Source
 from ..data.labeled import LabeledSource
 from .auxiliary import AuxiliaryConfig
@@ -101,21 +102,8 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         FileNotFoundError: if there is no such file.
         ValueError: for an unknown key (the message names the nearest one) or a bad value.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no recipe at {path}")
-    try:
-        tree = OmegaConf.load(path)
-        words = OmegaConf.from_dotlist(list(overrides or []))
-    except Exception as error:  # YAML's own errors share no base class with OmegaConf's
-        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
-    if not isinstance(tree, DictConfig):
-        raise ValueError(f"{path} holds no mapping")
-    presets = tree.pop("presets", OmegaConf.create({}))
-    preset = words.get("preset", tree.get("preset", ""))
-    if preset and preset not in presets:
-        known = ", ".join(sorted(presets)) or "none"
-        raise ValueError(f"{path} has no preset {preset!r}; it has: {known}")
-    return recipe_from(_merge_preset(tree, presets[preset]) if preset else tree, words, str(path))
+    tree, preset, words = read_config(path, overrides or (), "recipe")
+    return recipe_from(_merge_preset(tree, preset), words, str(path))
 
 
 def recipe_from(tree: DictConfig, words: DictConfig, where: str) -> Recipe:
