@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .speed import QUALITY, SIZE, sample_of_size, sides
+from ..data.samples import sample_of_size
+from .speed import QUALITY, SIZE, sides
+from .timing import timed
 
 LARGE = (1.0, 4.0, 12.0, 24.0)
 """Megapixels."""
@@ -18,15 +19,11 @@ STATUS = Path("/proc/self/status")
 
 
 def start_costs() -> dict[str, float]:
-    """Seconds to import the package and to print the command line's help."""
-    timed = "import time; t = time.perf_counter(); import cdanalysis; print(time.perf_counter() - t)"
-    found = {"import_s": min(float(_run(timed)) for _ in range(3))}
-    started = []
-    for _ in range(3):
-        before = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "cdanalysis.cli", "--help"], check=True, capture_output=True)
-        started.append(time.perf_counter() - before)
-    return found | {"help_s": min(started)}
+    """Seconds to import the package and to print the command line's help; each the least of three."""
+    clock = "import time; t = time.perf_counter(); import cdanalysis; print(time.perf_counter() - t)"
+    help_words = [sys.executable, "-m", "cdanalysis.cli", "--help"]
+    helped = [timed(lambda: subprocess.run(help_words, check=True, capture_output=True)) for _ in range(3)]
+    return {"import_s": min(float(_run(clock)) for _ in range(3)), "help_s": min(helped)}
 
 
 def memory(
