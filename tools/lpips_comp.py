@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from constructed_preferences import construct
 from rich.progress import track
 from safetensors.torch import save_file
 
@@ -27,7 +28,6 @@ from cdanalysis.codecs.ours import ModelCodec
 from cdanalysis.codecs.pillow import baseline
 from cdanalysis.data.images import ImageSet, data_path, to_tensor
 from cdanalysis.data.preferences import Preference, read_preferences, write_preferences
-from cdanalysis.evaluation.constructed_preferences import construct
 from cdanalysis.files import json_text, write_whole
 from cdanalysis.metrics import image as metrics
 from cdanalysis.metrics.preferences import Metric, agreements

@@ -5,6 +5,8 @@ The evaluation of a folder, studies and experiments are lists of cases for it.
 
 from __future__ import annotations
 
+import csv
+import io
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +16,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..codecs.base import Codec
 from ..data.images import ImageSet
-from ..data.labeled import LabeledSet
+from ..data.labeled import LabeledSet, LabeledSource, open_labeled
 from ..files import json_text, json_value, write_whole
 from ..metrics.image import bpp, defined, mean_of
 from .evaluators import Evaluator
@@ -25,6 +28,11 @@ UNCOMPRESSED = "uncompressed"
 Images = ImageSet | LabeledSet
 Track = Callable[[Iterable], Iterable]
 """Wraps an iterable to show progress."""
+
+
+def open_images(task: str, source: LabeledSource, every: int) -> Images:
+    """Each ``every``-th photograph of the labeled set of a task, or without one of photographs alone."""
+    return (open_labeled(task, source) if task else ImageSet(source.path)).every(every)
 
 
 def no_track(items: Iterable) -> Iterable:
@@ -47,6 +55,16 @@ class Case:
     decode: Callable[[bytes], np.ndarray] | None = None
     evaluators: Sequence[Evaluator] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+def uncompressed(evaluators: Sequence[Evaluator]) -> Case:
+    """Photographs as they are, whose bytes nobody counts."""
+    return Case(lambda index, image: b"", None, evaluators)
+
+
+def at_level(codec: Codec, level: int, evaluators: Sequence[Evaluator], **facts: Any) -> Case:
+    """A codec's files, all at one level."""
+    return Case(lambda index, image: codec.encode(image, level), codec.decode, evaluators, facts)
 
 
 @dataclass
@@ -100,6 +118,16 @@ def measure(images: Images, make: Callable[[], Case], path: Path | None = None, 
     point.summary = {"facts": case.facts, "figures": figures, "seconds": round(time.monotonic() - started, 1)}
     _keep(path, point.summary)
     return point
+
+
+def csv_text(lines: Iterable[dict[str, Any]], columns: Iterable[str] = ()) -> str:
+    """Lines as CSV, with those columns; by default with all that any of them has."""
+    lines, buffer = list(lines), io.StringIO()
+    columns = list(columns) or list(dict.fromkeys(name for line in lines for name in line))
+    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return buffer.getvalue()
 
 
 def _row(case: Case, index: int, image: Image.Image) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..benchmarks.hardware import versions
 from ..codecs.base import Codec
-from ..codecs.ours import ModelCodec
+from ..codecs.ours import BaseLayerCodec, ModelCodec
 from ..codecs.pillow import BASELINES
 from ..data.images import ImageSet
 from ..data.labels import class_index
@@ -21,18 +21,18 @@ from ..metrics import image as metrics
 from ..metrics.tasks import SCORERS, ClassificationScorer
 from ..model import Model
 from ..notices import notice
-from ..structures.latents import Quality
-from .engine import Case, Images, Track, measure, no_track
-from .evaluators import Context, Figures, MeanEvaluator, new_evaluators, task_evaluator
+from ..structures.latents import Quality, quality_levels
+from . import engine
+from .evaluators import Context, Evaluator, Figures, MeanEvaluator, new_evaluators, task_evaluator
 
 
 def evaluate_folder(
     model: Model,
-    images: Images,
+    images: engine.Images,
     qualities: Sequence[Quality],
     tasks: Sequence[str] | None = None,
     baselines: bool = True,
-    track: Track = no_track,
+    track: engine.Track = engine.no_track,
 ) -> dict[str, Any]:
     """What is measured on a folder, with what is needed to know what was measured.
 
@@ -59,7 +59,7 @@ def evaluate_folder(
 
 
 def evaluate_task(
-    model: Model, task: str, labeled: Images, qualities: Sequence[Quality], track: Track = no_track
+    model: Model, task: str, labeled: engine.Images, qualities: Sequence[Quality], track: engine.Track = engine.no_track
 ) -> dict[str, Any]:
     """Scores from streams of the semantic layer alone, beside the counterpart on the photographs themselves.
 
@@ -84,15 +84,17 @@ def evaluate_task(
     return {"photographs": len(labeled), "classes": len(labeled.classes), "rows": rows}
 
 
-def _task_row(model: Model, task: str, labeled: Images, quality: Quality | None, track: Track) -> dict[str, Any]:
+def _task_row(
+    model: Model, task: str, labeled: engine.Images, quality: Quality | None, track: engine.Track
+) -> dict[str, Any]:
     """One row: quality None is the counterpart on uncompressed photographs."""
     new = LogitsEvaluator if task == "classification" else partial(task_evaluator, task=task)
-    evaluator = new(model, labeled=labeled, latents=quality is not None)
-
-    def encode(index: int, image: Image.Image) -> bytes:
-        return b"" if quality is None else model.encode(image, quality, layers=("semantic",))
-
-    point = measure(labeled, lambda: Case(encode, None, [evaluator]), track=track)
+    evaluators = [new(model, labeled=labeled, latents=quality is not None)]
+    case = engine.uncompressed(evaluators)
+    if quality is not None:
+        codec = BaseLayerCodec(model.name, model)
+        case = engine.at_level(codec, quality_levels(quality)[0], evaluators)
+    point = engine.measure(labeled, lambda: case, track=track)
     row = {"input": "photograph" if quality is None else "stream", "quality": quality}
     row |= {name: None if quality is None else point.mean(name) for name in ("bpp", "bytes")}
     return row | point.summary["figures"]
@@ -137,43 +139,46 @@ class LogitsEvaluator:
 
 
 def evaluate_reconstruction(
-    model: Model, images: Images, qualities: Sequence[Quality], baselines: bool = True, track: Track = no_track
+    model: Model,
+    images: engine.Images,
+    qualities: Sequence[Quality],
+    baselines: bool = True,
+    track: engine.Track = engine.no_track,
 ) -> dict[str, Any]:
     """Rate, PSNR and MS-SSIM of full decodes, beside other codecs at the nearest size they have.
 
     Means are over the photographs that have the measure; ``NAME_left_out`` counts the others, where there are any.
     """
     rows: list[dict[str, Any]] = []
+
+    def add(
+        codec: Codec, quality: Quality, encode: Callable[[int, Image.Image], bytes], *more: Evaluator
+    ) -> engine.Point:
+        evaluators = [*new_evaluators(["psnr", "ms_ssim"], Context()), *more]
+        point = engine.measure(images, lambda: engine.Case(encode, codec.decode, evaluators), track=track)
+        row = {"codec": codec.name, "quality": quality, "bpp": point.mean("bpp")}
+        rows.append(row | point.summary["figures"])
+        return point
+
+    def estimate(index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
+        return {"estimated_bpp": sum(model.estimated_bits(data).values()) / original[..., 0].size}
+
     for quality in qualities:
-        semantic, detail = quality if isinstance(quality, (tuple, list)) else (None, quality)
-        ours = ModelCodec("cdanalysis", model, semantic)
-        case = partial(_whole, ours, ours.level(detail))
-        rows.append({"codec": ours.name, "quality": quality})
-        sizes = _compare(rows[-1], images, case, track)
-        for codec in (each for each in BASELINES if baselines and each.available()):
-            rows.append({"codec": codec.name, "quality": quality})
-            _compare(rows[-1], images, partial(_as_large, codec, sizes), track)
+        ours = ModelCodec("cdanalysis", model)
+        whole = partial(_encoded, model, quality)
+        sizes = add(ours, quality, whole, MeanEvaluator(estimate, "estimated_bpp", decodes=False)).rows
+        for codec in BASELINES if baselines else ():
+            if codec.available():
+                add(codec, quality, partial(_as_large, codec, sizes))
     return {"photographs": len(images), "rows": rows}
 
 
-def _whole(codec: ModelCodec, level: int) -> Case:
-    def estimate(index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
-        return {"estimated_bpp": sum(codec.model.estimated_bits(data).values()) / original[..., 0].size}
-
-    evaluators = [*new_evaluators(["psnr", "ms_ssim"], Context()), MeanEvaluator(estimate, "estimated_bpp")]
-    return Case(lambda index, image: codec.encode(image, level), codec.decode, evaluators)
+def _encoded(model: Model, quality: Quality, index: int, image: Image.Image) -> bytes:
+    return model.encode(image, quality)
 
 
-def _as_large(codec: Codec, sizes: dict[int, int]) -> Case:
-    evaluators = new_evaluators(["psnr", "ms_ssim"], Context())
-    return Case(lambda index, image: codec.encode_near(image, sizes[index], nearest=True), codec.decode, evaluators)
-
-
-def _compare(row: dict[str, Any], images: Images, case: Callable[[], Case], track: Track) -> dict[int, int]:
-    """Complete a row; gives the bytes of every photograph's file."""
-    point = measure(images, case, track=track)
-    row |= {"bpp": point.mean("bpp"), **point.summary["figures"]}
-    return {index: own["bytes"] for index, own in point.rows.items()}
+def _as_large(codec: Codec, rows: dict[int, dict[str, Any]], index: int, image: Image.Image) -> bytes:
+    return codec.encode_near(image, rows[index]["bytes"], nearest=True)
 
 
 def _names_classes(images: ImageSet, model: Model) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,20 +16,20 @@ from ..codecs.base import Codec
 from ..codecs.ours import BaseLayerCodec, ModelCodec
 from ..codecs.pillow import baseline
 from ..config import merged, read_config
-from ..data.images import ImageSet
-from ..data.labeled import LabeledSource, open_labeled
+from ..data.labeled import LabeledSource
 from ..files import write_whole
 from ..metrics.bjontegaard import Curve, bd_rate, bd_score, interval, resamples, saving
 from ..metrics.image import LEFT_OUT, LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
 from ..zoo import load
-from .engine import UNCOMPRESSED, Case, Images, Point, Track, measure, no_track
+from . import engine
 from .evaluators import Context, new_evaluators, task_evaluator
 from .retraining import retrained
 
 LATENTS, DECODED = OURS = ("heads on latents", "own reconstructions")
 """Series of a study that are this library's."""
+TIMES = ("encode_s", "decode_s", "read_s")
 
 
 @dataclass
@@ -106,22 +104,22 @@ class StudyPoint:
     codec: Codec | None
     level: int | None
     model: Model
-    point: Point = field(default_factory=Point)
+    point: engine.Point = field(default_factory=engine.Point)
     scorer: Scorer | None = None
 
-    def measure(self, config: StudyConfig, images: Images, folder: Path, track: Track) -> None:
+    def measure(self, config: StudyConfig, images: engine.Images, folder: Path, track: engine.Track) -> None:
         """Measure what is not measured yet."""
         codec, latents = self.codec, self.series == LATENTS
         tasks = [task_evaluator(self.model, config.task, images, latents)] if config.task else []
 
-        def case() -> Case:
-            if codec is None:
-                return Case(lambda index, image: b"", None, tasks)
-            seen = [] if latents else new_evaluators(config.perception, Context(weights=config.weights))
-            return Case(lambda index, image: codec.encode(image, self.level), codec.decode, [*seen, *tasks])
+        def case() -> engine.Case:
+            seen = (
+                [] if codec is None or latents else new_evaluators(config.perception, Context(weights=config.weights))
+            )
+            return engine.uncompressed(tasks) if codec is None else engine.at_level(codec, self.level, [*seen, *tasks])
 
         name = f"{self.series}-{self.level or 0}.jsonl".replace(" ", "-").replace(",", "")
-        self.point = measure(images, case, folder / "points" / name, track)
+        self.point = engine.measure(images, case, folder / "points" / name, track)
         for evaluator in tasks:
             for index, row in self.point.rows.items():
                 evaluator.restore(index, row)
@@ -152,13 +150,13 @@ class Study:
     """What a study measured."""
 
     points: list[StudyPoint]
-    images: Images
+    images: engine.Images
     model: Model
     task: str
 
 
 def run_study(
-    config: StudyConfig, folder: Path, command: str, track: Track = no_track, device: str = "cpu"
+    config: StudyConfig, folder: Path, command: str, track: engine.Track = engine.no_track, device: str = "cpu"
 ) -> tuple[dict[str, Any], Study]:
     """Measure what is not measured yet, and keep it in ``folder``.
 
@@ -169,8 +167,7 @@ def run_study(
         ValueError, FileNotFoundError, ModuleNotFoundError: where the data, the model or a codec is not what it must be.
     """
     model = load(config.model, device, counterparts=True)
-    images = open_labeled(config.task, config.source) if config.task else ImageSet(config.source.path)
-    images = images.every(config.every)
+    images = engine.open_images(config.task, config.source, config.every)
     points = list(_plan(config, model, folder, track))
     for each in points:
         each.measure(config, images, folder, track)
@@ -191,10 +188,10 @@ def run_study(
     return report, Study(points, images, model, config.task)
 
 
-def _plan(config: StudyConfig, model: Model, folder: Path, track: Track) -> Iterator[StudyPoint]:
+def _plan(config: StudyConfig, model: Model, folder: Path, track: engine.Track) -> Iterator[StudyPoint]:
     """Every point, to be measured."""
     if config.task:
-        yield StudyPoint(UNCOMPRESSED, None, None, model)
+        yield StudyPoint(engine.UNCOMPRESSED, None, None, model)
         base = BaseLayerCodec(LATENTS, model)
         yield from [StudyPoint(LATENTS, base, base.level(quality), model) for quality in config.streams]
     whole = ModelCodec(DECODED, model, config.semantic)
@@ -253,7 +250,7 @@ def _point_row(each: StudyPoint, scores: np.ndarray) -> dict[str, Any]:
     row |= {name: None if each.codec is None else each.point.mean(name) for name in ("bytes", "bpp")}
     row |= {name: each.point.mean(name) for name in PERCEPTION}
     row |= {name + LEFT_OUT: count for name in PERCEPTION if (count := each.point.left_out(name))}
-    row |= {name: each.point.median(name) for name in ("encode_s", "decode_s", "read_s")}
+    row |= {name: each.point.median(name) for name in TIMES}
     return row if each.scorer is None else {**row, "scores": each.scorer.scores()}
 
 
@@ -287,12 +284,9 @@ def _savings(curves: dict[str, list[Curve | None]], reference: np.ndarray, share
 
 def table_of_images(points: list[StudyPoint], names: Sequence[str], main: str) -> str:
     """CSV with a line for every photograph at every point: bits, seconds, measures, and its own score."""
-    columns = ["series", "level", "photograph", "bytes", "bpp", "encode_s", "decode_s", "read_s", *PERCEPTION, "score"]
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    lines = []
     for each in points:
         for index, row in sorted(each.point.rows.items()):
             own = {} if each.scorer is None else {"score": each.score(index, main)}
-            writer.writerow({"series": each.series, "level": each.level, "photograph": names[index], **row, **own})
-    return buffer.getvalue()
+            lines.append({"series": each.series, "level": each.level, "photograph": names[index], **row, **own})
+    return engine.csv_text(lines, ["series", "level", "photograph", "bytes", "bpp", *TIMES, *PERCEPTION, "score"])
