@@ -226,7 +226,8 @@ def summarize(config: StudyConfig, points: list[Point], scorers: list[Scorer | N
     drawn = resamples(images, config.draws if images > 1 else 0)
     seen = [name for name in config.perception if all(point.mean(name) is not None for point in points)]
     if not (config.task or seen):
-        raise ValueError(f"no photograph is large enough for {' or '.join(config.perception)}")
+        names = " or ".join(config.perception)
+        raise ValueError(f"no photograph is large enough for {names}, or all are decoded without any error")
     main = scorers[0].main if scorers[0] is not None else seen[0]
     numbers: dict[str, list[int]] = {}
     for number, point in enumerate(points):
