@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from cdanalysis.data.color import ADOBE_GAMMA, ADOBE_RGB, SRGB, matrix_profile
-from cdanalysis.data.images import open_image, to_gray, to_rgb
+from cdanalysis.data.images import open_image, to_gray, to_pixels, to_rgb
 from cdanalysis.notices import InputWarning, collected, notice
 from cdanalysis.roi.importance import importance_map
 
@@ -106,6 +106,28 @@ def test_alpha_palettes_and_rotation_stay_with_their_colors(colors):
     turned = open_image(saved(Image.fromarray(colors), "PNG", icc_profile=profile, exif=exif))
     truth = true_srgb(colors.astype(float), places, gamma)
     assert turned.size == (40, 60) and same(turned, np.rot90(truth, -1), 2)
+
+
+@pytest.mark.parametrize("kind", ["ICC", "gray", "EXIF", "PNG", "turned"])
+def test_what_was_applied_is_not_applied_again(colors, kind, tmp_path):
+    """An opened photograph is an image like any other: it may be encoded, opened again, or saved."""
+    image, exif = Image.fromarray(colors), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = {
+        "ICC": lambda: saved(image, "PNG", icc_profile=matrix_profile(ADOBE_RGB, ADOBE_GAMMA)),
+        "gray": lambda: saved(image.convert("L"), "PNG", icc_profile=gray_profile(1.0)),
+        "EXIF": lambda: saved(image, "JPEG", exif=adobe_mark(0xFFFF, "R03"), quality=95),
+        "PNG": lambda: png_with(image, gAMA=numbers(1.0)),
+        "turned": lambda: saved(image, "JPEG", exif=exif, quality=95),
+    }[kind]()
+    found = open_image(data)
+    found.save(tmp_path / "again.png")
+    for again in (to_rgb(found), open_image(tmp_path / "again.png")):
+        assert np.array_equal(np.asarray(again), np.asarray(found))
+    assert np.array_equal(to_pixels(found).permute(1, 2, 0).numpy(), np.asarray(found))
+    with Image.open(io.BytesIO(data)) as opened:  # and what a user opened is worth the same
+        assert np.array_equal(to_pixels(opened).permute(1, 2, 0).numpy(), np.asarray(found))
+        assert opened.info.get("icc_profile") or kind not in ("ICC", "gray"), "the user's own image stays as it is"
 
 
 def adobe_mark(space: int, index: str | None) -> Image.Exif:

@@ -23,9 +23,9 @@ from cdanalysis.data.labeled import ClassFolders, LabeledSource
 from cdanalysis.data.labels import class_index
 from cdanalysis.data.segmentation import LabeledPixels
 from cdanalysis.heads.segmentation import SegmentationHead
-from cdanalysis.metrics.tasks import DetectionScorer
+from cdanalysis.metrics.tasks import DetectionScorer, SegmentationScorer
 from cdanalysis.notices import InputWarning, collected
-from cdanalysis.structures.predictions import Detection
+from cdanalysis.structures.predictions import Detection, Segmentation
 from cdanalysis.structures.targets import IGNORE
 from cdanalysis.training.head_data import Examples, HeadConfig
 from cdanalysis.training.pretrained import imagenet_classes
@@ -447,8 +447,18 @@ def test_labels_of_a_turned_photograph_are_upright(tmp_path):
         LabeledPixels(tmp_path / "set")
     exif[ExifTags.Base.Orientation] = 6
     Image.new("RGB", (4, 3)).save(tmp_path / "set" / "images" / "a.png", exif=exif)
-    with pytest.warns(InputWarning), pytest.raises(ValueError, match=r"upright.*differ in size: 3x4 and 4x3"):
+    with (
+        pytest.warns(InputWarning),
+        pytest.raises(ValueError, match=r"labels/a\.png .*differ in size: the labels are 4x3, .* EXIF says\) 3x4"),
+    ):
         LabeledPixels(tmp_path / "set")[0]
+
+
+def test_labels_of_another_size_are_refused_where_they_are_scored_too(tmp_path):
+    labeled = pixels(tmp_path / "set", {"a": Image.new("L", (4, 3))})
+    scorer = SegmentationScorer(labeled, ["sky", "road"])
+    with pytest.raises(ValueError, match=r"labels/a\.png .*differ in size"):
+        scorer.add(0, Segmentation(np.zeros((4, 3), np.uint8), ["sky", "road"]))
 
 
 def test_a_photograph_without_labeled_pixels_teaches_nothing_and_spoils_nothing():

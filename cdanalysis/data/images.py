@@ -60,7 +60,9 @@ def to_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, rgba)
-    return image.convert("RGB")
+    image = image.convert("RGB")  # a new one, in any case
+    image.info = {}  # what was applied is not applied again, and not saved along
+    return image
 
 
 def to_gray(image: Image.Image) -> Image.Image:

@@ -42,7 +42,7 @@ def read_preferences(table: str | Path, folder: str | Path) -> list[Preference]:
         ValueError: if a column is missing, a share is no number in [0, 1], or there is no choice.
     """
     preferences = []
-    with open(table, newline="", encoding="utf-8") as file:
+    with open(table, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin it with a byte order mark
         reader = csv.DictReader(file)
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if missing:

@@ -72,10 +72,10 @@ class LabeledPixels:
     def image(self, index: int) -> Image.Image:
         return self.files.named(self.names[index])
 
-    def labels(self, index: int) -> np.ndarray:
-        """(H, W) uint8: class indices, 255 for pixels of no class."""
+    def labels(self, index: int, size: tuple[int, int] | None = None) -> np.ndarray:
+        """(H, W) uint8: class indices, 255 for pixels of no class; which must have a ``size``, where one is given."""
         name = _labels_of(self.names[index])
-        indices = class_indices(self.files.read_named(name), name)
+        indices = class_indices(self.files.read_named(name), name, size)
         unlisted = np.flatnonzero((np.bincount(indices.ravel(), minlength=256) > 0) & ~self._listed)
         if len(unlisted):
             raise ValueError(
@@ -85,11 +85,8 @@ class LabeledPixels:
         return self._table[indices]
 
     def __getitem__(self, index: int) -> tuple[Image.Image, np.ndarray]:
-        image, labels = self.image(index), self.labels(index)
-        if labels.shape != (image.height, image.width):
-            sides = f"{image.width}x{image.height} and {labels.shape[1]}x{labels.shape[0]}"
-            raise ValueError(f"{self.names[index]} (upright, as EXIF says) and its labels differ in size: {sides}")
-        return image, labels
+        image = self.image(index)
+        return image, self.labels(index, (image.height, image.width))
 
 
 def _labels_of(name: str) -> str:
@@ -97,15 +94,16 @@ def _labels_of(name: str) -> str:
     return (path.parent.parent / "labels" / (path.stem + ".png")).as_posix()
 
 
-def class_indices(data: bytes, name: str) -> np.ndarray:
+def class_indices(data: bytes, name: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """The numbers in a label picture, uint8 (H, W), as they are stored.
 
     Args:
         data: of the file.
         name: what messages call it.
+        size: (height, width) of the upright photograph that it belongs to.
 
     Raises:
-        ValueError: if it cannot be read, has colors instead of numbers, or numbers above 255.
+        ValueError: if it cannot be read, has colors instead of numbers, numbers above 255, or another size.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -115,6 +113,9 @@ def class_indices(data: bytes, name: str) -> np.ndarray:
             indices = np.asarray(image).astype(np.int64) // stretched
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{name} cannot be read: {error}") from None
+    if size is not None and indices.shape != size:
+        sides = f"{indices.shape[1]}x{indices.shape[0]}, its photograph (upright, as EXIF says) {size[1]}x{size[0]}"
+        raise ValueError(f"{name} and its photograph differ in size: the labels are {sides}")
     if indices.size and (indices.max() > 255 or indices.min() < 0):
         raise ValueError(f"{name} holds {_some(np.unique(indices))}, but class indices are 0 to 255")
     return indices.astype(np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -13,7 +12,7 @@ from ..benchmarks.hardware import hardware, versions
 from ..codecs.base import Codec, level_at
 from ..codecs.ours import ModelCodec, PreviewCodec
 from ..codecs.pillow import baseline
-from ..files import write_whole
+from ..files import json_text, json_value, write_whole
 from ..model import Model
 from ..processes import each
 from ..roi.importance import saliency_model
@@ -52,8 +51,8 @@ class Models(dict[str, Model]):
         run, started = self._run(name), time.monotonic()
         if not (run / "minutes.json").is_file():
             Trainer(variant_recipe(self.config, name), run).run(resume=(run / "checkpoint.pt").is_file())
-            write_whole(run / "minutes.json", json.dumps(round((time.monotonic() - started) / 60, 1)))
-        return json.loads((run / "minutes.json").read_text())
+            write_whole(run / "minutes.json", json_text(round((time.monotonic() - started) / 60, 1)))
+        return json_value((run / "minutes.json").read_text())
 
     def _run(self, name: str) -> Path:
         return self.folder / name.replace(" ", "-")

@@ -211,7 +211,8 @@ def summarize(config: StudyConfig, points: list[StudyPoint], images: int) -> dic
     drawn = resamples(images, config.draws if images > 1 else 0)
     seen = [name for name in config.perception if all(each.point.mean(name) is not None for each in points)]
     if not (config.task or seen):
-        raise ValueError(f"no photograph is large enough for {' or '.join(config.perception)}")
+        names = " or ".join(config.perception)
+        raise ValueError(f"no photograph is large enough for {names}, or all are decoded without any error")
     main = points[0].scorer.main if points[0].scorer is not None else seen[0]
     scores = [each.scores(drawn, main) for each in points]
     measures = {main: scores}

@@ -174,8 +174,8 @@ class LatentMapper:
         Raises:
             FileNotFoundError: if there is no stream.
             StreamError: if it is bad, or another model's.
-            ValueError: if its size is not that which the data set gives, or that of its labels, or these are no class
-                indices.
+            ValueError: if its size is not that which the data set gives, or that of its labels, these are no class
+                indices, or masks are wanted and missing.
         """
         entry = copy.deepcopy(dataset_dict)
         data = self.path_of(entry["file_name"]).read_bytes()
@@ -188,17 +188,13 @@ class LatentMapper:
         entry["size"], entry["height"], entry["width"] = size, *size
         annotations, labels = entry.pop("annotations", None), entry.pop("sem_seg_file_name", None)
         if self.is_train and annotations is not None:
+            if self.masks and not all(a.get("segmentation") for a in annotations):
+                raise ValueError(f"{entry['file_name']} has objects without a mask to learn from: use masks=False")
             entry["instances"] = self._instances(annotations, size)
         if self.is_train and labels is not None:
-            entry["sem_seg"] = self._classes(labels, size)
+            indices = class_indices(Path(labels).read_bytes(), labels, size)
+            entry["sem_seg"] = torch.from_numpy(indices.astype(np.int64))
         return entry
-
-    def _classes(self, labels: str, size: tuple[int, int]) -> Tensor:
-        indices = class_indices(Path(labels).read_bytes(), labels)
-        if indices.shape != size:
-            sides = f"{indices.shape[1]}x{indices.shape[0]}, its stream's photograph {size[1]}x{size[0]}"
-            raise ValueError(f"{labels} is {sides}, upright as EXIF says")
-        return torch.from_numpy(indices.astype(np.int64))
 
     def _instances(self, annotations: list[dict[str, Any]], size: tuple[int, int]) -> Any:
         kept = [a for a in annotations if not a.get("iscrowd", 0)]

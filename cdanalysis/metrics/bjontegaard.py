@@ -69,11 +69,12 @@ def _apart(a: Curve, b: Curve, first: np.ndarray, second: np.ndarray) -> bool:
     return few or max(first[0], second[0]) >= min(first[-1], second[-1])
 
 
-def _package(name: str, a: Curve, b: Curve) -> float:
+def _package(name: str, a: Curve, b: Curve) -> float | None:
     import bjontegaard
 
     function = getattr(bjontegaard, name)
-    return float(function(a.rates, a.scores, b.rates, b.scores, "pchip", require_matching_points=False, min_overlap=0))
+    value = float(function(a.rates, a.scores, b.rates, b.scores, "pchip", require_matching_points=False, min_overlap=0))
+    return value if np.isfinite(value) else None
 
 
 def rate_at(curve: Curve, score: float) -> float | None:

@@ -193,7 +193,7 @@ class SegmentationScorer:
         self.count, self.parts = len(labeled.classes), {}
 
     def add(self, index: int, prediction: Segmentation) -> None:
-        target = torch.from_numpy(self.labeled.labels(index).astype(np.int64))
+        target = torch.from_numpy(self.labeled.labels(index, prediction.mask.shape).astype(np.int64))
         mask = torch.from_numpy(self.table[prediction.mask])
         confusion = multiclass_confusion_matrix(mask, target, self.count + 1, ignore_index=IGNORE)
         self.parts[index] = confusion.tolist()  # true class, predicted class
