@@ -107,8 +107,10 @@ def _study(options: argparse.Namespace) -> int:
         if getattr(options, name):
             raise ValueError(f"a study does not take --{name}: write key=value, where the key is {key}")
     words = [f"{key}={value}" for key in ("model", "every") if (value := getattr(options, key)) is not None]
-    words = [*options.overrides, *words, *(["baselines={}", "retrained={}"] if options.no_baselines else [])]
+    words = [*options.overrides, *words]
     config = load_study(options.photographs, words)
+    if options.no_baselines:
+        config.baselines, config.retrained, words = {}, {}, [*words, "--no-baselines"]
     folder = Path(options.output or Path("runs") / "evaluate" / run_name(config.name, words))
     command = " ".join(["cdanalysis evaluate", options.photographs, *words])
     report, images = study_report(config, folder, command, _track, options.device)

@@ -62,9 +62,9 @@ def uncompressed(evaluators: Sequence[Evaluator]) -> Case:
     return Case(lambda index, image: b"", None, evaluators)
 
 
-def at_level(codec: Codec, level: int, evaluators: Sequence[Evaluator], **facts: Any) -> Case:
+def at_level(codec: Codec, level: int, evaluators: Sequence[Evaluator]) -> Case:
     """A codec's files, all at one level."""
-    return Case(lambda index, image: codec.encode(image, level), codec.decode, evaluators, facts)
+    return Case(lambda index, image: codec.encode(image, level), codec.decode, evaluators)
 
 
 @dataclass

@@ -140,7 +140,9 @@ class Table:
                 level = level_at(codec, probe, rate)
         if level is None:
             return engine.Case(None, facts=facts)
-        return engine.at_level(codec, level, self._evaluators(asked.evaluators, codec), **facts | {"level": level})
+        case = engine.at_level(codec, level, self._evaluators(asked.evaluators, codec))
+        case.facts = facts | {"level": level}
+        return case
 
 
 def measure_one(config: ExperimentConfig, folder: Path, who: str) -> None:

@@ -18,7 +18,7 @@ from ..codecs.pillow import baseline
 from ..config import merged, read_config
 from ..data.labeled import LabeledSource
 from ..files import write_whole
-from ..metrics.bjontegaard import Curve, bd_rate, bd_score, interval, resamples, saving
+from ..metrics.bjontegaard import Curve, comparisons, interval, resamples, savings
 from ..metrics.image import LEFT_OUT, LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
@@ -222,8 +222,8 @@ def summarize(config: StudyConfig, points: list[StudyPoint], images: int) -> dic
     return {
         "main": main,
         "points": [_point_row(each, own) for each, own in zip(points, scores, strict=True)],
-        "comparisons": [row for measure in curves for row in _comparisons(measure, curves[measure])],
-        "savings": _savings(curves[main], scores[0], config.shares) if config.task else [],
+        "comparisons": [{**row, "measure": name} for name in curves for row in comparisons(curves[name], OURS)],
+        "savings": savings(curves[main], OURS, scores[0], config.shares) if config.task else [],
     }
 
 
@@ -253,34 +253,6 @@ def _point_row(each: StudyPoint, scores: np.ndarray) -> dict[str, Any]:
     row |= {name + LEFT_OUT: count for name in PERCEPTION if (count := each.point.left_out(name))}
     row |= {name: each.point.median(name) for name in TIMES}
     return row if each.scorer is None else {**row, "scores": each.scorer.scores()}
-
-
-def _pairs(curves: dict[str, list[Curve | None]]) -> Iterator[tuple[str, str]]:
-    """(one of ours, any other)."""
-    return ((ours, name) for ours in OURS if ours in curves for name in curves if name != ours)
-
-
-def _comparisons(measure: str, curves: dict[str, list[Curve | None]]) -> list[dict[str, Any]]:
-    """BD-rate and BD-score (above 0 is better) of this library's curves against every other one."""
-    rows = []
-    for test, anchor in _pairs(curves):
-        for title, figure in (("bd_rate_percent", bd_rate), ("bd_score", bd_score)):
-            pairs = zip(curves[anchor], curves[test], strict=True)
-            values = [figure(a, b) if a and b else None for a, b in pairs]
-            row = {"test": test, "anchor": anchor, "measure": measure, "figure": title}
-            rows.append({**row, **asdict(interval(values))})
-    return rows
-
-
-def _savings(curves: dict[str, list[Curve | None]], reference: np.ndarray, shares: list[float]) -> list[dict[str, Any]]:
-    """Bits saved, in percent, where both curves reach the same share of the score on uncompressed photographs."""
-    rows = []
-    for test, anchor in _pairs(curves):
-        for share in shares:
-            pairs = zip(curves[anchor], curves[test], share * reference, strict=True)
-            values = [saving(a, b, float(wanted)) if a and b else None for a, b, wanted in pairs]
-            rows.append({"test": test, "anchor": anchor, "share": share, **asdict(interval(values))})
-    return rows
 
 
 def table_of_images(points: list[StudyPoint], names: Sequence[str], main: str) -> str:
