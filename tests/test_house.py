@@ -15,7 +15,7 @@ PACKAGE = ROOT / "cdanalysis"
 # Rooms from the ground up; a room imports only from floors below its own (or from itself).
 TREE = (
     "structures blocks config files memory notices processes version", "stream data", "metrics", "observers roi heads",
-    "codec", "reference", "model", "zoo", "codecs training", "benchmarks", "evaluation", "reports", "", "batch",
+    "codec", "reference", "model", "zoo", "codecs", "training", "benchmarks", "evaluation", "reports", "", "batch",
     "integrations", "commands", "cli",
 )  # fmt: skip
 FLOORS = {name: floor for floor, names in enumerate(TREE) for name in names.split() or [""]}

@@ -18,15 +18,15 @@ from cdanalysis.codecs.pillow import Baseline, baseline
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import LabeledSource, open_labeled
 from cdanalysis.evaluation import engine
-from cdanalysis.evaluation import retraining as retraining_module
 from cdanalysis.evaluation import study as study_module
 from cdanalysis.evaluation.engine import UNCOMPRESSED, Point
 from cdanalysis.evaluation.experiment_config import load_experiment
-from cdanalysis.evaluation.retraining import compressed
 from cdanalysis.evaluation.study import DECODED, LATENTS, load_study, run_study
 from cdanalysis.reports.plots import study_figure
 from cdanalysis.reports.study_page import report_page, study_report
+from cdanalysis.training import retraining as retraining_module
 from cdanalysis.training.recipe import load_recipe
+from cdanalysis.training.retraining import compressed
 from cdanalysis.zoo import load, save_model
 
 STUDIES = sorted((Path(__file__).parent.parent / "configs" / "evaluate").glob("*.yaml"))

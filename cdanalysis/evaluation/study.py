@@ -22,10 +22,10 @@ from ..metrics.bjontegaard import Curve, comparisons, interval, resamples, savin
 from ..metrics.image import LEFT_OUT, LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
+from ..training.retraining import retrained
 from ..zoo import load
 from . import engine
 from .evaluators import Context, new_evaluators, task_evaluator
-from .retraining import retrained
 
 LATENTS, DECODED = OURS = ("heads on latents", "own reconstructions")
 """Series of a study that are this library's."""
