@@ -372,6 +372,8 @@ def test_the_tables_of_photographs_have_empty_cells(tmp_path):
         scorer.add(index, found(1))
     point = Point({i: {"bytes": 1, "bpp": 1.0, "psnr": None} for i in range(2)})
     each = StudyPoint("JPEG", baseline("JPEG"), 3, None, point, scorer)
-    rows = list(csv.DictReader(table_of_images([each], labeled.names, "AP50").splitlines()))
+    rows = list(
+        csv.DictReader(table_of_images([each], labeled.names, {"main": "AP50", "measures": ["psnr"]}).splitlines())
+    )
     assert [row["psnr"] for row in rows] == ["", ""]
     assert rows[0]["score"] == "" and float(rows[1]["score"]) == pytest.approx(1.0)

@@ -51,7 +51,7 @@ class StudyConfig:
         compressai: folder with weights of CompressAI's models; empty to download them.
         retrained: for other codecs, levels; a counterpart that learned on from photographs so compressed reads them.
         retraining: how it learned, as a stage of a recipe; see `retraining.retrained`.
-        perception: what is measured of reconstructions: psnr, ms_ssim, lpips.
+        perception: what is measured of reconstructions: psnr, ms_ssim, lpips, or other `evaluators.EVALUATORS`.
         weights: SqueezeNet's, for lpips; empty to download them.
         shares: of the score on uncompressed photographs, at which bits are compared.
         draws: resamples of the bootstrap; 0 for no intervals.
@@ -172,7 +172,7 @@ def run_study(
     for each in points:
         each.measure(config, images, folder, track)
     summary = summarize(config, points, len(images))
-    write_whole(folder / "photographs.csv", table_of_images(points, images.names, summary["main"]))
+    write_whole(folder / "photographs.csv", table_of_images(points, images.names, summary))
     report = {
         "config": asdict(config),
         "command": command,
@@ -219,9 +219,11 @@ def summarize(config: StudyConfig, points: list[StudyPoint], images: int) -> dic
     if not config.task:
         measures = {name: [(-1 if name in LOWER else 1) * each.means(name, drawn) for each in points] for name in seen}
     curves = {measure: _curves(points, drawn, values) for measure, values in measures.items()}
+    names = list(dict.fromkeys([*PERCEPTION, *config.perception]))
     return {
         "main": main,
-        "points": [_point_row(each, own) for each, own in zip(points, scores, strict=True)],
+        "measures": names,
+        "points": [_point_row(each, own, names) for each, own in zip(points, scores, strict=True)],
         "comparisons": [{**row, "measure": name} for name in curves for row in comparisons(curves[name], OURS)],
         "savings": savings(curves[main], OURS, scores[0], config.shares) if config.task else [],
     }
@@ -244,22 +246,24 @@ def _curves(points: list[StudyPoint], drawn: np.ndarray, scores: list[np.ndarray
     }
 
 
-def _point_row(each: StudyPoint, scores: np.ndarray) -> dict[str, Any]:
+def _point_row(each: StudyPoint, scores: np.ndarray, measures: Sequence[str]) -> dict[str, Any]:
     known = [None if np.isnan(value) else float(value) for value in scores]
     score = asdict(interval(known, biased=each.scorer is not None and each.scorer.biased))
     row: dict[str, Any] = {"series": each.series, "level": each.level, "score": score}
     row |= {name: None if each.codec is None else each.point.mean(name) for name in ("bytes", "bpp")}
-    row |= {name: each.point.mean(name) for name in PERCEPTION}
-    row |= {name + LEFT_OUT: count for name in PERCEPTION if (count := each.point.left_out(name))}
+    row |= {name: each.point.mean(name) for name in measures}
+    row |= {name + LEFT_OUT: count for name in measures if (count := each.point.left_out(name))}
     row |= {name: each.point.median(name) for name in TIMES}
     return row if each.scorer is None else {**row, "scores": each.scorer.scores()}
 
 
-def table_of_images(points: list[StudyPoint], names: Sequence[str], main: str) -> str:
+def table_of_images(points: list[StudyPoint], names: Sequence[str], summary: dict[str, Any]) -> str:
     """CSV with a line for every photograph at every point: bits, seconds, measures, and its own score."""
     lines = []
     for each in points:
         for index, row in sorted(each.point.rows.items()):
-            own = {} if each.scorer is None else {"score": each.score(index, main)}
+            own = {} if each.scorer is None else {"score": each.score(index, summary["main"])}
             lines.append({"series": each.series, "level": each.level, "photograph": names[index], **row, **own})
-    return engine.csv_text(lines, ["series", "level", "photograph", "bytes", "bpp", *TIMES, *PERCEPTION, "score"])
+    return engine.csv_text(
+        lines, ["series", "level", "photograph", "bytes", "bpp", *TIMES, *summary["measures"], "score"]
+    )

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from ..evaluation.experiment_config import PlotConfig
 from ..evaluation.study import OURS
-from ..metrics.image import PERCEPTION
 
 LABELS = {
     "bpp": "bits per pixel",
@@ -30,7 +29,11 @@ LABELS = {
 }
 TASKS = {"top1": "top-1 accuracy", "AP50": "AP50", "mIoU": "mIoU"}
 """What studies of tasks score."""
-STUDY_LABELS = {**TASKS, "psnr": "PSNR, dB", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}
+
+
+def label_of(measure: str) -> str:
+    """What studies call a measure."""
+    return {**LABELS, **TASKS, "lpips": "LPIPS"}.get(measure, measure)
 
 
 def experiment_figure(report: dict[str, Any], plots: Sequence[PlotConfig]) -> bytes:
@@ -59,14 +62,14 @@ def study_figure(report: dict[str, Any]) -> bytes:
         ModuleNotFoundError: if matplotlib is not installed.
     """
     main, rows = report["main"], report["points"]
-    measured = [name for name in PERCEPTION if all(row.get(name) is not None for row in rows)]
+    measured = [name for name in report["measures"] if all(row.get(name) is not None for row in rows)]
     others = [name for name in measured if name != main and main not in TASKS]
     figure, panels = _new_figure(1 + len(others), 4.6 if others else 9.6, 4.8)
     for axes, name in zip(panels, [main, *others], strict=True):
         entries = [row["score"] if name == main else {"value": row[name], "low": None, "high": None} for row in rows]
         spots = [_Spot(row["series"], row["bpp"], *entry) for row, entry in zip(rows, map(_ends, entries), strict=True)]
         _draw(axes, spots, {"linewidth": 2.4, "markersize": 5}, OURS)
-        axes.set(xscale="log", xlabel="bits per pixel of the photograph (bytes of the file)", ylabel=STUDY_LABELS[name])
+        axes.set(xscale="log", xlabel="bits per pixel of the photograph (bytes of the file)", ylabel=label_of(name))
     panels[0].legend(fontsize=8, frameon=False)
     svg = _saved(figure, format="svg")
     return svg[svg.index(b"<svg") :]

@@ -12,10 +12,10 @@ from PIL import Image
 from ..evaluation.engine import Track, no_track
 from ..evaluation.study import OURS, StudyConfig, run_study
 from ..files import json_text
-from ..metrics.image import LEFT_OUT, PERCEPTION
+from ..metrics.image import LEFT_OUT
 from .gallery import gallery
 from .pages import data_uri, rendered
-from .plots import STUDY_LABELS, TASKS, study_figure
+from .plots import TASKS, label_of, study_figure
 
 FACTS = ("command", "hardware", "versions", "codecs")
 DIGITS = {"psnr": 2}
@@ -53,7 +53,7 @@ def report_page(report: Row, images: list[tuple[str, Image.Image]]) -> str:
         "report.html",
         title=report["config"]["title"],
         report=report,
-        main=STUDY_LABELS[report["main"]] if report["savings"] else "quality",
+        main=label_of(report["main"]) if report["savings"] else "quality",
         figure=Markup(study_figure(report).decode()),
         verdict=_verdict(report["comparisons"]),
         tables=tables,
@@ -77,7 +77,7 @@ def _verdict(comparisons: list[Row]) -> dict[str, list[str]]:
     """Where this library needs fewer bits, and where it needs more: lists of the same size of type."""
     better, worse, unsure = lists = [], [], []
     for row in (row for row in comparisons if row["figure"] == "bd_rate_percent"):
-        by = f", by {STUDY_LABELS[row['measure']].split(',')[0]}" if row["measure"] not in TASKS else ""
+        by = f", by {label_of(row['measure']).split(',')[0]}" if row["measure"] not in TASKS else ""
         sure = row["low"] is not None and row["low"] * row["high"] > 0
         line = Markup("{} against {}{}: {} bits").format(row["test"], row["anchor"], by, _with_interval(row, 1, " %"))
         (unsure if not sure else better if row["value"] < 0 else worse).append(line)
@@ -91,10 +91,10 @@ def _point(row: Row, report: Row) -> Row:
     cells |= {
         name: "-" if row[name] is None else f"{row[name]:{form}}" for name, form in (("bytes", ".0f"), ("bpp", ".3f"))
     }
-    cells[STUDY_LABELS[main]] = _with_interval(row["score"], DIGITS.get(main, 4), none="-")
-    for name in PERCEPTION:
+    cells[label_of(main)] = _with_interval(row["score"], DIGITS.get(main, 4), none="-")
+    for name in report["measures"]:
         if name != main and any(other.get(name) is not None for other in report["points"]):
-            cells[STUDY_LABELS[name]] = _mean(row, name)
+            cells[label_of(name)] = _mean(row, name)
     times = [name for name in TIMES if main in TASKS or name != "read_s"]
     return cells | {TIMES[name]: f"{1000 * row[name]:.1f}" for name in times}
 
@@ -121,7 +121,7 @@ def _saved(row: Row) -> Row:
 
 
 def _difference(row: Row) -> Row:
-    by = {"by": STUDY_LABELS[row["measure"]]}
+    by = {"by": label_of(row["measure"])}
     if row["figure"] == "bd_rate_percent":
         return by | {"BD-rate": _with_interval(row, 1, " %")}
     return by | {"BD-score (above 0 is better)": _with_interval(row, DIGITS.get(row["measure"], 4))}
