@@ -107,9 +107,12 @@ def measure(images: Images, make: Callable[[], Case], path: Path | None = None, 
     case, started = make(), time.monotonic()
     if not all(hasattr(evaluator, "restore") for evaluator in case.evaluators):
         point = Point()
-    for index, row in point.rows.items():
-        for evaluator in case.evaluators:
-            evaluator.restore(index, row)
+    for index, row in list(point.rows.items()):
+        try:
+            for evaluator in case.evaluators:
+                evaluator.restore(index, row)
+        except KeyError:  # the row was written for other evaluators
+            del point.rows[index]
     missing = [index for index in range(len(images)) if index not in point.rows] if case.encode else []
     for index in track(missing) if missing else ():
         point.rows[index] = _row(case, index, images.image(index))

@@ -113,10 +113,10 @@ class StudyPoint:
         tasks = [task_evaluator(self.model, config.task, images, latents)] if config.task else []
 
         def case() -> engine.Case:
-            seen = (
-                [] if codec is None or latents else new_evaluators(config.perception, Context(weights=config.weights))
-            )
-            return engine.uncompressed(tasks) if codec is None else engine.at_level(codec, self.level, [*seen, *tasks])
+            if codec is None:
+                return engine.uncompressed(tasks)
+            seen = [] if latents else new_evaluators(config.perception, Context(weights=config.weights))
+            return engine.at_level(codec, self.level, [*seen, *tasks])
 
         name = f"{self.series}-{self.level or 0}.jsonl".replace(" ", "-").replace(",", "")
         self.point = engine.measure(images, case, folder / "points" / name, track)
