@@ -77,15 +77,18 @@ def perfect(labeled: CocoImages) -> dict:
 # -- what is repaired ------------------------------------------------------------------------------
 
 
+ODD = st.lists(st.sampled_from([0, 1, 5, None, "x", -3, 2.5, 1e12, float("nan"), "missing"]), min_size=3, max_size=3)
+
+
 @EACH
-@given(st.lists(st.sampled_from([0, 1, 5, None, "x", -3, 2.5, "missing"]), min_size=3, max_size=3))
-def test_ids_of_annotations_do_not_matter(photographs, ids):
-    """0 was "no match" to the evaluator, and of several with one id it saw the last."""
+@given(ODD, st.sampled_from(["id", "area"]))
+def test_ids_and_areas_of_annotations_do_not_matter(photographs, values, key):
+    """To the evaluator id 0 was "no match"; of several with one id it saw the last; areas below 0 it passed over."""
     changed = content()
-    for annotation, number in zip(changed["annotations"], ids, strict=True):
-        annotation["id"] = number
-        if number == "missing":
-            del annotation["id"]
+    for annotation, value in zip(changed["annotations"], values, strict=True):
+        annotation[key] = value
+        if value == "missing":
+            del annotation[key]
     scores = perfect(opened(photographs, changed))
     assert all(scores[name] == 1 for name in ("AP", "AP50", "mask_AP")), scores
 
@@ -217,8 +220,15 @@ REFUSED = {
     "a flat polygon": (put("annotations", "segmentation", [1, 1, 5, 1, 5, 5]), "annotation 11 of '1.png' has a segm"),
     "an odd polygon": (put("annotations", "segmentation", [[1, 1, 5, 1, 5, 5, 3]]), "an x and no y"),
     "runs of another size": (
-        put("annotations", "segmentation", {"size": [100, 80], "counts": [8000]}), "a mask of 80x100, its image 100x80"
+        put("annotations", "segmentation", {"size": [100, 80], "counts": [8000]}), "mask of 80x100, its image 100x80"
     ),
+    "runs of another size than the photograph": (
+        lambda c: (
+            c["images"][0].pop("width"), put("annotations", "segmentation", {"size": [5, 5], "counts": [25]})(c)
+        ),
+        "a mask of 5x5, its image 100x80",
+    ),
+    "a polygon without end": (put("annotations", "segmentation", [[1, 1, 1e12, 1, 5, 5]]), "reaches far beyond"),
     "too short runs": (put("annotations", "segmentation", {"size": [80, 100], "counts": [5, 5]}), "do not make up"),
     "negative runs": (put("annotations", "segmentation", {"size": [80, 100], "counts": [8001, -1]}), "do not make up"),
     "runs without size": (put("annotations", "segmentation", {"counts": [8000]}), "without counts or size"),
@@ -252,7 +262,8 @@ def test_what_contradicts_itself_is_refused(photographs, what):
 JUNK = st.one_of(
     st.none(), st.booleans(), st.integers(-5, 300), st.floats(), st.text(max_size=3),
     st.lists(st.integers(-3, 99), max_size=5),
-    st.lists(st.lists(st.floats(-5, 200), max_size=9), max_size=3), st.dictionaries(st.text(max_size=2), st.none()),
+    st.lists(st.lists(st.floats(-5, 200) | st.floats(), max_size=9), max_size=3),
+    st.dictionaries(st.text(max_size=2), st.none()),
     st.fixed_dictionaries({"size": st.just([80, 100]), "counts": st.lists(st.integers(0, 8000), max_size=3)}),
 )  # fmt: skip
 

@@ -18,6 +18,7 @@ from PIL import Image
 from cdanalysis.benchmarks.hardware import versions
 from cdanalysis.cli import main
 from cdanalysis.codecs.pillow import baseline
+from cdanalysis.commands import _print_table
 from cdanalysis.data.coco import CocoImages
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders
@@ -29,6 +30,7 @@ from cdanalysis.evaluation.study import StudyPoint, load_study, summarize, table
 from cdanalysis.files import json_text, json_value
 from cdanalysis.metrics.image import LEFT_OUT, mean_of, psnr
 from cdanalysis.metrics.tasks import ClassificationScorer, DetectionScorer, SegmentationScorer
+from cdanalysis.reports.markdown import table
 from cdanalysis.reports.plots import experiment_figure, study_figure
 from cdanalysis.reports.study_page import report_page
 from cdanalysis.structures.predictions import Detection, Segmentation
@@ -268,8 +270,6 @@ def test_nothing_is_kept_of_a_score_that_is_not_there(three_tasks, tmp_path, cap
     for row in report["detection"]["rows"]:
         assert row["AP"] is None and row["AP50"] is None and row["kept"] is None
     runner_rows = report["detection"]["rows"]
-    from cdanalysis.commands import _print_table
-
     _print_table("detection", runner_rows)
     assert "nan" not in (text := capsys.readouterr().out) and "-1" not in text
 
@@ -334,6 +334,14 @@ def test_what_older_files_say_of_infinity_is_nothing(tmp_path, small, image_fold
     point = measure(images, lambda: Case(encode, decode, new_evaluators(["psnr"], Context())), path)
     assert point.left_out("psnr") == 3 and point.mean("psnr") == point.rows[3]["psnr"]
     assert all("Infinity" not in line for line in path.read_text().splitlines()[3:])
+
+
+@pytest.mark.parametrize("value", [None, *NONE, np.float64("nan")])
+def test_tables_have_a_dash_for_what_is_none(value, capsys):
+    _print_table("", [{"a": value, "b": 1.23456, "c": 3}])
+    out = capsys.readouterr().out
+    assert " - " in out and "1.235" in out and "nan" not in out and "inf" not in out
+    assert table([{"a": value, "b": 1.23456}]).splitlines()[-1] == "| - | 1.235 |"
 
 
 def test_plots_leave_out_what_is_none():

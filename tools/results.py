@@ -37,10 +37,10 @@ def run(name: str) -> None:
     write_whole(RESULTS / f"{name}.svg", study_figure(json.loads((RESULTS / f"{name}.json").read_text())))
 
 
-def interval(entry: dict[str, Any], digits: int = 0, unit: str = "") -> str:
+def interval(entry: dict[str, Any], digits: int = 0, unit: str = "", none: str = "no overlap") -> str:
     """``31 % [25, 36]``, or that there is nothing to compare."""
     if entry["value"] is None:
-        return "no overlap"
+        return none
     ends = f" [{entry['low']:.{digits}f}, {entry['high']:.{digits}f}]" if entry["low"] is not None else ""
     return f"{entry['value']:.{digits}f}{unit}{ends}"
 
@@ -57,7 +57,7 @@ def points_of(report: dict[str, Any]) -> str:
     for row in report["points"]:
         score = {key: row["score"][key] and scale * row["score"][key] for key in ("value", "low", "high")}
         cells = {"": row["series"], "level": row["level"], "bytes": row["bytes"] and round(row["bytes"])}
-        cells |= {"bpp": row["bpp"] and f"{row['bpp']:.3f}", main: interval(score, 1 if scale > 1 else 2, unit)}
+        cells |= {"bpp": row["bpp"] and f"{row['bpp']:.3f}", main: interval(score, 1 if scale > 1 else 2, unit, "-")}
         cells |= {name: row.get(name) for name in ("psnr", "ms_ssim", "lpips") if name != main}
         times = ("encode", "decode", *(["read"] if main in TASKS else []))
         cells |= {f"{name}, ms": f"{1000 * row[f'{name}_s']:.0f}" for name in times}

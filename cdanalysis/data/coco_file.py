@@ -42,11 +42,14 @@ def read_coco(path: Path, photographs: ImageSet) -> Content:
         renamed = _check_categories(content, path)
         known = {category["id"] for category in content["categories"]}
         images = {image["id"]: image for image in content["images"]}
+        titles = [_title(annotation, place, images) for place, annotation in enumerate(content["annotations"], 1)]
+        for annotation, title in zip(content["annotations"], titles, strict=True):
+            _check_annotation(annotation, title, images, known | set(renamed))
+        _fit(content["images"], photographs, path)
         for place, annotation in enumerate(content["annotations"], 1):
-            _check_annotation(annotation, _title(annotation, place, images), images, known | set(renamed))
+            _check_segmentation(annotation, titles[place - 1], images[annotation["image_id"]])
             annotation["category_id"] = renamed.get(annotation["category_id"], annotation["category_id"])
             annotation["id"] = place
-        _fit(content["images"], photographs, path)
         _check_boxes(content["annotations"], images, path)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -118,10 +121,10 @@ def _check_annotation(annotation: Content, title: str, images: dict[Any, Content
         raise ValueError(
             f"{title} has the bbox {box}, whose width or height is below 0; a bbox is [x, y, width, height]"
         )
-    if not _is_number(annotation.get("area")):
+    area = annotation.get("area")
+    if not _is_number(area) or not 0 < area <= 10**10:  # beyond these the evaluator ignores an object
         annotation["area"] = box[2] * box[3]
     annotation["iscrowd"] = int(annotation.get("iscrowd") in (1, "1"))
-    _check_segmentation(annotation, title, images[annotation["image_id"]])
 
 
 def _check_segmentation(annotation: Content, title: str, image: Content) -> None:
@@ -132,6 +135,9 @@ def _check_segmentation(annotation: Content, title: str, image: Content) -> None
             raise ValueError(f"{title} has a segmentation that is no list of polygons [x, y, x, y, ...]")
         if any(len(polygon) % 2 for polygon in found):
             raise ValueError(f"{title} has a polygon with an x and no y")
+        far = 10 * max(image.get("width") or 0, image.get("height") or 0) + 1000  # drawing takes memory by length
+        if any(abs(value) > far for polygon in found for value in polygon):
+            raise ValueError(f"{title} has a polygon that reaches far beyond its photograph")
         found = [polygon for polygon in found if len(polygon) >= 6]
     elif isinstance(found, dict):
         counts, size = found.get("counts"), found.get("size")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ from ..files import write_whole
 
 
 def plain_cell(value: Any) -> str:
-    """Four significant digits; a dash for None."""
-    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    """Four significant digits; a dash for None, and for what is no number."""
+    if isinstance(value, float):
+        return f"{value:.4g}" if math.isfinite(value) else "-"
+    return "-" if value is None else str(value)
 
 
 def table(
