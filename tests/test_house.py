@@ -83,6 +83,10 @@ def test_every_public_thing_says_what_it_is():
     assert not missing
 
 
+def test_shipped_code_does_not_mock():
+    assert not [path.name for path in MODULES if re.search(r"^\s*(from|import) unittest", path.read_text(), re.M)]
+
+
 def readme_commands() -> list[str]:
     text = (ROOT / "README.md").read_text()
     return [line for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.strip().splitlines()]
