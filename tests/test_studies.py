@@ -233,11 +233,8 @@ def test_what_the_command_line_says_to_a_study_is_heard(study, tmp_path, model_f
     assert report["fingerprint"] == load(another).fingerprint != load(model_folder).fingerprint
     assert report["photographs"] == 2 and {row["series"] for row in report["points"]} == {DECODED}
     assert "--no-baselines" in report["command"] and f"model={another}" in report["command"]
-    devices = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study_module, "load", lambda name, device, **more: devices.append(device) or load(name, **more))
-        assert main(["evaluate", *words, "--device", "meta"]) == 0
-    assert devices == ["meta"]
+    assert main(["evaluate", *words, "--device", "nowhere"]) == 1
+    assert "nowhere" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", [["--quality", "0.5"], ["--tasks", "detection"], ["--annotations", "x.json"]])
@@ -288,6 +285,9 @@ def test_the_engine_goes_on_where_it_was_stopped(world, tmp_path, restorable, cu
     assert again.summary["facts"] == {"level": 3}
     assert {i: row["bytes"] for i, row in again.rows.items()} == {i: i + 1 for i in range(len(images))}
     assert engine.measure(images, lambda: None, path).rows.keys() == again.rows.keys()
+    fewer = engine.measure(images.every(2), case, path)  # rows are of other photographs: but for the first, anew
+    assert fewer.summary["figures"] == {"photographs": 3} and sorted(fewer.rows) == [0, 1, 2]
+    assert [row["_name"] for _, row in sorted(fewer.rows.items())] == images.every(2).names
 
 
 @pytest.mark.parametrize(

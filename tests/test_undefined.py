@@ -328,7 +328,7 @@ def test_what_older_files_say_of_infinity_is_nothing(tmp_path, small, image_fold
     images = ImageSet(image_folder)
     path = tmp_path / "points.jsonl"
     row = {"bytes": 9, "bpp": 1.0, "encode_s": 1, "decode_s": 1, "read_s": 1, "psnr": float("inf")}
-    path.write_text("".join(json.dumps({"photograph": i, **row}) + "\n" for i in range(3)))
+    path.write_text("".join(json.dumps({"photograph": i, "_name": images.names[i], **row}) + "\n" for i in range(3)))
     encode = lambda index, image: small.encode(image, 0.5)  # noqa: E731
     decode = lambda data: np.asarray(small.decode(data))  # noqa: E731
     point = measure(images, lambda: Case(encode, decode, new_evaluators(["psnr"], Context())), path)

@@ -101,7 +101,7 @@ def measure(images: Images, make: Callable[[], Case], path: Path | None = None, 
         path: where every photograph's row is written at once (JSON lines), and the summary at the end. A file that was
             cut off is gone on with from there, unless an evaluator cannot take back what it has seen.
     """
-    point = _kept(path) if path else Point()
+    point = _of(images, _kept(path)) if path else Point()
     if point.summary:
         return point
     case, started = make(), time.monotonic()
@@ -115,7 +115,7 @@ def measure(images: Images, make: Callable[[], Case], path: Path | None = None, 
             del point.rows[index]
     missing = [index for index in range(len(images)) if index not in point.rows] if case.encode else []
     for index in track(missing) if missing else ():
-        point.rows[index] = _row(case, index, images.image(index))
+        point.rows[index] = {"_name": images.names[index], **_row(case, index, images.image(index))}
         _keep(path, {"photograph": index, **point.rows[index]})
     figures = {name: v for evaluator in case.evaluators for name, v in evaluator.compute().items()}
     point.summary = {"facts": case.facts, "figures": figures, "seconds": round(time.monotonic() - started, 1)}
@@ -146,6 +146,13 @@ def _row(case: Case, index: int, image: Image.Image) -> dict[str, Any]:
     for evaluator in case.evaluators:
         row |= evaluator.update(index, original, decoded, data)
     return row
+
+
+def _of(images: Images, point: Point) -> Point:
+    """Without rows of other photographs, which were measured with other settings; with the summary, if it is of these."""
+    names = dict(enumerate(images.names))
+    rows = {index: row for index, row in point.rows.items() if row.get("_name") == names.get(index)}
+    return point if len(rows) == len(point.rows) and len(rows) in (0, len(names)) else Point(rows)
 
 
 def _keep(path: Path | None, line: dict[str, Any]) -> None:
