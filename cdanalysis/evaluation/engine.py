@@ -149,7 +149,7 @@ def _row(case: Case, index: int, image: Image.Image) -> dict[str, Any]:
 
 
 def _of(images: Images, point: Point) -> Point:
-    """Without rows of other photographs, which were measured with other settings; with the summary, if it is of these."""
+    """Without rows of other photographs, as other settings leave them; with the summary if it is of these."""
     names = dict(enumerate(images.names))
     rows = {index: row for index, row in point.rows.items() if row.get("_name") == names.get(index)}
     return point if len(rows) == len(point.rows) and len(rows) in (0, len(names)) else Point(rows)
