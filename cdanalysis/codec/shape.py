@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class CodecConfig:
     """Shape of a layered codec; ``fused`` says whether the fusion decoder sees the semantic layer.
 
-    A field that is added needs a default that is what the codec was without it: see `cdanalysis.codec.derived.hashed_shape`.
+    A field that is added needs a default that is what the codec was without it: see
+    `cdanalysis.codec.derived.hashed_shape`.
     """
 
     backbone: str = "tf_efficientnet_lite0"
