@@ -38,7 +38,7 @@ def shown(show: Callable[[str], None]) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter(
             "always", InputWarning
-        )  # Python's own memory of them ends whenever a library sets filters
+        )  # Python's own memory of them ends when a library sets filters
         before = warnings.showwarning
 
         def showwarning(message, category, *more, **named) -> None:
