@@ -188,9 +188,10 @@ def _evaluate(sub) -> None:
     command.add_argument("--tasks", nargs="+", choices=tasks, help="default: the first two, labels permitting")
     command.add_argument("--annotations", help="COCO JSON file, for detection")
     command.add_argument("--every", type=int, help="use each N-th photograph only")
-    command.add_argument("--no-baselines", action="store_true", help="leave out JPEG, WebP and AVIF")
+    command.add_argument("--no-baselines", action="store_true", help="leave out JPEG, WebP and AVIF; a study's others")
     command.add_argument("-o", "--output", help="also write the JSON to this file; for a study, its folder")
     _overwrite(command)
+    command.set_defaults(model=None)
 
 
 def _benchmark(sub) -> None:

@@ -110,23 +110,21 @@ def _evaluated(options: argparse.Namespace) -> dict[str, Any]:
     """The report on a folder of photographs."""
     from .data.images import ImageSet
     from .data.labeled import LabeledSource, open_labeled
-    from .evaluation.runner import evaluate_folder, evaluate_labeled
+    from .evaluation.folder import evaluate_folder
 
-    chosen, qualities, every = options.tasks or [], options.quality or QUALITIES, options.every or 1
+    chosen, qualities = options.tasks or [], options.quality or QUALITIES
+    every = 1 if options.every is None else options.every
     special = [task for task in chosen if task not in ("classification", "reconstruction")]
     if special and len(chosen) > 1:
         raise ValueError(f"{special[0]} is measured alone: its data are not those of other tasks")
-    if options.annotations and "detection" not in special:
+    if options.annotations and set(special) <= {"segmentation"}:
         raise ValueError("--annotations is for --tasks detection, which was not asked for")
     if options.no_baselines and special:
         raise ValueError(f"--no-baselines is for reconstruction: {special[0]} has none")
-    model = zoo_module.load(options.model, options.device, counterparts=True)
-    if special:
-        source = LabeledSource(options.photographs, options.annotations or "")
-        labeled = open_labeled(special[0], source).every(every)
-        return evaluate_labeled(model, special[0], labeled, qualities, track=track)
-    images = ImageSet(options.photographs).every(every)
-    return evaluate_folder(model, images, qualities, options.tasks, not options.no_baselines, track=track)
+    model = zoo_module.load(options.model or "photo", options.device, counterparts=True)
+    source = LabeledSource(options.photographs, options.annotations or "")
+    images = open_labeled(special[0], source) if special else ImageSet(options.photographs)
+    return evaluate_folder(model, images.every(every), qualities, options.tasks, not options.no_baselines, track)
 
 
 def _check_file(options: argparse.Namespace, inputs: list[str]) -> None:
@@ -137,19 +135,22 @@ def _check_file(options: argparse.Namespace, inputs: list[str]) -> None:
 
 
 def _study(options: argparse.Namespace) -> int:
-    given = {"quality": options.quality, "tasks": options.tasks, "annotations": options.annotations}
-    given |= {"every": options.every, "no-baselines": options.no_baselines, "model": options.model != "photo"}
-    if foreign := [f"--{name}" for name, value in given.items() if value]:
-        raise ValueError(f"{foreign[0]} is for a folder of photographs; a study is changed by key=value")
     from .evaluation.study_config import load_study
     from .reports.study_page import report_page, study_report
 
-    config = load_study(options.photographs, options.overrides)
-    folder = Path(options.output or Path("runs") / "evaluate" / run_name(config.name, options.overrides))
-    command = " ".join(["cdanalysis evaluate", options.photographs, *options.overrides])
+    for name, key in (("quality", "streams or reconstructions"), ("tasks", "task"), ("annotations", "source")):
+        if getattr(options, name):
+            raise ValueError(f"a study does not take --{name}: write key=value, where the key is {key}")
+    words = [f"{key}={value}" for key in ("model", "every") if (value := getattr(options, key)) is not None]
+    words = [*options.overrides, *words]
+    config = load_study(options.photographs, words)
+    if options.no_baselines:
+        config.baselines, config.retrained, words = {}, {}, [*words, "--no-baselines"]
+    folder = Path(options.output or Path("runs") / "evaluate" / run_name(config.name, words))
+    command = " ".join(["cdanalysis evaluate", options.photographs, *words])
     files = [folder / f"{config.name}.json", folder / f"{config.name}.html"]
     check_outputs([*files, folder / "photographs.csv"], [options.photographs], options.overwrite)
-    report, images = study_report(config, folder, command, track)
+    report, images = study_report(config, folder, command, track, options.device)
     text = json_text(report, indent=1)
     write_result(files[0], text + "\n")
     write_result(files[1], report_page(report, images))

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union
 
@@ -100,6 +100,13 @@ def made(schema: type[T], tree: DictConfig, where: str) -> T:
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         raise ValueError(f"{where}: {one_line(error)}") from None
     return _fitted(schema, content, where, "")
+
+
+def check_known(where: str, what: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Raises `ValueError` for a name that is none of the known ones; the message names the nearest of these."""
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{where}: unknown {what} {name!r}; {nearest(name, list(known))}")
 
 
 def nearest(word: object, known: Sequence[str]) -> str:

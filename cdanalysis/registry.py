@@ -162,7 +162,7 @@ EVALUATORS = Registry(
         "head": "evaluation.evaluators:head",
     },
 )
-"""Names to functions (`cdanalysis.evaluation.evaluators.Context`) to an `Evaluator`, or to None where it has no say."""
+"""Names to functions (`cdanalysis.evaluation.evaluators.Context`) to an `Evaluator`, several in a list, or None."""
 
 DATASETS = Registry(
     "data-set reader",

@@ -21,18 +21,9 @@ from cdanalysis.codecs.ours import ModelCodec, PreviewCodec
 from cdanalysis.codecs.pillow import BASELINES, MORE_BASELINES
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders
-from cdanalysis.evaluation import experiment_rows as rows_module
-from cdanalysis.evaluation.evaluators import (
-    Context,
-    FrechetEvaluator,
-    HeadEvaluator,
-    LPIPSEvaluator,
-    PixelEvaluator,
-    new_evaluator,
-)
-from cdanalysis.evaluation.experiment import run_experiment, variant_codecs
+from cdanalysis.evaluation.evaluators import Context, new_evaluators
+from cdanalysis.evaluation.experiment import BASE, Table, run_experiment, variant_codecs
 from cdanalysis.evaluation.experiment_config import PlotConfig, load_experiment, variant_recipe
-from cdanalysis.evaluation.experiment_rows import BASE
 from cdanalysis.metrics import image as metrics
 from cdanalysis.reports.contact_sheet import GAP, LINE, crops_sheet
 from cdanalysis.reports.plots import experiment_figure
@@ -143,7 +134,7 @@ def test_coders_come_near_a_size_from_below(photo, chelsea):
 def test_pixel_judges_average_what_metrics_say(chelsea):
     other = np.clip(chelsea.astype(int) + 5, 0, 255).astype(np.uint8)
     for name in ("psnr", "ms_ssim"):
-        evaluator = PixelEvaluator(name)
+        (evaluator,) = new_evaluators([name], Context())
         evaluator.update(0, chelsea, other, b"")
         evaluator.update(1, chelsea, chelsea[:, ::-1], b"")
         expected = [getattr(metrics, name)(chelsea, x) for x in (other, chelsea[:, ::-1])]
@@ -159,7 +150,7 @@ def test_perceptual_judges_mind_what_is_worse(data_root, chelsea, monkeypatch):
     worse = {s: np.clip(chelsea + rng.normal(0, s, chelsea.shape), 0, 255).astype(np.uint8) for s in (4, 30)}
     figures = {}
     for strength, decoded in {0: chelsea, **worse}.items():
-        evaluators = [LPIPSEvaluator(SQUEEZENET), FrechetEvaluator(SQUEEZENET)]
+        evaluators = new_evaluators(["lpips", "fid"], Context(weights=SQUEEZENET))
         for evaluator in evaluators:
             evaluator.update(0, chelsea, decoded, b"")
         figures[strength] = {k: v for evaluator in evaluators for k, v in evaluator.compute().items()}
@@ -170,21 +161,23 @@ def test_perceptual_judges_mind_what_is_worse(data_root, chelsea, monkeypatch):
 
 def test_a_head_is_judged_by_its_streams(image_folder, small, three_tasks):
     labeled = ClassFolders(image_folder)
-    evaluator = HeadEvaluator(labeled, small)
+    evaluators = new_evaluators(["head"], Context(labeled, codec=ModelCodec("small", small)))
     hits, rates = [], []
     for index in range(len(labeled)):
         image, target = labeled[index]
         data = small.encode(image, 0.5)
         rates.append(8 * len(strip(data)) / (image.width * image.height))
-        evaluator.update(index, np.asarray(image), np.asarray(image), data)
+        for evaluator in evaluators:
+            evaluator.update(index, np.asarray(image), None, data)
         logits = small.class_logits([data])[0]
         hits.append(int(logits[:2].argmax()) == target)  # "cat" and "dog" are the first two classes
-    assert evaluator.compute() == {"head_bpp": pytest.approx(np.mean(rates)), "head_top1": np.mean(hits)}
+    figures = {name: value for evaluator in evaluators for name, value in evaluator.compute().items()}
+    assert figures == {"head_bpp": pytest.approx(np.mean(rates)), "head_top1": np.mean(hits)}
     with pytest.raises(ValueError, match="unknown evaluator 'taste'"):
-        new_evaluator("taste", Context(labeled, small, "", ModelCodec("small", small)))
-    assert new_evaluator("head", Context(labeled, small, "", open_codec("JPEG"))) is None
+        new_evaluators(["taste"], Context(labeled, small))
+    assert new_evaluators(["head"], Context(labeled, codec=open_codec("JPEG"))) == []
     with pytest.raises(ValueError, match="no RGB detector"):
-        new_evaluator("detection", Context(labeled, small, "", ModelCodec("small", small)))
+        new_evaluators(["detection"], Context(labeled, small))
 
 
 NEEDS_IMAGENET = pytest.mark.skipif(
@@ -204,7 +197,7 @@ def cats(tmp_path, chelsea) -> Path:
 @NEEDS_IMAGENET
 def test_the_unmodified_classifier_knows_a_cat(cats):
     labeled = ClassFolders(cats)
-    evaluator = new_evaluator("accuracy", Context(labeled, None, "", None))
+    evaluator = new_evaluators(["accuracy"], Context(labeled))[0]
     for index in range(3):
         evaluator.update(index, np.asarray(labeled.image(index)), np.asarray(labeled.image(index)), b"")
     assert evaluator.compute() == {"accuracy": pytest.approx(1 / 3)}  # it says the same of all three; one is right
@@ -283,7 +276,7 @@ def test_variants_are_trained_and_measured_once(experiment, tmp_path, monkeypatc
     rows = {row["codec"]: row.get("psnr") for row in table["rows"][1::2]}
     assert rows["slow"] != rows["fast"]
     # Measured once more with a report that is lost: nothing is trained again, and the figures are the same.
-    monkeypatch.setattr("cdanalysis.evaluation.experiment_rows.Trainer", None)
+    monkeypatch.setattr("cdanalysis.evaluation.experiment.Trainer", None)
     assert run_experiment(config, tmp_path / "run", "a command")["tables"] == report["tables"]
     image = Image.open(io.BytesIO(experiment_figure(report, config.plots)))
     assert image.size[0] > 400
@@ -345,8 +338,8 @@ def test_windows_are_seen_beside_each_other(experiment, image_folder, tmp_path):
 def test_rows_are_kept_by_all_that_they_depend_on(experiment, tmp_path, image_folder, monkeypatch):
     """The data's content, who evaluates, how and what codes: what differs is measured again, the rest is not."""
     done = []
-    original = rows_module._row
-    monkeypatch.setattr(rows_module, "_row", lambda *a: done.append(a[4]) or original(*a))
+    original = Table._case
+    monkeypatch.setattr(Table, "_case", lambda *a: done.append(a) or original(*a))
     measure = "bpp: [8], evaluators: [{}], variants: [base], baselines: [JPEG], probe: 1"
 
     def measured(evaluators="psnr", *words) -> list:

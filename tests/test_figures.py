@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cdanalysis.data.images import ImageSet
-from cdanalysis.evaluation.runner import evaluate_classification, evaluate_reconstruction
+from cdanalysis.evaluation.folder import evaluate_reconstruction, evaluate_task
 from cdanalysis.zoo import METRICS, find
 
 METRICS_FILE = find("photo") / METRICS
@@ -74,7 +74,7 @@ def test_labels_from_streams_on_imagenette(photo, data_root, published):
     """Every thirtieth photograph: within what a sample of 50 allows of the published accuracy."""
     images = ImageSet(data_root / "imagenette224" / "val.tar").every(30)
     quality = published["imagenette"]["classification"]["rows"][2]["quality"]
-    reference, stream = evaluate_classification(photo, images, (quality,))["rows"]
+    reference, stream = evaluate_task(photo, "classification", images, (quality,))["rows"]
     expected = published["imagenette"]["classification"]["rows"][2]
     assert stream["bpp"] == pytest.approx(expected["bpp"], rel=0.1)
     spread = 3 * np.sqrt(expected["top1"] * (1 - expected["top1"]) / len(images))

@@ -17,7 +17,7 @@ from torchvision.models.detection.fcos import FCOSHead
 import cdanalysis as cda
 from cdanalysis.data.coco import CocoImages
 from cdanalysis.data.segmentation import LabeledPixels
-from cdanalysis.evaluation.runner import evaluate_labeled, evaluate_task
+from cdanalysis.evaluation.folder import evaluate_folder, evaluate_task
 from cdanalysis.heads.detection import KINDS, Detection, DetectionHead
 from cdanalysis.heads.segmentation import Segmentation, SegmentationHead
 from cdanalysis.metrics.tasks import DetectionScorer, SegmentationScorer
@@ -532,7 +532,7 @@ def test_evaluation_from_streams_on_disk(three_tasks, tmp_path):
         (tmp_path / "boxes.json").read_text().replace("square", "cat").replace("bar", "dog")
     )
     labeled = CocoImages(tmp_path, tmp_path / "boxes.json")
-    report = evaluate_labeled(three_tasks, "detection", labeled, (0.2, 0.8))
+    report = evaluate_folder(three_tasks, labeled, (0.2, 0.8), ("detection",))
     first, low, high = report["detection"]["rows"]
     assert first["input"] == "photograph" and first["bpp"] is None and 0 < low["bpp"] <= high["bpp"]
     sizes = [len(three_tasks.encode(labeled.image(i), 0.2, layers=("semantic",))) for i in range(2)]

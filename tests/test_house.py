@@ -15,8 +15,8 @@ PACKAGE = ROOT / "cdanalysis"
 # Rooms from the ground up; a room imports only from floors below its own (or from itself).
 TREE = (
     "registry blocks configs files faults memory notices version", "structures processes outputs", "stream data",
-    "metrics teachers", "observers roi heads", "codec", "reference", "model", "zoo", "codecs training", "benchmarks",
-    "evaluation", "reports", "", "batch", "integrations", "console", "commands", "cli",
+    "metrics teachers", "observers roi heads", "codec", "reference", "model", "zoo", "codecs", "training",
+    "benchmarks", "evaluation", "reports", "", "batch", "integrations", "console", "commands", "cli",
 )  # fmt: skip
 FLOORS = {name: floor for floor, names in enumerate(TREE) for name in names.split() or [""]}
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -76,6 +76,10 @@ def test_every_public_thing_says_what_it_is():
             if public and not ast.get_docstring(node) and path.name not in ("commands.py", "cli.py"):
                 missing.append(f"{path.name}: {node.name}")
     assert not missing
+
+
+def test_shipped_code_does_not_mock():
+    assert not [path.name for path in MODULES if re.search(r"^\s*(from|import) unittest", path.read_text(), re.M)]
 
 
 def readme_commands() -> list[str]:

@@ -70,8 +70,8 @@ def perfect(labeled: CocoImages) -> dict:
             x, y, w, h = BOXES[n]
             mask[y : y + h, x : x + w] = True
         boxes = np.array([BOXES[n] for n in mine], np.float32)
-        scorer.add(index, Detection(boxes, [("cup", "bar")[n % 2] for n in mine], np.full(len(mine), 0.9), masks))
-    return scorer.scores()
+        scorer.update(index, Detection(boxes, [("cup", "bar")[n % 2] for n in mine], np.full(len(mine), 0.9), masks))
+    return scorer.compute()
 
 
 # -- what is repaired ------------------------------------------------------------------------------
@@ -469,7 +469,7 @@ def test_labels_of_another_size_are_refused_where_they_are_scored_too(tmp_path):
     labeled = pixels(tmp_path / "set", {"a": Image.new("L", (4, 3))})
     scorer = SegmentationScorer(labeled, ["sky", "road"])
     with pytest.raises(ValueError, match=r"labels/a\.png .*differ in size"):
-        scorer.add(0, Segmentation(np.zeros((4, 3), np.uint8), ["sky", "road"]))
+        scorer.update(0, Segmentation(np.zeros((4, 3), np.uint8), ["sky", "road"]))
 
 
 def test_a_photograph_without_labeled_pixels_teaches_nothing_and_spoils_nothing():

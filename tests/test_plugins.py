@@ -15,8 +15,8 @@ import cdanalysis as cda
 from cdanalysis.cli import main
 from cdanalysis.codecs.base import open_codec
 from cdanalysis.data.labeled import LabeledSource, open_labeled
-from cdanalysis.evaluation.evaluators import Context, new_evaluator
-from cdanalysis.evaluation.study import load_study
+from cdanalysis.evaluation.evaluators import Context, new_evaluators
+from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.registry import CODECS, DATASETS, EVALUATORS, HEADS, METRICS, OBSERVERS, TEACHERS, Registry
 from cdanalysis.reports.study_page import report_page, study_report
 from cdanalysis.teachers.imagenet import imagenet_classifier
@@ -185,7 +185,7 @@ def test_observers_codecs_evaluators_and_teachers_of_another_package(acme, chels
     codec, image = open_codec("palette PNG"), Image.fromarray(chelsea)
     data = codec.encode_near(image, 40_000)
     assert len(data) <= 40_000 < len(codec.encode(image, codec.max_level))
-    evaluator = new_evaluator("brightness", Context(labeled=None, codec=codec))
+    (evaluator,) = new_evaluators(["brightness"], Context(codec=codec))
     own = evaluator.update(0, chelsea, codec.decode(data), data)
     assert evaluator.compute() == own and 0 < own["brightness"] < 20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,16 @@ from cdanalysis.codecs.base import open_codec
 from cdanalysis.codecs.ours import ModelCodec
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.preferences import Preference, read_preferences, write_preferences
-from cdanalysis.evaluation.constructed_preferences import construct
 from cdanalysis.metrics import image as metrics
 from cdanalysis.metrics.preferences import agreement, agreements, ceiling
 from cdanalysis.observers import LPIPS, LPIPSComp
 from cdanalysis.training.preferences import channel_distances, fit_weights
+
+PATH = Path(__file__).parent.parent / "tools" / "constructed_preferences.py"
+spec = importlib.util.spec_from_file_location("constructed_preferences", PATH)
+construct = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(construct)
+construct = construct.construct
 
 shares = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 

@@ -16,15 +16,19 @@ from cdanalysis.benchmarks.macs import costs, macs
 from cdanalysis.cli import main
 from cdanalysis.codecs.base import open_codec
 from cdanalysis.codecs.pillow import PillowCodec
+from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import LabeledSource, open_labeled
-from cdanalysis.evaluation import retraining as retraining_module
+from cdanalysis.evaluation import engine
 from cdanalysis.evaluation import study as study_module
-from cdanalysis.evaluation.points import Point
-from cdanalysis.evaluation.retraining import compressed
-from cdanalysis.evaluation.study import DECODED, LATENTS, UNCOMPRESSED, run_study
+from cdanalysis.evaluation.engine import UNCOMPRESSED, Point
+from cdanalysis.evaluation.experiment_config import load_experiment
+from cdanalysis.evaluation.study import DECODED, LATENTS, run_study
 from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.reports.plots import study_figure
 from cdanalysis.reports.study_page import report_page, study_report
+from cdanalysis.training import retraining as retraining_module
+from cdanalysis.training.recipe import load_recipe
+from cdanalysis.training.retraining import compressed
 from cdanalysis.zoo import load, save_model
 
 STUDIES = sorted((Path(__file__).parent.parent / "configs" / "evaluate").glob("*.yaml"))
@@ -97,7 +101,7 @@ def test_a_study_measures_every_point(study, tmp_path):
 
 
 def test_one_slow_photograph_spoils_no_time():
-    point = Point("JPEG", 5, {number: {"encode_s": time} for number, time in enumerate((0.2, 0.1, 300.0))})
+    point = Point({number: {"encode_s": time} for number, time in enumerate((0.2, 0.1, 300.0))})
     assert point.median("encode_s") == 0.2
 
 
@@ -220,6 +224,92 @@ def test_the_command_writes_a_page_that_needs_nothing_else(study, tmp_path, caps
     assert "<svg" in page and "Drawn &amp; measured" in page and "reconstructions=[0.5]" in page
     assert not any(word in page for word in ("<script", 'src="http', 'href="http', "@import"))
     assert json.loads((tmp_path / "out" / "drawn.json").read_text())["command"].startswith("cdanalysis evaluate")
+
+
+def test_what_the_command_line_says_to_a_study_is_heard(study, tmp_path, model_folder, capsys):
+    another = tmp_path / "another"
+    save_model(new_small_model(7), another)
+    words = [str(study), "task=''", "streams=[]", "reconstructions=[0.5]", "draws=0", "-o", str(tmp_path / "out")]
+    assert main(["evaluate", *words, "--model", str(another), "--every", "3", "--no-baselines", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["fingerprint"] == load(another).fingerprint != load(model_folder).fingerprint
+    assert report["photographs"] == 2 and {row["series"] for row in report["points"]} == {DECODED}
+    assert "--no-baselines" in report["command"] and f"model={another}" in report["command"]
+    assert main(["evaluate", *words, "--device", "nowhere"]) == 1
+    assert "nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--quality", "0.5"], ["--tasks", "detection"], ["--annotations", "x.json"]])
+def test_what_a_study_says_itself_is_refused_on_the_command_line(study, capsys, option):
+    assert main(["evaluate", str(study), *option]) == 1
+    told = capsys.readouterr().err
+    assert f"a study does not take {option[0]}" in told and len(told.splitlines()) == 1
+
+
+class Counted:
+    """An evaluator that counts photographs; with ``restorable`` it can take back what it has seen."""
+
+    decodes = False
+
+    def __init__(self, restorable: bool):
+        self.seen = []
+        if restorable:
+            self.restore = lambda index, row: self.seen.append(index)
+
+    def update(self, index, original, decoded, data):
+        assert decoded is None, "nobody asked for a reconstruction"
+        self.seen.append(index)
+        return {"number": index, "_part": [index]}
+
+    def compute(self):
+        return {"photographs": len(self.seen)}
+
+
+@pytest.mark.parametrize("restorable", [True, False])
+@pytest.mark.parametrize("cut", ["", "a line", "the middle of a line", "before the summary", "nothing"])
+def test_the_engine_goes_on_where_it_was_stopped(world, tmp_path, restorable, cut):
+    """Whatever is left of its file: the figures are those of all photographs, each seen once."""
+    images, path, encoded = ImageSet(world / "classes"), tmp_path / "rows.jsonl", []
+
+    def case() -> engine.Case:
+        encode = lambda index, image: encoded.append(index) or bytes(index + 1)  # noqa: E731
+        return engine.Case(encode, lambda data: None, [Counted(restorable)], {"level": 3})
+
+    whole = engine.measure(images, case, path)
+    lines = path.read_text().splitlines(keepends=True)
+    left = {"": "", "a line": lines[0], "the middle of a line": "".join(lines[:2]) + lines[2][:9]}
+    left |= {"before the summary": "".join(lines[:-1]), "nothing": "".join(lines)}
+    path.write_text(left[cut])
+    before, encoded[:] = left[cut].count("\n"), []
+    again = engine.measure(images, case, path)
+    assert encoded == ([] if cut == "nothing" else list(range(before if restorable else 0, len(images))))
+    assert again.summary["figures"] == whole.summary["figures"] == {"photographs": len(images)}
+    assert again.summary["facts"] == {"level": 3}
+    assert {i: row["bytes"] for i, row in again.rows.items()} == {i: i + 1 for i in range(len(images))}
+    assert engine.measure(images, lambda: None, path).rows.keys() == again.rows.keys()
+    fewer = engine.measure(images.every(2), case, path)  # rows are of other photographs: but for the first, anew
+    assert fewer.summary["figures"] == {"photographs": 3} and sorted(fewer.rows) == [0, 1, 2]
+    assert [row["_name"] for _, row in sorted(fewer.rows.items())] == images.every(2).names
+
+
+@pytest.mark.parametrize(
+    ("what", "read"), [("recipe", load_recipe), ("study", load_study), ("experiment", load_experiment)]
+)
+def test_all_configurations_have_presets_alike(tmp_path, what, read):
+    path = tmp_path / "c.yaml"
+    more = "question: '?'" if what == "experiment" else "title: t" if what == "study" else "seed: 1"
+    path.write_text(f"name: a\n{more}\npresets: {{small: {{name: b}}}}\n")
+    assert (read(path, []).name, read(path, []).preset) == ("a", "")
+    assert (read(path, ["preset=small"]).name, read(path, ["preset=small"]).preset) == ("b", "small")
+    assert read(path, ["preset=small", "name=c"]).name == "c"
+    with pytest.raises(ValueError, match=r"c\.yaml has no preset 'large'; it has: small"):
+        read(path, ["preset=large"])
+    with pytest.raises(FileNotFoundError, match=f"no {what} at"):
+        read(tmp_path / "none.yaml", [])
+    for text in ("- a\n", "a: [\n"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"c\.yaml"):
+            read(path, [])
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)

@@ -15,18 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from cdanalysis.benchmarks.hardware import versions
 from cdanalysis.cli import main
-from cdanalysis.codecs.ours import ModelCodec
-from cdanalysis.commands import _print_table
+from cdanalysis.codecs.base import open_codec
+from cdanalysis.console import print_table
 from cdanalysis.data.coco import CocoImages
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders
-from cdanalysis.evaluation import runner as runner_module
-from cdanalysis.evaluation.evaluators import PixelEvaluator, SalientEvaluator, new_evaluator
+from cdanalysis.evaluation.engine import Case, Point, measure
+from cdanalysis.evaluation.evaluators import Context, SalientEvaluator, new_evaluators
 from cdanalysis.evaluation.experiment_config import PlotConfig
-from cdanalysis.evaluation.points import Point
-from cdanalysis.evaluation.runner import evaluate_folder, evaluate_labeled
-from cdanalysis.evaluation.study import Series, load_study, summarize
+from cdanalysis.evaluation.folder import evaluate_folder
+from cdanalysis.evaluation.study import StudyPoint, summarize, table_of_images
+from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.files import json_text, json_value
 from cdanalysis.metrics.image import LEFT_OUT, mean_of, psnr
 from cdanalysis.metrics.tasks import ClassificationScorer, DetectionScorer, SegmentationScorer
@@ -92,7 +93,7 @@ def test_means_leave_out_what_is_none_and_say_how_many(values):
     found, known = mean_of("x", values), [v for v in values if v is not None and math.isfinite(v)]
     assert found["x"] == (pytest.approx(np.mean(known)) if known else None)
     assert found.get("x" + LEFT_OUT, 0) == len(values) - len(known)
-    point = Point("JPEG", 5, {n: {"x": value} for n, value in enumerate(values)} | {99: {}})
+    point = Point({n: {"x": value} for n, value in enumerate(values)} | {99: {}})
     assert point.mean("x") == found["x"] and point.left_out("x") == len(values) - len(known) and not point.left_out("y")
 
 
@@ -136,11 +137,11 @@ def test_the_table_says_how_many_are_left_out(exact, one_white, monkeypatch, cap
 
 def test_evaluators_leave_out_equal_and_small_photographs(chelsea):
     noisy = np.clip(chelsea.astype(int) + 9, 0, 255).astype(np.uint8)
-    evaluator = PixelEvaluator("psnr")
-    assert evaluator.update(0, chelsea, chelsea, b"") == {}
+    (evaluator,) = new_evaluators(["psnr"], Context())
+    assert evaluator.update(0, chelsea, chelsea, b"") == {"psnr": None}
     one = evaluator.update(1, chelsea, noisy, b"")["psnr"]
     assert evaluator.compute() == {"psnr": one, "psnr_left_out": 1}
-    evaluator = PixelEvaluator("ms_ssim")
+    (evaluator,) = new_evaluators(["ms_ssim"], Context())
     evaluator.update(0, chelsea[:100], noisy[:100], b"")
     assert evaluator.compute() == {"ms_ssim": None, "ms_ssim_left_out": 1}
     evaluator.update(1, chelsea, chelsea, b"")
@@ -169,7 +170,7 @@ def test_evaluators_of_places_and_of_patches(data_root, chelsea):
     assert own["psnr_salient"] is None and own["psnr_rest"] > 0
     found = evaluator.compute()
     assert found["psnr_salient"] is None and found["psnr_salient_left_out"] == 1 and found["with_salient_places"] == 1
-    evaluator = new_evaluator("fid", None, None, weights(data_root), None)
+    (evaluator,) = new_evaluators(["fid"], Context(weights=weights(data_root)))
     evaluator.update(0, chelsea[:64, :100], changed[:64, :100], b"")
     assert evaluator.compute() == {"fid_squeezenet": None, "fid_patches": 1}
 
@@ -264,13 +265,13 @@ def test_nothing_is_kept_of_a_score_that_is_not_there(three_tasks, tmp_path, cap
     three_tasks.counterparts["detection"] = three_tasks.heads["detection"]
     labeled = boxes(tmp_path, [0, 0])
     try:
-        report = strict(json_text(evaluate_labeled(three_tasks, "detection", labeled, [0.5])))
+        report = strict(json_text(evaluate_folder(three_tasks, labeled, [0.5], ("detection",))))
     finally:
         del three_tasks.counterparts["detection"]
     for row in report["detection"]["rows"]:
         assert row["AP"] is None and row["AP50"] is None and row["kept"] is None
     runner_rows = report["detection"]["rows"]
-    _print_table("detection", runner_rows)
+    print_table("detection", runner_rows)
     assert "nan" not in (text := capsys.readouterr().out) and "-1" not in text
 
 
@@ -282,15 +283,16 @@ def study_of(tmp_path: Path, task: str) -> object:
     return load_study(tmp_path / "s.yaml")
 
 
-def points(parts: dict[int, dict], **column) -> list[Point]:
+def points(scorer: DetectionScorer | None = None, **column) -> list[StudyPoint]:
     """Three levels of both of ours and of JPEG, which double in rate."""
     rows = lambda level: {  # noqa: E731
-        i: {"bytes": 10, "bpp": 0.1 * 2**level, "encode_s": 0.1, "decode_s": 0.1, "read_s": 0.1, "part": parts[i]}
+        i: {"bytes": 10, "bpp": 0.1 * 2**level, "encode_s": 0.1, "decode_s": 0.1, "read_s": 0.1}
         | {name: value[level][i] for name, value in column.items()}
-        for i in parts
+        for i in range(3)
     }
     series = ("heads on latents", "own reconstructions", "JPEG")
-    return [Point(name, level, rows(level)) for name in series for level in range(3)]
+    codec = open_codec("JPEG")
+    return [StudyPoint(name, codec, level, None, Point(rows(level)), scorer) for name in series for level in range(3)]
 
 
 @pytest.mark.parametrize("counts", [[0, 0, 0], [1, 0, 0]])
@@ -299,9 +301,7 @@ def test_a_study_of_photographs_without_objects_has_a_page_and_no_false_figures(
     scorer = DetectionScorer(labeled, ["cat"])
     for index in range(3):
         scorer.update(index, found(1))
-    all_points = points(scorer.parts)
-    scorers = [DetectionScorer(labeled, ["cat"]) for _ in all_points]
-    summary = strict(json_text(summarize(study_of(tmp_path, "detection"), all_points, scorers, 3)))
+    summary = strict(json_text(summarize(study_of(tmp_path, "detection"), points(scorer), 3)))
     for row in summary["points"]:
         assert row["score"]["value"] == (pytest.approx(1.0) if any(counts) else None)
         assert row["score"]["low"] is None or row["score"]["low"] >= 0, "a draw without objects counted as -1"
@@ -312,35 +312,34 @@ def test_a_study_of_photographs_without_objects_has_a_page_and_no_false_figures(
 
 def test_a_study_of_exact_decodes_counts_the_others(tmp_path):
     values = [[float("inf"), 30.0 + level, 31.0 + level] for level in range(3)]
-    all_points = points({0: {}, 1: {}, 2: {}}, psnr=values)
-    summary = strict(json_text(summarize(study_of(tmp_path, ""), all_points, [None] * 9, 3)))
+    all_points = points(psnr=values)
+    summary = strict(json_text(summarize(study_of(tmp_path, ""), all_points, 3)))
     for row in summary["points"]:
         assert row["psnr"] == 30.5 + row["level"] == row["score"]["value"] and row["psnr_left_out"] == 1
         assert 30 <= row["score"]["low"] - row["level"] <= row["score"]["high"] - row["level"] <= 31
-    series = Series(all_points[:3], [None] * 3, "psnr", np.array([[0, 1, 2], [0, 0, 0]]))
-    assert np.isfinite(series.scores).all() and all(curve is not None for curve in series.curves())
-    for row in (row for point in all_points for row in point.rows.values()):
+    drawn = np.array([[0, 1, 2], [0, 0, 0]])
+    assert all(np.isfinite(each.scores(drawn, "psnr")).all() for each in all_points)
+    for row in (row for each in all_points for row in each.point.rows.values()):
         row["psnr"] = float("inf")
     with pytest.raises(ValueError, match="decoded without any error"):
-        summarize(study_of(tmp_path, ""), all_points, [None] * 9, 3)
+        summarize(study_of(tmp_path, ""), all_points, 3)
 
 
 def test_what_older_files_say_of_infinity_is_nothing(tmp_path, small, image_folder):
-    from cdanalysis.evaluation.points import Reader, measure_point
-
     images = ImageSet(image_folder)
     path = tmp_path / "points.jsonl"
     row = {"bytes": 9, "bpp": 1.0, "encode_s": 1, "decode_s": 1, "read_s": 1, "psnr": float("inf")}
-    path.write_text("".join(json.dumps({"photograph": i, **row}) + "\n" for i in range(3)))
-    codec, reader = ModelCodec("ours", small), Reader(small, "", False)
-    point = measure_point("ours", codec, 60, reader, images, ["psnr"], "", path, lambda items: items)
+    path.write_text("".join(json.dumps({"photograph": i, "_name": images.names[i], **row}) + "\n" for i in range(3)))
+    encode = lambda index, image: small.encode(image, 0.5)  # noqa: E731
+    decode = lambda data: np.asarray(small.decode(data))  # noqa: E731
+    point = measure(images, lambda: Case(encode, decode, new_evaluators(["psnr"], Context())), path)
     assert point.left_out("psnr") == 3 and point.mean("psnr") == point.rows[3]["psnr"]
     assert all("Infinity" not in line for line in path.read_text().splitlines()[3:])
 
 
 @pytest.mark.parametrize("value", [None, *NONE, np.float64("nan")])
 def test_tables_have_a_dash_for_what_is_none(value, capsys):
-    _print_table("", [{"a": value, "b": 1.23456, "c": 3}])
+    print_table("", [{"a": value, "b": 1.23456, "c": 3}])
     out = capsys.readouterr().out
     assert " - " in out and "1.235" in out and "nan" not in out and "inf" not in out
     assert table([{"a": value, "b": 1.23456}]).splitlines()[-1] == "| - | 1.235 |"
@@ -372,17 +371,18 @@ def test_notices_reach_people_and_programs(small_folder, image_folder, chelsea, 
     assert main([*arguments, *words, "--tasks", "reconstruction"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "color profile" in line]
     assert [line.split(":")[0] for line in lines] == ["cdanalysis evaluate"] * 2, "once each, whatever is read again"
-    strict(json_text(runner_module.versions()))
+    strict(json_text(versions()))
 
 
 def test_the_tables_of_photographs_have_empty_cells(tmp_path):
-    from cdanalysis.evaluation.study import table_of_images
-
     labeled = boxes(tmp_path, [0, 1])
     scorer = DetectionScorer(labeled, ["cat"])
     for index in range(2):
         scorer.update(index, found(1))
-    point = Point("JPEG", 3, {i: {"bytes": 1, "bpp": 1.0, "part": scorer.parts[i], "psnr": None} for i in range(2)})
-    rows = list(csv.DictReader(table_of_images([point], labeled.names, [scorer]).splitlines()))
+    point = Point({i: {"bytes": 1, "bpp": 1.0, "psnr": None} for i in range(2)})
+    each = StudyPoint("JPEG", open_codec("JPEG"), 3, None, point, scorer)
+    rows = list(
+        csv.DictReader(table_of_images([each], labeled.names, {"main": "AP50", "measures": ["psnr"]}).splitlines())
+    )
     assert [row["psnr"] for row in rows] == ["", ""]
     assert rows[0]["score"] == "" and float(rows[1]["score"]) == pytest.approx(1.0)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from constructed_preferences import construct
 from rich.progress import track
 from safetensors.torch import save_file
 
@@ -26,7 +27,6 @@ from cdanalysis.codecs.base import Codec, open_codec
 from cdanalysis.codecs.ours import ModelCodec
 from cdanalysis.data.images import ImageSet, data_path, to_tensor
 from cdanalysis.data.preferences import Preference, read_preferences, write_preferences
-from cdanalysis.evaluation.constructed_preferences import construct
 from cdanalysis.files import json_text, write_whole
 from cdanalysis.metrics import image as metrics
 from cdanalysis.metrics.preferences import Metric, agreements
@@ -123,7 +123,7 @@ def publish(report: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", preferences=("fit", "measure", "construct"))
+    parser.add_argument("action", choices=("fit", "measure", "construct"))
     parser.add_argument("files", nargs="*", metavar="choices.csv folder")
     parser.add_argument("-o", "--output", default="lpips_comp.safetensors", help="weights to write")
     parser.add_argument("--linear", default=str(LINEAR), help="weights to measure")

@@ -19,7 +19,7 @@ from cdanalysis.benchmarks.hardware import hardware
 from cdanalysis.data.coco import CocoImages
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.segmentation import LabeledPixels
-from cdanalysis.evaluation.runner import evaluate_folder, evaluate_labeled
+from cdanalysis.evaluation.folder import evaluate_folder
 from cdanalysis.files import json_text, write_whole
 from cdanalysis.model import Model
 from cdanalysis.reports.markdown import fill
@@ -58,9 +58,9 @@ def _measure_one(model: Model, name: str) -> dict:
         return evaluate_folder(model, ImageSet("kodak"), qualities, ("reconstruction",), track=track)
     if name == "coco_boxes":
         labeled = CocoImages("coco_boxes/val.tar", "coco_boxes/instances_val.json")
-        return evaluate_labeled(model, "detection", labeled, qualities, track=track)
+        return evaluate_folder(model, labeled, qualities, ("detection",), track=track)
     labeled = LabeledPixels(f"camvid/{name.removeprefix('camvid_')}.tar")
-    return evaluate_labeled(model, "segmentation", labeled, qualities, track=track)
+    return evaluate_folder(model, labeled, qualities, ("segmentation",), track=track)
 
 
 def number(value: float | None, form: str, unit: str = "") -> str:

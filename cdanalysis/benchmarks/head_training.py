@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import copy
-import io
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from ..data.images import open_image, to_tensor
-from ..data.samples import sample_images
+from ..data.samples import jpegs
 from ..model import Model
 from ..structures.targets import Instances, LabelMap
+from .timing import PRECISIONS, least, timed
 
 SIDE = 224
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -24,8 +22,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "segmentation": {"classes": [f"class {i}" for i in range(11)]},
 }
 """Heads of the shape that a recipe makes by default."""
-PRECISIONS = ("float32", "bfloat16")
-"""Of both ways to train, each is timed in the one that is faster for it; the second is torch's autocast."""
 
 
 def head_speed(model: Model, images: int = 64, batch: int = 16, repeats: int = 3) -> dict[str, Any]:
@@ -44,38 +40,23 @@ def head_speed(model: Model, images: int = 64, batch: int = 16, repeats: int = 3
         in ``rows`` for each task both times, each in the precision that is faster for it, and their ratio; and the
         seconds that encoding and reading the streams took once before.
     """
-    files = jpegs(images)
-    started = time.perf_counter()
-    streams = model.encode_batch([open_image(data) for data in files], 0.5, model.layers)
-    encoded = time.perf_counter()
-    latents = [torch.stack(layer) for layer in zip(*(model.read_latents(s)[0] for s in streams), strict=True)]
-    read = time.perf_counter()
+    files = jpegs(images, SIDE)
+    streams: list[bytes] = []
+    encoded = timed(lambda: streams.extend(model.encode_batch(list(map(open_image, files)), 0.5, model.layers)))
+    latents: list[Tensor] = []
+    read = timed(
+        lambda: latents.extend(map(torch.stack, zip(*(model.read_latents(s)[0] for s in streams), strict=True)))
+    )
     rows = []
     for task, options in OPTIONS.items():
         targets = drawn_targets(task, images)
-        rgb, first = _fastest(_end_to_end(model, task, options, files, targets, batch), repeats)
-        ours, second = _fastest(_from_latents(model, task, options, latents, targets, batch), repeats)
-        times = {"end_to_end_s": rgb, "end_to_end_in": first, "from_latents_s": ours, "from_latents_in": second}
-        rows.append({"task": task, **times, "ratio": rgb / ours})
-    return {
-        "photographs": images,
-        "encode_s": encoded - started,
-        "read_s": read - encoded,
-        "rows": rows,
-    }
-
-
-def jpegs(count: int) -> list[bytes]:
-    """Crops of ``SIDE`` pixels of the photographs that scikit-image carries, as JPEG files of quality 75."""
-    images, crops = list(sample_images().values()), []
-    for number in range(count):
-        image = images[number % len(images)]
-        left = 37 * number % (image.width - SIDE + 1)
-        top = 53 * number % (image.height - SIDE + 1)
-        buffer = io.BytesIO()
-        image.crop((left, top, left + SIDE, top + SIDE)).save(buffer, "JPEG", quality=75)
-        crops.append(buffer.getvalue())
-    return crops
+        rgb = _epoch(*_end_to_end(model, model.new_head(task, **options), files), targets, batch)
+        ours = _epoch(*_from_latents(model, model.new_head(task, **options), latents), targets, batch)
+        first, second = _fastest(rgb, repeats), _fastest(ours, repeats)
+        times = {"end_to_end_s": first[0], "end_to_end_in": first[1]}
+        times |= {"from_latents_s": second[0], "from_latents_in": second[1]}
+        rows.append({"task": task, **times, "ratio": first[0] / second[0]})
+    return {"photographs": images, "encode_s": encoded, "read_s": read, "rows": rows}
 
 
 def drawn_targets(task: str, count: int) -> list[Any]:
@@ -91,63 +72,45 @@ def drawn_targets(task: str, count: int) -> list[Any]:
     return [Instances(torch.cat([c, c + s], 1), kinds) for c, s, kinds in zip(corners, sides, labels, strict=True)]
 
 
-Step = Callable[[slice], Tensor]
+Pyramid = Callable[[slice], list[Tensor]]
 
 
-def _end_to_end(model: Model, task: str, options: dict, files: list[bytes], targets: list, batch: int):
+def _end_to_end(model: Model, head: nn.Module, files: list[bytes]) -> tuple[nn.Module, Pyramid, nn.Module]:
     backbone = copy.deepcopy(model.codec.backbone).requires_grad_(True)
-    head = model.new_head(task, **options).train()
 
-    def loss(rows: slice) -> Tensor:
-        images: Sequence[Image.Image] = [open_image(data) for data in files[rows]]
-        x = torch.stack([to_tensor(image) for image in images]).to(model.device, memory_format=torch.channels_last)
-        return _total(head, backbone(x), targets[rows])
+    def pyramid(rows: slice) -> list[Tensor]:
+        x = torch.stack([to_tensor(open_image(data)) for data in files[rows]])
+        return backbone(x.to(model.device, memory_format=torch.channels_last))
 
-    return loss, [*backbone.parameters(), *head.parameters()], len(files), batch
+    return head, pyramid, nn.ModuleList([backbone, head])
 
 
-def _from_latents(model: Model, task: str, options: dict, latents: list[Tensor], targets: list, batch: int):
-    head = model.new_head(task, **options).train()
+def _from_latents(model: Model, head: nn.Module, latents: list[Tensor]) -> tuple[nn.Module, Pyramid, nn.Module]:
     quality = torch.full((1, 1, 1, 1), 0.5, device=model.device)
 
-    def loss(rows: slice) -> Tensor:
-        with torch.no_grad():
-            pyramid = model.neck([layer[rows] for layer in latents], quality)
-        return _total(head, pyramid, targets[rows])
+    @torch.no_grad()
+    def pyramid(rows: slice) -> list[Tensor]:
+        return model.neck([layer[rows] for layer in latents], quality)
 
-    return loss, list(head.parameters()), len(targets), batch
-
-
-def _total(head: nn.Module, pyramid: list[Tensor], targets: list) -> Tensor:
-    return sum(head.loss(pyramid, targets, [(SIDE, SIDE)] * len(targets)).values())
+    return head, pyramid, head
 
 
-Work = tuple[Step, list[nn.Parameter], int, int]
+def _epoch(head: nn.Module, pyramid: Pyramid, moves: nn.Module, targets: list[Any], batch: int) -> Callable[[], None]:
+    """An epoch of training, once for every call."""
+    optimizer = torch.optim.AdamW(moves.train().parameters(), lr=1e-4)
+
+    def epoch() -> None:
+        for start in range(0, len(targets), batch):
+            rows = slice(start, start + batch)
+            total = sum(head.loss(pyramid(rows), targets[rows], [(SIDE, SIDE)] * len(targets[rows])).values())
+            with torch.autocast(total.device.type, enabled=False):
+                total.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return epoch
 
 
-def _fastest(work: Work, repeats: int) -> tuple[float, str]:
+def _fastest(epoch: Callable[[], None], repeats: int) -> tuple[float, str]:
     """Least seconds of an epoch, and in which precision."""
-    return min((_epoch(work, repeats, precision), precision) for precision in PRECISIONS)
-
-
-def _epoch(work: Work, repeats: int, precision: str) -> float:
-    """Least seconds of an epoch, after one step to warm up."""
-    loss, parameters, count, batch = work
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4)
-    device = parameters[0].device.type
-
-    def step(start: int) -> None:
-        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
-            total = loss(slice(start, start + batch))
-        total.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    step(0)
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        for start in range(0, count, batch):
-            step(start)
-        times.append(time.perf_counter() - started)
-    return min(times)
+    return min((least({"": epoch}, repeats, precision)[""], precision) for precision in PRECISIONS)

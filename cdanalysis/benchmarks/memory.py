@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .speed import QUALITY, SIZE, sample_of_size, sides
+from ..data.samples import sample_of_size
+from .speed import QUALITY, SIZE, sides
+from .timing import timed
 
 LARGE = (1.0, 4.0, 12.0, 24.0)
 """Megapixels."""
@@ -18,15 +19,11 @@ STATUS = Path("/proc/self/status")
 
 
 def start_costs() -> dict[str, float]:
-    """Seconds to import the package and to print the command line's help."""
-    timed = "import time; t = time.perf_counter(); import cdanalysis; print(time.perf_counter() - t)"
-    found = {"import_s": min(float(_run(timed)) for _ in range(3))}
-    started = []
-    for _ in range(3):
-        before = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "cdanalysis.cli", "--help"], check=True, capture_output=True)
-        started.append(time.perf_counter() - before)
-    return found | {"help_s": min(started)}
+    """Seconds to import the package and to print the command line's help; each the least of three."""
+    clock = "import time; t = time.perf_counter(); import cdanalysis; print(time.perf_counter() - t)"
+    help_words = [sys.executable, "-m", "cdanalysis.cli", "--help"]
+    helped = [timed(lambda: subprocess.run(help_words, check=True, capture_output=True)) for _ in range(3)]
+    return {"import_s": min(float(_run(clock)) for _ in range(3)), "help_s": min(helped)}
 
 
 def memory(
@@ -52,33 +49,29 @@ def memory(
             sample_of_size((width, height)).save(source, compress_level=1)
             row = {"megapixels": round(width * height / 1e6, 2)}
             for verb in verbs:
-                work = _VERBS[verb].format(source=str(source), stream=str(stream))
-                peaks = _run(_PROCESS.format(model=str(model), work=work)).split()
+                peaks = _run(_PROCESS, model, verb, source, stream).split()
                 row |= {"loaded_mib": float(peaks[0]), f"{verb}_mib": float(peaks[1])}
             rows.append(row)
     return {"rows": rows}
 
 
-_VERBS = {
-    "encode": f"""
-from cdanalysis.data.images import open_image
-open({{stream!r}}, "wb").write(model.encode(open_image({{source!r}}), {QUALITY}))""",
-    "decode": "model.decode(open({stream!r}, 'rb').read())",
-    "analyze": "model.analyze(open({stream!r}, 'rb').read())",
-}
-_PROCESS = """
-import re
+_PROCESS = f"""
+import re, sys
 import cdanalysis as cda
+from cdanalysis.data.images import open_image
 def peak():
-    return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024
-model = cda.load({model!r})
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("{STATUS}").read())[1]) / 1024
+name, verb, source, stream = sys.argv[1:]
+model = cda.load(name)
 loaded = peak()
-{work}
+if verb == "encode":
+    open(stream, "wb").write(model.encode(open_image(source), {QUALITY}))
+else:
+    getattr(model, verb)(open(stream, "rb").read())
 print(loaded, peak())
 """
 
 
-def _run(code: str) -> str:
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=root)
-    return done.stdout
+def _run(code: str, *words: object) -> str:
+    root, command = Path(__file__).parents[2], [sys.executable, "-c", code, *map(str, words)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout

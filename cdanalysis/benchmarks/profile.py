@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
-from unittest.mock import patch
 
 import torch
 
@@ -17,10 +14,11 @@ from ..codec.entropy.symbols import SymbolCoder
 from ..codec.layered import LayeredCodec
 from ..codec.second_look import SecondLook
 from ..data.images import open_image
+from ..data.samples import jpegs, sample_of_size
 from ..heads.classification import ClassificationHead
 from ..model import Model
-from .head_training import jpegs
-from .speed import BASE_QUALITY, BATCH, QUALITY, SIZE, sample_of_size
+from .speed import BASE_QUALITY, BATCH, QUALITY, SIDE, SIZE
+from .timing import now
 
 PARTS: dict[str, tuple[tuple[object, str], ...]] = {
     "backbone": ((Encoder, "features"),),
@@ -41,7 +39,7 @@ def parts(model: Model, repeats: int = 5) -> dict[str, Any]:
 
     Those of the fastest of ``repeats`` runs. Photographs in float32, labels under torch's autocast to bfloat16.
     """
-    image, images = sample_of_size(SIZE), [open_image(data) for data in jpegs(BATCH)]
+    image, images = sample_of_size(SIZE), [open_image(data) for data in jpegs(BATCH, SIDE)]
     stream = model.encode(image, QUALITY)
     streams = model.encode_batch(images, BASE_QUALITY, layers=("semantic",))
     found = {
@@ -57,50 +55,38 @@ def parts(model: Model, repeats: int = 5) -> dict[str, Any]:
 
 def _fastest(work: Callable[[], object], repeats: int) -> dict[str, float]:
     """Seconds of each part in the fastest run, after one to warm up."""
-    work()
-    runs = []
-    for _ in range(repeats):
-        watch = _Watch()
-        with watch.on_parts(), watch.part(REST):
-            work()
-        runs.append(watch.seconds)
-    return min(runs, key=lambda seconds: sum(seconds.values()))
+    return min([_watched(work) for _ in range(repeats + 1)][1:], key=lambda seconds: sum(seconds.values()))
 
 
-class _Watch:
+def _watched(work: Callable[[], object]) -> dict[str, float]:
     """Seconds by part; those of a part that another calls count for the former alone."""
+    seconds, current, since = defaultdict(float), REST, now()
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._inner = [0.0]
+    def switch(name: str) -> str:
+        nonlocal current, since
+        before, current, moment = current, name, now()
+        seconds[before] += moment - since
+        since = moment
+        return before
 
-    @contextlib.contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        started = _now()
-        self._inner.append(0.0)
-        yield
-        spent = _now() - started
-        self.seconds[name] += spent - self._inner.pop()
-        self._inner[-1] += spent
-
-    @contextlib.contextmanager
-    def on_parts(self) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            for name, functions in PARTS.items():
-                for owner, attribute in functions:
-                    timed = self._timed(name, getattr(owner, attribute))
-                    stack.enter_context(patch.object(owner, attribute, timed))
-            yield
-
-    def _timed(self, name: str, function: Callable[..., object]) -> Callable[..., object]:
-        def timed(*args: object, **kwargs: object) -> object:
-            with self.part(name):
+    def of_part(name: str, function: Callable[..., object]) -> Callable[..., object]:
+        def watched(*args: object, **kwargs: object) -> object:
+            before = switch(name)
+            try:
                 return function(*args, **kwargs)
+            finally:
+                switch(before)
 
-        return timed
+        return watched
 
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
+    functions = [(name, *function) for name, own in PARTS.items() for function in own]
+    originals = [getattr(owner, attribute) for _, owner, attribute in functions]
+    try:
+        for (name, owner, attribute), original in zip(functions, originals, strict=True):
+            setattr(owner, attribute, of_part(name, original))
+        work()
+    finally:
+        for (_, owner, attribute), original in zip(functions, originals, strict=True):
+            setattr(owner, attribute, original)
+    switch(REST)
+    return dict(seconds)

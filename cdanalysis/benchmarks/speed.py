@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
 from ..codecs.compressai import RANDOM, CompressAI
-from ..data.images import open_image, to_tensor
-from ..data.samples import sample_images
+from ..data.images import ImageLike, open_image, to_tensor
+from ..data.samples import jpegs, sample_of_size
+from ..metrics.image import bpp
 from ..model import Model
-from .head_training import PRECISIONS, jpegs
+from .timing import PRECISIONS, least, timed
 
 RIVAL, RIVAL_LEVEL = "mbt2018-mean", 3
 """The learned codec to compare with, at a level at which it has 128 and 192 channels."""
@@ -25,7 +25,7 @@ BASE_QUALITY = 0.19
 """Of streams for labels: 0.05 bpp on Imagenette."""
 COUNTS = (1, 10, 100, 1000)
 MEGAPIXELS = (0.05, 0.2, 1.0, 4.0, 12.0, 24.0)
-BATCH = 32
+BATCH, SIDE = 32, 224
 
 
 def codec_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, Any]:
@@ -37,25 +37,18 @@ def codec_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, 
         repeats: each figure is the least of so many.
     """
     image = sample_of_size(SIZE)
-    data = {"cdanalysis": model.encode(image, QUALITY)}
-    ways: dict[str, Callable[[], object]] = {
-        "cdanalysis encode_s": lambda: model.encode(image, QUALITY),
-        "cdanalysis decode_s": lambda: model.decode(data["cdanalysis"]),
-    }
-    rival = _rival(weights)
-    if rival is not None:
-        data[RIVAL] = rival.encode(image, RIVAL_LEVEL)
-        ways[f"{RIVAL} encode_s"] = lambda: rival.encode(image, RIVAL_LEVEL)
-        ways[f"{RIVAL} decode_s"] = lambda: rival.decode(data[RIVAL])
-    times = _least(ways, repeats)
-    rows = []
-    for codec, file in data.items():
-        seconds = {part: times[f"{codec} {part}"] for part in ("encode_s", "decode_s")}
-        rows.append({"codec": codec, "bpp": _bpp(file, image), **seconds})
-    for row in rows:
-        row["both_s"] = row["encode_s"] + row["decode_s"]
-        row["ratio"] = row["both_s"] / rows[0]["both_s"]
-    return {"rows": rows, "weights": weights or RANDOM}
+    codecs = {"cdanalysis": (lambda: model.encode(image, QUALITY), model.decode)}
+    if rival := _rival(weights):
+        codecs[RIVAL] = (lambda: rival.encode(image, RIVAL_LEVEL), rival.decode)
+    files = {name: encode() for name, (encode, _) in codecs.items()}
+    ways: dict[str, Callable[[], object]] = {}
+    for name, (encode, decode) in codecs.items():
+        ways |= {f"{name} encode_s": encode, f"{name} decode_s": partial(decode, files[name])}
+    times, rows = least(ways, repeats), []
+    for name, data in files.items():
+        seconds = {verb: times[f"{name} {verb}"] for verb in ("encode_s", "decode_s")}
+        rows.append({"codec": name, "bpp": bpp(len(data), *SIZE), **seconds, "both_s": sum(seconds.values())})
+    return {"rows": _with_ratio(rows, "both_s"), "weights": weights or RANDOM}
 
 
 def label_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, Any]:
@@ -65,79 +58,45 @@ def label_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, 
     batch norms folded, with its classifier); from files of CompressAI's model, decoded, by the same. Each in float32
     and under torch's autocast to bfloat16; the ratio is of the faster of each.
     """
-    files = jpegs(BATCH)
+    files = jpegs(BATCH, SIDE)
     images = [open_image(data) for data in files]
     streams = model.encode_batch(images, BASE_QUALITY, layers=("semantic",))
     ways: dict[str, Callable[[], object]] = {
         "streams": lambda: model.analyze_batch(streams, ("classification",)),
         "JPEG": lambda: _labels(model, [open_image(data) for data in files]),
     }
-    rival = _rival(weights)
-    if rival is not None:
+    if rival := _rival(weights):
         coded = [rival.encode(image, RIVAL_LEVEL) for image in images]
-        ways[RIVAL] = lambda: _labels(model, [Image.fromarray(rival.decode(data)) for data in coded])
-    times = {precision: _least(ways, repeats, precision) for precision in PRECISIONS}
-    rows: list[dict[str, Any]] = []
+        ways[RIVAL] = lambda: _labels(model, [rival.decode(data) for data in coded])
+    times, rows = {precision: least(ways, repeats, precision) for precision in PRECISIONS}, []
     for name in ways:
-        seconds = {f"{precision}_s": least[name] for precision, least in times.items()}
+        seconds = {f"{precision}_s": found[name] for precision, found in times.items()}
         rows.append({"from": name, **seconds, "least_s": min(seconds.values())})
-    for row in rows:
-        row["ratio"] = row["least_s"] / rows[0]["least_s"]
-    return {"rows": rows, "batch": BATCH, "weights": weights or RANDOM}
+    return {"rows": _with_ratio(rows, "least_s"), "batch": BATCH, "weights": weights or RANDOM}
 
 
 def growth(
     model: Model, counts: Sequence[int] = COUNTS, megapixels: Sequence[float] = MEGAPIXELS
 ) -> dict[str, list[dict[str, float]]]:
     """Seconds as work grows: by the number of photographs of 224 x 224, and by the size of one of 3:2."""
-    by_count = []
-    samples = [open_image(data) for data in jpegs(min(max(counts), 64))]
+    samples = [open_image(data) for data in jpegs(min(max(counts), 64), SIDE)]
     model.analyze_batch(model.encode_batch(samples[:1]))
-    for count in counts:
-        started = time.perf_counter()
-        streams = []
-        for first in range(0, count, BATCH):
-            images = [samples[i % len(samples)] for i in range(first, min(count, first + BATCH))]
-            streams += model.encode_batch(images, BASE_QUALITY, layers=("semantic",))
-        encoded = time.perf_counter()
-        for first in range(0, count, BATCH):
-            model.analyze_batch(streams[first : first + BATCH])
-        done = time.perf_counter()
-        by_count.append({"photographs": count, "encode_s": encoded - started, "analyze_s": done - encoded})
-    by_size = []
-    for size in megapixels:
-        image = sample_of_size(sides(size))
-        started = time.perf_counter()
-        stream = model.encode(image, QUALITY)
-        encoded = time.perf_counter()
-        model.decode(stream)
-        decoded = time.perf_counter()
-        model.analyze(stream)
-        times = (encoded - started, decoded - encoded, time.perf_counter() - decoded)
-        by_size.append({"megapixels": size, **dict(zip(("encode_s", "decode_s", "analyze_s"), times, strict=True))})
-    return {"by_count": by_count, "by_size": by_size}
+    by_count = [_many(model, [samples[i % len(samples)] for i in range(count)]) for count in counts]
+    return {"by_count": by_count, "by_size": [_large(model, size) for size in megapixels]}
 
 
-def _labels(model: Model, images: Sequence[Image.Image]) -> object:
-    x = torch.stack([to_tensor(image) for image in images]).to(model.device, memory_format=torch.channels_last)
-    with torch.inference_mode():
-        return model.counterpart("classification").predict(model.codec.backbone(x), [])
+def _many(model: Model, images: Sequence[Image.Image]) -> dict[str, float]:
+    groups, streams = [images[first : first + BATCH] for first in range(0, len(images), BATCH)], []
+    encode_s = timed(lambda: streams.extend(model.encode_batch(g, BASE_QUALITY, layers=("semantic",)) for g in groups))
+    analyze_s = timed(lambda: [model.analyze_batch(group) for group in streams])
+    return {"photographs": len(images), "encode_s": encode_s, "analyze_s": analyze_s}
 
 
-def sample_of_size(size: tuple[int, int]) -> Image.Image:
-    """A photograph of a size, (width, height): those that scikit-image carries, side by side, none enlarged much."""
-    width, height = size
-    sheet = np.empty((height, width, 3), np.uint8)
-    images = [np.asarray(image) for image in sample_images().values()]
-    top, number = 0, 0
-    while top < height:
-        left, row = 0, 10**9
-        while left < width:
-            part = images[number % len(images)][: height - top, : width - left]
-            sheet[top : top + len(part), left : left + part.shape[1]] = part
-            left, row, number = left + part.shape[1], min(row, len(part)), number + 1
-        top += row
-    return Image.fromarray(sheet)
+def _large(model: Model, megapixels: float) -> dict[str, float]:
+    image, streams = sample_of_size(sides(megapixels)), []
+    encode_s = timed(lambda: streams.append(model.encode(image, QUALITY)))
+    decode_s, analyze_s = (timed(lambda verb=verb: verb(streams[0])) for verb in (model.decode, model.analyze))
+    return {"megapixels": megapixels, "encode_s": encode_s, "decode_s": decode_s, "analyze_s": analyze_s}
 
 
 def sides(megapixels: float) -> tuple[int, int]:
@@ -146,23 +105,16 @@ def sides(megapixels: float) -> tuple[int, int]:
     return round(1.5 * height), height
 
 
+def _labels(model: Model, images: Sequence[ImageLike]) -> object:
+    x = torch.stack([to_tensor(image) for image in images]).to(model.device, memory_format=torch.channels_last)
+    with torch.inference_mode():
+        return model.counterpart("classification").predict(model.codec.backbone(x), [])
+
+
 def _rival(weights: str) -> CompressAI | None:
     rival = CompressAI(RIVAL, weights or RANDOM)
     return rival if rival.available() else None
 
 
-def _bpp(data: bytes, image: Image.Image) -> float:
-    return 8 * len(data) / (image.width * image.height)
-
-
-def _least(ways: dict[str, Callable[[], object]], repeats: int, precision: str = "float32") -> dict[str, float]:
-    """Least seconds of each way, after once to warm up. They take turns, so that a slow moment is everybody's."""
-    least = dict.fromkeys(ways, float("inf"))
-    with torch.autocast("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16, precision == "bfloat16"):
-        for turn in range(repeats + 1):
-            for name, work in ways.items():
-                started = time.perf_counter()
-                work()
-                if turn:
-                    least[name] = min(least[name], time.perf_counter() - started)
-    return least
+def _with_ratio(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return [{**row, "ratio": row[name] / rows[0][name]} for row in rows]

@@ -125,16 +125,20 @@ def best_level(bytes_at: Callable[[int], int], budget: int, what: str, in_bpp: t
     return level
 
 
-def highest_level(size_at: Callable[[int], float], budget: float, most: int) -> int:
+def highest_level(size_at: Callable[[int], float], budget: float, max_level: int, straight: bool = True) -> int:
     """The highest level 0..``max_level`` whose size, which grows with it, is within ``budget``; -1 if there is none.
 
-    By bisection, helped by interpolation: sizes are nearly straight lines in the logarithm. The level that is found has
-    been asked for.
+    By bisection. The level that is found, and the one above it, have been asked for.
+
+    Args:
+        straight: whether sizes are nearly a straight line in the logarithm, so that interpolation helps.
     """
-    low, high, sizes = -1, most + 1, {}  # within the budget; beyond it
+    low, high, sizes = -1, max_level + 1, {}  # within the budget; beyond it
     while high - low > 1:
         level = (low + high) // 2
-        if low in sizes and high in sizes and len(sizes) % 3:  # now and then the middle, should they be no lines at all
+        if (
+            straight and low in sizes and high in sizes and len(sizes) % 3
+        ):  # now and then the middle, should they be no lines at all
             share = math.log(budget / sizes[low]) / math.log(sizes[high] / sizes[low])
             level = min(max(low + int(share * (high - low)), low + 1), high - 1)
         sizes[level] = size_at(level)

@@ -1,8 +1,9 @@
-"""One interface for everything that makes files of images: this library's models, and the codecs beside them."""
+"""One interface for everything that makes files of images, and the one search for files of a wanted size or rate."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -38,9 +39,24 @@ class Codec:
         """
         raise NotImplementedError
 
-    def encode_near(self, image: Image.Image, size: int) -> bytes:
-        """The largest file of at most ``size`` bytes, or that of level 0 if none is so small."""
-        return largest_within(lambda level: self.encode(image, level), size, self.max_level)
+    def writer(self, image: Image.Image) -> Callable[[int], bytes]:
+        """What gives an image's file at any level; for codecs that do part of the work once for all of them."""
+        return partial(self.encode, image)
+
+    def encode_near(self, image: Image.Image, size: int, nearest: bool = False) -> bytes:
+        """The largest file of at most ``size`` bytes, or that of level 0 if none is so small.
+
+        Args:
+            nearest: of the files of a plain bisection the one whose size is nearest instead, be it more.
+        """
+        write, made = self.writer(image), dict[int, bytes]()
+
+        def size_at(level: int) -> int:
+            made[level] = write(level)
+            return len(made[level])
+
+        level = highest_level(size_at, size, self.max_level, straight=not nearest)
+        return min(made.values(), key=lambda data: abs(len(data) - size)) if nearest else made[max(0, level)]
 
     def available(self) -> bool:
         """Whether what it needs is installed."""
@@ -66,17 +82,6 @@ def open_codec(name: str, weights: str = "") -> Codec:
     if not codec.available():
         raise ModuleNotFoundError(f"{name} is not here: pip install 'cdanalysis[baselines]'")
     return codec
-
-
-def largest_within(make: Callable[[int], bytes], size: int, max_level: int) -> bytes:
-    """The largest file of at most ``size`` bytes made at a level 0..``max_level``; that of level 0 if none is."""
-    made: dict[int, bytes] = {}
-
-    def size_at(level: int) -> int:
-        made[level] = make(level)
-        return len(made[level])
-
-    return made[max(0, highest_level(size_at, size, max_level))]
 
 
 def mean_bpp(codec: Codec, images: Sequence[Image.Image], level: int) -> float:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 
 from ..model import Model
 from ..roi.importance import Importance
 from ..structures.latents import QUALITY_LEVELS, quality_level
-from .base import Codec, largest_within
+from .base import Codec
 
 
 class ModelCodec(Codec):
@@ -31,14 +33,12 @@ class ModelCodec(Codec):
         return quality_level(quality)
 
     def encode(self, image: Image.Image, level: int) -> bytes:
-        return self.model.writer([image], importance=self.importance).at(self._levels(level))[0]
+        return self.writer(image)(level)
 
-    def encode_near(self, image: Image.Image, size: int) -> bytes:
+    def writer(self, image: Image.Image) -> Callable[[int], bytes]:
         writer = self.model.writer([image], importance=self.importance)
-        return largest_within(lambda level: writer.at(self._levels(level))[0], size, self.max_level)
-
-    def _levels(self, level: int) -> tuple[int, int]:
-        return (level if self.semantic is None else quality_level(self.semantic)), level
+        fixed = None if self.semantic is None else quality_level(self.semantic)
+        return lambda level: writer.at((level if fixed is None else fixed, level))[0]
 
     def decode(self, data: bytes) -> np.ndarray:
         return np.asarray(self.model.decode(data))
@@ -47,11 +47,9 @@ class ModelCodec(Codec):
 class BaseLayerCodec(ModelCodec):
     """A model's semantic layer alone: files for heads, which nobody can decode to a photograph."""
 
-    def encode(self, image: Image.Image, level: int) -> bytes:
-        return self.model.encode(image, level / QUALITY_LEVELS, layers=("semantic",))
-
-    def encode_near(self, image: Image.Image, size: int) -> bytes:
-        return Codec.encode_near(self, image, size)
+    def writer(self, image: Image.Image) -> Callable[[int], bytes]:
+        writer = self.model.writer([image], layers=1)
+        return lambda level: writer.at((level, level))[0]
 
     def decode(self, data: bytes) -> np.ndarray:
         raise ValueError("a stream without a detail layer is not decoded")

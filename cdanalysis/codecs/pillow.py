@@ -66,18 +66,6 @@ class PillowCodec(Codec):
         image.save(buffer, self.format, **wanted, **dict(self.settings))
         return buffer.getvalue()
 
-    def encode_to_size(self, image: Image.Image, target: int) -> bytes:
-        """The file at the quality whose size is nearest to ``target`` bytes (by bisection)."""
-        low, high, tried = 0, 100, {}
-        while low <= high:
-            quality = (low + high) // 2
-            tried[quality] = self.encode(image, quality)
-            if len(tried[quality]) < target:
-                low = quality + 1
-            else:
-                high = quality - 1
-        return min(tried.values(), key=lambda data: abs(len(data) - target))
-
     @staticmethod
     def decode(data: bytes) -> np.ndarray:
         """The photograph, uint8 (H, W, 3)."""

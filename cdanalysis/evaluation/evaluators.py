@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from ..codecs.ours import ModelCodec
 from ..data.images import data_path, to_tensor
 from ..data.labeled import ClassFolders, LabeledSet
 from ..metrics import image as metrics
-from ..metrics.tasks import ClassificationScorer, DetectionScorer
+from ..metrics.tasks import ClassificationScorer, Scorer
 from ..model import Model
 from ..observers import LPIPS
 from ..observers.base import weighted_mean
@@ -25,99 +26,153 @@ from ..roi.saliency import Saliency, SpectralResidual
 from ..stream.container import strip
 from ..teachers.imagenet import imagenet_classes, imagenet_classifier
 
-RECOGNIZERS = ("accuracy", "detection")
-"""Those that need no original to compare with."""
+Figures = dict[str, float | None]
 
 
 class Evaluator(Protocol):
-    """Sees files one by one, then gives its figures, as torchmetrics' metrics do.
+    """Sees photographs, their reconstructions, both uint8 (H, W, 3), and the files between; then gives its figures.
 
-    One of one's own is registered in `cdanalysis.registry.EVALUATORS`, as a function of a `Context`.
+    One that has ``restore(index, row)`` too, which takes back what ``update`` gave, lets a run that was stopped go on;
+    one whose ``decodes`` is False looks at no reconstruction, which then may be None. One of one's own is registered in
+    `cdanalysis.registry.EVALUATORS`, as a function of a `Context`.
     """
 
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
-        """Take note of a photograph, its reconstruction, both uint8 (H, W, 3), and the file between.
-
-        Returns:
-            figures of this photograph alone, by name; may be empty.
-        """
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, Any]:
+        """See a photograph; gives its own figures, and under names that begin with "_" other plain data to keep."""
         ...
 
-    def compute(self) -> dict[str, float | None]:
-        """Figures of all photographs, by name."""
+    def compute(self) -> Figures:
+        """Figures of all photographs that were seen."""
         ...
 
 
-class PixelEvaluator:
-    """Mean PSNR in dB, or mean MS-SSIM, over the photographs that have it: equal pictures have no PSNR, small ones no
-    MS-SSIM; ``NAME_left_out`` counts them."""
+class MeanEvaluator:
+    """Means of measures over the photographs that have them: equal pictures have no PSNR, small ones no MS-SSIM;
+    ``NAME_left_out`` counts those.
 
-    def __init__(self, name: str):
-        self.name, self.values = name, []
-        self.measure = {"psnr": metrics.psnr, "ms_ssim": metrics.ms_ssim}[name]
+    Args:
+        measure: (index, original, decoded, file) to numbers by name, None where there is none.
+        names: which these may be.
+        decodes: whether it looks at reconstructions.
+    """
 
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
-        self.values.append(metrics.defined(self.measure(original, decoded)))
-        return {self.name: self.values[-1]} if self.values[-1] is not None else {}
+    def __init__(self, measure: Callable[[int, np.ndarray, np.ndarray, bytes], Figures], *names: str, decodes=True):
+        self.measure, self.names, self.decodes = measure, names, decodes
+        self.rows: dict[int, Figures] = {}
 
-    def compute(self) -> dict[str, float | None]:
-        return metrics.mean_of(self.name, self.values)
+    @torch.inference_mode()
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
+        found = self.measure(index, original, decoded, data)
+        return self.restore(index, {name: metrics.defined(value) for name, value in found.items()})
+
+    def restore(self, index: int, row: dict[str, Any]) -> Figures:
+        self.rows[index] = {name: row[name] for name in self.names if name in row}
+        return self.rows[index]
+
+    def compute(self) -> Figures:
+        found: Figures = {}
+        for name in self.names:
+            values = [row[name] for row in self.rows.values() if name in row]
+            found |= metrics.mean_of(name, values) if values else {}
+        return found
 
 
-class LPIPSEvaluator:
-    """Mean LPIPS on SqueezeNet.
+class TaskEvaluator:
+    """Scores of predictions.
+
+    Args:
+        scorer: has seen nothing.
+        predict: (decoded photograph, file) to what the scorer takes.
+        decodes: whether it predicts from the photograph.
+        prefix: of its figures' names.
+    """
+
+    def __init__(self, scorer: Scorer, predict: Callable[[np.ndarray, bytes], Any], decodes: bool, prefix: str = ""):
+        self.scorer, self.predict, self.decodes, self.prefix = scorer, predict, decodes, prefix
+
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, Any]:
+        started = time.perf_counter()
+        prediction = self.predict(decoded, data)
+        seconds = round(time.perf_counter() - started, 6)
+        self.scorer.update(index, prediction)
+        return {"read_s": seconds, f"_{self.prefix}part": self.scorer.parts[index]}
+
+    def restore(self, index: int, row: dict[str, Any]) -> None:
+        self.scorer.parts[index] = row[f"_{self.prefix}part"]
+
+    def compute(self) -> Figures:
+        return {f"{self.prefix}{name}": value for name, value in self.scorer.compute().items()}
+
+
+def task_evaluator(model: Model, task: str, labeled: LabeledSet, latents: bool, prefix: str = "") -> TaskEvaluator:
+    """Scores of a model's head on the latents of files, or of its counterpart on decoded photographs.
+
+    Raises:
+        ValueError: if the model has none of that task, or it does not know the data's classes.
+    """
+    if task not in model.heads:
+        raise ValueError(f"model {model.name!r} has no {task} head; it has: {', '.join(model.heads)}")
+    head = model.heads[task] if latents else model.counterpart(task)
+
+    def predict(decoded: np.ndarray, data: bytes) -> Any:
+        if task == "classification":
+            return (model.class_logits([strip(data)]) if latents else model.reference.logits([decoded]))[0].cpu()
+        result = model.analyze(strip(data), (task,)) if latents else model.reference.analyze([decoded], (task,))[0]
+        return result[task]
+
+    return TaskEvaluator(METRICS[task](labeled, head.classes), predict, not latents, prefix)
+
+
+def lpips_of(weights: str) -> LPIPS:
+    """LPIPS on SqueezeNet.
 
     Args:
         weights: SqueezeNet's state dict; a path below ``CDANALYSIS_DATA`` or absolute; empty to download it.
     """
-
-    def __init__(self, weights: str):
-        self.observer, self.values = LPIPS(data_path(weights) if weights else None), []
-
-    @torch.inference_mode()
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
-        a, b = (to_tensor(x)[None] for x in (original, decoded))
-        self.values.append(float(self.observer(a, b)))
-        return {"lpips": self.values[-1]}
-
-    def compute(self) -> dict[str, float | None]:
-        return metrics.mean_of("lpips", self.values)
+    return LPIPS(data_path(weights) if weights else None)
 
 
-class SalientEvaluator:
+def _batches(*arrays: np.ndarray) -> tuple[Tensor, ...]:
+    return tuple(to_tensor(array)[None] for array in arrays)
+
+
+def _of_pixels(name: str, distance: Callable[[np.ndarray, np.ndarray], float | None]) -> MeanEvaluator:
+    return MeanEvaluator(lambda index, original, decoded, data: {name: distance(original, decoded)}, name)
+
+
+def _of_lpips(weights: str) -> MeanEvaluator:
+    observer = lpips_of(weights)
+    return _of_pixels("lpips", lambda original, decoded: float(observer(*_batches(original, decoded))))
+
+
+class SalientEvaluator(MeanEvaluator):
     """Mean LPIPS and PSNR on what is salient, and on the rest.
 
     Args:
-        weights: as for `LPIPSEvaluator`.
+        weights: as for `lpips_of`.
         saliency: maps a photograph to numbers in [0, 1]; what it gives 0.5 or more is salient. A photograph without
             such a place, or without any other, does not count.
     """
 
     def __init__(self, weights: str, saliency: Saliency):
-        self.observer, self.saliency = LPIPS(data_path(weights) if weights else None), saliency
-        self.values: dict[str, list[float]] = defaultdict(list)
+        super().__init__(self._parts, "lpips_salient", "psnr_salient", "lpips_rest", "psnr_rest")
+        self.observer, self.saliency = lpips_of(weights), saliency
 
-    @torch.inference_mode()
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
+    def _parts(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
         marked = np.asarray(self.saliency(original)) >= 0.5
         if marked.all() or not marked.any():
             return {}
-        distance, own = self.observer.map(*(to_tensor(x)[None] for x in (original, decoded))), {}
+        distance = self.observer.map(*_batches(original, decoded))
+        own: Figures = {}
         for part, place in (("salient", marked), ("rest", ~marked)):
             weight = torch.from_numpy(place.astype(np.float32))[None, None]
             own[f"lpips_{part}"] = float(weighted_mean(distance, weight))
-            own[f"psnr_{part}"] = metrics.defined(metrics.psnr(original[place], decoded[place]))
-        for name, value in own.items():
-            self.values[name].append(value)
+            own[f"psnr_{part}"] = metrics.psnr(original[place], decoded[place])
         return own
 
-    def compute(self) -> dict[str, float | None]:
-        if not self.values:
-            return {}
-        means: dict[str, float | None] = {}
-        for name, values in self.values.items():
-            means |= metrics.mean_of(name, values)
-        return {**means, "with_salient_places": len(self.values["lpips_salient"])}
+    def compute(self) -> Figures:
+        found = super().compute()
+        return found | {"with_salient_places": sum(map(bool, self.rows.values()))} if found else {}
 
 
 class FrechetEvaluator:
@@ -127,17 +182,16 @@ class FrechetEvaluator:
     are seen as patches of 64x64 pixels, because a few dozen whole ones would not fill the features' space.
 
     Args:
-        weights: as for `LPIPSEvaluator`.
+        weights: as for `lpips_of`.
     """
 
-    SIDE = 64
+    SIDE, decodes = 64, True
 
     def __init__(self, weights: str):
-        self.distance = FrechetInceptionDistance(_SqueezeFeatures(LPIPS(data_path(weights) if weights else None)))
-        self.patches = 0
+        self.distance, self.patches = FrechetInceptionDistance(_SqueezeFeatures(lpips_of(weights))), 0
 
     @torch.inference_mode()
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
         for array, real in ((original, True), (decoded, False)):
             patches = _patches(torch.from_numpy(array.copy()).permute(2, 0, 1), self.SIDE)
             if len(patches):
@@ -145,7 +199,7 @@ class FrechetEvaluator:
         self.patches += len(patches)
         return {}
 
-    def compute(self) -> dict[str, float | None]:
+    def compute(self) -> Figures:
         distance = float(self.distance.compute()) if self.patches > 1 else None  # one patch has no covariance
         return {"fid_squeezenet": metrics.defined(distance), "fid_patches": self.patches}
 
@@ -166,124 +220,74 @@ class _SqueezeFeatures(nn.Module):
 
 def _patches(x: Tensor, side: int) -> Tensor:
     """(3, H, W) cut into (N, 3, side, side) without overlap; what is left at the right and bottom is not used."""
-    rows, columns = x.shape[1] // side, x.shape[2] // side
-    x = x[:, : rows * side, : columns * side].reshape(3, rows, side, columns, side)
-    return x.permute(1, 3, 0, 2, 4).reshape(-1, 3, side, side)
+    tiles = x.unfold(1, side, side).unfold(2, side, side)  # (3, rows, columns, side, side)
+    return tiles.permute(1, 2, 0, 3, 4).reshape(-1, 3, side, side)
 
 
-class ClassifierEvaluator:
-    """Top-1 accuracy, among the data's classes, of an ImageNet classifier that was trained on photographs alone.
+def _classifier(labeled: ClassFolders, network: str = "tf_efficientnet_lite0") -> MeanEvaluator:
+    """Top-1 accuracy, among the data's classes, of an ImageNet classifier that was trained on photographs alone."""
+    net, scorer = imagenet_classifier(network), ClassificationScorer(labeled, imagenet_classes())
+    mean, deviation = (torch.tensor(net.pretrained_cfg[key]).reshape(3, 1, 1) for key in ("mean", "std"))
 
-    Args:
-        labeled: the photographs, in folders named by class.
-        network: timm's name of the classifier.
-    """
+    def measure(index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
+        scorer.update(index, net(((to_tensor(decoded) - mean) / deviation)[None])[0])
+        return {"accuracy": scorer.compute([index])["top1"]}
 
-    def __init__(self, labeled: ClassFolders, network: str = "tf_efficientnet_lite0"):
-        self.net, self.scorer = imagenet_classifier(network), ClassificationScorer(labeled, imagenet_classes())
-        config = getattr(self.net, "pretrained_cfg", {})
-        self.mean, self.deviation = (torch.tensor(config[k]).reshape(3, 1, 1) for k in ("mean", "std"))
-
-    @torch.inference_mode()
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
-        self.scorer.update(index, self.net(((to_tensor(decoded) - self.mean) / self.deviation)[None])[0])
-        return {"accuracy": self.scorer.compute([index])["top1"]}
-
-    def compute(self) -> dict[str, float | None]:
-        return {"accuracy": self.scorer.compute()["top1"]}
+    return MeanEvaluator(measure, "accuracy")
 
 
-class DetectorEvaluator:
-    """Average precision of a model's RGB detector (its counterpart), which never saw a compressed photograph.
-
-    Args:
-        labeled: the photographs, with their annotations.
-        model: whose backbone and counterpart detect.
-    """
-
-    def __init__(self, labeled: LabeledSet, model: Model):
-        if "detection" not in model.counterparts:
-            raise ValueError(f"model {model.name!r} has no RGB detector: load it with its counterparts")
-        self.model, self.scorer = model, DetectionScorer(labeled, model.counterpart("detection").classes)
-
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
-        self.scorer.update(index, self.model.reference.analyze([decoded], ("detection",))[0].detection)
-        return {}
-
-    def compute(self) -> dict[str, float | None]:
-        return self.scorer.compute()
+def _detector(labeled: LabeledSet, model: Model) -> TaskEvaluator:
+    """Average precision of a model's RGB detector (its counterpart), which never saw a compressed photograph."""
+    if "detection" not in model.counterparts:
+        raise ValueError(f"model {model.name!r} has no RGB detector: load it with its counterparts")
+    return task_evaluator(model, "detection", labeled, latents=False)
 
 
-class HeadEvaluator:
-    """The scores of a model's own head on its own streams' semantic layers, and what these take in bits a pixel.
-
-    Args:
-        labeled: the photographs, with their targets.
-        model: which wrote the streams.
-    """
-
-    def __init__(self, labeled: LabeledSet, model: Model):
-        self.model, self.task = model, labeled.task
-        if self.task not in model.heads:
-            raise ValueError(f"model {model.name!r} has no {self.task} head")
-        self.scorer = METRICS[self.task](labeled, model.heads[self.task].classes)
-        self.rates: list[float] = []
-
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
-        base, (height, width) = strip(data), original.shape[:2]
-        self.rates.append(metrics.bpp(len(base), width, height))
-        if self.task == "classification":
-            self.scorer.update(index, self.model.class_logits([base])[0])
-        else:
-            self.scorer.update(index, self.model.analyze(base, (self.task,))[self.task])
-        return {"head_bpp": self.rates[-1]}
-
-    def compute(self) -> dict[str, float | None]:
-        scores = {f"head_{name}": value for name, value in self.scorer.compute().items()}
-        return {"head_bpp": float(np.mean(self.rates)), **scores}
+def _head(labeled: LabeledSet, codec: Codec | None) -> list[Evaluator]:
+    """The scores of a model's own head on its own streams' semantic layers, and what these take in bits a pixel."""
+    if not isinstance(codec, ModelCodec):
+        return []
+    head = task_evaluator(codec.model, labeled.task, labeled, latents=True, prefix="head_")
+    rate = lambda index, image, _, data: {"head_bpp": metrics.bpp(len(strip(data)), *image.shape[1::-1])}  # noqa: E731
+    return [MeanEvaluator(rate, "head_bpp", decodes=False), head]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Context:
-    """What an evaluator may need.
+    """What evaluators are made for.
 
     Attributes:
         labeled: the data set that files are made of.
         rgb: has the RGB detector.
-        weights: SqueezeNet's, for the perceptual ones; empty to download them.
-        codec: whose files are evaluated, None for photographs themselves.
+        weights: SqueezeNet's, for the perceptual ones.
+        codec: whose files are evaluated, None for photographs themselves; a head reads none but its own model's.
         saliency: says what is salient; by default, spectral residuals.
     """
 
-    labeled: LabeledSet
+    labeled: LabeledSet | None = None
     rgb: Model | None = None
     weights: str = ""
     codec: Codec | None = None
     saliency: Saliency | None = None
 
 
-def new_evaluator(name: str, context: Context) -> Evaluator | None:
-    """The registered evaluator of that name; None where it has nothing to say of what this codec makes.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    return EVALUATORS[name](context)
+RECOGNIZERS = ("accuracy", "detection")
+"""Those that need no original to compare with."""
 
 
 def psnr(context: Context) -> Evaluator:
-    """PSNR."""
-    return PixelEvaluator("psnr")
+    """PSNR in dB."""
+    return _of_pixels("psnr", metrics.psnr)
 
 
 def ms_ssim(context: Context) -> Evaluator:
     """MS-SSIM."""
-    return PixelEvaluator("ms_ssim")
+    return _of_pixels("ms_ssim", metrics.ms_ssim)
 
 
 def lpips(context: Context) -> Evaluator:
     """LPIPS."""
-    return LPIPSEvaluator(context.weights)
+    return _of_lpips(context.weights)
 
 
 def salient(context: Context) -> Evaluator:
@@ -298,14 +302,27 @@ def fid(context: Context) -> Evaluator:
 
 def accuracy(context: Context) -> Evaluator:
     """Accuracy of a classifier of photographs."""
-    return ClassifierEvaluator(context.labeled)
+    return _classifier(context.labeled)
 
 
 def detection(context: Context) -> Evaluator:
     """AP of a detector of photographs."""
-    return DetectorEvaluator(context.labeled, context.rgb)
+    return _detector(context.labeled, context.rgb)
 
 
-def head(context: Context) -> Evaluator | None:
+def head(context: Context) -> list[Evaluator]:
     """The scores of the codec's own head on its streams; a head reads none but its own model's."""
-    return HeadEvaluator(context.labeled, context.codec.model) if isinstance(context.codec, ModelCodec) else None
+    return _head(context.labeled, context.codec)
+
+
+def new_evaluators(names: Sequence[str], context: Context) -> list[Evaluator]:
+    """The registered evaluators of those names; of a name there are several, or none where it has no say.
+
+    Raises:
+        ValueError: if there is none of a name.
+    """
+    found: list[Evaluator] = []
+    for name in names:
+        made = EVALUATORS[name](context)
+        found += made if isinstance(made, list) else [] if made is None else [made]
+    return found

@@ -1,27 +1,212 @@
-"""Runs experiments: trains the variants of a model, has them evaluated, and reports."""
+"""Runs experiments: trains the variants of a model, has every codec evaluated at every rate, and reports."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..benchmarks.hardware import hardware
-from ..codecs.base import Codec
-from ..codecs.ours import ModelCodec
+from ..benchmarks.hardware import hardware, versions
+from ..codecs.base import Codec, level_at, open_codec
+from ..codecs.ours import ModelCodec, PreviewCodec
+from ..data.labeled import source_key
+from ..files import json_text, json_value, key_of, write_whole
+from ..model import Model
 from ..processes import each
-from .experiment_config import ExperimentConfig
-from .experiment_rows import Models, everyone, measure_one, measured
-from .runner import versions
+from ..roi.importance import saliency_model
+from ..roi.saliency import Remembered, Saliency
+from ..training.recipe import Recipe
+from ..training.trainer import Trainer
+from ..version import __version__
+from ..zoo import identity, load
+from . import engine
+from .evaluators import RECOGNIZERS, Context, Evaluator, new_evaluators
+from .experiment_config import BASE, ExperimentConfig, MeasureConfig, variant_recipe
+
+
+class Models(dict[str, Model]):
+    """Variants, and the base, by name: loaded when first asked for, and trained where that was not done before.
+
+    Args:
+        folder: where trained variants are kept.
+    """
+
+    def __init__(self, config: ExperimentConfig, folder: Path):
+        super().__init__()
+        self.config, self.folder = config, folder
+        self._identities: dict[str, str] = {}
+        self._data: dict[tuple[str, str], str] = {}
+
+    def __missing__(self, name: str) -> Model:
+        if name == BASE:
+            self[name] = load(self.config.base, counterparts=True)
+        else:
+            self.train(name)
+            self[name] = load(self._run(name) / "model")
+        return self[name]
+
+    def identity(self, name: str) -> str:
+        """Digits of a model's weights."""
+        if name not in self._identities:
+            self._identities[name] = identity(self[name])
+        return self._identities[name]
+
+    def data_key(self, measure: str) -> str:
+        """Digits of the data of a table."""
+        source = self.config.measures[measure].source
+        where = (source.path, source.annotations)
+        if where not in self._data:
+            self._data[where] = source_key(source)
+        return self._data[where]
+
+    def train(self, name: str) -> None:
+        """Train a variant, or what is left of it to do."""
+        run, recipe, started = self._run(name), variant_recipe(self.config, name), time.monotonic()
+        _check_begun(name, run, recipe, self.identity(BASE))
+        if not (run / "minutes.json").is_file():
+            Trainer(recipe, run).run(resume=(run / "checkpoint.pt").is_file())
+            write_whole(run / "minutes.json", json_text(round((time.monotonic() - started) / 60, 1)))
+
+    def minutes(self, name: str) -> float:
+        """What a variant's training took, or its last part."""
+        return json_value((self._run(name) / "minutes.json").read_text())
+
+    def _run(self, name: str) -> Path:
+        return self.folder / name.replace(" ", "-")
+
+
+def _check_begun(name: str, run: Path, recipe: Recipe, base: str) -> None:
+    """Note what a variant is trained by and from; raises `ValueError` if its folder holds one of something else."""
+    begun = {"recipe": asdict(recipe), "base": base}
+    note = run / "begun.json"
+    if not note.is_file():
+        if not (run / "checkpoint.pt").is_file():
+            write_whole(note, json_text(begun))
+        return
+    before = json_value(note.read_text())
+    for what, text in (("recipe", "by another recipe"), ("base", f"from another model than {recipe.init!r} is now")):
+        if before[what] != json_value(json_text(begun[what])):
+            raise ValueError(
+                f"variant {name!r} in {run} was trained {text}: give this run another folder (-o), or remove that one"
+            )
+
+
+class Table:
+    """One table of an experiment: a row for every variant and every other codec at every rate."""
+
+    def __init__(self, config: ExperimentConfig, name: str, models: Models, track: engine.Track = engine.no_track):
+        self.config, self.name, self.models, self.track = config, name, models, track
+        self.asked: MeasureConfig = config.measures[name]
+        self.images: engine.Images = engine.open_images(self.asked.task, self.asked.source, self.asked.every)
+        self.maps: dict[str, Saliency | None] = {"": None}  # of the same photographs, once for all rows
+        for where in {*self.asked.importance.values(), config.saliency} - {""}:
+            self.maps[where] = Remembered(saliency_model(where))
+
+    def rows(self) -> Iterator[tuple[str, float | None, Callable[[], engine.Point]]]:
+        """(variant or codec, wanted bpp or None for photographs themselves, what measures) of every row."""
+
+        def work(title: str, who: str, case: Callable[[], engine.Case]) -> Callable[[], engine.Point]:
+            return lambda: engine.measure(self.images, case, self._path(title, who), self.track)
+
+        if known := [name for name in self.asked.evaluators if name in RECOGNIZERS]:
+            yield (
+                engine.UNCOMPRESSED,
+                None,
+                work(engine.UNCOMPRESSED, BASE, lambda: engine.uncompressed(self._evaluators(known, None))),
+            )
+        for who, make in self._codecs().items():
+            for rate in self.asked.bpp:
+                yield who, rate, work(f"{who} {rate:g}", who, partial(self._case, make, rate))
+
+    def _path(self, title: str, who: str) -> Path:
+        """Where a row is kept: a file for all that it depends on; models are loaded for that."""
+        return self.models.folder / "rows" / f"{self.name} {title}-{self._key(who)}.jsonl".replace(" ", "-")
+
+    def _key(self, who: str) -> str:
+        """Of all that a row depends on: the data, what codes them, and who evaluates what comes out."""
+        config, models = self.config, self.models
+        asked = {key: value for key, value in asdict(self.asked).items() if key not in ("title", "bpp")}
+        others = {"variants": 0, "baselines": 0}  # those have rows of their own
+        trained = who if who in config.variants else BASE
+        coded = open_codec(who).facts() if who in self.asked.baselines else models.identity(trained)
+        parts = (config.semantic, config.bases.get(who), config.weights, config.saliency, models.identity(BASE), coded)
+        return key_of(__version__, models.data_key(self.name), {**asked, **others}, *parts)
+
+    def report(self) -> dict[str, Any]:
+        """The measured table; a CSV file with a line for every photograph's file is written beside the models."""
+        rows, lines = [], []
+        for who, rate, work in self.rows():
+            point = work()
+            row = {"codec": who, "wanted_bpp": rate}
+            if rate is not None:
+                lines += [row | self._line(index, own) for index, own in sorted(point.rows.items())]
+            mean = {"bpp": None if rate is None else point.mean("bpp")} if point.rows else {}
+            summary = point.summary
+            rows.append(row | summary["facts"] | mean | summary["figures"] | {"seconds": summary["seconds"]})
+        write_whole(self.models.folder / f"{self.name}.csv", engine.csv_text(lines))
+        facts = {"title": self.asked.title, "data": self.images.title, "photographs": len(self.images)}
+        return facts | {"rows": rows}
+
+    def _line(self, index: int, row: dict[str, Any]) -> dict[str, Any]:
+        figures = {name: value for name, value in row.items() if not name.endswith("_s") and not name.startswith("_")}
+        short = {name: f"{value:.5g}" if isinstance(value, float) else value for name, value in figures.items()}
+        return {"photograph": self.images.names[index], **short}
+
+    def _codecs(self) -> dict[str, Callable[[], Codec]]:
+        """What makes each codec, by name; a model is loaded when its codec is made."""
+        config, asked = self.config, self.asked
+
+        def own(who: str, model: str, where: str = "") -> ModelCodec:
+            return ModelCodec(who, self.models[model], config.bases.get(who, config.semantic), self.maps[where])
+
+        names = asked.variants or ([] if asked.importance else [*config.variants, BASE, *config.bases])
+        makers: dict[str, Callable[[], Codec]] = {
+            who: partial(own, who, BASE if who in config.bases else who) for who in names
+        }
+        makers |= {who: partial(own, who, BASE, where) for who, where in asked.importance.items()}
+        return makers | {who: partial(open_codec, who) for who in asked.baselines}
+
+    def _evaluators(self, names: Sequence[str], codec: Codec | None) -> list[Evaluator]:
+        config, rgb = self.config, self.models[BASE]
+        return new_evaluators(names, Context(self.images, rgb, config.weights, codec, self.maps[config.saliency]))
+
+    def _case(self, make: Callable[[], Codec], rate: float) -> engine.Case:
+        """A codec at a rate: of every photograph, or of their mean. Nothing is measured where it cannot go so low."""
+        codec, asked = make(), self.asked
+        facts: dict[str, Any] = {"level": None} | ({"variant": codec.name} if isinstance(codec, ModelCodec) else {})
+        if asked.each:
+            near = lambda index, image: codec.encode_near(image, int(rate * image.width * image.height / 8))  # noqa: E731
+            return engine.Case(near, codec.decode, self._evaluators(asked.evaluators, codec), facts)
+        probe = [self.images.image(i) for i in range(0, len(self.images), max(1, len(self.images) // asked.probe))]
+        level = level_at(codec, probe, rate)
+        if asked.preview and isinstance(codec, ModelCodec):
+            facts["layers"] = "both"
+            if level is None:
+                codec, facts["layers"] = PreviewCodec(codec.name, codec.model), "semantic"
+                level = level_at(codec, probe, rate)
+        if level is None:
+            return engine.Case(None, facts=facts)
+        case = engine.at_level(codec, level, self._evaluators(asked.evaluators, codec))
+        case.facts = facts | {"level": level}
+        return case
+
+
+def measure_one(config: ExperimentConfig, folder: Path, who: str) -> None:
+    """Train a variant, and measure its rows of all tables; or those of another codec."""
+    models = Models(config, folder)
+    if who in config.variants:
+        models.train(who)
+    for name in config.measures:
+        for own, _, work in Table(config, name, models).rows():
+            if own == who:
+                work()
 
 
 def run_experiment(
-    config: ExperimentConfig,
-    folder: Path,
-    command: str,
-    workers: int = 1,
-    track: Callable[[Iterable], Iterable] = lambda items: items,
+    config: ExperimentConfig, folder: Path, command: str, workers: int = 1, track: engine.Track = engine.no_track
 ) -> dict[str, Any]:
     """Train what is not trained yet, measure what is not measured yet, and give the report.
 
@@ -30,16 +215,18 @@ def run_experiment(
     Args:
         workers: so many processes of one thread each; 1 is this process, with all of torch's threads.
     """
+    models = Models(config, folder)
+    tables = {name: Table(config, name, models, track) for name in config.measures}
     if workers > 1:  # they leave nothing to do below but to read what they kept
-        parts = [(who,) for who in everyone(config)]
-        for _ in track(each(partial(measure_one, config, folder), parts, workers)):
+        everyone = dict.fromkeys([*config.variants, *(who for table in tables.values() for who, *_ in table.rows())])
+        for _ in track(each(partial(measure_one, config, folder), [(who,) for who in everyone], workers)):
             pass
-    models, minutes = Models(config, folder), {}
+    minutes = {}
     for name in config.variants:
         models.train(name)
         minutes[f"train {name}"] = models.minutes(name)
-    tables = {name: measured(config, name, models, track) for name in config.measures}
-    for name, table in tables.items():
+    found = {name: table.report() for name, table in tables.items()}
+    for name, table in found.items():
         minutes[f"measure {name}"] = round(sum(row["seconds"] for row in table["rows"]) / 60, 1)
     return {
         "name": config.name,
@@ -49,7 +236,7 @@ def run_experiment(
         "workers": workers,
         "versions": versions(),
         "minutes": minutes,
-        "tables": tables,
+        "tables": found,
     }
 
 

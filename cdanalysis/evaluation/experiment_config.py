@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
-from ..configs import made, merged, nearest, read_mapping, take_preset, words_of
+from ..configs import check_known, made, merged, read_mapping, take_preset, words_of
 from ..data.labeled import LabeledSource
 from ..registry import CODECS, EVALUATORS, METRICS
 from ..training.recipe import Recipe, recipe_from
@@ -104,6 +104,7 @@ class ExperimentConfig:
         measures: the tables, by name.
         plots: the figures, side by side.
         crops: a contact sheet; none without windows.
+        preset: which of the file's presets changed it.
     """
 
     name: str = MISSING
@@ -119,6 +120,7 @@ class ExperimentConfig:
     measures: dict[str, MeasureConfig] = field(default_factory=dict)
     plots: list[PlotConfig] = field(default_factory=list)
     crops: CropsConfig = field(default_factory=CropsConfig)
+    preset: str = ""
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -130,7 +132,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     """
     where = str(path)
     tree, words = read_mapping(path, "experiment"), words_of(overrides, where)
-    words = merged(where, take_preset(tree, words.pop("preset", ""), where), words)
+    words = merged(where, take_preset(tree, words.get("preset", tree.get("preset", "")), where), words)
     changes = words.pop("recipe", {})
     if not isinstance(changes, (dict, DictConfig)):
         raise ValueError(f"{where}: recipe must be a mapping, got {changes!r}")
@@ -147,34 +149,22 @@ def _check(config: ExperimentConfig, where: str) -> None:
     for key, values in (("semantic", [config.semantic]), ("bases", list(config.bases.values()))):
         if not all(0 <= value <= 1 for value in values):
             raise ValueError(f"{where}: {key}: quality must lie in [0, 1], got {values}")
-    who = [*config.variants, BASE, *config.bases]
     for name, measure in config.measures.items():
-        _check_measure(measure, who, f"{where}: measures.{name}")
+        _check_measure(f"{where}: measures.{name}", measure, [*config.variants, BASE, *config.bases])
     for number, plot in enumerate(config.plots):
-        if plot.table not in config.measures:
-            known = nearest(plot.table, list(config.measures))
-            raise ValueError(f"{where}: plots[{number}].table: unknown measure {plot.table!r}; {known}")
-    _check_crops(config.crops, f"{where}: crops")
+        check_known(f"{where}: plots[{number}].table", "measure", [plot.table], config.measures)
+    for name, window in config.crops.windows.items():
+        if len(window) != 4:
+            raise ValueError(f"{where}: crops.windows.{name} must be four numbers x, y, width, height, got {window}")
+    check_known(f"{where}: crops.baselines", "codec", config.crops.baselines, CODECS)
 
 
-def _check_measure(measure: MeasureConfig, who: list[str], place: str) -> None:
-    if measure.task and measure.task not in METRICS:
-        raise ValueError(f"{place}.task: unknown task {measure.task!r}; {nearest(measure.task, list(METRICS))}")
+def _check_measure(place: str, measure: MeasureConfig, who: list[str]) -> None:
+    check_known(f"{place}.task", "task", [measure.task] if measure.task else [], METRICS)
     for key, known in (("evaluators", EVALUATORS), ("variants", who), ("baselines", CODECS)):
-        for value in getattr(measure, key):
-            if value not in known:
-                raise ValueError(f"{place}.{key}: unknown {key[:-1]} {value!r}; {nearest(value, known)}")
+        check_known(f"{place}.{key}", key[:-1], getattr(measure, key), known)
     if measure.every < 1 or measure.probe < 1 or any(rate <= 0 for rate in measure.bpp):
         raise ValueError(f"{place}: every and probe must be at least 1, and bpp above 0")
-
-
-def _check_crops(crops: CropsConfig, place: str) -> None:
-    for name, window in crops.windows.items():
-        if len(window) != 4:
-            raise ValueError(f"{place}.windows.{name} must be four numbers x, y, width, height, got {window}")
-    for value in crops.baselines:
-        if value not in CODECS:
-            raise ValueError(f"{place}.baselines: unknown codec {value!r}; {nearest(value, CODECS)}")
 
 
 def variant_recipe(config: ExperimentConfig, name: str, where: str = "") -> Recipe:

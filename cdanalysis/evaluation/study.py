@@ -2,52 +2,107 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..benchmarks.hardware import hardware
+from ..benchmarks.hardware import hardware, versions
 from ..benchmarks.macs import costs
 from ..codecs.base import Codec, open_codec
 from ..codecs.ours import BaseLayerCodec, ModelCodec
-from ..data.images import ImageSet, data_path
-from ..data.labeled import LabeledSet, open_labeled
+from ..data.images import data_path
 from ..data.readable import contents_digest, readable
-from ..metrics.bjontegaard import Curve, bd_rate, bd_score, interval, resamples, saving
+from ..metrics.bjontegaard import Curve, comparisons, interval, resamples, savings
 from ..metrics.image import LEFT_OUT, LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
 from ..outputs import file_digest, write_result
+from ..training.retraining import retrained
 from ..zoo import load
+from . import engine
+from .evaluators import Context, new_evaluators, task_evaluator
 from .made_from import begin_from, model_digests
-from .points import Point, Reader, Track, Uncompressed, measure_point
-from .retraining import retrained
-from .runner import versions
 from .study_config import StudyConfig
 
-UNCOMPRESSED = "uncompressed"
 LATENTS, DECODED = OURS = ("heads on latents", "own reconstructions")
 """Series of a study that are this library's."""
+TIMES = ("encode_s", "decode_s", "read_s")
 
 
 @dataclass
-class Measured:
-    """What a study measured: its points, each with the scorer of its task (None without a task), of ``labeled``."""
+class StudyPoint:
+    """One point of a curve: how it is measured, and once it was, what came out.
 
-    points: list[Point]
-    scorers: list[Scorer | None]
-    labeled: LabeledSet | ImageSet
+    Attributes:
+        series: name of the curve.
+        codec: what makes the files; None for uncompressed photographs.
+        level: of the codec; None likewise.
+        model: reads what the files decode to, or with ``LATENTS`` the files.
+        scorer: of the task; None without one.
+    """
+
+    series: str
+    codec: Codec | None
+    level: int | None
     model: Model
+    point: engine.Point = field(default_factory=engine.Point)
+    scorer: Scorer | None = None
+
+    def measure(self, config: StudyConfig, images: engine.Images, folder: Path, track: engine.Track) -> None:
+        """Measure what is not measured yet."""
+        codec, latents = self.codec, self.series == LATENTS
+        tasks = [task_evaluator(self.model, config.task, images, latents)] if config.task else []
+
+        def case() -> engine.Case:
+            if codec is None:
+                return engine.uncompressed(tasks)
+            context = Context(images, self.model, config.weights, codec)
+            seen = [] if latents else new_evaluators(config.perception, context)
+            return engine.at_level(codec, self.level, [*seen, *tasks])
+
+        name = f"{self.series}-{self.level or 0}.jsonl".replace(" ", "-").replace(",", "")
+        self.point = engine.measure(images, case, folder / "points" / name, track)
+        for evaluator in tasks:
+            for index, row in self.point.rows.items():
+                evaluator.restore(index, row)
+            self.scorer = evaluator.scorer
+
+    def score(self, index: int, main: str) -> float | None:
+        """The score of one photograph, or its measure ``main`` where there is no task."""
+        return self.point.rows[index].get(main) if self.scorer is None else self.scorer.compute([index])[main]
+
+    def scores(self, drawn: np.ndarray, main: str) -> np.ndarray:
+        """The score on every resample, (1 + draws,); NaN where it is not defined."""
+        if self.scorer is None:
+            return self.means(main, drawn)
+        return np.array([self.scorer.compute(chosen)[main] for chosen in drawn], np.float64)
+
+    def means(self, name: str, drawn: np.ndarray) -> np.ndarray:
+        """Means of a column over the photographs that have it, (1 + draws,); where a resample has none, that of all."""
+        rows = self.point.rows
+        column = np.array([rows[index].get(name) for index in sorted(rows)], np.float64)
+        values = np.where(np.isfinite(column), column, np.nan)[drawn]  # equal pictures have an infinite PSNR
+        counts = (~np.isnan(values)).sum(1)
+        means = np.nansum(values, 1) / np.maximum(counts, 1)
+        return np.where(counts > 0, means, means[0])
+
+
+@dataclass
+class Study:
+    """What a study measured."""
+
+    points: list[StudyPoint]
+    images: engine.Images
+    model: Model
+    task: str
 
 
 def run_study(
-    config: StudyConfig, folder: Path, command: str, track: Track = lambda items: items
-) -> tuple[dict[str, Any], Measured]:
+    config: StudyConfig, folder: Path, command: str, track: engine.Track = engine.no_track, device: str = "cpu"
+) -> tuple[dict[str, Any], Study]:
     """Measure what is not measured yet, and keep it in ``folder``.
 
     Returns:
@@ -56,206 +111,117 @@ def run_study(
     Raises:
         ValueError, FileNotFoundError, ModuleNotFoundError: where the data, the model or a codec is not what it must be.
     """
-    model = load(config.model, counterparts=True)
-    labeled = open_labeled(config.task, config.source) if config.task else ImageSet(config.source.path)
-    labeled, failures = readable(labeled.every(config.every), track)
-    _begin(config, folder, labeled)
-    points, scorers = [], []
-    for name, codec, level, reader in _plan(config, model, folder, track):
-        path = _file(folder, name, level)
-        seen = (config.perception, config.weights)
-        points.append(measure_point(name, codec, level, reader, labeled, *seen, path, track))
-        scorers.append(reader.scorer(labeled))
-    summary = summarize(config, points, scorers, len(labeled))
-    write_result(folder / "photographs.csv", table_of_images(points, labeled.names, scorers))
+    model = load(config.model, device, counterparts=True)
+    images, failures = readable(engine.open_images(config.task, config.source, config.every), track)
+    _begin(config, folder, images)
+    points = list(_plan(config, model, folder, track))
+    for each in points:
+        each.measure(config, images, folder, track)
+    summary = summarize(config, points, len(images))
+    write_result(folder / "photographs.csv", table_of_images(points, images.names, summary))
+    others = (*config.baselines, *config.retrained)
     report = {
         "config": asdict(config),
         "command": command,
         "hardware": hardware(),
         "versions": versions(),
-        "codecs": {
-            name: open_codec(name, config.compressai).facts() for name in (*config.baselines, *config.retrained)
-        },
+        "codecs": {name: open_codec(name, config.compressai).facts() for name in others},
         "fingerprint": model.fingerprint,
-        "data": labeled.title,
-        "photographs": len(labeled),
+        "data": images.title,
+        "photographs": len(images),
         "failures": failures,
-        "macs": costs(model, np.asarray(labeled.image(0)), config.task),
+        "macs": costs(model, np.asarray(images.image(0)), config.task),
         **summary,
     }
-    return report, Measured(points, scorers, labeled, model)
+    return report, Study(points, images, model, config.task)
 
 
-def _begin(config: StudyConfig, folder: Path, labeled: ImageSet | LabeledSet) -> None:
+def _begin(config: StudyConfig, folder: Path, images: engine.Images) -> None:
     """Points in ``folder`` that were measured from something else are put aside."""
     keys = ("task", "semantic", "perception", "weights", "compressai", "retraining")
     annotations = [data_path(config.source.annotations)] if config.source.annotations else []
     now = {key: asdict(config)[key] for key in keys}
-    now |= {"model": model_digests(config.model), "photographs": contents_digest(labeled)}
+    now |= {"model": model_digests(config.model), "photographs": contents_digest(images)}
     now |= {"annotations": [file_digest(path) for path in annotations]}
     begin_from(folder, ("points", "retrained"), now)
 
 
-def _plan(
-    config: StudyConfig, model: Model, folder: Path, track: Track
-) -> list[tuple[str, Codec | Uncompressed, int, Reader]]:
-    """(series, codec, level, reader) of every point."""
-    rgb = Reader(model, config.task, latents=False)
-    plan: list[tuple[str, Codec | Uncompressed, int, Reader]] = []
+def _plan(config: StudyConfig, model: Model, folder: Path, track: engine.Track) -> Iterator[StudyPoint]:
+    """Every point, to be measured."""
     if config.task:
-        plan.append((UNCOMPRESSED, Uncompressed(), 0, rgb))
+        yield StudyPoint(engine.UNCOMPRESSED, None, None, model)
         base = BaseLayerCodec(LATENTS, model)
-        plan += [(LATENTS, base, base.level(q), Reader(model, config.task, latents=True)) for q in config.streams]
+        yield from [StudyPoint(LATENTS, base, base.level(quality), model) for quality in config.streams]
     whole = ModelCodec(DECODED, model, config.semantic)
-    plan += [(DECODED, whole, whole.level(q), rgb) for q in config.reconstructions]
+    yield from [StudyPoint(DECODED, whole, whole.level(quality), model) for quality in config.reconstructions]
     for name, levels in config.baselines.items():
-        plan += [(name, open_codec(name, config.compressai), level, rgb) for level in levels]
+        yield from [StudyPoint(name, open_codec(name, config.compressai), level, model) for level in levels]
     for name, levels in config.retrained.items():
         codec = open_codec(name, config.compressai)
         for level in levels:
             place = folder / "retrained" / f"{name}-{level}".replace(" ", "-")
             learned = retrained(config.model, config.task, config.retraining, codec, level, place, track)
-            reader = Reader(learned, config.task, latents=False)
-            plan.append((f"{name}, retrained", codec, level, reader))
-    return plan
+            yield StudyPoint(f"{name}, retrained", codec, level, learned.to(model.device))
 
 
-def _file(folder: Path, series: str, level: int) -> Path:
-    return folder / "points" / f"{series}-{level}.jsonl".replace(" ", "-").replace(",", "")
-
-
-class Series:
-    """All points of one curve, with their rates and scores on every resample of the photographs.
-
-    Args:
-        points: of one series, all on the same photographs.
-        scorers: of the same points; None where there is no task, and the score is a measure of the reconstruction.
-        main: the score.
-        drawn: (1 + draws, photographs), of which the first row is all of them.
-
-    Attributes:
-        rates, scores: (1 + draws, points); scores are NaN where they are not defined.
-    """
-
-    def __init__(self, points: list[Point], scorers: list[Scorer | None], main: str, drawn: np.ndarray):
-        self.name, self.points, self.scorers, self.drawn = points[0].series, points, scorers, drawn
-        self.rates = self._means("bpp")
-        scores = []
-        for point, scorer in zip(points, scorers, strict=True):
-            if scorer is None:
-                scores.append(_means(point, main, drawn))
-                continue
-            scorer.parts = {index: row["part"] for index, row in point.rows.items()}
-            scores.append(np.array([scorer.compute(chosen)[main] for chosen in drawn], np.float64))
-        self.scores = np.stack(scores, 1)
-
-    def _means(self, name: str) -> np.ndarray:
-        """Means of a measure on every resample, (1 + draws, points)."""
-        return np.stack([_means(point, name, self.drawn) for point in self.points], 1)
-
-    def curves(self, measure: str = "") -> list[Curve | None]:
-        """The curve on all photographs, then on each resample; of a measure of reconstructions instead of the score.
-
-        None where the score is not defined, as on a resample in which no photograph has an object.
-        """
-        scores = (-1 if measure in LOWER else 1) * self._means(measure) if measure else self.scores
-        return [
-            Curve(rates, row) if np.isfinite(row).all() else None for rates, row in zip(self.rates, scores, strict=True)
-        ]
-
-
-def _means(point: Point, name: str, drawn: np.ndarray) -> np.ndarray:
-    """Means of a column over the photographs that have it, (1 + draws,); where a resample has none, that of all."""
-    column = np.array([point.rows[index].get(name) for index in sorted(point.rows)], np.float64)
-    values = np.where(np.isfinite(column), column, np.nan)[drawn]  # equal pictures have an infinite PSNR
-    counts = (~np.isnan(values)).sum(1)
-    means = np.nansum(values, 1) / np.maximum(counts, 1)
-    return np.where(counts > 0, means, means[0])
-
-
-def summarize(config: StudyConfig, points: list[Point], scorers: list[Scorer | None], images: int) -> dict[str, Any]:
+def summarize(config: StudyConfig, points: list[StudyPoint], images: int) -> dict[str, Any]:
     """Tables of what was measured: points, comparisons of curves, and bits at equal scores."""
     drawn = resamples(images, config.draws if images > 1 else 0)
-    seen = [name for name in config.perception if all(point.mean(name) is not None for point in points)]
+    seen = [name for name in config.perception if all(each.point.mean(name) is not None for each in points)]
     if not (config.task or seen):
-        names = " or ".join(config.perception)
-        raise ValueError(f"no photograph is large enough for {names}, or all are decoded without any error")
-    main = scorers[0].main if scorers[0] is not None else seen[0]
-    numbers: dict[str, list[int]] = {}
-    for number, point in enumerate(points):
-        numbers.setdefault(point.series, []).append(number)
-    series = [Series([points[i] for i in own], [scorers[i] for i in own], main, drawn) for own in numbers.values()]
-    coded = [one for one in series if one.name != UNCOMPRESSED]
-    measures = {main: ""} if config.task else {name: name for name in seen}
-    curves = {measure: {one.name: one.curves(name) for one in coded} for measure, name in measures.items()}
-    reference = next((one.scores[:, 0] for one in series if one.name == UNCOMPRESSED), None)
+        wanted = " or ".join(config.perception)
+        raise ValueError(f"no photograph is large enough for {wanted}, or all are decoded without any error")
+    main = points[0].scorer.main if points[0].scorer is not None else seen[0]
+    scores = [each.scores(drawn, main) for each in points]
+    measures = {main: scores}
+    if not config.task:
+        measures = {name: [(-1 if name in LOWER else 1) * each.means(name, drawn) for each in points] for name in seen}
+    curves = {measure: _curves(points, drawn, values) for measure, values in measures.items()}
+    names = list(dict.fromkeys([*PERCEPTION, *config.perception]))
     return {
         "main": main,
-        "points": [row for one in series for row in _point_rows(one)],
-        "comparisons": [row for measure in curves for row in _comparisons(measure, curves[measure])],
-        "savings": [] if reference is None else _savings(curves[main], reference, config.shares),
+        "measures": names,
+        "points": [_point_row(each, own, names) for each, own in zip(points, scores, strict=True)],
+        "comparisons": [{**row, "measure": name} for name in curves for row in comparisons(curves[name], OURS)],
+        "savings": savings(curves[main], OURS, scores[0], config.shares) if config.task else [],
     }
 
 
-def _point_rows(series: Series) -> list[dict[str, Any]]:
-    rows = []
-    for number, (point, scorer) in enumerate(zip(series.points, series.scorers, strict=True)):
-        row = {
-            "series": series.name,
-            "level": point.level,
-            "score": asdict(interval(_known(series.scores[:, number]), biased=scorer is not None and scorer.biased)),
-        }
-        row |= {name: point.mean(name) for name in ("bytes", "bpp", *PERCEPTION)}
-        row |= {name + LEFT_OUT: count for name in PERCEPTION if (count := point.left_out(name))}
-        row |= {name: point.median(name) for name in ("encode_s", "decode_s", "read_s")}
-        if point.level is None:
-            row |= {"bytes": None, "bpp": None}
-        if scorer is not None:
-            row["scores"] = scorer.compute()
-        rows.append(row)
-    return rows
+def _curves(points: list[StudyPoint], drawn: np.ndarray, scores: list[np.ndarray]) -> dict[str, list[Curve | None]]:
+    """For each series the curve on all photographs, then on each resample.
+
+    None where a score is not defined, as on a resample in which no photograph has an object.
+    """
+    series: dict[str, list[int]] = {}
+    for number, each in enumerate(points):
+        if each.codec is not None:
+            series.setdefault(each.series, []).append(number)
+    rates = np.stack([each.means("bpp", drawn) for each in points], 1)
+    rows = np.stack(scores, 1)
+    return {
+        name: [Curve(x, y) if np.isfinite(y).all() else None for x, y in zip(rates[:, own], rows[:, own], strict=True)]
+        for name, own in series.items()
+    }
 
 
-def _known(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]
+def _point_row(each: StudyPoint, scores: np.ndarray, measures: Sequence[str]) -> dict[str, Any]:
+    known = [None if np.isnan(value) else float(value) for value in scores]
+    score = asdict(interval(known, biased=each.scorer is not None and each.scorer.biased))
+    row: dict[str, Any] = {"series": each.series, "level": each.level, "score": score}
+    row |= {name: None if each.codec is None else each.point.mean(name) for name in ("bytes", "bpp")}
+    row |= {name: each.point.mean(name) for name in measures}
+    row |= {name + LEFT_OUT: count for name in measures if (count := each.point.left_out(name))}
+    row |= {name: each.point.median(name) for name in TIMES}
+    return row if each.scorer is None else {**row, "scores": each.scorer.compute()}
 
 
-def _pairs(curves: dict[str, list[Curve | None]]) -> Iterator[tuple[str, str]]:
-    """(one of ours, any other)."""
-    return ((ours, name) for ours in (LATENTS, DECODED) if ours in curves for name in curves if name != ours)
-
-
-def _comparisons(measure: str, curves: dict[str, list[Curve | None]]) -> list[dict[str, Any]]:
-    """BD-rate and BD-score (above 0 is better) of this library's curves against every other one."""
-    rows = []
-    for test, anchor in _pairs(curves):
-        for title, figure in (("bd_rate_percent", bd_rate), ("bd_score", bd_score)):
-            pairs = zip(curves[anchor], curves[test], strict=True)
-            values = [figure(a, b) if a and b else None for a, b in pairs]
-            row = {"test": test, "anchor": anchor, "measure": measure, "figure": title}
-            rows.append({**row, **asdict(interval(values))})
-    return rows
-
-
-def _savings(curves: dict[str, list[Curve | None]], reference: np.ndarray, shares: list[float]) -> list[dict[str, Any]]:
-    """Bits saved, in percent, where both curves reach the same share of the score on uncompressed photographs."""
-    rows = []
-    for test, anchor in _pairs(curves):
-        for share in shares:
-            pairs = zip(curves[anchor], curves[test], share * reference, strict=True)
-            values = [saving(a, b, float(wanted)) if a and b else None for a, b, wanted in pairs]
-            rows.append({"test": test, "anchor": anchor, "share": share, **asdict(interval(values))})
-    return rows
-
-
-def table_of_images(points: list[Point], names: Sequence[str], scorers: list[Scorer | None]) -> str:
+def table_of_images(points: list[StudyPoint], names: Sequence[str], summary: dict[str, Any]) -> str:
     """CSV with a line for every photograph at every point: bits, seconds, measures, and its own score."""
-    columns = ["series", "level", "photograph", "bytes", "bpp", "encode_s", "decode_s", "read_s", *PERCEPTION, "score"]
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for point, scorer in zip(points, scorers, strict=True):
-        for index, row in sorted(point.rows.items()):
-            own = {} if scorer is None else {"score": scorer.compute([index])[scorer.main]}
-            writer.writerow({"series": point.series, "level": point.level, "photograph": names[index], **row, **own})
-    return buffer.getvalue()
+    lines = []
+    for each in points:
+        for index, row in sorted(each.point.rows.items()):
+            own = {} if each.scorer is None else {"score": each.score(index, summary["main"])}
+            lines.append({"series": each.series, "level": each.level, "photograph": names[index], **row, **own})
+    return engine.csv_text(
+        lines, ["series", "level", "photograph", "bytes", "bpp", *TIMES, *summary["measures"], "score"]
+    )

@@ -10,11 +10,10 @@ from typing import Any
 from omegaconf import MISSING
 
 from ..codecs.compressai import MODELS
-from ..configs import made, merged, nearest, read_mapping, take_preset, words_of
+from ..configs import check_known, made, merged, read_mapping, take_preset, words_of
 from ..data.labeled import LabeledSource
-from ..metrics.image import PERCEPTION
-from ..registry import CODECS, METRICS
-from .retraining import retraining_recipe
+from ..registry import CODECS, EVALUATORS, METRICS
+from ..training.retraining import retraining_recipe
 
 
 @dataclass
@@ -36,10 +35,11 @@ class StudyConfig:
         compressai: folder with weights of CompressAI's models; empty to download them.
         retrained: for other codecs, levels; a counterpart that learned on from photographs so compressed reads them.
         retraining: how it learned, as a stage of a recipe; see `retraining.retrained`.
-        perception: what is measured of reconstructions: psnr, ms_ssim, lpips.
+        perception: what is measured of reconstructions: psnr, ms_ssim, lpips, or other `EVALUATORS`.
         weights: SqueezeNet's, for lpips; empty to download them.
         shares: of the score on uncompressed photographs, at which bits are compared.
         draws: resamples of the bootstrap; 0 for no intervals.
+        preset: which of the file's presets changed it.
     """
 
     name: str = MISSING
@@ -59,6 +59,7 @@ class StudyConfig:
     weights: str = ""
     shares: list[float] = field(default_factory=lambda: [0.99, 0.97, 0.95, 0.9])
     draws: int = 500
+    preset: str = ""
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -70,7 +71,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """
     where = str(path)
     tree, words = read_mapping(path, "study"), words_of(overrides, where)
-    preset = take_preset(tree, words.pop("preset", ""), where)
+    preset = take_preset(tree, words.get("preset", tree.get("preset", "")), where)
     config = made(StudyConfig, merged(where, tree, preset, words), where)
     _check(config, where)
     return config
@@ -78,28 +79,10 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
 
 def _check(config: StudyConfig, where: str) -> None:
     """Raises `ValueError` for a value that means nothing."""
-    for name in config.perception:
-        if name not in PERCEPTION:
-            raise ValueError(f"{where}: perception: unknown measure {name!r}; {nearest(name, PERCEPTION)}")
-    if config.task and config.task not in METRICS:
-        raise ValueError(f"{where}: task: unknown task {config.task!r}; {nearest(config.task, list(METRICS))}")
+    check_known(f"{where}: perception", "measure", config.perception, EVALUATORS)
+    check_known(f"{where}: task", "task", [config.task] if config.task else [], METRICS)
     for key in ("baselines", "retrained"):
-        _check_levels(getattr(config, key), f"{where}: {key}")
-    _check_numbers(config, where)
-    if config.retrained:
-        retraining_recipe(config.model, config.task, config.retraining, f"{where}: retraining")
-
-
-def _check_levels(codecs: dict[str, list[int]], place: str) -> None:
-    for name, levels in codecs.items():
-        if name not in CODECS:
-            raise ValueError(f"{place}: unknown codec {name!r}; {nearest(name, CODECS)}")
-        least, most = (1, 8) if name in MODELS else (0, 100)
-        if not all(least <= level <= most for level in levels):
-            raise ValueError(f"{place}.{name} must have levels of {least} to {most}, got {levels}")
-
-
-def _check_numbers(config: StudyConfig, where: str) -> None:
+        _check_levels(f"{where}: {key}", getattr(config, key))
     qualities = {"streams": config.streams, "reconstructions": config.reconstructions, "semantic": [config.semantic]}
     for key, values in qualities.items():
         if not all(0 <= value <= 1 for value in values):
@@ -109,3 +92,13 @@ def _check_numbers(config: StudyConfig, where: str) -> None:
     for key, least in (("every", 1), ("draws", 0)):
         if getattr(config, key) < least:
             raise ValueError(f"{where}: {key} must be at least {least}, got {getattr(config, key)}")
+    if config.retrained:
+        retraining_recipe(config.model, config.task, config.retraining, f"{where}: retraining")
+
+
+def _check_levels(where: str, codecs: dict[str, list[int]]) -> None:
+    check_known(where, "codec", codecs, CODECS)
+    for name, levels in codecs.items():
+        least, most = (1, 8) if name in MODELS else (0, 100)
+        if not all(least <= level <= most for level in levels):
+            raise ValueError(f"{where}.{name} must have levels of {least} to {most}, got {levels}")

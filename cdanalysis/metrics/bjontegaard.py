@@ -5,8 +5,9 @@ Nothing here extrapolates: where two curves do not overlap, there is no figure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -134,3 +135,40 @@ def interval(values: Sequence[float | None], level: float = 0.95, biased: bool =
     if biased:
         ends = np.maximum(ends + value - np.mean(known), 0.0 if value >= 0 else -np.inf)
     return Interval(value, float(ends[0]), float(ends[1]), found)
+
+
+Curves = dict[str, list[Curve | None]]
+"""By name the curve on all photographs, then on each resample of them; None where it cannot be had."""
+
+
+def comparisons(curves: Curves, ours: Sequence[str]) -> list[dict[str, Any]]:
+    """BD-rate and BD-score (above 0 is better) of each of ``ours`` against every other curve, with their intervals."""
+    rows = []
+    for test, anchor in _pairs(curves, ours):
+        for title, figure in (("bd_rate_percent", bd_rate), ("bd_score", bd_score)):
+            pairs = zip(curves[anchor], curves[test], strict=True)
+            values = [figure(a, b) if a and b else None for a, b in pairs]
+            rows.append({"test": test, "anchor": anchor, "figure": title, **asdict(interval(values))})
+    return rows
+
+
+def savings(
+    curves: Curves, ours: Sequence[str], reference: np.ndarray, shares: Sequence[float]
+) -> list[dict[str, Any]]:
+    """Bits saved, in percent, where both curves reach the same share of a score.
+
+    Args:
+        reference: the score, on all photographs, then on each resample.
+    """
+    rows = []
+    for test, anchor in _pairs(curves, ours):
+        for share in shares:
+            pairs = zip(curves[anchor], curves[test], share * reference, strict=True)
+            values = [saving(a, b, float(wanted)) if a and b else None for a, b, wanted in pairs]
+            rows.append({"test": test, "anchor": anchor, "share": share, **asdict(interval(values))})
+    return rows
+
+
+def _pairs(curves: Curves, ours: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(one of ours, any other)."""
+    return ((test, anchor) for test in ours if test in curves for anchor in curves if anchor != test)

@@ -22,6 +22,7 @@ from ..data.labels import class_index
 from ..data.segmentation import LabeledPixels
 from ..structures.predictions import Detection, Segmentation
 from ..structures.targets import IGNORE
+from .image import accuracy
 
 
 class Scorer(Protocol):
@@ -66,9 +67,13 @@ class ClassificationScorer:
         if None in self.among:
             raise ValueError(f"the folder {labeled.classes[self.among.index(None)]!r} names no class that is known")
 
+    def target(self, index: int) -> int:
+        """The class of a photograph, as a number among ``classes``."""
+        return self.among[self.labeled.classes.index(self.labeled.class_of(index))]
+
     def update(self, index: int, prediction: Tensor) -> None:
-        own = self.among[self.labeled.classes.index(self.labeled.class_of(index))]
-        self.parts[index] = int(self.among[int(prediction[self.among].argmax())] == own)
+        target = torch.tensor([self.target(index)])
+        self.parts[index] = int(accuracy(prediction[None].cpu(), target, sorted(set(self.among))))
 
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
         chosen = sorted(self.parts) if chosen is None else chosen

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -22,9 +19,9 @@ from ..outputs import check_outputs, write_result
 from ..stream.container import strip
 from ..structures.latents import Quality
 from ..structures.predictions import Result
+from .pages import data_uri, rendered
 from .predictions import drawn_classes, drawn_objects, gray_canvas, summary
 
-PAGE = Path(__file__).with_name("pages") / "demo.html"
 DRAWN = ("original", "decoded", "objects", "objects-over", "classes", "classes-over")
 """What may be drawn of a photograph."""
 
@@ -53,24 +50,18 @@ def run_demo(
     images = _named(inputs) if inputs else sample_images()
     files = [folder / f"{name}.{kind}" for name in images for kind in ("cda", *(f"{kind}.png" for kind in DRAWN))]
     check_outputs([*files, folder / "index.html"], inputs, overwrite)
-    rows, cards, failures = [], [], []
+    cards, failures = [], []
     for name, source in track(list(images.items())):
         try:
             image = open_image(source) if isinstance(source, str) else source
-            row, shown, top5 = _one(model, name, image, quality, folder)
+            cards.append(_card(model, name, image, quality, folder))
         except (ValueError, FileNotFoundError, MemoryError) as error:
             failures.append({"file": str(source), "error": sentence(error)})
-            continue
-        rows.append(row)
-        cards.append(_card(row, shown, top5))
-    if not rows:
+    if not cards:
         raise ValueError("; ".join(failure["error"] for failure in failures))
     page = folder / "index.html"
-    text = Template(PAGE.read_text()).substitute(
-        cards="\n".join(cards), model=html.escape(model.name), version=model.fingerprint
-    )
-    write_result(page, text)
-    return {"photographs": rows, "failures": failures, "page": str(page)}
+    write_result(page, rendered("demo.html", title="Encoded once, analyzed without decoding", model=model, cards=cards))
+    return {"photographs": [row for row, *_ in cards], "failures": failures, "page": str(page)}
 
 
 def _named(inputs: Sequence[str]) -> dict[str, str]:
@@ -84,10 +75,8 @@ def _named(inputs: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _one(
-    model: Model, name: str, image: Image.Image, quality: Quality, folder: Path
-) -> tuple[dict[str, Any], list[tuple[str, Image.Image]], list[tuple[str, float]]]:
-    """(row of the table, captions with pictures, best labels) of one photograph; writes its files."""
+def _card(model: Model, name: str, image: Image.Image, quality: Quality, folder: Path) -> tuple[dict, list, list]:
+    """(row of the table; captions, pictures and sizes; best labels) of one photograph; writes its files."""
     stream = model.encode(image, quality)
     base = strip(stream, ("semantic",))
     result = model.analyze(base)
@@ -95,8 +84,10 @@ def _one(
     write_result(folder / f"{name}.cda", stream)
     shown = []
     for kind, caption, drawn in _images(image, decoded, result):
-        write_result(folder / f"{name}.{kind}.png", _bytes_of(drawn, "PNG"))
-        shown.append((caption, drawn))
+        buffer = io.BytesIO()
+        drawn.save(buffer, "PNG")
+        write_result(folder / f"{name}.{kind}.png", buffer.getvalue())
+        shown.append((caption, data_uri(drawn, quality=95), drawn.size))
     row = {
         "name": name,
         "bytes": len(stream),
@@ -121,38 +112,3 @@ def _images(image: Image.Image, decoded: Image.Image, result: Result) -> Iterato
         caption = f"classes of pixels, from the semantic layer alone; the head knows nothing but {known}"
         yield "classes", caption, drawn_classes(result.segmentation, canvas)
         yield "classes-over", "the same over the decoded photograph", drawn_classes(result.segmentation, decoded)
-
-
-def _bytes_of(image: Image.Image, kind: str, **settings: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **settings)
-    return buffer.getvalue()
-
-
-def _card(row: dict[str, Any], captioned: list[tuple[str, Image.Image]], top5: list[tuple[str, float]]) -> str:
-    bars = "".join(
-        f'<li><span style="width:{100 * score:.1f}%"></span><b>{html.escape(label.split(",")[0])}</b>'
-        f"<i>{100 * score:.0f}&thinsp;%</i></li>"
-        for label, score in top5
-    )
-    figures = (
-        (f"{row['bytes']:,} B", "the whole stream"),
-        (f"{row['base_bytes']:,} B", "semantic layer: all that the label needs"),
-        (f"{row['bpp']:.3f}", "bits per pixel"),
-        ("exact" if row["psnr"] is None else f"{row['psnr']:.2f} dB", "PSNR of the decoded photograph"),
-    )
-    facts = "".join(f"<div><dt>{value}</dt><dd>{text}</dd></div>" for value, text in figures)
-    images = "".join(
-        f'<figure><img src="{_data_uri(image)}" width="{image.width}" height="{image.height}" '
-        f'alt="{html.escape(row["name"])}, {caption}"><figcaption>{caption}</figcaption></figure>'
-        for caption, image in captioned
-    )
-    return (
-        f'<article><h2>{html.escape(row["name"])}</h2><div class="pair">{images}</div>'
-        f'<div class="facts"><dl>{facts}</dl><ol>{bars}</ol></div></article>'
-    )
-
-
-def _data_uri(image: Image.Image) -> str:
-    """The picture inside the page, as WebP of high quality so that the page stays small."""
-    return "data:image/webp;base64," + base64.b64encode(_bytes_of(image, "WEBP", quality=95)).decode()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 from ..evaluation.experiment_config import PlotConfig
 from ..evaluation.study import OURS
-from ..metrics.image import PERCEPTION
 
 LABELS = {
     "bpp": "bits per pixel",
@@ -30,12 +29,11 @@ LABELS = {
 }
 TASKS = {"top1": "top-1 accuracy", "AP50": "AP50", "mIoU": "mIoU"}
 """What studies of tasks score."""
-STUDY_LABELS = {**TASKS, "psnr": "PSNR, dB", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}
 
 
-def label(measure: str) -> str:
+def label_of(measure: str) -> str:
     """What studies call a measure; those of other packages by their own names."""
-    return STUDY_LABELS.get(measure, measure)
+    return {**LABELS, **TASKS, "lpips": "LPIPS"}.get(measure, measure)
 
 
 def experiment_figure(report: dict[str, Any], plots: Sequence[PlotConfig]) -> bytes:
@@ -45,14 +43,16 @@ def experiment_figure(report: dict[str, Any], plots: Sequence[PlotConfig]) -> by
         ModuleNotFoundError: if matplotlib is not installed.
         ValueError: if a plot names a table that is not there.
     """
-    figure = _new_figure(figsize=(5.6 * len(plots), 4.4), layout="constrained")
-    for axes, plot in zip(figure.subplots(1, len(plots), squeeze=False)[0], plots, strict=True):
+    figure, panels = _new_figure(len(plots), 5.6, 4.4)
+    for axes, plot in zip(panels, plots, strict=True):
         if plot.table not in report["tables"]:
             raise ValueError(f"no table {plot.table!r}; there are {', '.join(report['tables'])}")
-        _draw(axes, report["tables"][plot.table]["rows"], plot)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+        rows = report["tables"][plot.table]["rows"]
+        own = {row["codec"] for row in rows if "variant" in row}
+        _draw(axes, [_Spot(row["codec"], row.get(plot.x), row.get(plot.y)) for row in rows], {}, own)
+        axes.set(xlabel=LABELS.get(plot.x, plot.x), ylabel=LABELS.get(plot.y, plot.y))
+        axes.legend(fontsize=8, frameon=False)
+    return _saved(figure, format="png", dpi=110)
 
 
 def study_figure(report: dict[str, Any]) -> bytes:
@@ -61,50 +61,18 @@ def study_figure(report: dict[str, Any]) -> bytes:
     Raises:
         ModuleNotFoundError: if matplotlib is not installed.
     """
-    main = report["main"]
-    measured = [name for name in PERCEPTION if all(row.get(name) is not None for row in report["points"])]
+    main, rows = report["main"], report["points"]
+    measured = [name for name in report["measures"] if all(row.get(name) is not None for row in rows)]
     others = [name for name in measured if name != main and not report["config"]["task"]]
-    width = 9.6 if not others else 4.6 * (1 + len(others))
-    figure = _new_figure(figsize=(width, 4.8), layout="constrained")
-    panels = figure.subplots(1, 1 + len(others), squeeze=False)[0]
+    figure, panels = _new_figure(1 + len(others), 4.6 if others else 9.6, 4.8)
     for axes, name in zip(panels, [main, *others], strict=True):
-        _draw_study(axes, report["points"], name, name == main)
+        entries = [row["score"] if name == main else {"value": row[name], "low": None, "high": None} for row in rows]
+        spots = [_Spot(row["series"], row["bpp"], *entry) for row, entry in zip(rows, map(_ends, entries), strict=True)]
+        _draw(axes, spots, {"linewidth": 2.4, "markersize": 5}, OURS)
+        axes.set(xscale="log", xlabel="bits per pixel of the photograph (bytes of the file)", ylabel=label_of(name))
     panels[0].legend(fontsize=8, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    return buffer.getvalue()[buffer.getvalue().index(b"<svg") :]
-
-
-def _draw_study(axes: Any, points: list[dict[str, Any]], measure: str, scored: bool) -> None:
-    """A study's curves of its score, with intervals, or of another measure."""
-    series: dict[str, list[dict[str, Any]]] = {}
-    for row in points:
-        series.setdefault(row["series"], []).append(row)
-    for number, (name, rows) in enumerate(series.items()):
-        entries = [row["score"] if scored else {"value": row[measure], "low": None} for row in rows]
-        if all(entry["value"] is None for entry in entries):
-            continue
-        if rows[0]["bpp"] is None:
-            axes.axhline(entries[0]["value"], color="0.45", linestyle=":", linewidth=1.2, label=name)
-            continue
-        order = sorted(range(len(rows)), key=lambda i: rows[i]["bpp"])
-        x, entries = [rows[i]["bpp"] for i in order], [entries[i] for i in order]
-        ours = name in OURS
-        style = {"linewidth": 2.4 if ours else 1.2, "marker": "o" if ours else "s", "markersize": 5 if ours else 3.5}
-        axes.plot(
-            x,
-            [float("nan") if e["value"] is None else e["value"] for e in entries],
-            label=name,
-            color=f"C{number % 10}",
-            **style,
-        )
-        if all(e["low"] is not None for e in entries):
-            low, high = ([e[end] for e in entries] for end in ("low", "high"))
-            axes.fill_between(x, low, high, color=f"C{number % 10}", alpha=0.13, linewidth=0)
-    axes.set_xscale("log")
-    axes.set_xlabel("bits per pixel of the photograph (bytes of the file)")
-    axes.set_ylabel(label(measure))
-    axes.grid(alpha=0.3, which="both")
+    svg = _saved(figure, format="svg")
+    return svg[svg.index(b"<svg") :]
 
 
 def growth_figure(growth: dict[str, list[dict[str, float]]]) -> bytes:
@@ -113,8 +81,8 @@ def growth_figure(growth: dict[str, list[dict[str, float]]]) -> bytes:
     Raises:
         ModuleNotFoundError: if matplotlib is not installed.
     """
-    figure = _new_figure(figsize=(9.6, 4.2), layout="constrained")
-    for axes, rows in zip(figure.subplots(1, 2), growth.values(), strict=True):
+    figure, panels = _new_figure(2, 4.8, 4.2)
+    for axes, rows in zip(panels, growth.values(), strict=True):
         unit, *verbs = rows[0]
         x = [row[unit] for row in rows]
         for number, verb in enumerate(verbs):
@@ -124,34 +92,50 @@ def growth_figure(growth: dict[str, list[dict[str, float]]]) -> bytes:
         axes.set(xscale="log", yscale="log", xlabel=unit, ylabel="seconds (dotted: linear)")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    return buffer.getvalue()
+    return _saved(figure, format="svg")
 
 
-def _new_figure(**settings: Any) -> Any:
+class _Spot(NamedTuple):
+    """A point of a curve, with its interval; x is None for photographs themselves, which have no rate."""
+
+    curve: str
+    x: float | None
+    y: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+def _ends(entry: dict[str, Any]) -> tuple[float | None, ...]:
+    return entry["value"], entry["low"], entry["high"]
+
+
+def _new_figure(panels: int, width: float, height: float) -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ModuleNotFoundError("figures need: pip install 'cdanalysis[experiments]'") from None
-    return Figure(**settings)
+    figure = Figure(figsize=(width * panels, height), layout="constrained")
+    return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
-def _draw(axes: Any, rows: list[dict[str, Any]], plot: PlotConfig) -> None:
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        if row.get(plot.y) is None:
-            continue
-        if row.get(plot.x) is not None:
-            curves.setdefault(row["codec"], []).append((row[plot.x], row[plot.y]))
-        else:  # photographs themselves, which have no rate and nothing to be compared with
-            axes.axhline(row[plot.y], color="0.45", linestyle=":", linewidth=1.2, label=row["codec"])
-    known = {row["codec"]: "variant" in row for row in rows}
-    for number, (codec, points) in enumerate(curves.items()):
-        x, y = zip(*sorted(points), strict=True)
-        style = {"marker": "o", "linestyle": "-"} if known[codec] else {"marker": "s", "linestyle": "--"}
-        axes.plot(x, y, label=codec, color=f"C{number % 10}", markersize=5, linewidth=1.4, **style)
-    axes.set_xlabel(LABELS.get(plot.x, plot.x))
-    axes.set_ylabel(LABELS.get(plot.y, plot.y))
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, frameon=False)
+def _saved(figure: Any, **settings: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, **settings)
+    return buffer.getvalue()
+
+
+def _draw(axes: Any, spots: list[_Spot], own: dict[str, float], ours: Collection[str]) -> None:
+    """Curves with their intervals, ours with circles and in the style ``own``; what has no x is a line across."""
+    curves: dict[str, list[_Spot]] = {}
+    for spot in spots:
+        if spot.y is not None and spot.x is None:
+            axes.axhline(spot.y, color="0.45", linestyle=":", linewidth=1.2, label=spot.curve)
+        elif spot.x is not None:
+            curves.setdefault(spot.curve, []).append(spot._replace(y=float("nan") if spot.y is None else spot.y))
+    for number, (name, found) in enumerate(curves.items()):
+        _, x, y, low, high = zip(*sorted(found, key=lambda spot: spot.x), strict=True)
+        style = {"marker": "o", **own} if name in ours else {"marker": "s", "linestyle": "--", "linewidth": 1.2}
+        axes.plot(x, y, label=name, color=f"C{number % 10}", **{"markersize": 4, **style})
+        if None not in low:
+            axes.fill_between(x, low, high, color=f"C{number % 10}", alpha=0.13, linewidth=0)
+    axes.grid(alpha=0.3, which="both")

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..codecs.base import Codec
-from ..data.images import ImageSet
-from ..data.preferences import Preference
-from ..metrics.preferences import Metric
+from cdanalysis.codecs.base import Codec
+from cdanalysis.data.images import ImageSet
+from cdanalysis.data.preferences import Preference
+from cdanalysis.metrics.preferences import Metric
 
 LESS, LEVELS, TRIES = 0.95, (0.1, 0.9), 4
 """Of two files of one codec one has at most this share of the other's bytes; from levels in this part of the range."""

@@ -15,9 +15,9 @@ from ..data.images import ImageSet
 from ..data.labeled import LabeledSource
 from ..files import write_whole
 from ..model import Model
-from ..training.recipe import Recipe, recipe_from
-from ..training.trainer import Trainer
 from ..zoo import load
+from .recipe import Recipe, recipe_from
+from .trainer import Trainer
 
 STAGE = "retrain"
 

@@ -1,0 +1,182 @@
+"""The evaluation engine: a codec's files of photographs, before evaluators, become rows, of which figures are made.
+
+The evaluation of a folder, studies and experiments are lists of cases for it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..codecs.base import Codec
+from ..data.images import ImageSet
+from ..data.labeled import LabeledSet, LabeledSource, open_labeled
+from ..files import json_text, json_value, write_whole
+from ..metrics.image import bpp, defined, mean_of
+from .evaluators import Evaluator
+
+UNCOMPRESSED = "uncompressed"
+"""What tables call photographs that no codec has touched."""
+Images = ImageSet | LabeledSet
+Track = Callable[[Iterable], Iterable]
+"""Wraps an iterable to show progress."""
+
+
+def open_images(task: str, source: LabeledSource, every: int) -> Images:
+    """Each ``every``-th photograph of the labeled set of a task, or without one of photographs alone."""
+    return (open_labeled(task, source) if task else ImageSet(source.path)).every(every)
+
+
+def no_track(items: Iterable) -> Iterable:
+    """Shows nothing."""
+    return items
+
+
+@dataclass
+class Case:
+    """What a point is measured of, and by whom.
+
+    Attributes:
+        encode: (number of a photograph, photograph) to a file; None to measure nothing, because nothing can be.
+        decode: a file to uint8 (H, W, 3), asked where an evaluator looks at reconstructions; None for the original.
+        evaluators: who looks at the files.
+        facts: what else is known of the files, plain data.
+    """
+
+    encode: Callable[[int, Image.Image], bytes] | None
+    decode: Callable[[bytes], np.ndarray] | None = None
+    evaluators: Sequence[Evaluator] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def uncompressed(evaluators: Sequence[Evaluator]) -> Case:
+    """Photographs as they are, whose bytes nobody counts."""
+    return Case(lambda index, image: b"", None, evaluators)
+
+
+def at_level(codec: Codec, level: int, evaluators: Sequence[Evaluator]) -> Case:
+    """A codec's files, all at one level."""
+    return Case(lambda index, image: codec.encode(image, level), codec.decode, evaluators)
+
+
+@dataclass
+class Point:
+    """What came out of a data set.
+
+    Attributes:
+        rows: by the photograph's number: ``bytes``, ``bpp``, seconds (``encode_s``, ``decode_s``), and what evaluators
+            keep of it: figures, and under names that begin with "_" what figures of many photographs are made of.
+        summary: ``facts`` and ``figures`` of all photographs, and the ``seconds`` that it took.
+    """
+
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    def mean(self, name: str) -> float | None:
+        """Mean of a column over the photographs that have it (some are too small for MS-SSIM); None where none has."""
+        return mean_of(name, (row.get(name) for row in self.rows.values()))[name]
+
+    def left_out(self, name: str) -> int:
+        """How many photographs of which a measure was asked do not have it."""
+        return sum(name in row and defined(row[name]) is None for row in self.rows.values())
+
+    def median(self, name: str) -> float:
+        """Median of a column: of times, which a busy machine spoils now and then; 0 where they were not taken."""
+        return float(np.median([row.get(name, 0.0) for row in self.rows.values()]))
+
+
+def measure(images: Images, make: Callable[[], Case], path: Path | None = None, track: Track = no_track) -> Point:
+    """Measure what is not measured yet.
+
+    Args:
+        make: gives the case, with evaluators that have seen nothing; not asked where all is measured.
+        path: where every photograph's row is written at once (JSON lines), and the summary at the end. A file that was
+            cut off is gone on with from there, unless an evaluator cannot take back what it has seen.
+    """
+    point = _of(images, _kept(path)) if path else Point()
+    if point.summary:
+        return point
+    case, started = make(), time.monotonic()
+    if not all(hasattr(evaluator, "restore") for evaluator in case.evaluators):
+        point = Point()
+    for index, row in list(point.rows.items()):
+        try:
+            for evaluator in case.evaluators:
+                evaluator.restore(index, row)
+        except KeyError:  # the row was written for other evaluators
+            del point.rows[index]
+    missing = [index for index in range(len(images)) if index not in point.rows] if case.encode else []
+    for index in track(missing) if missing else ():
+        point.rows[index] = {"_name": images.names[index], **_row(case, index, images.image(index))}
+        _keep(path, {"photograph": index, **point.rows[index]})
+    figures = {name: v for evaluator in case.evaluators for name, v in evaluator.compute().items()}
+    point.summary = {"facts": case.facts, "figures": figures, "seconds": round(time.monotonic() - started, 1)}
+    _keep(path, point.summary)
+    return point
+
+
+def csv_text(lines: Iterable[dict[str, Any]], columns: Iterable[str] = ()) -> str:
+    """Lines as CSV, with those columns; by default with all that any of them has."""
+    lines, buffer = list(lines), io.StringIO()
+    columns = list(columns) or list(dict.fromkeys(name for line in lines for name in line))
+    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return buffer.getvalue()
+
+
+def _row(case: Case, index: int, image: Image.Image) -> dict[str, Any]:
+    original = np.asarray(image)
+    times = [time.perf_counter()]
+    data = case.encode(index, image)
+    times.append(time.perf_counter())
+    looked = any(getattr(evaluator, "decodes", True) for evaluator in case.evaluators)
+    decoded = original if case.decode is None else case.decode(data) if looked else None
+    times.append(time.perf_counter())
+    row: dict[str, Any] = {"bytes": len(data), "bpp": bpp(len(data), image.width, image.height)}
+    row |= dict(zip(("encode_s", "decode_s"), np.diff(times).round(6).tolist(), strict=True))
+    for evaluator in case.evaluators:
+        row |= evaluator.update(index, original, decoded, data)
+    return row
+
+
+def _of(images: Images, point: Point) -> Point:
+    """Without rows of other photographs, as other settings leave them; with the summary if it is of these."""
+    names = dict(enumerate(images.names))
+    rows = {index: row for index, row in point.rows.items() if row.get("_name") == names.get(index)}
+    return point if len(rows) == len(point.rows) and len(rows) in (0, len(names)) else Point(rows)
+
+
+def _keep(path: Path | None, line: dict[str, Any]) -> None:
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a") as file:
+            file.write(json_text(line) + "\n")
+
+
+def _kept(path: Path) -> Point:
+    """What is in the file; what a killed run left of a line is cut off."""
+    point, whole = Point(), []
+    for line in path.read_text().splitlines(keepends=True) if path.is_file() else ():
+        try:
+            row = json_value(line)
+        except ValueError:
+            break
+        if not line.endswith("\n"):
+            break
+        whole.append(line)
+        if "photograph" in row:
+            point.rows[int(row.pop("photograph"))] = row
+        else:
+            point.summary = row
+    if path.is_file():
+        write_whole(path, "".join(whole))
+    return point

@@ -1,0 +1,25 @@
+"""Pages that need nothing else, from the templates beside this file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+
+def rendered(name: str, **values: Any) -> str:
+    """The page of that name, as HTML; text among ``values`` is escaped."""
+    loader = FileSystemLoader(Path(__file__).parent)
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return pages.get_template(name).render(values)
+
+
+def data_uri(image: Image.Image, quality: int) -> str:
+    """A picture as WebP inside a page."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "WEBP", quality=quality)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
