@@ -17,7 +17,7 @@ from PIL import Image
 
 from cdanalysis.cli import main
 from cdanalysis.codecs.ours import ModelCodec
-from cdanalysis.commands import _print_table
+from cdanalysis.console import print_table
 from cdanalysis.data.coco import CocoImages
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders
@@ -26,7 +26,8 @@ from cdanalysis.evaluation.evaluators import PixelEvaluator, SalientEvaluator, n
 from cdanalysis.evaluation.experiment_config import PlotConfig
 from cdanalysis.evaluation.points import Point
 from cdanalysis.evaluation.runner import evaluate_folder, evaluate_labeled
-from cdanalysis.evaluation.study import Series, load_study, summarize
+from cdanalysis.evaluation.study import Series, summarize
+from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.files import json_text, json_value
 from cdanalysis.metrics.image import LEFT_OUT, mean_of, psnr
 from cdanalysis.metrics.tasks import ClassificationScorer, DetectionScorer, SegmentationScorer
@@ -270,7 +271,7 @@ def test_nothing_is_kept_of_a_score_that_is_not_there(three_tasks, tmp_path, cap
     for row in report["detection"]["rows"]:
         assert row["AP"] is None and row["AP50"] is None and row["kept"] is None
     runner_rows = report["detection"]["rows"]
-    _print_table("detection", runner_rows)
+    print_table("detection", runner_rows)
     assert "nan" not in (text := capsys.readouterr().out) and "-1" not in text
 
 
@@ -340,7 +341,7 @@ def test_what_older_files_say_of_infinity_is_nothing(tmp_path, small, image_fold
 
 @pytest.mark.parametrize("value", [None, *NONE, np.float64("nan")])
 def test_tables_have_a_dash_for_what_is_none(value, capsys):
-    _print_table("", [{"a": value, "b": 1.23456, "c": 3}])
+    print_table("", [{"a": value, "b": 1.23456, "c": 3}])
     out = capsys.readouterr().out
     assert " - " in out and "1.235" in out and "nan" not in out and "inf" not in out
     assert table([{"a": value, "b": 1.23456}]).splitlines()[-1] == "| - | 1.235 |"
