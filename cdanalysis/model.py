@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .codec.budget import StreamWriter, budget_of
+from .codec.derived import Derived
 from .codec.entropy.symbols import SymbolCoder, same_kind
 from .codec.layered import CodecConfig, LayeredCodec
 from .codec.semantic import quality_plane, to_real
@@ -45,10 +46,12 @@ class Model(nn.Module):
         heads: what reads the pyramid that the neck makes of latents.
         counterparts: the same heads, trained on the backbone's features of photographs: what `heads` are
             compared with. May be empty; a task without one has its head as its own counterpart.
+        origin: fingerprint of the file that the model was loaded from; empty for a new one.
         max_pixels: streams whose headers claim more, padded, are refused before anything is allocated for them. Memory
             and time grow with the claim, however few bytes follow: lower it where streams come from strangers.
     """
 
+    @torch.inference_mode(False)  # weights are ordinary tensors, wherever a model is made
     def __init__(
         self,
         codec: CodecConfig,
@@ -58,7 +61,8 @@ class Model(nn.Module):
         neck_layers: Sequence[str] = ("semantic",),
     ):
         super().__init__()
-        self.name, self.fingerprint, self.max_pixels = name, "000000", MAX_PIXELS
+        self.name, self.origin, self.max_pixels = name, "", MAX_PIXELS
+        self._symbols: Derived[SymbolCoder] = Derived()
         self.codec = LayeredCodec(codec)
         features = self.codec.backbone.channels
         detail = self.codec.detail.spec if layer_count(neck_layers) == 2 else None
@@ -66,6 +70,7 @@ class Model(nn.Module):
         self.heads = nn.ModuleDict({task: self.new_head(task, **options) for task, options in heads.items()})
         self.counterparts = nn.ModuleDict()
 
+    @torch.inference_mode(False)
     def read_layers(self, layers: Sequence[str]) -> None:
         """Let the neck, and so all heads, read these layers; what it learned of the semantic layer stays."""
         detail = self.codec.detail.spec if layer_count(layers) == 2 else None
@@ -75,11 +80,22 @@ class Model(nn.Module):
         )
         self.neck = new.to(self.device)
 
+    @torch.inference_mode(False)
     def new_head(self, task: str, **options: Any) -> nn.Module:
-        """A head with random weights that fits this model's pyramid."""
+        """A head with random weights that fits this model's pyramid.
+
+        Raises:
+            ValueError: for a task that there is no head for, or an option that its head does not have.
+        """
         if task not in HEADS:
             raise ValueError(f"unknown task {task!r}; there are heads for {', '.join(HEADS)}")
-        return HEADS[task](self.codec.backbone.channels, **options)
+        known = [name for name in inspect.signature(HEADS[task]).parameters if name != "features"]
+        if unknown := sorted(set(options) - set(known)):
+            raise ValueError(f"a {task} head has no option {unknown[0]!r}; it has: {', '.join(known)}")
+        try:
+            return HEADS[task](self.codec.backbone.channels, **options)
+        except (TypeError, RuntimeError) as error:
+            raise ValueError(f"no {task} head can be made of {', '.join(options) or 'no options'}: {error}") from None
 
     def counterpart(self, task: str) -> nn.Module:
         """The head of a task that reads photographs' own features."""
@@ -154,7 +170,7 @@ class Model(nn.Module):
     def analyze_batch(self, streams: Sequence[bytes], tasks: Sequence[str] | None = None) -> list[Result]:
         """`analyze` for a list; streams of one size and quality are worked on together."""
         tasks = self.tasks(tasks)
-        return grouped([self._unpack(s) for s in streams], same_kind, lambda group: self._analyze_group(group, tasks))
+        return grouped(self._parsed(streams), same_kind, lambda group: self._analyze_group(group, tasks))
 
     def decode(self, stream: bytes, preview: bool = False) -> Image.Image:
         """The photograph, by the synthesis network.
@@ -174,7 +190,7 @@ class Model(nn.Module):
         def kind(stream: Stream) -> tuple:
             return (*same_kind(stream), preview and stream.layer("detail") is None)
 
-        return grouped([self._unpack(s) for s in streams], kind, lambda group: self._decode_group(group, preview))
+        return grouped(self._parsed(streams), kind, lambda group: self._decode_group(group, preview))
 
     # -- between the verbs and the networks --------------------------------------------------
 
@@ -182,6 +198,8 @@ class Model(nn.Module):
         self, images: Sequence[ImageLike], layers: int = 2, importance: Importance | None = None
     ) -> StreamWriter:
         """Photographs of one size, analyzed and ready to be written at any quality: see `StreamWriter`."""
+        if self.codec.settle():
+            self._symbols.forget()
         group = [to_pixels(image) for image in images]
         if len({x.dtype for x in group}) > 1:
             group = [to_tensor(image) for image in images]
@@ -191,12 +209,24 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def to_latents(self, streams: Sequence[bytes], layers: Sequence[str] = LAYERS) -> Latents:
-        """The integer latents of streams of one size and quality: what entropy decoding gives."""
-        return self.symbols.read([self._unpack(s) for s in streams], len(layers))
+        """The integer latents of streams of one size and quality: what entropy decoding gives.
 
-    @cached_property
+        Raises:
+            StreamError: if a stream is bad, was written by another model, or lacks a layer.
+            ValueError: if there is no stream, or they differ in size or quality, or for layers that are not the first.
+        """
+        return self.symbols.read(self._parsed(streams), layer_count(layers))
+
+    @property
     def symbols(self) -> SymbolCoder:
-        return SymbolCoder(self.codec)
+        """What makes bytes of latents, and latents of bytes, by the tables as they are."""
+        tables = (self.codec.scale_tables, self.codec.detail.prior.table)
+        return self._symbols.get(tables, lambda: SymbolCoder(self.codec))
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the codec's weights as they are: streams carry it, and no other weights read them."""
+        return self.codec.fingerprint
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -247,7 +277,7 @@ class Model(nn.Module):
         """Logits (N, classes) of the classification head, from the semantic layers of N streams."""
         head = self.heads["classification"]
         work = lambda group: list(head(self._pyramid(group, head.levels)))  # noqa: E731
-        return torch.stack(grouped([self._unpack(s) for s in streams], same_kind, work))
+        return torch.stack(grouped(self._parsed(streams), same_kind, work))
 
     @property
     def reference(self) -> Reference:
@@ -277,13 +307,24 @@ class Model(nn.Module):
         return [Image.fromarray(row) for row in array]
 
     def _unpack(self, data: bytes) -> Stream:
-        stream = unpack(data, self.max_pixels)
-        if stream.fingerprint != self.fingerprint:
-            raise StreamError(
-                f"the stream was written by the model with fingerprint {stream.fingerprint}; "
-                f"this is {self.name!r} with fingerprint {self.fingerprint}"
-            )
-        return stream
+        return self._parsed([data])[0]
+
+    def _parsed(self, streams: Sequence[bytes]) -> list[Stream]:
+        fingerprint, parsed = self.fingerprint, []
+        for data in streams:
+            parsed.append(unpack(data, self.max_pixels))
+            if parsed[-1].fingerprint != fingerprint:
+                raise StreamError(self._foreign(parsed[-1].fingerprint, fingerprint))
+        return parsed
+
+    def _foreign(self, theirs: str, own: str) -> str:
+        """Why a stream with another fingerprint is not read."""
+        this = f"this is {self.name!r} with fingerprint {own}"
+        if self.origin not in ("", own):
+            dtype = next(self.codec.parameters()).dtype
+            how = "changed" if dtype == torch.float32 else f"cast to {dtype}"
+            this += f", whose codec was {how} since it had fingerprint {self.origin}: load it again, or encode again"
+        return f"the stream was written by the model with fingerprint {theirs}; {this}"
 
     @property
     def device(self) -> torch.device:

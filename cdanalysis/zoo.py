@@ -7,21 +7,27 @@ comparisons, ``counterparts.safetensors``: heads for photographs' own features.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from .model import Model
 
 WEIGHTS, COUNTERPARTS = "model.safetensors", "counterparts.safetensors"
 RECIPE, METRICS, CARD = "config.yaml", "metrics.json", "README.md"
+LONGEST_HEAD = 100_000_000
+"""Bytes of a weights file's head."""
+DESCRIBED = {"name": str, "fingerprint": str, "codec": dict, "neck_hidden": int, "neck_layers": list, "heads": dict}
+"""What the description of a model holds."""
 
 
 def zoo_folder() -> Path:
@@ -52,17 +58,25 @@ def describe(folder: Path, file: str = WEIGHTS) -> dict[str, Any]:
     """A model's description (name, fingerprint, shape, heads), read from the head of its weights file.
 
     Raises:
-        ValueError: if the file is not one of this library's.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not one of this library's, or is damaged.
     """
     path = folder / file
+    with open(path, "rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        head = opened.read(length) if length <= LONGEST_HEAD else b""
     try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > 100_000_000:
-                raise ValueError
-            return json.loads(json.loads(file.read(length))["__metadata__"]["cdanalysis"])
-    except (ValueError, KeyError, UnicodeDecodeError):
-        raise ValueError(f"{path} is not a model of this library") from None
+        info = json.loads(json.loads(head)["__metadata__"]["cdanalysis"])
+    except (ValueError, KeyError, TypeError):
+        cut = path.stat().st_size < 8 + length <= 8 + LONGEST_HEAD
+        raise ValueError(
+            f"{path} is {'damaged: it ends too early' if cut else 'not a model of this library'}"
+        ) from None
+    wanted = DESCRIBED if file == WEIGHTS else {"name": str, "heads": dict}
+    for key, kind in wanted.items():
+        if not isinstance(info, dict) or not isinstance(info.get(key), kind):
+            raise ValueError(f"{path} is damaged: its description lacks {key!r}")
+    return info
 
 
 def name_of(fingerprint: str) -> str | None:
@@ -84,88 +98,199 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
 
     Raises:
         FileNotFoundError: if there is no such model.
-        ValueError: if its weights do not fit its description.
+        ValueError: if a file of it is damaged, holds what is no number, or does not belong to the others.
     """
     import torch
-    from safetensors.torch import load_file
 
-    from .codec.layered import CodecConfig
-    from .model import Model
+    from .codec.derived import ordinary_tensors
 
     folder = find(name)
     info = describe(folder)
-    tensors = load_file(folder / WEIGHTS)
-    if fingerprint(tensors, info["codec"]) != info["fingerprint"]:
+    with ordinary_tensors():
+        model = _described_model(info, folder / WEIGHTS)
+        _load_tensors(model, folder / WEIGHTS)
+        if counterparts and (folder / COUNTERPARTS).is_file():
+            _load_counterparts(model, folder, info)
+        model = model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    model.origin = info["fingerprint"]
+    if model.fingerprint != model.origin:
         raise ValueError(f"{folder / WEIGHTS} is damaged: its codec's weights do not have their fingerprint")
-    model = Model(
-        CodecConfig(**info["codec"]), **{key: info[key] for key in ("neck_hidden", "neck_layers", "heads", "name")}
-    )
+    return model
+
+
+def _described_model(info: dict[str, Any], path: Path | str) -> Model:
+    """A model of random weights, as a description has it."""
+    from .codec.layered import CodecConfig
+    from .model import Model
+
     try:
-        model.load_state_dict(tensors)
+        codec = CodecConfig(**info["codec"])
+        return Model(codec, **{key: info[key] for key in ("neck_hidden", "heads", "name", "neck_layers")})
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged, or was written by another version of this library: {error}") from None
+
+
+def _load_tensors(module: nn.Module, path: Path, prefix: str = "") -> None:
+    """Take a module's weights from a file, where ``prefix`` stands before their names."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path} is damaged: {name} holds what is no number; a training that went astray wrote it")
+    try:
+        module.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(f"{folder / WEIGHTS} does not fit its description: {error}") from None
-    model.fingerprint = info["fingerprint"]
-    if counterparts and (folder / COUNTERPARTS).is_file():
-        _load_counterparts(model, folder)
-    return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        raise ValueError(f"{path} is damaged: it does not fit its description: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n")[1:2]).strip() or str(error)
+
+
+def _load_counterparts(model: Model, folder: Path, info: dict[str, Any]) -> None:
+    path, described = folder / COUNTERPARTS, describe(folder, COUNTERPARTS)
+    if described.get("saved") != info.get("saved"):
+        raise ValueError(
+            f"{path} belongs to another model than {WEIGHTS} beside it: save the model again, or remove it"
+        )
+    try:
+        for task, options in described["heads"].items():
+            model.counterparts[task] = model.new_head(task, **options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or was written by another version of this library: {error}") from None
+    _load_tensors(model.counterparts, path, "counterparts.")
 
 
 def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> None:
-    """Write a model's folder: weights, description and recipe (a dataclass), each whole or not at all."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = _halved(model.state_dict())
-    counterparts = {name: tensors.pop(name) for name in list(tensors) if name.startswith("counterparts.")}
-    codec = asdict(model.codec.config)
-    info = {
+    """Write a model's folder: weights, description and, if given, the recipe (a dataclass). All of it or nothing.
+
+    Weights are saved in half precision. A model that was there before goes with all its files, but for its recipe, its
+    figures and its card, which are kept under another name.
+
+    Raises:
+        ValueError: if a weight is no finite number in half precision, or the description would not rebuild the network.
+    """
+    from .codec.derived import fingerprint, saved_tensors
+
+    folder, tensors = Path(folder), saved_tensors(model)
+    _check_finite(tensors)
+    info, counterparts = _description(model), _heads(model.counterparts)
+    _check_rebuilt(info, counterparts, tensors)
+    info["fingerprint"], info["saved"] = fingerprint(tensors, info["codec"]), _digest(tensors)
+    own = {name: tensors.pop(name) for name in list(tensors) if name.startswith("counterparts.")}
+    with _staged(folder, info["saved"]) as stage:
+        _write(stage / WEIGHTS, tensors, info)
+        if own:
+            _write(stage / COUNTERPARTS, own, {"name": model.name, "heads": counterparts, "saved": info["saved"]})
+        if recipe is not None:
+            from omegaconf import OmegaConf
+
+            (stage / RECIPE).write_text(OmegaConf.to_yaml(OmegaConf.structured(recipe)))
+
+
+def _description(model: Model) -> dict[str, Any]:
+    return {
         "name": model.name,
-        "fingerprint": fingerprint(tensors, codec),
-        "codec": codec,
+        "codec": asdict(model.codec.config),
         "neck_hidden": model.neck.hidden,
-        "neck_layers": model.layers,
-        "heads": {task: head.describe() for task, head in model.heads.items()},
+        "neck_layers": list(model.layers),
+        "heads": _heads(model.heads),
     }
-    _write(folder / WEIGHTS, tensors, info)
-    if counterparts:
-        described = {task: head.describe() for task, head in model.counterparts.items()}
-        _write(folder / COUNTERPARTS, counterparts, {"name": model.name, "heads": described})
-    if recipe is not None:
-        from omegaconf import OmegaConf
-
-        (folder / RECIPE).write_text(OmegaConf.to_yaml(OmegaConf.structured(recipe)))
 
 
-def _halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {n: (t.half() if t.is_floating_point() else t).contiguous().cpu() for n, t in tensors.items()}
+def _heads(heads: nn.ModuleDict) -> dict[str, dict[str, Any]]:
+    for task, head in heads.items():
+        if not hasattr(head, "describe"):
+            raise ValueError(
+                f"the {task} head is wrapped in a {type(head).__name__}, which a file cannot tell: unwrap it"
+            )
+    return {task: head.describe() for task, head in heads.items()}
+
+
+def _check_finite(tensors: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"the model is not saved: {name} holds what is no finite number in half precision. Its training went "
+                "astray: a lower learning rate may help"
+            )
+
+
+def _check_rebuilt(info: dict[str, Any], counterparts: dict[str, dict[str, Any]], tensors: dict[str, Tensor]) -> None:
+    """Whether what a description rebuilds has the tensors that are to be saved."""
+    import torch
+
+    from .codec.derived import ordinary_tensors
+
+    with torch.random.fork_rng(devices=[]), ordinary_tensors():
+        model = _described_model(info, "the model")
+        for task, options in counterparts.items():
+            model.counterparts[task] = model.new_head(task, **options)
+    shapes = [{name: tuple(t.shape) for name, t in found.items()} for found in (model.state_dict(), tensors)]
+    for name in sorted({*shapes[0], *shapes[1]}):
+        if shapes[0].get(name) != shapes[1].get(name):
+            raise ValueError(
+                f"the model is not saved: {name} is not what its description would rebuild. Undo what was put around "
+                "or into its modules (parametrizations, quantization, adapters) first"
+            )
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """Twelve hexadecimal digits of all tensors: by them the files of one model know each other."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def _staged(folder: Path, saved: str) -> Iterator[Path]:
+    """A folder to write a model's files to; when all are there, they take the place of those of ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving.") as stage:
+        yield Path(stage)
+        staged = {file.name for file in Path(stage).iterdir()}
+        _set_aside(folder, saved, staged)
+        if COUNTERPARTS not in staged:
+            (folder / COUNTERPARTS).unlink(missing_ok=True)
+        for name in sorted(staged, key=lambda name: name == WEIGHTS):  # these last: they say what else there is
+            os.replace(Path(stage) / name, folder / name)
+
+
+def _set_aside(folder: Path, saved: str, staged: set[str]) -> None:
+    """Rename what the folder holds of another model, or of somebody else, and is not overwritten for good."""
+    try:
+        info = describe(folder)
+        before = info.get("saved") or info["fingerprint"]
+    except FileNotFoundError:
+        before = ""
+    except ValueError:
+        before = "damaged"
+    for name in (RECIPE, METRICS, CARD):
+        if before != saved and (folder / name).is_file() and (before or name in staged):
+            places = (folder / f"{name}.of-{before or 'others'}{n}" for n in ("", *(f"-{i}" for i in range(1, 10**6))))
+            os.replace(folder / name, next(place for place in places if not place.exists()))
+
+
+def round_weights(model: Model) -> None:
+    """Let a model hold the very weights that its file will, so that both read each other's streams."""
+    import torch
+
+    from .codec.derived import saved_tensors
+
+    with torch.no_grad():
+        for tensor, saved in zip(model.state_dict().values(), saved_tensors(model).values(), strict=True):
+            tensor.copy_(saved)
 
 
 def _write(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
     from safetensors.torch import save_file
 
-    part = path.with_name(path.name + ".part")
-    save_file(tensors, part, metadata={"cdanalysis": json.dumps(info)})
-    part.chmod(0o644)  # safetensors makes files for the owner alone
-    os.replace(part, path)
-
-
-def _load_counterparts(model: Model, folder: Path) -> None:
-    from safetensors.torch import load_file
-
-    for task, options in describe(folder, COUNTERPARTS)["heads"].items():
-        model.counterparts[task] = model.new_head(task, **options)
-    prefix = "counterparts."
-    tensors = {name.removeprefix(prefix): t for name, t in load_file(folder / COUNTERPARTS).items()}
-    model.counterparts.load_state_dict(tensors)
-
-
-def fingerprint(tensors: dict[str, Tensor], codec: dict[str, Any]) -> str:
-    """Six hexadecimal digits of the codec's shape and weights, as saved; heads do not count.
-
-    Streams carry it, so that they are never read with other weights than they were written with.
-    """
-    digest = hashlib.sha256(json.dumps(codec, sort_keys=True).encode())
-    for name in sorted(n for n in tensors if n.startswith("codec.")):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:6]
+    save_file(tensors, path, metadata={"cdanalysis": json.dumps(info)})
+    path.chmod(0o644)  # safetensors makes files for the owner alone

@@ -501,7 +501,6 @@ def test_heads_can_read_the_detail_layer_too(small, tmp_path, image):
     """What the detail adds starts at nothing; then it counts, and a stream without it is refused."""
     model = new_small_model()
     model.load_state_dict(small.state_dict())
-    model.fingerprint = small.fingerprint
     model.read_layers(("semantic", "detail"))
     model.eval()
     stream = small.encode(image, 0.5)

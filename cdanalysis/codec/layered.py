@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..structures.latents import Latents, lowered
+from .derived import Derived, checksum, fingerprint_of, forget_derived, ordinary_tensors
 from .detail import HYPER_REDUCTION, DetailLayer
 from .encoder import AnalyzedImages, Encoder
 from .entropy import tables
@@ -64,7 +65,9 @@ class LayeredCodec(nn.Module):
             config.semantic_channels, config.detail_channels, config.width, config.synthesis_depth, fused=config.fused
         )
         self.register_buffer("scale_tables", tables.gaussian_cdf_tables())
-        self._encoder: tuple[object, Encoder] | None = None
+        self._encoder: Derived[Encoder] = Derived()
+        self._fingerprint: Derived[str] = Derived()
+        self._checksum: Tensor | None = None
 
     def forward(self, x: Tensor, qualities: tuple[Tensor, Tensor], noisy: bool = True) -> Coded:
         """Differentiable coding of photographs x (N, 3, H, W) in [0, 1], sides multiples of 32.
@@ -86,6 +89,35 @@ class LayeredCodec(nn.Module):
     def freeze_tables(self) -> None:
         """Turn what training learned of the hyper-latent's distribution into integer tables."""
         self.detail.prior.freeze_tables()
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights as they are: streams carry it, and no other weights read them."""
+        return self._fingerprint.get(
+            (*self.parameters(), *self.buffers()), lambda: fingerprint_of(self, asdict(self.config))
+        )
+
+    def settle(self) -> bool:
+        """Before streams are written: what is kept of weights must be of the weights as they are.
+
+        Returns:
+            whether they had changed since the last time.
+
+        Raises:
+            ValueError: if they are not in single precision.
+        """
+        others = {p.dtype for p in self.parameters()} - {torch.float32}
+        if others:
+            raise ValueError(
+                f"a codec encodes in torch.float32, and this one is in {others.pop()}: cast heads and neck alone "
+                "(model.heads, model.neck), or use torch.autocast"
+            )
+        found = checksum(self)
+        if self._checksum is not None and torch.equal(found, self._checksum):
+            return False
+        forget_derived(self)
+        self._checksum = found
+        return True
 
     def to_latents(
         self, x: Tensor, levels: tuple[int, int], layers: int = 2, quality_offsets: Tensor | None = None
@@ -124,10 +156,11 @@ class LayeredCodec(nn.Module):
     @property
     def encoder(self) -> Encoder:
         """The encoder of the weights as they are, kept until they change."""
-        key = tuple((p._version, p.data_ptr()) for p in self.parameters())
-        if self._encoder is None or self._encoder[0] != key:
-            self._encoder = (key, Encoder(self))
-        return self._encoder[1]
+        return self._encoder.get(self.parameters(), self._new_encoder)
+
+    def _new_encoder(self) -> Encoder:
+        with ordinary_tensors():
+            return Encoder(self)
 
     def to_images(self, latents: Latents) -> Tensor:
         """Decoded photographs, uint8 (N, 3, H, W); without a detail layer, a preview."""

@@ -38,6 +38,7 @@ class CdfTables:
         tables: (T, 2 R + 1) positive integers; row t gives the weights of the symbols -R..R.
 
     Attributes:
+        given: the tables that were given.
         symbol_bound: R.
         models: the tables.
         narrow: the narrow tables; the same, where it is not narrow.
@@ -45,12 +46,15 @@ class CdfTables:
     """
 
     def __init__(self, tables: np.ndarray):
-        tables = np.asarray(tables, dtype=np.float64)
+        self.given = tables = np.asarray(tables, dtype=np.float64)
         self.symbol_bound = tables.shape[1] // 2
         self.models = [Categorical(row, perfect=False) for row in tables]
         cuts = [_narrow(row) for row in tables]
         self.narrow = [Categorical(cut, perfect=False) for cut in cuts]
         self.symbol_bounds = np.array([len(cut) // 2 for cut in cuts], dtype=np.int32)
+
+    def __reduce__(self) -> tuple[type[CdfTables], tuple[np.ndarray]]:
+        return CdfTables, (self.given,)  # the coder's own objects cannot be copied or sent
 
 
 def _narrow(table: np.ndarray) -> np.ndarray:

@@ -58,7 +58,9 @@ class SymbolCoder:
 
         Raises:
             StreamError: if a layer is missing, or its symbols do not fit its model.
+            ValueError: if there is no stream, or they are not of one size and quality.
         """
+        _check_alike(streams, layers)
         codec, first = self.codec, streams[0]
         device = codec.scale_tables.device
         size, levels = (first.height, first.width), tuple(layer.level for layer in first.layers)
@@ -111,6 +113,24 @@ def _hyper_indices(shape: Sequence[int]) -> np.ndarray:
 def _close(readers: list[SymbolReader]) -> None:
     for reader in readers:
         reader.close()
+
+
+def _check_alike(streams: Sequence[Stream], layers: int) -> None:
+    """Raises `ValueError` unless there are streams, whose first ``layers`` layers can be read together."""
+    if not streams:
+        raise ValueError("there is no stream to read")
+    kinds = [(*same_kind(stream)[:2], same_kind(stream)[2][:layers]) for stream in streams]
+    for number, kind in enumerate(kinds):
+        if kind != kinds[0]:
+            raise ValueError(
+                "streams that are read together have one size, and one quality of each layer; stream 0 is "
+                f"{_described(streams[0])}, and stream {number} is {_described(streams[number])}: read them apart"
+            )
+
+
+def _described(stream: Stream) -> str:
+    layers = (f"{layer.name} {layer.level}{' with a map' if layer.mapped else ''}" for layer in stream.layers)
+    return f"{stream.width}x{stream.height} ({', '.join(layers)})"
 
 
 def same_kind(stream: Stream) -> tuple:

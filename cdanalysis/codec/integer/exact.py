@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..derived import Derived
+
 ACTIVATION_BITS = 8
 """Activations count 1/256."""
 WEIGHT_BITS = 12
@@ -159,7 +161,7 @@ class ExactConv2d(nn.Conv2d):
         # |activation| <= 2**15 and |weight| <= 2**15: fan_in * 2**30 must stay below 2**53.
         if channels * kernel_size**2 > 2**20:
             raise ValueError("too many inputs for exact sums")
-        self._integers: tuple[object, dict[tuple[Some, Some], _Integers]] | None = None
+        self._integers: Derived[dict[tuple[Some, Some], _Integers]] = Derived()
 
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(x)
@@ -167,16 +169,16 @@ class ExactConv2d(nn.Conv2d):
 
     def _integer_parameters(self, inputs: Some = None, outputs: Some = None) -> _Integers:
         """All weights, (out, in * k * k), and biases, or some; cached until they change."""
-        key = (self.weight._version, self.bias._version, self.weight.data_ptr(), self.weight.device)
-        if self._integers is None or self._integers[0] != key:
-            weight = torch.round(self.weight.detach().double() * 2**WEIGHT_BITS).clamp(-LIMIT, LIMIT)
-            bias = torch.round(self.bias.detach().double() * 2 ** (WEIGHT_BITS + ACTIVATION_BITS))
-            bias = bias.clamp(-(2.0**40), 2.0**40) + 2 ** (WEIGHT_BITS - 1)  # half a unit, to round by flooring
-            self._integers = (key, {(None, None): _Integers.of(weight.flatten(1), bias[:, None])})
-        parts = self._integers[1]
+        parts = self._integers.get((self.weight, self.bias), self._all_integers)
         if (inputs, outputs) not in parts:
             parts[inputs, outputs] = parts[None, None].some(inputs, outputs)
         return parts[inputs, outputs]
+
+    def _all_integers(self) -> dict[tuple[Some, Some], _Integers]:
+        weight = torch.round(self.weight.detach().double() * 2**WEIGHT_BITS).clamp(-LIMIT, LIMIT)
+        bias = torch.round(self.bias.detach().double() * 2 ** (WEIGHT_BITS + ACTIVATION_BITS))
+        bias = bias.clamp(-(2.0**40), 2.0**40) + 2 ** (WEIGHT_BITS - 1)  # half a unit, to round by flooring
+        return {(None, None): _Integers.of(weight.flatten(1), bias[:, None])}
 
     @full_precision()
     def exact(self, x: Tensor) -> Tensor:

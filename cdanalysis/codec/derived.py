@@ -1,0 +1,104 @@
+"""What is computed from weights and kept until they change, and the fingerprint of the weights as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+T = TypeVar("T")
+WRAPPED = "_orig_mod."
+"""What torch.compile puts into the names of a module's tensors."""
+
+
+class Derived(Generic[T]):
+    """A value that is computed from tensors, and computed again when they change.
+
+    It does not travel: copies and pickles of it are empty, so that what holds it can be copied and sent to other
+    processes, whatever the value is made of.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Any, T, list[Tensor]] | None = None
+
+    def get(self, tensors: Iterable[Tensor], make: Callable[[], T]) -> T:
+        """The value for tensors as they are; ``make`` computes it."""
+        tensors, kept = list(tensors), self._kept
+        state = [(t.data_ptr(), t.device, t.dtype, 0 if t.is_inference() else t._version) for t in tensors]
+        if kept is None or kept[0] != state:
+            # The tensors are held, so that no others can come to lie where they lay.
+            self._kept = kept = state, make(), [t.detach() for t in tensors]
+        return kept[1]
+
+    def forget(self) -> None:
+        """Compute the value anew when it is asked for next."""
+        self._kept = None
+
+    def __reduce__(self) -> tuple[type[Derived], tuple[()]]:
+        return Derived, ()
+
+
+def forget_derived(module: nn.Module) -> None:
+    """Let a module, and all in it, compute anew what they keep of their weights."""
+    for part in module.modules():
+        for value in vars(part).values():
+            if isinstance(value, Derived):
+                value.forget()
+
+
+def checksum(module: nn.Module) -> Tensor:
+    """Numbers that are others when a weight is, even one that was changed behind autograd's back (by ``.data``)."""
+    tensors = [t.detach() for t in (*module.parameters(), *module.buffers())]
+    sums = [t.sum(dtype=torch.float64) for t in tensors]
+    norms = torch._foreach_norm([t for t in tensors if t.is_floating_point()])
+    return torch.stack([*sums, *(norm.double() for norm in norms)])
+
+
+@contextlib.contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    """In here modules are made as anywhere: on the CPU, in single precision, outside of inference mode."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def saved_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A module's tensors as files hold them: on the CPU, in half precision, under the names that it has uncompiled."""
+    return {name.replace(WRAPPED, ""): _halved(tensor) for name, tensor in module.state_dict().items()}
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    return (tensor.half() if tensor.is_floating_point() else tensor).contiguous().cpu()
+
+
+def fingerprint(tensors: dict[str, Tensor], codec: dict[str, Any]) -> str:
+    """Six hexadecimal digits of the codec's shape and weights, as saved; heads do not count.
+
+    Streams carry it, so that they are never read with other weights than they were written with.
+    """
+    digest = hashlib.sha256(json.dumps(codec, sort_keys=True).encode())
+    for name in sorted(n for n in tensors if n.startswith("codec.")):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:6]
+
+
+def fingerprint_of(codec: nn.Module, shape: dict[str, Any]) -> str:
+    """The fingerprint of a codec's weights as they are: that of its file, if a file would hold just these weights."""
+    whole = {name.replace(WRAPPED, ""): tensor.cpu() for name, tensor in codec.state_dict().items()}
+    tensors = {name: _halved(tensor) for name, tensor in whole.items()}
+    if not all(torch.equal(tensors[name].to(tensor.dtype), tensor) for name, tensor in whole.items()):
+        tensors = {
+            n: t.float() if t.dtype == torch.bfloat16 else t for n, t in whole.items()
+        }  # numpy knows no bfloat16
+    return fingerprint({f"codec.{name}": tensor for name, tensor in tensors.items()}, shape)
