@@ -179,7 +179,7 @@ def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> N
     from .codec.derived import fingerprint, saved_tensors
 
     folder, tensors = Path(folder), saved_tensors(model)
-    _check_finite(tensors)
+    check_finite(tensors)
     info, counterparts = _description(model), _heads(model.counterparts)
     _check_rebuilt(info, counterparts, tensors)
     info["fingerprint"], info["saved"] = fingerprint(tensors, info["codec"]), _digest(tensors)
@@ -213,7 +213,8 @@ def _heads(heads: nn.ModuleDict) -> dict[str, dict[str, Any]]:
     return {task: head.describe() for task, head in heads.items()}
 
 
-def _check_finite(tensors: dict[str, Tensor]) -> None:
+def check_finite(tensors: dict[str, Tensor]) -> None:
+    """Raises `ValueError` where a tensor that is to be saved holds NaN or infinity."""
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise ValueError(

@@ -368,7 +368,7 @@ def test_the_tool_writes_a_page(experiment, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (["preset=huge"], "no preset 'huge'; there are: quick"),
+        (["preset=huge"], "no preset 'huge'; it has: quick"),
         (["measures.pictures.bbp=[1]"], "bbp"),
         (["recipe.stages.tuna.steps=3"], "unknown stage 'tuna'"),
         (["variants.slow=[stages.tune.setps=3]"], "'steps'"),

@@ -231,7 +231,7 @@ def test_studies_that_ship_load(path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["preset=huge"], "no preset 'huge'; there are: one"),
+        (["preset=huge"], "no preset 'huge'; it has: one"),
         (["stream=[0.5]"], "stream"),
         (["task=sound"], "unknown task 'sound'"),
         (["baselines={GIF: [3]}"], "unknown codec 'GIF'"),

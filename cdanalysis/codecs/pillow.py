@@ -99,6 +99,10 @@ MORE_BASELINES = (
 """Others, for those who ask: HEIC is HEVC's intra coding, as BPG is."""
 
 
+KNOWN = (*(each.name for each in (*BASELINES, *MORE_BASELINES)), *MODELS)
+"""Names of all codecs that can stand beside."""
+
+
 def baseline(name: str, weights: str = "") -> Baseline | CompressAI:
     """The codec of that name.
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from ..files import write_whole
+
+
+def content_key(image: Image.Image) -> str:
+    """Sixteen hexadecimal digits of a photograph's pixels: what a cache knows it by, whatever its file is called."""
+    digest = hashlib.sha256(f"{image.mode} {image.size}".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def cache_streams(
@@ -17,21 +25,29 @@ def cache_streams(
     encode: Callable[[Sequence[Image.Image]], list[bytes]],
     track: Callable[[Iterable], Iterable] = lambda items: items,
     batch: int = 32,
+    keys: Sequence[str] | None = None,
 ) -> CachedStreams:
-    """Encode every photograph to ``folder/<its name>.cda``; those already there are left as they are.
+    """Encode every photograph to ``folder/<its name>-<key of its content>.cda``; those already there are left.
+
+    A photograph that was changed under its name, or another of the same name, has a stream of its own.
 
     Args:
         names: of the photographs; may hold slashes.
         image: the number of a photograph to that photograph.
-        encode: a batch of photographs to their streams.
+        encode: a batch of photographs to their streams; ``folder`` must be for this way of encoding alone.
+        keys: `content_key` of each photograph, where they are known already.
     """
     folder = Path(folder)
-    missing = [i for i, name in enumerate(names) if not (folder / f"{name}.cda").is_file()]
+    if keys is None:
+        keys = [content_key(image(i)) for i in range(len(names))]
+    files = [f"{name}-{key}.cda" for name, key in zip(names, keys, strict=True)]
+    # One file may stand for several photographs that are the same.
+    missing = list({file: i for i, file in enumerate(files) if not (folder / file).is_file()}.values())
     for start in track(range(0, len(missing), batch)):
         indices = missing[start : start + batch]
         for index, stream in zip(indices, encode([image(i) for i in indices]), strict=True):
-            write_whole(folder / f"{names[index]}.cda", stream)
-    return CachedStreams(folder, [f"{name}.cda" for name in names])
+            write_whole(folder / files[index], stream)
+    return CachedStreams(folder, files)
 
 
 class CachedStreams:

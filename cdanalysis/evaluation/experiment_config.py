@@ -7,10 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig
 
+from ..codecs.pillow import KNOWN
+from ..configs import made, merged, nearest, read_mapping, take_preset, words_of
 from ..data.labeled import LabeledSource
+from ..metrics.tasks import SCORERS
 from ..training.recipe import Recipe, recipe_from
+from .evaluators import EVALUATORS
+
+BASE = "base"
+"""The variant of this name is the model that all start from, as it is."""
 
 
 @dataclass
@@ -123,30 +130,52 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         FileNotFoundError: if there is no such file.
         ValueError: for an unknown preset or key, or a bad value.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no experiment at {path}")
-    try:
-        tree, words = OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
-        presets, preset = tree.pop("presets", {}), words.pop("preset", "")
-        if preset and preset not in presets:
-            raise ValueError(f"no preset {preset!r}; there are: {', '.join(sorted(presets)) or 'none'}")
-        words = OmegaConf.merge(presets[preset] if preset else {}, words)
-        changes = words.pop("recipe", {})
-        merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), tree, words, {"changes": changes})
-        config = OmegaConf.to_object(merged)
-    except Exception as error:  # OmegaConf's and YAML's errors share no base class
-        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
-    for name in config.variants:
-        variant_recipe(config, name)
+    where = str(path)
+    tree, words = read_mapping(path, "experiment"), words_of(overrides, where)
+    words = merged(where, take_preset(tree, words.pop("preset", ""), where), words)
+    changes = words.pop("recipe", {})
+    if not isinstance(changes, (dict, DictConfig)):
+        raise ValueError(f"{where}: recipe must be a mapping, got {changes!r}")
+    config = made(ExperimentConfig, merged(where, tree, words, {"changes": changes}), where)
+    _check(config, where)
     return config
 
 
-def variant_recipe(config: ExperimentConfig, name: str) -> Recipe:
-    """How a variant is trained.
+def _check(config: ExperimentConfig, where: str) -> None:
+    """Raises `ValueError` for a value that means nothing."""
+    for name in config.variants or {"": []}:
+        if name or config.recipe:
+            variant_recipe(config, name, where)
+    who = [*config.variants, BASE, *config.bases]
+    for name, measure in config.measures.items():
+        place = f"{where}: measures.{name}"
+        if measure.task and measure.task not in SCORERS:
+            raise ValueError(f"{place}.task: unknown task {measure.task!r}; {nearest(measure.task, list(SCORERS))}")
+        for key, known in (("evaluators", EVALUATORS), ("variants", who), ("baselines", KNOWN)):
+            for value in getattr(measure, key):
+                if value not in known:
+                    raise ValueError(f"{place}.{key}: unknown {key[:-1]} {value!r}; {nearest(value, known)}")
+        if measure.every < 1 or measure.probe < 1 or any(rate <= 0 for rate in measure.bpp):
+            raise ValueError(f"{place}: every and probe must be at least 1, and bpp above 0")
+    for number, plot in enumerate(config.plots):
+        if plot.table not in config.measures:
+            known = nearest(plot.table, list(config.measures))
+            raise ValueError(f"{where}: plots[{number}].table: unknown measure {plot.table!r}; {known}")
+    for name, window in config.crops.windows.items():
+        if len(window) != 4:
+            raise ValueError(f"{where}: crops.windows.{name} must be four numbers x, y, width, height, got {window}")
+    for value in config.crops.baselines:
+        if value not in KNOWN:
+            raise ValueError(f"{where}: crops.baselines: unknown codec {value!r}; {nearest(value, KNOWN)}")
+
+
+def variant_recipe(config: ExperimentConfig, name: str, where: str = "") -> Recipe:
+    """How a variant is trained; without a name, what all variants have in common.
 
     Raises:
         ValueError: for an unknown key or stage, or a bad value.
     """
-    words = OmegaConf.merge(config.changes, OmegaConf.from_dotlist(config.variants[name]))
-    tree = OmegaConf.merge({"name": f"{config.name}-{name}", "init": config.base}, config.recipe)
-    return recipe_from(tree, words, f"variant {name!r}")
+    title = f"{where}: variants.{name}" if where and name else f"{where}: recipe" if where else f"variant {name!r}"
+    words = merged(title, config.changes, words_of(config.variants[name] if name else [], title))
+    tree = merged(title, {"name": f"{config.name}-{name}", "init": config.base}, config.recipe)
+    return recipe_from(tree, words, title)

@@ -26,11 +26,8 @@ from ..roi.saliency import Remembered, Saliency
 from ..training.trainer import Trainer
 from ..zoo import load
 from .evaluators import RECOGNIZERS, new_evaluator
-from .experiment_config import ExperimentConfig, MeasureConfig, variant_recipe
+from .experiment_config import BASE, ExperimentConfig, MeasureConfig, variant_recipe
 from .points import Uncompressed
-
-BASE = "base"
-"""The variant of this name is the model that all start from, as it is."""
 
 
 class Models(dict[str, Model]):

@@ -42,7 +42,7 @@ def retrained(
     Raises:
         ValueError: for an unknown key of ``stage``, or a bad value.
     """
-    recipe = _recipe(model, task, stage)
+    recipe = retraining_recipe(model, task, stage)
     finished = folder / "finished"
     if not finished.is_file():
         head = recipe.stages[0].head
@@ -56,11 +56,18 @@ def retrained(
     return load(folder / "model", counterparts=True)
 
 
-def _recipe(model: str, task: str, stage: dict[str, Any]) -> Recipe:
-    fixed = {"task": task, "input": "features", "classes": "keep"}
-    own = {**stage, "head": {**stage.get("head", {}), **fixed}}
+def retraining_recipe(model: str, task: str, stage: dict[str, Any], where: str = "retraining") -> Recipe:
+    """How a counterpart learns on; ``stage`` as `retrained` takes it.
+
+    Raises:
+        ValueError: for an unknown key of ``stage``, or a bad value; the message says ``where``.
+    """
+    head = stage.get("head", {})
+    if not isinstance(head, dict):
+        raise ValueError(f"{where}: head must be a mapping, got {head!r}")
+    own = {**stage, "head": {**head, "task": task, "input": "features", "classes": "keep"}}
     tree = {"name": STAGE, "init": model, "stages": [{"name": STAGE, "trains": [f"counterparts.{task}"], **own}]}
-    return recipe_from(OmegaConf.create(tree), OmegaConf.create({}), "retraining")
+    return recipe_from(OmegaConf.create(tree), OmegaConf.create({}), where)
 
 
 def compressed(

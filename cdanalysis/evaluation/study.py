@@ -10,22 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING
 
 from ..benchmarks.hardware import hardware
 from ..benchmarks.macs import costs
 from ..codecs.ours import BaseLayerCodec, BaselineCodec, Codec, ModelCodec
-from ..codecs.pillow import baseline
+from ..codecs.pillow import KNOWN, baseline
+from ..configs import made, merged, nearest, read_mapping, take_preset, words_of
 from ..data.images import ImageSet
 from ..data.labeled import LabeledSet, LabeledSource, open_labeled
 from ..files import write_whole
 from ..metrics.bjontegaard import Curve, bd_rate, bd_score, interval, resamples, saving
 from ..metrics.image import LOWER, PERCEPTION
-from ..metrics.tasks import Scorer
+from ..metrics.tasks import SCORERS, Scorer
 from ..model import Model
 from ..zoo import load
 from .points import Point, Reader, Track, Uncompressed, measure_point
-from .retraining import retrained
+from .retraining import retrained, retraining_recipe
 from .runner import versions
 
 UNCOMPRESSED = "uncompressed"
@@ -84,17 +85,36 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
         FileNotFoundError: if there is no such file.
         ValueError: for an unknown preset or key, or a bad value.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no study at {path}")
-    try:
-        tree, words = OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
-        presets, preset = tree.pop("presets", {}), words.pop("preset", "")
-        if preset and preset not in presets:
-            raise ValueError(f"no preset {preset!r}; there are: {', '.join(sorted(presets)) or 'none'}")
-        small = presets[preset] if preset else {}
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StudyConfig), tree, small, words))
-    except Exception as error:  # OmegaConf's and YAML's errors share no base class
-        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+    where = str(path)
+    tree, words = read_mapping(path, "study"), words_of(overrides, where)
+    preset = take_preset(tree, words.pop("preset", ""), where)
+    config = made(StudyConfig, merged(where, tree, preset, words), where)
+    _check(config, where)
+    return config
+
+
+def _check(config: StudyConfig, where: str) -> None:
+    """Raises `ValueError` for a value that means nothing."""
+    for name in config.perception:
+        if name not in PERCEPTION:
+            raise ValueError(f"{where}: perception: unknown measure {name!r}; {nearest(name, PERCEPTION)}")
+    if config.task and config.task not in SCORERS:
+        raise ValueError(f"{where}: task: unknown task {config.task!r}; {nearest(config.task, list(SCORERS))}")
+    for key in ("baselines", "retrained"):
+        for name in getattr(config, key):
+            if name not in KNOWN:
+                raise ValueError(f"{where}: {key}: unknown codec {name!r}; {nearest(name, KNOWN)}")
+    qualities = {"streams": config.streams, "reconstructions": config.reconstructions, "semantic": [config.semantic]}
+    for key, values in qualities.items():
+        if not all(0 <= value <= 1 for value in values):
+            raise ValueError(f"{where}: {key}: quality must lie in [0, 1], got {values}")
+    if not all(0 < share <= 1 for share in config.shares):
+        raise ValueError(f"{where}: shares must lie above 0 and at most at 1, got {config.shares}")
+    for key, least in (("every", 1), ("draws", 0)):
+        if getattr(config, key) < least:
+            raise ValueError(f"{where}: {key} must be at least {least}, got {getattr(config, key)}")
+    if config.retrained:
+        retraining_recipe(config.model, config.task, config.retraining, f"{where}: retraining")
 
 
 @dataclass

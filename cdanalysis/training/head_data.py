@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,10 +12,11 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..data.cached import cache_streams
+from ..data.cached import cache_streams, content_key
 from ..data.images import to_tensor
 from ..data.labeled import LabeledSet, LabeledSource, open_labeled
 from ..model import Model
+from ..stream.container import VERSION
 from ..structures.targets import Instances
 
 INPUTS = ("streams", "features")
@@ -89,10 +89,10 @@ class Examples:
     Args:
         model: whose codec encodes, and whose backbone gives features.
         config: what to use.
-        folder: where streams are cached; those of other weights lie in other folders.
+        folder: where streams are cached, by weights, quality, and the content of photographs.
 
     Raises:
-        ValueError: if there are no photographs, or the sources' classes differ.
+        FileNotFoundError, ValueError: as `open_sets` does.
     """
 
     def __init__(
@@ -102,17 +102,10 @@ class Examples:
         folder: Path,
         track: Callable[[Iterable], Iterable] = lambda items: items,
     ):
-        if config.input not in INPUTS:
-            raise ValueError(f"input must be one of {', '.join(INPUTS)}, got {config.input!r}")
-        sets = [open_labeled(config.task, source).every(config.every) for source in config.sources]
-        if not sets or not all(len(s) for s in sets):
-            raise ValueError(f"training a {config.task} head needs photographs")
+        sets = open_sets(config)
         self.classes = sets[0].classes
-        for labeled, source in zip(sets, config.sources, strict=True):
-            if labeled.classes != self.classes:
-                raise ValueError(f"the classes of {source.path} are not those of {config.sources[0].path}")
         self.model, self.config = model, config
-        self.folder = folder / streams_fingerprint(model)
+        self.folder = folder / f"{model.fingerprint}-{VERSION}"
         self.rows: list[_Example] = []
         for labeled in sets:
             for flip in (False, True) if config.flip else (False,):
@@ -121,11 +114,11 @@ class Examples:
     @torch.no_grad()
     def _add(self, variant: _Variant, track: Callable[[Iterable], Iterable]) -> None:
         model, config = self.model, self.config
-        streams = []
+        streams, keys = [], [content_key(variant.image(i)) for i in range(len(variant.names))]
         for quality in config.qualities if config.input == "streams" else ():
             folder = self.folder / f"{quality:g}"
             encode = lambda images, q=quality: model.encode_batch(images, q, model.layers)  # noqa: E731
-            streams.append((quality, cache_streams(variant.names, variant.image, folder, encode, track)))
+            streams.append((quality, cache_streams(variant.names, variant.image, folder, encode, track, keys=keys)))
         for index in track(range(len(variant.names))):
             image, target = variant[index]
             if isinstance(target, Instances) and config.options.get("kind") != "mask_rcnn":
@@ -171,6 +164,31 @@ class Examples:
         )
 
 
+def open_sets(config: HeadConfig) -> list[LabeledSet]:
+    """The labeled sets that a stage's head learns from.
+
+    Raises:
+        FileNotFoundError: if one is not there.
+        ValueError: if there are no photographs, or the sources' classes differ.
+    """
+    if config.input not in INPUTS:
+        raise ValueError(f"input must be one of {', '.join(INPUTS)}, got {config.input!r}")
+    if config.input == "streams" and not config.qualities:
+        raise ValueError("qualities must be one or more numbers in [0, 1], got none")
+    sets = [open_labeled(config.task, source).every(config.every) for source in config.sources]
+    if not sets or not all(len(s) for s in sets):
+        raise ValueError(f"training a {config.task} head needs photographs")
+    for labeled, source in zip(sets, config.sources, strict=True):
+        if labeled.classes != sets[0].classes:
+            raise ValueError(f"the classes of {source.path} are not those of {config.sources[0].path}")
+        if not _Variant(labeled, False, config.holdout).indices:
+            raise ValueError(
+                f"nothing is left of {source.path} to learn from: of its images one in {config.every} is used, and of "
+                f"those one in {config.holdout} is held out, the first included"
+            )
+    return sets
+
+
 class _Variant:
     """A labeled set without what is held out, as it is or mirrored."""
 
@@ -199,13 +217,3 @@ def _on(target: Any, device: torch.device) -> Any:
         masks = None if target.masks is None else target.masks.to(device)
         return Instances(target.boxes.to(device), target.labels.to(device), masks)
     return target.to(device) if isinstance(target, Tensor) else target
-
-
-def streams_fingerprint(model: Model) -> str:
-    """Six hexadecimal digits of all that the bytes depend on that the neck reads."""
-    digest = hashlib.sha256()
-    parts = (model.codec.backbone, model.codec.semantic, model.codec.detail)
-    for part in parts[: 1 + len(model.layers)]:
-        for name, tensor in part.state_dict().items():
-            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()[:6]

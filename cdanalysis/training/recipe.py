@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from ..codec.layered import CodecConfig
+from ..configs import made, merged, nearest, read_mapping, take_preset, words_of
 from ..data.crops import Source
-from ..data.labeled import LabeledSource
 from .auxiliary import AuxiliaryConfig
 from .distortion import ObserverConfig
 from .head_data import HeadConfig
@@ -101,21 +101,10 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         FileNotFoundError: if there is no such file.
         ValueError: for an unknown key (the message names the nearest one) or a bad value.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no recipe at {path}")
-    try:
-        tree = OmegaConf.load(path)
-        words = OmegaConf.from_dotlist(list(overrides or []))
-    except Exception as error:  # YAML's own errors share no base class with OmegaConf's
-        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
-    if not isinstance(tree, DictConfig):
-        raise ValueError(f"{path} holds no mapping")
-    presets = tree.pop("presets", OmegaConf.create({}))
-    preset = words.get("preset", tree.get("preset", ""))
-    if preset and preset not in presets:
-        known = ", ".join(sorted(presets)) or "none"
-        raise ValueError(f"{path} has no preset {preset!r}; it has: {known}")
-    return recipe_from(_merge_preset(tree, presets[preset]) if preset else tree, words, str(path))
+    where = str(path)
+    tree, words = read_mapping(path, "recipe"), words_of(overrides or [], where)
+    preset = take_preset(tree, words.get("preset", tree.get("preset", "")), where)
+    return recipe_from(changed(tree, preset, where), words, where)
 
 
 def recipe_from(tree: DictConfig, words: DictConfig, where: str) -> Recipe:
@@ -124,53 +113,98 @@ def recipe_from(tree: DictConfig, words: DictConfig, where: str) -> Recipe:
     Raises:
         ValueError: for an unknown key (the message says ``where``, and names the nearest one) or a bad value.
     """
-    return _to_recipe(OmegaConf.merge(tree, _list_overrides(tree, words)), where)
+    recipe = made(Recipe, changed(tree, words, where), where)
+    check_values(recipe, where)
+    return recipe
 
 
-def _merge_preset(tree: DictConfig, preset: DictConfig) -> DictConfig:
-    return OmegaConf.merge(tree, _list_overrides(tree, preset))
+def changed(tree: DictConfig, words: DictConfig, where: str) -> DictConfig:
+    """A recipe's tree with changes; ``stages: {detail: {steps: 9}}`` reaches into the stage of that name.
 
+    OmegaConf replaces lists whole.
 
-def _list_overrides(tree: DictConfig, words: DictConfig) -> DictConfig:
-    """OmegaConf replaces lists whole; ``stages: {detail: {steps: 9}}`` reaches into the stage of that name."""
+    Raises:
+        ValueError: for the name of no stage, or what is no change of one.
+    """
     words = OmegaConf.create(OmegaConf.to_container(words))
     changes = words.get("stages")
     if not isinstance(changes, DictConfig):
-        return words
-    stages = []
-    for stage in tree.stages:
-        stages.append(OmegaConf.merge(stage, changes.pop(stage.name, {})))
-    if changes:
-        names = [stage.name for stage in tree.stages]
-        raise ValueError(f"unknown stage {next(iter(changes))!r}; {_nearest(next(iter(changes)), names)}")
-    words.stages = stages
-    return words
+        return merged(where, tree, words)
+    made(Recipe, tree, where)  # what it says of stages can be trusted
+    names = [str(stage.name) for stage in tree.get("stages", [])]
+    for name, change in changes.items():
+        if name not in names:
+            raise ValueError(f"{where}: unknown stage {name!r}; {nearest(name, names)}")
+        if not isinstance(change, DictConfig):
+            raise ValueError(f"{where}: stages.{name} must be a mapping, got {change!r}")
+    words.stages = [merged(where, stage, changes.get(str(stage.name), {})) for stage in tree.stages]
+    return merged(where, tree, words)
 
 
-def _to_recipe(tree: DictConfig, where: str) -> Recipe:
-    schema = OmegaConf.structured(Recipe)
-    try:
-        return OmegaConf.to_object(OmegaConf.merge(schema, tree))
-    except ConfigKeyError as error:
-        nearest = _nearest(str(error.key), _known_keys())
-        raise ValueError(f"{where}: unknown key {error.full_key!r}; {nearest}") from None
-    except OmegaConfBaseException as error:
-        raise ValueError(f"{where}: {error.full_key or 'recipe'}: {str(error).splitlines()[0]}") from None
+_WHOLE = "must be at least 1", lambda value: value >= 1
+_COUNT = "must be at least 0", lambda value: value >= 0
+_AMOUNT = "must be a finite number of at least 0", lambda value: math.isfinite(value) and value >= 0
+_POSITIVE = "must be a finite number above 0", lambda value: math.isfinite(value) and value > 0
+_SHARE = "must lie in [0, 1]", lambda value: 0 <= value <= 1
+_QUALITIES = "must be two numbers in [0, 1]", lambda pair: len(pair) == 2 and all(0 <= q <= 1 for q in pair)
+_WEIGHTS = "must be two finite numbers above 0", lambda pair: len(pair) == 2 and all(map(_POSITIVE[1], pair))
+
+RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
+    Recipe: {"workers": _COUNT, "checkpoint_minutes": _AMOUNT, "neck_hidden": _WHOLE},
+    CodecConfig: {
+        **dict.fromkeys(("semantic_channels", "semantic_hidden", "detail_channels", "hyper_channels", "width"), _WHOLE),
+        **dict.fromkeys(("analysis_depth", "synthesis_depth"), _COUNT),
+    },
+    StageConfig: {
+        **dict.fromkeys(("steps", "warmup", "principal", "rate_warmup"), _COUNT),
+        **dict.fromkeys(("lr", "weight_decay", "target_bpp"), _AMOUNT),
+        **dict.fromkeys(("varied", "blank"), _SHARE),
+        **dict.fromkeys(("semantic_quality", "detail_quality"), _QUALITIES),
+        "control_speed": _POSITIVE,
+        "clip": ("must be above 0", lambda norm: norm > 0),
+        "batch": _WHOLE,
+        "crop": ("must be a multiple of 32, and at least 32", lambda side: side >= 32 and side % 32 == 0),
+    },
+    ObjectiveConfig: {
+        **dict.fromkeys(("semantic_rate", "lambdas"), _WEIGHTS),
+        **dict.fromkeys(("alpha", "rest"), _SHARE),
+        "features": ("must be three numbers of at least 0", lambda all_: len(all_) == 3 and all(map(_AMOUNT[1], all_))),
+        "distillation": ("must have weights of at least 0", lambda weights: all(map(_AMOUNT[1], weights.values()))),
+    },
+    ObserverConfig: {"weight": _AMOUNT, "lr": _AMOUNT},
+    Source: {
+        "weight": _AMOUNT,
+        "scale": (
+            "must be two numbers above 0, the smaller first",
+            lambda pair: len(pair) == 2 and 0 < pair[0] <= pair[1] < math.inf,
+        ),
+    },
+    CalibrationConfig: {"every": _WHOLE, "quality": _SHARE},
+    HeadConfig: {
+        "epochs": _COUNT,
+        "every": _WHOLE,
+        "distill": _AMOUNT,
+        "holdout": (
+            "must be 0, or 2 or more: of every holdout photographs the first is left out",
+            lambda n: n >= 0 and n != 1,
+        ),
+        "qualities": (
+            "must be one or more numbers in [0, 1]",
+            lambda all_: len(all_) and all(0 <= q <= 1 for q in all_),
+        ),
+    },
+    AuxiliaryConfig: {"batch": _WHOLE, "weight": _AMOUNT},
+}
+"""What fields must be, beside their types."""
 
 
-_SCHEMAS = (
-    Recipe, StageConfig, ObjectiveConfig, ObserverConfig, Source, CodecConfig, CalibrationConfig, HeadConfig,
-    LabeledSource, AuxiliaryConfig,
-)  # fmt: skip
-
-
-def _known_keys() -> set[str]:
-    keys: set[str] = set()
-    for kind in _SCHEMAS:
-        keys |= set(kind.__dataclass_fields__)
-    return keys
-
-
-def _nearest(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)
-    return f"the nearest known one is {close[0]!r}" if close else "there are none"
+def check_values(config: Any, where: str, key: str = "") -> None:
+    """Raises `ValueError` for a field of a recipe, or of what is in it, whose value means nothing."""
+    rules = RULES.get(type(config), {})
+    for field_ in fields(config):
+        value, name = getattr(config, field_.name), f"{key}.{field_.name}" if key else field_.name
+        if field_.name in rules and not rules[field_.name][1](value):
+            raise ValueError(f"{where}: {name} {rules[field_.name][0]}, got {value!r}")
+        for number, item in enumerate(value if isinstance(value, list) else [value]):
+            if is_dataclass(item):
+                check_values(item, where, f"{name}[{number}]" if isinstance(value, list) else name)

@@ -21,7 +21,7 @@ from .head_data import Batch, Examples
 from .heads import HeadLoss
 from .losses import StageLoss
 from .principal import start_semantic_layer
-from .recipe import Recipe
+from .recipe import Recipe, StageConfig
 
 
 class CodecStage:
@@ -129,6 +129,27 @@ def stage_of(model: Model, recipe: Recipe, number: int, fabric: Fabric, folder: 
     if recipe.stages[number].head is None:
         return CodecStage(model, recipe, number, fabric)
     return HeadStage(model, recipe, number, fabric, folder)
+
+
+def select(model: Model, stage: StageConfig) -> list[nn.Parameter]:
+    """Let the parameters named by the stage move, and no others.
+
+    Raises:
+        ValueError: if it names none.
+    """
+    chosen = []
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(moves(stage, name))
+        if parameter.requires_grad:
+            chosen.append(parameter)
+    if not chosen:
+        raise ValueError(f"stage {stage.name!r} trains nothing: no parameter starts with {stage.trains}")
+    return chosen
+
+
+def moves(stage: StageConfig, name: str) -> bool:
+    """Whether a stage lets the parameter of that name move."""
+    return name.startswith(tuple(stage.trains)) and not name.startswith("codec.backbone")
 
 
 class _FromStep(Sampler):

@@ -15,14 +15,18 @@ from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from ..codec.derived import saved_tensors
 from ..model import Model
-from ..zoo import load, save_model
+from ..zoo import check_finite, load, round_weights, save_model
+from .checks import check_recipe
 from .heads import calibrate
 from .pretrained import imagenet_classes, load_imagenet
 from .recipe import Recipe, StageConfig
-from .stages import CodecStage, Stage, stage_of
+from .stages import CodecStage, Stage, select, stage_of
 
 CHECKPOINT = "checkpoint.pt"
+PATIENCE = 200
+"""So many steps may be skipped, one after the other, because they are not finite."""
 
 
 class Trainer:
@@ -48,31 +52,34 @@ class Trainer:
             precision=recipe.precision,
         )
         torch.manual_seed(recipe.seed)
+        self.new = model is None and not recipe.init
         self.model = model or _first_model(recipe)
         if recipe.neck_layers and tuple(recipe.neck_layers) != self.model.layers:
             self.model.read_layers(recipe.neck_layers)
         if not recipe.codec.fused:
             self.model.codec.unfuse()
         self.model.name = recipe.name
-        self.stage, self.step, self.skipped = 0, 0, 0
+        self.stage, self.step, self.skipped, self.lost = 0, 0, 0, 0
 
     def run(self, resume: bool = False, stop_after: int | None = None) -> bool:
         """Train; True when the recipe is finished, False when stopped after ``stop_after`` steps.
 
         Raises:
             FileNotFoundError: if told to resume and there is no checkpoint.
-            ValueError: if the checkpoint belongs to another recipe.
+            ValueError: if the checkpoint belongs to another recipe, if the recipe is one that cannot be run to its end,
+                or if training goes astray; then no model is written.
         """
         self.fabric.launch()
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self._load() if resume else None
+        check_recipe(self.recipe, self.model, self.stage, self.fabric, self.new)
         budget = math.inf if stop_after is None else stop_after
         while self.stage < len(self.recipe.stages):
             done, finished = self._run_stage(state, budget)
             budget -= done
             if not finished:
                 return False
-            state, self.stage, self.step = None, self.stage + 1, 0
+            state, self.stage, self.step, self.lost = None, self.stage + 1, 0, 0
             self._save()
         if self.fabric.global_rank == 0:
             self._finish()
@@ -81,6 +88,7 @@ class Trainer:
     def _finish(self) -> None:
         """Tables and calibration; then the model's folder."""
         model = self.model.eval()
+        round_weights(model)  # so that it and the model in the folder read each other's streams
         if any(stage.head is None for stage in self.recipe.stages):
             model.codec.freeze_tables()
         if self.recipe.calibration.source:
@@ -96,7 +104,7 @@ class Trainer:
         self.model.to(memory_format=torch.channels_last)  # also heads that are new, or were loaded: sums depend on it
         if state is not None and config.head is not None:
             self.model.load_state_dict(state["model"])  # the stage has made its head anew
-        groups = [{"params": _select(self.model, config), "share": 1.0}, *_own_parameters(stage)]
+        groups = [{"params": select(self.model, config), "share": 1.0}, *_own_parameters(stage)]
         optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.98))
         loss_module, optimizer = self.fabric.setup(stage.loss, optimizer)
         if state is not None:
@@ -124,7 +132,19 @@ class Trainer:
         if writer:
             writer.close()
         self._save(optimizer, stage.own)
-        return last - first, self.step >= stage.steps
+        finished = self.step >= stage.steps
+        if finished:
+            self._check_learned(stage.steps)
+        return last - first, finished
+
+    def _check_learned(self, steps: int) -> None:
+        """Raises `ValueError` where the last tenth of a stage's steps were lost, or weights are no numbers."""
+        if self.lost and self.lost >= min(PATIENCE, steps // 10):
+            raise ValueError(
+                f"stage {self.recipe.stages[self.stage].name!r} came to nothing, and no model is written: its last "
+                f"{self.lost} of {steps} steps had no finite loss or gradient; a lower learning rate may help"
+            )
+        check_finite(saved_tensors(self.model))
 
     def _train_step(self, loss_module, optimizer, clip: float, lr: float, batch) -> dict[str, float]:
         torch.manual_seed((self.recipe.seed * 1009 + self.stage) * 10**7 + self.step * 64 + self.fabric.global_rank)
@@ -138,8 +158,11 @@ class Trainer:
             finite = self.fabric.all_reduce(finite.float(), reduce_op="mean") == 1
         if finite:
             optimizer.step()
+            self.lost = 0
         else:
-            self.skipped += 1
+            self.skipped, self.lost = self.skipped + 1, self.lost + 1
+            if self.lost >= PATIENCE:
+                self._check_learned(self.step + 1)
         optimizer.zero_grad()
         return {name: float(value) for name, value in terms.items()}
 
@@ -151,6 +174,7 @@ class Trainer:
                 "stage": self.stage,
                 "step": self.step,
                 "skipped": self.skipped,
+                "lost": self.lost,
                 "heads": _described(self.model.heads),
                 "counterparts": _described(self.model.counterparts),
                 "model": self.model.state_dict(),
@@ -175,6 +199,7 @@ class Trainer:
                 heads[task] = self.model.new_head(task, **options)
         self.model.load_state_dict(state["model"])
         self.stage, self.step, self.skipped = state["stage"], state["step"], state["skipped"]
+        self.lost = state.get("lost", 0)
         return state if state["optimizer"] is not None else None
 
 
@@ -193,26 +218,13 @@ def _described(heads: torch.nn.ModuleDict) -> dict[str, dict]:
 
 def _same_beginning(old: dict, new: dict, stage: int) -> bool:
     """Whether two recipes agree on all that a run has begun: model, seed, and the stages up to now."""
-    keys = ("codec", "neck_hidden", "seed")
+    keys = ("init", "codec", "neck_hidden", "neck_layers", "seed")
     return all(old[k] == new[k] for k in keys) and old["stages"][: stage + 1] == new["stages"][: stage + 1]
 
 
 def _own_parameters(stage: Stage) -> list[dict[str, Any]]:
     """Optimiser groups of what a stage trains beside the model."""
     return stage.loss.own_parameters() if isinstance(stage, CodecStage) else []
-
-
-def _select(model: Model, stage: StageConfig) -> list[torch.nn.Parameter]:
-    """Let the parameters named by the stage move, and no others."""
-    chosen = []
-    for name, parameter in model.named_parameters():
-        moves = name.startswith(tuple(stage.trains)) and not name.startswith("codec.backbone")
-        parameter.requires_grad_(moves)
-        if moves:
-            chosen.append(parameter)
-    if not chosen:
-        raise ValueError(f"stage {stage.name!r} trains nothing: no parameter starts with {stage.trains}")
-    return chosen
 
 
 def learning_rate(stage: StageConfig, step: int, steps: int) -> float:

@@ -1,0 +1,356 @@
+"""Training that must not end in silence: caches, what learned nothing, faults that are found before the first step."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import SMALL, new_small_model
+from PIL import Image
+from test_training import head_stage, recipe_for, train
+
+import cdanalysis as cda
+from cdanalysis.cli import main
+from cdanalysis.data.cached import cache_streams, content_key
+from cdanalysis.data.crops import Source
+from cdanalysis.data.labeled import LabeledSource
+from cdanalysis.training.auxiliary import AuxiliaryConfig
+from cdanalysis.training.head_data import Examples
+from cdanalysis.training.losses import StageLoss
+from cdanalysis.training.recipe import CalibrationConfig, HeadConfig, Recipe
+from cdanalysis.training.trainer import Trainer
+from cdanalysis.zoo import WEIGHTS, load
+
+
+def painted(folder, colors, side=64):
+    """Class folders with one photograph each, both called a.png, of a color each."""
+    for name, color in colors.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (side, side), color).save(folder / name / "a.png")
+    return folder
+
+
+# -- caches ------------------------------------------------------------------------------------
+
+
+def latents_of(examples: Examples) -> list[torch.Tensor]:
+    return [row.tensors[0].float() for row in examples.rows]
+
+
+def test_streams_are_cached_by_content_and_not_by_name(tmp_path, small):
+    """Other sources of the same names, two sources of equal names, a photograph corrected under its name."""
+
+    def examples(*folders):
+        config = HeadConfig("classification", [LabeledSource(str(f)) for f in folders])
+        return Examples(small, config, tmp_path / "cache")
+
+    def fresh(*folders):
+        shutil.rmtree(tmp_path / "cache")
+        return latents_of(examples(*folders))
+
+    first = painted(tmp_path / "first", {"cold": "blue", "warm": "red"})
+    second = painted(tmp_path / "second", {"cold": "green", "warm": "orange"})
+    examples(first)
+    for folders in ((second,), (first, second), (second, first)):
+        found = latents_of(examples(*folders))
+        assert all(map(torch.equal, found, fresh(*folders))) and len(found) == 2 * len(folders)
+    before = latents_of(examples(first))
+    Image.new("RGB", (64, 64), "yellow").save(first / "warm" / "a.png")
+    after = latents_of(examples(first))
+    assert torch.equal(before[0], after[0]) and not torch.equal(before[1], after[1])
+    assert torch.equal(after[1], fresh(first)[1])
+
+
+def test_streams_that_are_there_are_not_made_again(tmp_path, chelsea):
+    images, made = [Image.fromarray(chelsea[i : i + 32, :32]) for i in (0, 0, 9)], []
+
+    def encode(group):
+        made.extend(group)
+        return [content_key(image).encode() for image in group]
+
+    for _ in range(2):
+        cached = cache_streams(["a", "a", "b/c"], images.__getitem__, tmp_path, encode)
+        assert [cached[i] for i in range(3)] == [content_key(image).encode() for image in images]
+    assert len(made) == 2
+    cache_streams(["a", "a", "d"], images.__getitem__, tmp_path, encode)
+    assert len(made) == 3
+
+
+def test_content_is_more_than_bytes():
+    flat = Image.new("L", (8, 2), 7)
+    assert (
+        len({content_key(flat), content_key(flat.transpose(Image.Transpose.ROTATE_90)), content_key(flat.convert("P"))})
+        == 3
+    )
+
+
+def test_streams_of_other_weights_are_others(image_folder, tmp_path):
+    """Of a synthesis network alone, too: a stream names the weights of the whole codec."""
+    model, config = new_small_model(), HeadConfig("classification", [LabeledSource(str(image_folder))])
+    for name in (
+        None,
+        "codec.semantic.g_a.out.weight",
+        "codec.synthesis.stem.weight",
+        "codec.backbone.net.conv_stem.weight",
+    ):
+        if name:
+            with torch.no_grad():
+                model.get_parameter(name).mul_(1.25)
+        examples = Examples(model, config, tmp_path)
+        (folder,) = [f for f in tmp_path.iterdir() if f.name.startswith(model.fingerprint)]
+        streams = [p.read_bytes() for p in sorted(folder.rglob("*.cda"))]
+        assert {cda.inspect(s).fingerprint for s in streams} == {model.fingerprint} and len(examples) == 4
+
+
+def test_training_again_with_other_photographs_learns_those(tmp_path, small_folder):
+    """The same folder, the same names, the labels turned round."""
+    for colors in ({"cold": "blue", "warm": "red"}, {"cold": "red", "warm": "blue"}):
+        source = painted(tmp_path / "source", colors)
+        stage = head_stage(source, ["heads.classification"], epochs=120, options={"hidden": 32})
+        recipe = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
+        assert Trainer(recipe, tmp_path / "run").run()
+        model = load(tmp_path / "run" / "model")
+        for label, color in colors.items():
+            assert model.analyze(model.encode(Image.new("RGB", (64, 64), color))).classification.label == label
+
+
+# -- after training, in Python -----------------------------------------------------------------
+
+
+def test_the_trained_model_and_the_saved_one_read_each_others_streams(image_folder, tmp_path, picture):
+    model = new_small_model()
+    old = model.encode(picture, 0.5)
+    trainer = Trainer(recipe_for(image_folder), tmp_path, model)
+    trainer.run()
+    saved = load(tmp_path / "model")
+    assert trainer.model.fingerprint == saved.fingerprint != cda.inspect(old).fingerprint
+    streams = [m.encode(picture, 0.5) for m in (trainer.model, saved)]
+    for stream in streams:
+        assert trainer.model.to_latents([stream]).equals(saved.to_latents([stream]))
+    with pytest.raises(cda.StreamError, match="fingerprint"):
+        trainer.model.decode(old)
+
+
+def test_a_model_in_the_midst_of_training_has_a_fingerprint_of_its_own(image_folder, tmp_path, picture):
+    trainer, seen = Trainer(recipe_for(image_folder), tmp_path, new_small_model()), set()
+    for _ in range(3):
+        trainer.run(stop_after=1)
+        stream = trainer.model.eval().encode(picture, 0.5)
+        seen.add(cda.inspect(stream).fingerprint)
+        assert trainer.model.decode(stream).size == (101, 75)
+    assert len(seen) == 3
+
+
+# -- what learned nothing ----------------------------------------------------------------------
+
+
+def trained(folder, recipe, model=None):
+    Trainer(recipe, folder, model).run()
+
+
+@pytest.mark.parametrize("lr", [1e30, 1e6])
+@pytest.mark.parametrize("kind", ["codec", "head"])
+def test_a_training_that_went_astray_is_not_saved(image_folder, tmp_path, small_folder, kind, lr):
+    if kind == "codec":
+        recipe = recipe_for(image_folder, steps=(12, 12))
+        for stage in recipe.stages:
+            stage.lr = lr
+        model = new_small_model()
+    else:
+        stage = head_stage(image_folder, ["heads.classification", "neck"], lr=lr, epochs=12, options={"hidden": 8})
+        recipe, model = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true"), None
+    with pytest.raises(ValueError, match=r"came to nothing, and no model is written|holds what is no finite number"):
+        trained(tmp_path, recipe, model)
+    assert not list(tmp_path.rglob(WEIGHTS))
+    with pytest.raises(ValueError, match=r"came to nothing|no finite number"):  # nor by going on with it
+        Trainer(recipe, tmp_path, new_small_model() if kind == "codec" else None).run(resume=True)
+    assert not list(tmp_path.rglob(WEIGHTS))
+
+
+def not_finite_from(step, monkeypatch):
+    original = StageLoss.forward
+
+    def forward(self, batch, now):
+        loss, terms = original(self, batch, now)
+        return (loss * math.nan, terms) if now >= step else (loss, terms)
+
+    monkeypatch.setattr(StageLoss, "forward", forward)
+
+
+def test_steps_that_are_all_skipped_at_the_end_are_told(image_folder, tmp_path, monkeypatch):
+    not_finite_from(7, monkeypatch)
+    with pytest.raises(ValueError, match=r"'semantic' came to nothing.* its last 5 of 12 steps"):
+        train(tmp_path, recipe_for(image_folder, steps=(12, 1)))
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_run_that_lost_its_way_does_not_go_on_to_its_end(image_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("cdanalysis.training.trainer.PATIENCE", 4)
+    not_finite_from(0, monkeypatch)
+    with pytest.raises(ValueError, match="its last 4 of 4 steps"):
+        train(tmp_path, recipe_for(image_folder, steps=(500, 1)))
+
+
+def test_the_exit_status_says_so(image_folder, tmp_path, small_folder, capsys):
+    recipe = f"""
+name: pets
+init: {small_folder}
+precision: 32-true
+stages:
+  - name: labels
+    trains: [heads.classification]
+    batch: 4
+    warmup: 1
+    head: {{task: classification, sources: [{{path: {image_folder}}}], options: {{hidden: 8}}}}
+"""
+    (tmp_path / "pets.yaml").write_text(recipe)
+    for word in ("lr=1.0e30", "head.epochs=0", "head.qualities=[]", "head.holdout=1", "head.every=0", "lr=.nan"):
+        out = tmp_path / word
+        assert main(["train", str(tmp_path / "pets.yaml"), f"stages.labels.{word}", "-o", str(out)]) == 1
+        said = capsys.readouterr().err.strip().splitlines()
+        assert said[-1].startswith("cdanalysis train: ") and not list(out.rglob(WEIGHTS))
+        assert word.partition("=")[0].removeprefix("head.") in said[-1] or "finite" in said[-1]
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_new_model_is_trained_whole_or_not_published(image_folder, tmp_path, left):
+    """Stages left out, or of no steps: the layer that they would have trained is not saved as it was drawn."""
+    recipe = recipe_for(image_folder)
+    recipe.stages[left].steps = 0
+    with pytest.raises(ValueError, match=("codec.semantic", "codec.detail")[left] + " as it was drawn"):
+        trained(tmp_path, recipe)
+    recipe.stages.pop(left)
+    with pytest.raises(ValueError, match=r"as it was drawn"):
+        trained(tmp_path, recipe)
+    trained(tmp_path, recipe, new_small_model())  # a model that is given is somebody's
+
+
+def test_a_recipe_without_a_step_is_refused(image_folder, tmp_path, small_folder):
+    for stages in ([], recipe_for(image_folder, steps=(0, 0)).stages):
+        with pytest.raises(ValueError, match="trains nothing"):
+            trained(tmp_path, Recipe(name="copy", init=str(small_folder), stages=stages, precision="32-true"))
+
+
+# -- faults that are found before the first step -----------------------------------------------
+
+
+def fault_sources(recipe, world):
+    recipe.stages[1].sources = [Source("nowhere")]
+
+
+def fault_empty(recipe, world):
+    (world / "empty").mkdir()
+    recipe.stages[1].sources = [Source(str(world / "empty"))]
+
+
+def fault_observer(recipe, world):
+    recipe.stages[1].objective.observers[0].kind = "sharpness"
+
+
+def fault_trains(recipe, world):
+    recipe.stages[1].trains = ["codec.detial"]
+
+
+def fault_auxiliary(recipe, world):
+    recipe.stages[0].trains.append("heads")
+    recipe.stages[0].auxiliary = [AuxiliaryConfig("segmentation", [LabeledSource(str(world / "pixels"))])]
+
+
+def fault_head(recipe, world):
+    recipe.stages.append(head_stage(world / "classes", ["heads"], options={"depth": 9}))
+
+
+def fault_kept(recipe, world):
+    recipe.stages.append(head_stage(world / "classes", ["heads"], classes="keep"))
+
+
+def fault_held_out(recipe, world):
+    recipe.stages.append(head_stage(world / "classes", ["heads"], every=6, holdout=2))
+
+
+def fault_calibration(recipe, world):
+    recipe.calibration = CalibrationConfig("nowhere")
+
+
+def fault_calibration_classes(recipe, world):
+    recipe.calibration = CalibrationConfig(str(world / "classes"))
+
+
+def fault_calibration_quality(recipe, world):
+    recipe.calibration = CalibrationConfig(str(world / "classes"), quality=50)
+
+
+FAULTS = {
+    fault_sources: "no data at nowhere",
+    fault_empty: "no images in",
+    fault_observer: "kind must be one of",
+    fault_trains: "trains nothing",
+    fault_auxiliary: "no segmentation head",
+    fault_head: "no option 'depth'",
+    fault_kept: "'blue' names none of the head's classes",
+    fault_held_out: "nothing is left",
+    fault_calibration: "calibration: no data at nowhere",
+    fault_calibration_classes: "calibration: 'blue' names none of the head's classes",
+    fault_calibration_quality: "calibration.quality must lie in",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
+def test_faults_of_later_stages_are_found_before_the_first_step(world, tmp_path, monkeypatch, fault):
+    recipe = recipe_for(world / "classes")
+    fault(recipe, world)
+    monkeypatch.setattr(Trainer, "_train_step", lambda *_: pytest.fail("a step was made"))
+    with pytest.raises((ValueError, FileNotFoundError), match=FAULTS[fault]) as caught:
+        Trainer(recipe, tmp_path / "run", new_small_model()).run()
+    assert "\n" not in str(caught.value)
+
+
+def test_looking_before_training_changes_nothing(world, tmp_path, small_folder, monkeypatch):
+    """Random numbers, heads and weights are as if nobody had looked."""
+    heads = [head_stage(world / "classes", ["heads.classification"], epochs=1, options={"hidden": 8}) for _ in "ab"]
+    states = []
+    for looking in (True, False):
+        if not looking:
+            monkeypatch.setattr("cdanalysis.training.trainer.check_recipe", lambda *_: None)
+        recipe = replace(recipe_for(world / "classes", steps=(1, 1)), init=str(small_folder))
+        recipe.stages += heads
+        trainer = Trainer(recipe, tmp_path / str(looking))
+        trainer.run()
+        states.append(trainer.model.state_dict())
+    assert list(states[0]) == list(states[1]) and all(map(torch.equal, *(s.values() for s in states)))
+
+
+def test_calibration_knows_the_classes_that_a_stage_will_make(image_folder, tmp_path, small_folder):
+    stage = head_stage(image_folder, ["heads.classification"], epochs=1, options={"hidden": 8})
+    recipe = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
+    recipe.calibration = CalibrationConfig(str(image_folder), every=1)
+    trained(tmp_path, recipe)
+    assert json.loads((tmp_path / "progress.json").read_text())["stage"] == 1
+
+
+@pytest.mark.parametrize("change", [{"neck_layers": ["semantic", "detail"]}, {"init": "other"}])
+def test_a_run_goes_on_with_the_model_that_it_began_with(image_folder, tmp_path, change):
+    train(tmp_path, recipe_for(image_folder), stop_after=1)
+    with pytest.raises(ValueError, match="another recipe"):
+        Trainer(replace(recipe_for(image_folder), **change), tmp_path, new_small_model()).run(resume=True)
+
+
+def test_a_recipe_made_in_python_is_checked_like_one_from_a_file(image_folder, tmp_path):
+    for key, value in {
+        "lr": math.nan,
+        "batch": 0,
+        "crop": 100,
+        "clip": 0.0,
+        "blank": 2.0,
+        "semantic_quality": [0.5],
+    }.items():
+        recipe = recipe_for(image_folder)
+        setattr(recipe.stages[1], key, value)
+        with pytest.raises(ValueError, match=rf"stages\[1\]\.{key} must"):
+            train(tmp_path, recipe)
+    with pytest.raises(ValueError, match=r"codec\.width must be at least 1"):
+        train(tmp_path, replace(recipe_for(image_folder), codec=replace(SMALL, width=0)))
