@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: str | Path, data: bytes | str) -> None:
@@ -21,6 +24,11 @@ def write_whole(path: str | Path, data: bytes | str) -> None:
     except BaseException:
         Path(part).unlink(missing_ok=True)
         raise
+
+
+def key_of(*parts: Any) -> str:
+    """Ten hexadecimal digits of plain data: what is kept of a measurement is kept under all that it depends on."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
 def run_name(name: str, overrides: Sequence[str]) -> str:

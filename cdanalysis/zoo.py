@@ -279,6 +279,13 @@ def _set_aside(folder: Path, saved: str, staged: set[str]) -> None:
             os.replace(folder / name, next(place for place in places if not place.exists()))
 
 
+def identity(model: Model) -> str:
+    """Twelve hexadecimal digits of all of a model's weights, heads and counterparts too, as they would be saved."""
+    from .codec.derived import saved_tensors
+
+    return _digest(saved_tensors(model))
+
+
 def round_weights(model: Model) -> None:
     """Let a model hold the very weights that its file will, so that both read each other's streams."""
     import torch

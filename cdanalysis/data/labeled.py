@@ -7,6 +7,7 @@ where a target is a class index, `Instances`, or a picture of class indices.
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from .coco import CocoImages
-from .images import ImageSet
+from .images import ImageSet, data_path
 from .segmentation import LabeledPixels
 
 
@@ -30,6 +31,21 @@ class LabeledSource:
 
     path: str = ""
     annotations: str = ""
+
+
+def source_key(source: LabeledSource) -> str:
+    """Twelve hexadecimal digits of all that a source holds: images, label pictures, annotations, classes.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+    """
+    files, digest = ImageSet(source.path), hashlib.sha256()
+    for name in files.names:
+        digest.update(f"{name} ".encode() + hashlib.sha256(files.read_named(name)).digest())
+    classes = (files.root if files.root.is_dir() else files.root.parent) / "classes.json"
+    for path in [classes] * classes.is_file() + ([data_path(source.annotations)] if source.annotations else []):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
 
 
 class LabeledSet(Protocol):

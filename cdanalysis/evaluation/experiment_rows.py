@@ -7,7 +7,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,16 @@ import numpy as np
 from ..codecs.ours import BaselineCodec, Codec, ModelCodec, PreviewCodec, level_at
 from ..codecs.pillow import baseline
 from ..data.images import ImageSet
-from ..data.labeled import LabeledSet, open_labeled
-from ..files import write_whole
+from ..data.labeled import LabeledSet, open_labeled, source_key
+from ..files import key_of, write_whole
 from ..metrics.image import bpp
 from ..model import Model
 from ..roi.importance import saliency_model
 from ..roi.saliency import Remembered, Saliency
+from ..training.recipe import Recipe
 from ..training.trainer import Trainer
-from ..zoo import load
+from ..version import __version__
+from ..zoo import identity, load
 from .evaluators import RECOGNIZERS, new_evaluator
 from .experiment_config import BASE, ExperimentConfig, MeasureConfig, variant_recipe
 from .points import Uncompressed
@@ -40,6 +42,8 @@ class Models(dict[str, Model]):
     def __init__(self, config: ExperimentConfig, folder: Path):
         super().__init__()
         self.config, self.folder = config, folder
+        self._identities: dict[str, str] = {}
+        self._data: dict[tuple[str, str], str] = {}
 
     def __missing__(self, name: str) -> Model:
         if name == BASE:
@@ -49,11 +53,26 @@ class Models(dict[str, Model]):
             self[name] = load(self._run(name) / "model")
         return self[name]
 
+    def identity(self, name: str) -> str:
+        """Digits of a model's weights."""
+        if name not in self._identities:
+            self._identities[name] = identity(self[name])
+        return self._identities[name]
+
+    def data_key(self, measure: str) -> str:
+        """Digits of the data of a table."""
+        source = self.config.measures[measure].source
+        where = (source.path, source.annotations)
+        if where not in self._data:
+            self._data[where] = source_key(source)
+        return self._data[where]
+
     def train(self, name: str) -> None:
         """Train a variant, or what is left of it to do."""
-        run, started = self._run(name), time.monotonic()
+        run, recipe, started = self._run(name), variant_recipe(self.config, name), time.monotonic()
+        _check_begun(name, run, recipe, self.identity(BASE))
         if not (run / "minutes.json").is_file():
-            Trainer(variant_recipe(self.config, name), run).run(resume=(run / "checkpoint.pt").is_file())
+            Trainer(recipe, run).run(resume=(run / "checkpoint.pt").is_file())
             write_whole(run / "minutes.json", json.dumps(round((time.monotonic() - started) / 60, 1)))
 
     def minutes(self, name: str) -> float:
@@ -64,27 +83,44 @@ class Models(dict[str, Model]):
         return self.folder / name.replace(" ", "-")
 
 
+def _check_begun(name: str, run: Path, recipe: Recipe, base: str) -> None:
+    """Note what a variant is trained by and from; raises `ValueError` if its folder holds one of something else."""
+    begun = {"recipe": asdict(recipe), "base": base}
+    note = run / "begun.json"
+    if not note.is_file():
+        if not (run / "checkpoint.pt").is_file():
+            write_whole(note, json.dumps(begun))
+        return
+    before = json.loads(note.read_text())
+    for what, text in (("recipe", "by another recipe"), ("base", f"from another model than {recipe.init!r} is now")):
+        if before[what] != json.loads(json.dumps(begun[what])):
+            raise ValueError(
+                f"variant {name!r} in {run} was trained {text}: give this run another folder (-o), or remove that one"
+            )
+
+
 @dataclass
 class Row:
     """One row of a table, to be measured.
 
     Attributes:
         who: the variant or codec that it is about.
-        file: where it is kept.
+        place: gives where it is kept, a file for all that it depends on; models are loaded for that.
         work: measures it.
     """
 
     who: str
-    file: Path
+    place: Callable[[], Path]
     work: Callable[[], dict[str, Any]]
 
     def get(self) -> dict[str, Any]:
         """The row, from its file if it was measured before."""
-        if not self.file.is_file():
+        file = self.place()
+        if not file.is_file():
             started = time.monotonic()
             row = self.work()
-            write_whole(self.file, json.dumps({**row, "seconds": round(time.monotonic() - started, 1)}))
-        return json.loads(self.file.read_text())
+            write_whole(file, json.dumps({**row, "seconds": round(time.monotonic() - started, 1)}))
+        return json.loads(file.read_text())
 
 
 def everyone(config: ExperimentConfig) -> list[str]:
@@ -134,20 +170,34 @@ def _rows(
     """The rows of a table, of which none is measured yet."""
     measure = config.measures[name]
 
-    def file(title: str) -> Path:
-        return models.folder / "rows" / f"{name} {title}.json".replace(" ", "-")
+    def file(title: str, who: str) -> Path:
+        key = _row_key(config, name, models, who)
+        return models.folder / "rows" / f"{name} {title}-{key}.json".replace(" ", "-")
 
     asked = [evaluator for evaluator in measure.evaluators if evaluator in RECOGNIZERS]
     if asked:
         work = partial(_row_of_images, config, labeled, models, asked, track)
-        yield Row(Uncompressed.name, file(Uncompressed.name), work)
+        yield Row(Uncompressed.name, partial(file, Uncompressed.name, BASE), work)
     maps: dict[str, Saliency | None] = {"": None}  # maps of the same photographs, once for all rows
     for where in {*measure.importance.values(), config.saliency} - {""}:
         maps[where] = Remembered(saliency_model(where))
     for who, make in _codecs(config, measure, models, maps).items():
         for rate in measure.bpp:
             work = partial(_row, config, measure, labeled, models, make, rate, maps[config.saliency], track)
-            yield Row(who, file(f"{who} {rate:g}"), work)
+            yield Row(who, partial(file, f"{who} {rate:g}", who), work)
+
+
+def _row_key(config: ExperimentConfig, name: str, models: Models, who: str) -> str:
+    """Of all that a row of a table depends on: the data, what codes them, and who evaluates what comes out."""
+    measure = {key: value for key, value in asdict(config.measures[name]).items() if key not in ("title", "bpp")}
+    others = {"variants": 0, "baselines": 0}  # those have rows of their own
+    coded = (
+        baseline(who).facts()
+        if who in measure["baselines"]
+        else models.identity(who if who in config.variants else BASE)
+    )
+    parts = (config.semantic, config.bases.get(who), config.weights, config.saliency, models.identity(BASE), coded)
+    return key_of(__version__, models.data_key(name), {**measure, **others}, *parts)
 
 
 def _codecs(

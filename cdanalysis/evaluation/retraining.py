@@ -13,12 +13,13 @@ from omegaconf import OmegaConf
 from ..codecs.compressai import CompressAI
 from ..codecs.pillow import Baseline
 from ..data.images import ImageSet
-from ..data.labeled import LabeledSource
-from ..files import write_whole
+from ..data.labeled import LabeledSource, source_key
+from ..files import key_of, write_whole
 from ..model import Model
 from ..training.recipe import Recipe, recipe_from
 from ..training.trainer import Trainer
-from ..zoo import load
+from ..version import __version__
+from ..zoo import identity, load
 
 STAGE = "retrain"
 
@@ -37,7 +38,8 @@ def retrained(
     Args:
         model: zoo name or folder of the model to start from.
         stage: how, as a recipe's stage: ``lr``, ``batch``, and under ``head`` ``sources``, ``epochs``, ``flip``...
-        folder: where compressed photographs and the finished model are kept; what is there is not made again.
+        folder: where compressed photographs and the finished model are kept; what is there is not made again. It
+            must be for these arguments alone: see `retraining_key`.
 
     Raises:
         ValueError: for an unknown key of ``stage``, or a bad value.
@@ -54,6 +56,14 @@ def retrained(
         write_whole(finished, "")
         shutil.rmtree(folder / "photographs")
     return load(folder / "model", counterparts=True)
+
+
+def retraining_key(model: str, task: str, stage: dict[str, Any], codec: Baseline | CompressAI, level: int) -> str:
+    """Of all that a retrained counterpart depends on; arguments as `retrained` takes them."""
+    recipe = retraining_recipe(model, task, stage)
+    sources = [source_key(source) for source in recipe.stages[0].head.sources]
+    start = identity(load(model, counterparts=True))
+    return key_of(__version__, start, asdict(recipe), sources, codec.name, codec.facts(), level)
 
 
 def retraining_recipe(model: str, task: str, stage: dict[str, Any], where: str = "retraining") -> Recipe:

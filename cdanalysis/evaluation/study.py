@@ -18,15 +18,16 @@ from ..codecs.ours import BaseLayerCodec, BaselineCodec, Codec, ModelCodec
 from ..codecs.pillow import KNOWN, baseline
 from ..configs import made, merged, nearest, read_mapping, take_preset, words_of
 from ..data.images import ImageSet
-from ..data.labeled import LabeledSet, LabeledSource, open_labeled
-from ..files import write_whole
+from ..data.labeled import LabeledSet, LabeledSource, open_labeled, source_key
+from ..files import key_of, write_whole
 from ..metrics.bjontegaard import Curve, bd_rate, bd_score, interval, resamples, saving
 from ..metrics.image import LOWER, PERCEPTION
 from ..metrics.tasks import SCORERS, Scorer
 from ..model import Model
-from ..zoo import load
+from ..version import __version__
+from ..zoo import identity, load
 from .points import Point, Reader, Track, Uncompressed, measure_point
-from .retraining import retrained, retraining_recipe
+from .retraining import retrained, retraining_key, retraining_recipe
 from .runner import versions
 
 UNCOMPRESSED = "uncompressed"
@@ -141,9 +142,9 @@ def run_study(
     model = load(config.model, counterparts=True)
     labeled = open_labeled(config.task, config.source) if config.task else ImageSet(config.source.path)
     labeled = labeled.every(config.every)
-    points, scorers = [], []
+    points, scorers, data = [], [], source_key(config.source)
     for name, codec, level, reader in _plan(config, model, folder, track):
-        path = _file(folder, name, level)
+        path = _file(folder, name, level, _point_key(config, data, codec, reader))
         seen = (config.perception, config.weights)
         points.append(measure_point(name, codec, level, reader, labeled, *seen, path, track))
         scorers.append(reader.scorer(labeled))
@@ -181,15 +182,26 @@ def _plan(
     for name, levels in config.retrained.items():
         codec = baseline(name, config.compressai)
         for level in levels:
-            place = folder / "retrained" / f"{name}-{level}".replace(" ", "-")
+            key = retraining_key(config.model, config.task, config.retraining, codec, level)
+            place = folder / "retrained" / f"{name}-{level}-{key}".replace(" ", "-")
             learned = retrained(config.model, config.task, config.retraining, codec, level, place, track)
             reader = Reader(learned, config.task, latents=False)
             plan.append((f"{name}, retrained", BaselineCodec(codec), level, reader))
     return plan
 
 
-def _file(folder: Path, series: str, level: int) -> Path:
-    return folder / "points" / f"{series}-{level}.jsonl".replace(" ", "-").replace(",", "")
+def _file(folder: Path, series: str, level: int, key: str) -> Path:
+    return folder / "points" / f"{series}-{level}-{key}.jsonl".replace(" ", "-").replace(",", "")
+
+
+def _point_key(config: StudyConfig, data: str, codec: Codec | Uncompressed, reader: Reader) -> str:
+    """Of all that a point depends on: the data (their key), what codes them, what reads them, what is measured."""
+    if isinstance(codec, ModelCodec):
+        coded = [type(codec).__name__, identity(codec.model), codec.semantic]
+    else:
+        coded = codec.codec.facts() if isinstance(codec, BaselineCodec) else []
+    read = [config.task, reader.latents, identity(reader.model) if config.task else ""]
+    return key_of(__version__, data, config.every, coded, read, config.perception, config.weights)
 
 
 class Series:
