@@ -100,7 +100,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from .evaluation.study import load_study
+    from .evaluation.study_config import load_study
     from .reports.study_page import report_page, study_report
 
     config = load_study(options.photographs, options.overrides)

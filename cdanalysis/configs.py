@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 T = TypeVar("T")
@@ -67,9 +67,11 @@ def take_preset(tree: DictConfig, name: Any, where: str) -> DictConfig:
     for key, preset in presets.items():
         if not isinstance(preset, DictConfig):
             raise ValueError(f"{where}: presets.{key} must be a mapping, got {preset!r}")
-    if not name:
+    if name == "":
         return OmegaConf.create({})
-    if not isinstance(name, str) or name not in presets:
+    if isinstance(name, (DictConfig, ListConfig)) or name is None:
+        raise ValueError(f"{where}: preset must be a word, got {name!r}")
+    if name not in presets:
         raise ValueError(f"{where} has no preset {name!r}; it has: {', '.join(sorted(map(str, presets))) or 'none'}")
     return presets[name]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from .codec.entropy.symbols import SymbolCoder, same_kind
 from .codec.layered import CodecConfig, LayeredCodec
 from .codec.semantic import quality_plane, to_real
 from .data.images import ImageLike, to_pixels, to_tensor
-from .heads.base import grouped, predict, tasks_of
+from .heads.base import grouped, made_head, predict, tasks_of
 from .heads.classification import ClassificationHead
 from .heads.detection import DetectionHead
 from .heads.neck import Neck
@@ -24,7 +23,7 @@ from .heads.segmentation import SegmentationHead
 from .reference import Reference
 from .roi.importance import Importance, quality_offsets_of
 from .stream.container import LAYERS, MAX_PIXELS, Stream, layer_count, unpack
-from .stream.errors import StreamError
+from .stream.errors import foreign_stream
 from .structures.latents import QUALITY_LEVELS, Latents, Quality, quality_levels
 from .structures.predictions import Result
 
@@ -87,15 +86,7 @@ class Model(nn.Module):
         Raises:
             ValueError: for a task that there is no head for, or an option that its head does not have.
         """
-        if task not in HEADS:
-            raise ValueError(f"unknown task {task!r}; there are heads for {', '.join(HEADS)}")
-        known = [name for name in inspect.signature(HEADS[task]).parameters if name != "features"]
-        if unknown := sorted(set(options) - set(known)):
-            raise ValueError(f"a {task} head has no option {unknown[0]!r}; it has: {', '.join(known)}")
-        try:
-            return HEADS[task](self.codec.backbone.channels, **options)
-        except (TypeError, RuntimeError) as error:
-            raise ValueError(f"no {task} head can be made of {', '.join(options) or 'no options'}: {error}") from None
+        return made_head(HEADS, task, self.codec.backbone.channels, options)
 
     def counterpart(self, task: str) -> nn.Module:
         """The head of a task that reads photographs' own features."""
@@ -220,8 +211,8 @@ class Model(nn.Module):
     @property
     def symbols(self) -> SymbolCoder:
         """What makes bytes of latents, and latents of bytes, by the tables as they are."""
-        tables = (self.codec.scale_tables, self.codec.detail.prior.table)
-        return self._symbols.get(tables, lambda: SymbolCoder(self.codec))
+        codec = self.codec
+        return self._symbols.get((codec.scale_tables, codec.detail.prior.table), lambda: SymbolCoder(codec))
 
     @property
     def fingerprint(self) -> str:
@@ -314,17 +305,9 @@ class Model(nn.Module):
         for data in streams:
             parsed.append(unpack(data, self.max_pixels))
             if parsed[-1].fingerprint != fingerprint:
-                raise StreamError(self._foreign(parsed[-1].fingerprint, fingerprint))
+                dtype = str(next(self.codec.parameters()).dtype)
+                raise foreign_stream(parsed[-1].fingerprint, fingerprint, self.name, self.origin, dtype)
         return parsed
-
-    def _foreign(self, theirs: str, own: str) -> str:
-        """Why a stream with another fingerprint is not read."""
-        this = f"this is {self.name!r} with fingerprint {own}"
-        if self.origin not in ("", own):
-            dtype = next(self.codec.parameters()).dtype
-            how = "changed" if dtype == torch.float32 else f"cast to {dtype}"
-            this += f", whose codec was {how} since it had fingerprint {self.origin}: load it again, or encode again"
-        return f"the stream was written by the model with fingerprint {theirs}; {this}"
 
     @property
     def device(self) -> torch.device:

@@ -561,3 +561,25 @@ def test_drawings_show_what_was_found():
     colors = np.asarray(drawn_classes(segmentation, canvas))
     assert len(np.unique(colors[:, 80:].reshape(-1, 3), axis=0)) == 2
     assert shares(segmentation) == {"sky": 0.5, "road": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "says"),
+    [
+        ("classification", {"classes": ["a", "b"], "depth": 3}, r"no option 'depth'; it has: classes, hidden$"),
+        ("detection", {"classes": ["a"], "widht": 96}, r"no option 'widht'; it has: classes, kind, width, convs$"),
+        ("segmentation", {"classes": ["a", "b"], "features": (1, 2, 3)}, "no option 'features'"),
+        ("classification", {"hidden": 8}, "can be made of hidden: .*classes"),
+        ("classification", {"classes": ["a"], "hidden": "many"}, "can be made of classes, hidden"),
+        ("classification", {"classes": ["a"], "hidden": -3}, "can be made of classes, hidden"),
+        ("classification", {"classes": 7}, "can be made of classes"),
+        ("detection", {"classes": ["a"], "convs": "two"}, "can be made of classes, convs"),
+        ("detection", {"classes": ["a"], "width": None}, "can be made of classes, width"),
+        ("segmentation", {"classes": ["a", "b"], "width": [96]}, "can be made of classes, width"),
+        ("sound", {}, "unknown task 'sound'"),
+    ],
+)
+def test_options_that_a_head_does_not_have_are_named(small, task, options, says):
+    with pytest.raises(ValueError, match=says) as caught:
+        small.new_head(task, **options)
+    assert "\n" not in str(caught.value)

@@ -20,7 +20,8 @@ from cdanalysis.evaluation import retraining as retraining_module
 from cdanalysis.evaluation import study as study_module
 from cdanalysis.evaluation.points import Point
 from cdanalysis.evaluation.retraining import compressed
-from cdanalysis.evaluation.study import DECODED, LATENTS, UNCOMPRESSED, load_study, run_study
+from cdanalysis.evaluation.study import DECODED, LATENTS, UNCOMPRESSED, run_study
+from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.reports.plots import study_figure
 from cdanalysis.reports.study_page import report_page, study_report
 from cdanalysis.zoo import load, save_model

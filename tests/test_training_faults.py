@@ -121,25 +121,25 @@ def test_training_again_with_other_photographs_learns_those(tmp_path, small_fold
 # -- after training, in Python -----------------------------------------------------------------
 
 
-def test_the_trained_model_and_the_saved_one_read_each_others_streams(image_folder, tmp_path, picture):
+def test_the_trained_model_and_the_saved_one_read_each_others_streams(image_folder, tmp_path, image):
     model = new_small_model()
-    old = model.encode(picture, 0.5)
+    old = model.encode(image, 0.5)
     trainer = Trainer(recipe_for(image_folder), tmp_path, model)
     trainer.run()
     saved = load(tmp_path / "model")
     assert trainer.model.fingerprint == saved.fingerprint != cda.inspect(old).fingerprint
-    streams = [m.encode(picture, 0.5) for m in (trainer.model, saved)]
+    streams = [m.encode(image, 0.5) for m in (trainer.model, saved)]
     for stream in streams:
         assert trainer.model.to_latents([stream]).equals(saved.to_latents([stream]))
     with pytest.raises(cda.StreamError, match="fingerprint"):
         trainer.model.decode(old)
 
 
-def test_a_model_in_the_midst_of_training_has_a_fingerprint_of_its_own(image_folder, tmp_path, picture):
+def test_a_model_in_the_midst_of_training_has_a_fingerprint_of_its_own(image_folder, tmp_path, image):
     trainer, seen = Trainer(recipe_for(image_folder), tmp_path, new_small_model()), set()
     for _ in range(3):
         trainer.run(stop_after=1)
-        stream = trainer.model.eval().encode(picture, 0.5)
+        stream = trainer.model.eval().encode(image, 0.5)
         seen.add(cda.inspect(stream).fingerprint)
         assert trainer.model.decode(stream).size == (101, 75)
     assert len(seen) == 3

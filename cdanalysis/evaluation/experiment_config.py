@@ -136,7 +136,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     changes = words.pop("recipe", {})
     if not isinstance(changes, (dict, DictConfig)):
         raise ValueError(f"{where}: recipe must be a mapping, got {changes!r}")
-    config = made(ExperimentConfig, merged(where, tree, words, {"changes": changes}), where)
+    config = made(ExperimentConfig, merged(where, tree, words, {"changes": changes} if changes else {}), where)
     _check(config, where)
     return config
 
@@ -146,6 +146,9 @@ def _check(config: ExperimentConfig, where: str) -> None:
     for name in config.variants or {"": []}:
         if name or config.recipe:
             variant_recipe(config, name, where)
+    for key, values in (("semantic", [config.semantic]), ("bases", list(config.bases.values()))):
+        if not all(0 <= value <= 1 for value in values):
+            raise ValueError(f"{where}: {key}: quality must lie in [0, 1], got {values}")
     who = [*config.variants, BASE, *config.bases]
     for name, measure in config.measures.items():
         place = f"{where}: measures.{name}"

@@ -5,117 +5,33 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import MISSING
 
 from ..benchmarks.hardware import hardware
 from ..benchmarks.macs import costs
 from ..codecs.ours import BaseLayerCodec, BaselineCodec, Codec, ModelCodec
-from ..codecs.pillow import KNOWN, baseline
-from ..configs import made, merged, nearest, read_mapping, take_preset, words_of
+from ..codecs.pillow import baseline
 from ..data.images import ImageSet
-from ..data.labeled import LabeledSet, LabeledSource, open_labeled, source_key
+from ..data.labeled import LabeledSet, open_labeled, source_key
 from ..files import key_of, write_whole
 from ..metrics.bjontegaard import Curve, bd_rate, bd_score, interval, resamples, saving
 from ..metrics.image import LOWER, PERCEPTION
-from ..metrics.tasks import SCORERS, Scorer
+from ..metrics.tasks import Scorer
 from ..model import Model
 from ..version import __version__
 from ..zoo import identity, load
 from .points import Point, Reader, Track, Uncompressed, measure_point
-from .retraining import retrained, retraining_key, retraining_recipe
+from .retraining import retrained, retraining_key
 from .runner import versions
+from .study_config import StudyConfig
 
 UNCOMPRESSED = "uncompressed"
 LATENTS, DECODED = OURS = ("heads on latents", "own reconstructions")
 """Series of a study that are this library's."""
-
-
-@dataclass
-class StudyConfig:
-    """What is measured.
-
-    Attributes:
-        name: of its files.
-        title: of its report.
-        task: classification, detection or segmentation; empty to look at reconstructions alone.
-        model: zoo name or folder; its heads read latents, their counterparts read photographs.
-        source: the data.
-        every: use each so many-th photograph only.
-        streams: qualities in [0, 1] of streams of the semantic layer alone, which heads read.
-        semantic: quality of the semantic layer in whole streams.
-        reconstructions: qualities of the detail layer in whole streams; the counterpart reads what they decode to.
-        baselines: for other codecs their levels, 0..100, of CompressAI's models 1..8; the counterpart reads what they
-            decode to.
-        compressai: folder with weights of CompressAI's models; empty to download them.
-        retrained: for other codecs, levels; a counterpart that learned on from photographs so compressed reads them.
-        retraining: how it learned, as a stage of a recipe; see `retraining.retrained`.
-        perception: what is measured of reconstructions: psnr, ms_ssim, lpips.
-        weights: SqueezeNet's, for lpips; empty to download them.
-        shares: of the score on uncompressed photographs, at which bits are compared.
-        draws: resamples of the bootstrap; 0 for no intervals.
-    """
-
-    name: str = MISSING
-    title: str = MISSING
-    task: str = ""
-    model: str = "photo"
-    source: LabeledSource = field(default_factory=LabeledSource)
-    every: int = 1
-    streams: list[float] = field(default_factory=list)
-    semantic: float = 0.3
-    reconstructions: list[float] = field(default_factory=list)
-    baselines: dict[str, list[int]] = field(default_factory=dict)
-    compressai: str = ""
-    retrained: dict[str, list[int]] = field(default_factory=dict)
-    retraining: dict[str, Any] = field(default_factory=dict)
-    perception: list[str] = field(default_factory=lambda: ["psnr", "ms_ssim"])
-    weights: str = ""
-    shares: list[float] = field(default_factory=lambda: [0.99, 0.97, 0.95, 0.9])
-    draws: int = 500
-
-
-def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
-    """Read a study's YAML; ``preset=NAME`` picks one of its presets, ``key=value`` changes more.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: for an unknown preset or key, or a bad value.
-    """
-    where = str(path)
-    tree, words = read_mapping(path, "study"), words_of(overrides, where)
-    preset = take_preset(tree, words.pop("preset", ""), where)
-    config = made(StudyConfig, merged(where, tree, preset, words), where)
-    _check(config, where)
-    return config
-
-
-def _check(config: StudyConfig, where: str) -> None:
-    """Raises `ValueError` for a value that means nothing."""
-    for name in config.perception:
-        if name not in PERCEPTION:
-            raise ValueError(f"{where}: perception: unknown measure {name!r}; {nearest(name, PERCEPTION)}")
-    if config.task and config.task not in SCORERS:
-        raise ValueError(f"{where}: task: unknown task {config.task!r}; {nearest(config.task, list(SCORERS))}")
-    for key in ("baselines", "retrained"):
-        for name in getattr(config, key):
-            if name not in KNOWN:
-                raise ValueError(f"{where}: {key}: unknown codec {name!r}; {nearest(name, KNOWN)}")
-    qualities = {"streams": config.streams, "reconstructions": config.reconstructions, "semantic": [config.semantic]}
-    for key, values in qualities.items():
-        if not all(0 <= value <= 1 for value in values):
-            raise ValueError(f"{where}: {key}: quality must lie in [0, 1], got {values}")
-    if not all(0 < share <= 1 for share in config.shares):
-        raise ValueError(f"{where}: shares must lie above 0 and at most at 1, got {config.shares}")
-    for key, least in (("every", 1), ("draws", 0)):
-        if getattr(config, key) < least:
-            raise ValueError(f"{where}: {key} must be at least {least}, got {getattr(config, key)}")
-    if config.retrained:
-        retraining_recipe(config.model, config.task, config.retraining, f"{where}: retraining")
 
 
 @dataclass
@@ -199,7 +115,7 @@ def _point_key(config: StudyConfig, data: str, codec: Codec | Uncompressed, read
     if isinstance(codec, ModelCodec):
         coded = [type(codec).__name__, identity(codec.model), codec.semantic]
     else:
-        coded = codec.codec.facts() if isinstance(codec, BaselineCodec) else []
+        coded = [codec.name, codec.baseline.facts()] if isinstance(codec, BaselineCodec) else []
     read = [config.task, reader.latents, identity(reader.model) if config.task else ""]
     return key_of(__version__, data, config.every, coded, read, config.perception, config.weights)
 

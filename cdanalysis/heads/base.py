@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -11,6 +12,31 @@ from ..structures.predictions import Result
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def made_head(
+    kinds: Mapping[str, type[nn.Module]], task: str, features: tuple[int, ...], options: Mapping[str, Any]
+) -> nn.Module:
+    """A head of random weights.
+
+    Args:
+        kinds: the class of each task's heads.
+        features: channels of the pyramid.
+        options: arguments of the head beside them.
+
+    Raises:
+        ValueError: for a task that there is no head for, an option that its head does not have, or one of another kind.
+    """
+    if task not in kinds:
+        raise ValueError(f"unknown task {task!r}; there are heads for {', '.join(kinds)}")
+    known = [name for name in inspect.signature(kinds[task]).parameters if name != "features"]
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"a {task} head has no option {unknown[0]!r}; it has: {', '.join(known)}")
+    try:
+        return kinds[task](features, **options)
+    except (TypeError, RuntimeError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"no {task} head can be made of {', '.join(options) or 'no options'}: {reason}") from None
 
 
 def predict(heads: Mapping[str, nn.Module], pyramid: list[Tensor], sizes: list[tuple[int, int]]) -> list[Result]:

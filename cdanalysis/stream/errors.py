@@ -3,3 +3,20 @@
 
 class StreamError(ValueError):
     """A stream that cannot be used; the message says what is wrong with it."""
+
+
+def foreign_stream(theirs: str, own: str, name: str, origin: str, dtype: str) -> StreamError:
+    """What is raised for a stream that other weights wrote.
+
+    Args:
+        theirs: the stream's fingerprint.
+        own: that of the model as it is.
+        name: of the model.
+        origin: fingerprint of the file that it was loaded from; empty if there was none.
+        dtype: what its codec's weights are now.
+    """
+    text = f"the stream was written by the model with fingerprint {theirs}; this is {name!r} with fingerprint {own}"
+    if origin not in ("", own):
+        how = "changed" if dtype == "torch.float32" else f"cast to {dtype}"
+        text += f", whose codec was {how} since it had fingerprint {origin}: load it again, or encode again"
+    return StreamError(text)

@@ -198,12 +198,20 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
 """What fields must be, beside their types."""
 
 
+def fits(rule: Callable[[Any], bool], value: Any) -> bool:
+    """Whether a value is what a rule wants; one of another kind, as a recipe made in Python may have it, is not."""
+    try:
+        return bool(rule(value))
+    except (TypeError, AttributeError):
+        return False
+
+
 def check_values(config: Any, where: str, key: str = "") -> None:
     """Raises `ValueError` for a field of a recipe, or of what is in it, whose value means nothing."""
     rules = RULES.get(type(config), {})
     for field_ in fields(config):
         value, name = getattr(config, field_.name), f"{key}.{field_.name}" if key else field_.name
-        if field_.name in rules and not rules[field_.name][1](value):
+        if field_.name in rules and not fits(rules[field_.name][1], value):
             raise ValueError(f"{where}: {name} {rules[field_.name][0]}, got {value!r}")
         for number, item in enumerate(value if isinstance(value, list) else [value]):
             if is_dataclass(item):
