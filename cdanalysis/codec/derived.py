@@ -117,7 +117,6 @@ def fingerprint_of(codec: nn.Module, shape: dict[str, Any]) -> str:
     whole = {name.replace(WRAPPED, ""): tensor.cpu() for name, tensor in codec.state_dict().items()}
     tensors = {name: _halved(tensor) for name, tensor in whole.items()}
     if not all(torch.equal(tensors[name].to(tensor.dtype), tensor) for name, tensor in whole.items()):
-        tensors = {
-            n: t.float() if t.dtype == torch.bfloat16 else t for n, t in whole.items()
-        }  # numpy knows no bfloat16
+        # As they are; but numpy, which makes bytes of them, knows no bfloat16.
+        tensors = {n: t.float() if t.dtype == torch.bfloat16 else t for n, t in whole.items()}
     return fingerprint({f"codec.{name}": tensor for name, tensor in tensors.items()}, shape)
