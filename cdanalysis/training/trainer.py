@@ -198,7 +198,7 @@ def _same_beginning(old: dict, new: dict, stage: int) -> bool:
 
 
 def _own_parameters(stage: Stage) -> list[dict[str, Any]]:
-    """Optimiser groups of what a stage trains beside the model."""
+    """Optimizer groups of what a stage trains beside the model."""
     return stage.loss.own_parameters() if isinstance(stage, CodecStage) else []
 
 
