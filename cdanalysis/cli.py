@@ -98,7 +98,9 @@ def _command(sub, name: str, help: str, model: bool = True) -> argparse.Argument
 
 def _files(command: argparse.ArgumentParser) -> None:
     """What commands that work on many files have in common."""
-    command.add_argument("--workers", type=int, help="number of processes (default: one per core for many files, else one)")
+    command.add_argument(
+        "--workers", type=int, help="number of processes (default: one per core for many files, else one)"
+    )
     command.add_argument("--runner", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
     command.add_argument("--overwrite", action="store_true", help="redo files whose results exist already")
     command.add_argument("--strict", action="store_true", help="stop at the first file that fails")
@@ -107,13 +109,17 @@ def _files(command: argparse.ArgumentParser) -> None:
 def _encode(sub) -> None:
     command = _command(sub, "encode", "encode photographs into .cda streams")
     command.add_argument("inputs", nargs="+", help="image files, or folders of them")
-    command.add_argument("-o", "--output", help="a .cda file for one input, otherwise a folder (default: next to each input)")
+    command.add_argument(
+        "-o", "--output", help="a .cda file for one input, otherwise a folder (default: next to each input)"
+    )
     rate = command.add_mutually_exclusive_group()
     rate.add_argument("--quality", type=quality, help="in [0, 1], or SEMANTIC,DETAIL (default: 0.5)")
     rate.add_argument("--bpp", type=budget, help="maximum bits per pixel of a stream, or SEMANTIC,DETAIL")
     rate.add_argument("--max-bytes", type=budget, help="maximum size of a stream in bytes, or SEMANTIC,DETAIL")
     command.add_argument(
-        "--importance", type=importance, help="region of interest: 'saliency', an .onnx network, a mask image, or boxes X,Y,W,H;..."
+        "--importance",
+        type=importance,
+        help="region of interest: 'saliency', an .onnx network, a mask image, or boxes X,Y,W,H;...",
     )
     command.add_argument("--layers", choices=("semantic", "all"), default="all", help="layers to write (default: all)")
     _files(command)
@@ -122,8 +128,12 @@ def _encode(sub) -> None:
 def _decode(sub) -> None:
     command = _command(sub, "decode", "decode streams into PNG images")
     command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
-    command.add_argument("-o", "--output", help="an image file for one input, otherwise a folder (default: next to each)")
-    command.add_argument("--preview", action="store_true", help="accept streams without a detail layer and write a rough picture")
+    command.add_argument(
+        "-o", "--output", help="an image file for one input, otherwise a folder (default: next to each)"
+    )
+    command.add_argument(
+        "--preview", action="store_true", help="accept streams without a detail layer and write a rough picture"
+    )
     _files(command)
 
 
@@ -140,14 +150,18 @@ def _analyze(sub) -> None:
 def _inspect(sub) -> None:
     command = _command(sub, "inspect", "show what the headers of streams say", model=False)
     command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
-    command.add_argument("--bits-map", help="also draw the bits spent per place: a PNG file, or a folder; needs the model")
+    command.add_argument(
+        "--bits-map", help="also draw the bits spent per place: a PNG file, or a folder; needs the model"
+    )
     command.add_argument("--model", default="photo", help="the model that wrote them, for --bits-map (default: photo)")
 
 
 def _train(sub) -> None:
     command = sub.add_parser("train", help="train a model from a recipe", description="train a model from a recipe")
     command.add_argument("recipe", help="YAML file")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the recipe; preset=NAME picks a preset")
+    command.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="overrides of the recipe; preset=NAME picks a preset"
+    )
     command.add_argument("-o", "--output", help="folder of the run (default: runs/NAME)")
     command.add_argument("--resume", action="store_true", help="resume from the folder's checkpoint")
     command.add_argument("--threads", type=int, help="number of CPU threads")
@@ -155,11 +169,20 @@ def _train(sub) -> None:
 
 def _evaluate(sub) -> None:
     command = _command(sub, "evaluate", "measure rate, reconstruction and accuracy on a folder of photographs")
-    command.add_argument("photographs", help="folder or tar archive of images (subfolders name the classes), or a study's YAML file")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of a study; preset=NAME picks a preset")
+    command.add_argument(
+        "photographs", help="folder or tar archive of images (subfolders name the classes), or a study's YAML file"
+    )
+    command.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="overrides of a study; preset=NAME picks a preset"
+    )
     command.add_argument("--quality", type=quality, nargs="+", default=[0.25, 0.5, 0.75], help="qualities to measure")
     tasks = ("classification", "reconstruction", "detection", "segmentation")
-    command.add_argument("--tasks", nargs="+", choices=tasks, help="default: classification, where there are class folders, and reconstruction")
+    command.add_argument(
+        "--tasks",
+        nargs="+",
+        choices=tasks,
+        help="default: classification, where there are class folders, and reconstruction",
+    )
     command.add_argument("--annotations", help="COCO JSON file, for detection")
     command.add_argument("--every", type=int, default=1, help="use every N-th photograph only")
     command.add_argument("--no-baselines", action="store_true", help="leave out JPEG, WebP and AVIF")
@@ -171,21 +194,27 @@ def _benchmark(sub) -> None:
     command.add_argument(
         "sections", nargs="*", help=f"any of {', '.join(SECTIONS)} (default: all; memory and growth take minutes)"
     )
-    command.add_argument("--photographs", type=int, default=64, help="photographs per epoch of head training (default: 64)")
+    command.add_argument(
+        "--photographs", type=int, default=64, help="photographs per epoch of head training (default: 64)"
+    )
     command.add_argument("--repeats", type=int, default=3, help="repeats of which the fastest counts (default: 3)")
     command.add_argument("--compressai", default="", help="folder of CompressAI's weights (default: random weights)")
     command.add_argument("-o", "--output", help="also write the JSON to this file; other sections in it are kept")
 
 
 def _zoo(sub) -> None:
-    command = sub.add_parser("zoo", help="list or show the models that ship", description="list or show the models that ship")
+    command = sub.add_parser(
+        "zoo", help="list or show the models that ship", description="list or show the models that ship"
+    )
     command.add_argument("action", choices=("list", "show"))
     command.add_argument("name", nargs="?", help="model to show")
     command.add_argument("--json", action="store_true", help="print one JSON object to standard output")
 
 
 def _demo(sub) -> None:
-    command = _command(sub, "demo", "encode, analyze and decode a few photographs, and write a page that shows the results")
+    command = _command(
+        sub, "demo", "encode, analyze and decode a few photographs, and write a page that shows the results"
+    )
     command.add_argument("inputs", nargs="*", help="photographs (default: four that come with scikit-image)")
     command.add_argument("-o", "--output", default="cdanalysis-demo", help="output folder (default: cdanalysis-demo)")
     command.add_argument("--quality", type=quality, default=0.5, help="in [0, 1], or SEMANTIC,DETAIL (default: 0.5)")
