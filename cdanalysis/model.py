@@ -1,4 +1,4 @@
-"""A model: a codec, a neck and heads. What `cdanalysis.load` gives and the public verbs call."""
+"""A model: a codec, a neck and heads. `cdanalysis.load` returns one."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Model(nn.Module):
         name: what error messages call it.
 
     Attributes:
-        heads: what reads the pyramid that the neck makes of latents.
-        counterparts: the same heads, trained on the backbone's features of photographs: what `heads` are
-            compared with. May be empty; a task without one has its head as its own counterpart.
+        heads: by task; they read the pyramid that the neck makes of latents.
+        counterparts: the same heads, trained on the backbone's features of photographs: the RGB reference that ``heads``
+            are compared with. May be empty; a task without one has its head as its own counterpart.
         max_pixels: streams whose headers claim more, padded, are refused before anything is allocated for them. Memory
-            and time grow with the claim, however few bytes follow: lower it where streams come from strangers.
+            and time grow with the claim, however few bytes follow: lower it for streams from untrusted sources.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Model(nn.Module):
         self.counterparts = nn.ModuleDict()
 
     def read_layers(self, layers: Sequence[str]) -> None:
-        """Let the neck, and so all heads, read these layers; what it learned of the semantic layer stays."""
+        """Let the neck, and so all heads, read these layers; its weights for the semantic layer are kept."""
         detail = self.codec.detail.spec if layer_count(layers) == 2 else None
         old, new = self.neck, Neck(self.codec.semantic.spec, self.codec.backbone.channels, self.neck.hidden, detail)
         new.load_state_dict(
@@ -103,17 +103,20 @@ class Model(nn.Module):
             image: PIL image of any mode, uint8 array (H, W, 3) or (H, W), or float tensor
                 (3, H, W) in [0, 1].
             quality: in [0, 1], for both layers; or a pair (semantic, detail). 0.5 where no budget is given.
-            layers: ("semantic",) for a stream without detail.
-            bpp: instead of a quality: the most bits a pixel that the whole stream may have; or a pair, for the symbols
-                of each layer.
+            layers: ("semantic",) for a stream without detail layer.
+            bpp: instead of a quality: the maximum bits per pixel of the whole stream, header and checksums included; or
+                a pair, for the symbols of each layer.
             max_bytes: the same in bytes.
             importance: where the detail layer's bits should go: a map (H, W) in [0, 1], a mask (image, or image file),
-                boxes (x, y, width, height), "saliency", or a callable that maps a photograph to a map. Places of
-                importance 1 get the quality, others less.
+                boxes (x, y, width, height) in pixels, "saliency", or a callable that maps an image to a map. Places of
+                importance 1 get the quality, others a lower one.
+
+        Returns:
+            the bytes of a ``.cda`` file.
 
         Raises:
             ValueError: for an image, quality, layer list or importance that is none of these, and for a budget
-                of which the model cannot use 95 % or more; the message names what it can.
+                of which the model cannot use 95 % or more; the message gives the possible range.
         """
         return self.encode_batch([image], quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance)[0]
 
@@ -127,7 +130,7 @@ class Model(nn.Module):
         max_bytes: int | tuple[int, int] | None = None,
         importance: Importance | None = None,
     ) -> list[bytes]:
-        """`encode` for a list, with one ``importance`` for all; photographs of one size are worked on together."""
+        """`encode` for a list, with one ``importance`` for all; images of one size are processed as a batch."""
         if sum(given is not None for given in (quality, bpp, max_bytes)) > 1:
             raise ValueError("give one of quality, bpp and max_bytes")
         count, levels = layer_count(layers), quality_levels(0.5 if quality is None else quality)
@@ -139,11 +142,14 @@ class Model(nn.Module):
         return [self.writer([x], count, importance).within(b) for x, b in zip(tensors, budgets, strict=True)]
 
     def analyze(self, stream: bytes, tasks: Sequence[str] | None = None) -> Result:
-        """Predictions from a stream's semantic layer. Never decodes the photograph.
+        """Predict from a stream's semantic layer. Never decodes the photograph.
 
         Args:
             stream: a stream, which may have been stripped of, or cut before, its detail layer.
-            tasks: what to predict; by default all that the model can.
+            tasks: tasks to run; by default all of the model's.
+
+        Returns:
+            predictions by task; boxes and masks are in pixels of the original photograph.
 
         Raises:
             StreamError: if the stream is bad, or was written by another model.
@@ -152,16 +158,19 @@ class Model(nn.Module):
         return self.analyze_batch([stream], tasks)[0]
 
     def analyze_batch(self, streams: Sequence[bytes], tasks: Sequence[str] | None = None) -> list[Result]:
-        """`analyze` for a list; streams of one size and quality are worked on together."""
+        """`analyze` for a list; streams of one size and quality are processed as a batch."""
         tasks = self.tasks(tasks)
         return grouped([self._unpack(s) for s in streams], same_kind, lambda group: self._analyze_group(group, tasks))
 
     def decode(self, stream: bytes, preview: bool = False) -> Image.Image:
-        """The photograph, by the synthesis network.
+        """Reconstruct the photograph with the synthesis network.
 
         Args:
             stream: a stream with both layers.
-            preview: accept a stream without detail layer and give a rough picture.
+            preview: accept a stream without detail layer and return a rough picture.
+
+        Returns:
+            an RGB image of the original size.
 
         Raises:
             StreamError: if the stream is bad, was written by another model, or lacks a layer.
@@ -169,7 +178,7 @@ class Model(nn.Module):
         return self.decode_batch([stream], preview)[0]
 
     def decode_batch(self, streams: Sequence[bytes], preview: bool = False) -> list[Image.Image]:
-        """`decode` for a list; streams of one size and quality are worked on together."""
+        """`decode` for a list; streams of one size and quality are processed as a batch."""
 
         def kind(stream: Stream) -> tuple:
             return (*same_kind(stream), preview and stream.layer("detail") is None)
@@ -181,7 +190,7 @@ class Model(nn.Module):
     def writer(
         self, images: Sequence[ImageLike], layers: int = 2, importance: Importance | None = None
     ) -> StreamWriter:
-        """Photographs of one size, analyzed and ready to be written at any quality: see `StreamWriter`."""
+        """Images of one size, analyzed once and ready to be written at any quality: see `StreamWriter`."""
         group = [to_pixels(image) for image in images]
         if len({x.dtype for x in group}) > 1:
             group = [to_tensor(image) for image in images]
@@ -191,7 +200,7 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def to_latents(self, streams: Sequence[bytes], layers: Sequence[str] = LAYERS) -> Latents:
-        """The integer latents of streams of one size and quality: what entropy decoding gives."""
+        """Entropy-decode streams of one size and quality into integer latents; these are the same on every machine."""
         return self.symbols.read([self._unpack(s) for s in streams], len(layers))
 
     @cached_property
@@ -210,7 +219,7 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def read_latents(self, stream: bytes) -> tuple[list[Tensor], float, tuple[int, int]]:
-        """What the neck reads of one stream.
+        """Dequantized latents of one stream: the input of the neck, and of heads trained outside this library.
 
         Returns:
             dequantized latents (C, h, w) of each layer that the neck reads, the semantic layer's quality in [0, 1], and
@@ -232,12 +241,12 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def estimated_bits(self, stream: bytes) -> dict[str, float]:
-        """Bits of each layer in the stream as the entropy models estimate them, without the container."""
+        """Estimated bits of each layer in the stream by the entropy models, without the container."""
         return {name: float(bits.sum()) for name, bits in self.bit_maps(stream).items()}
 
     @torch.inference_mode()
     def bit_maps(self, stream: bytes) -> dict[str, Tensor]:
-        """Where the bits of each layer in the stream went: (h, w) estimated bits of every cell of 16x16 pixels."""
+        """Estimated bits of each layer per cell of 16x16 pixels, (h, w)."""
         parsed = self._unpack(stream)
         latents = self.symbols.read([parsed], layers=2 if parsed.layer("detail") else 1)
         return {name: bits[0] for name, bits in self.codec.bit_maps(latents).items()}
@@ -251,7 +260,7 @@ class Model(nn.Module):
 
     @property
     def reference(self) -> Reference:
-        """What the counterparts make of photographs themselves."""
+        """The counterparts: predictions from photographs themselves."""
         heads = {task: self.counterpart(task) for task in self.heads}
         return Reference(self.codec.backbone, heads, self.name)
 

@@ -2,7 +2,7 @@
 
 A model is a folder: ``model.safetensors`` (weights in half precision; its metadata describes the
 network), ``config.yaml`` (the recipe it was trained by), ``metrics.json`` and ``README.md``; and, for
-comparisons, ``counterparts.safetensors``: heads for photographs' own features.
+comparisons, ``counterparts.safetensors``: heads on the backbone's features of photographs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RECIPE, METRICS, CARD = "config.yaml", "metrics.json", "README.md"
 
 
 def zoo_folder() -> Path:
-    """Where the models that ship with the library lie: inside the package, or beside it in a checkout."""
+    """Folder of the models that ship with the library: inside the package, or beside it in a checkout."""
     inside = Path(__file__).parent / "model_zoo"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "model_zoo"
 
@@ -36,10 +36,13 @@ def names() -> list[str]:
 
 
 def find(name: str | Path) -> Path:
-    """The folder of a model: a zoo name, or a folder that holds one.
+    """The folder of a model.
+
+    Args:
+        name: a zoo name, or a folder with ``model.safetensors``.
 
     Raises:
-        FileNotFoundError: if it is neither; the message lists the names there are.
+        FileNotFoundError: if it is neither; the message lists the known names.
     """
     for folder in (zoo_folder() / str(name), Path(name)):
         if (folder / WEIGHTS).is_file():
@@ -49,10 +52,14 @@ def find(name: str | Path) -> Path:
 
 
 def describe(folder: Path, file: str = WEIGHTS) -> dict[str, Any]:
-    """A model's description (name, fingerprint, shape, heads), read from the head of its weights file.
+    """A model's description (name, fingerprint, shape, heads), read from the header of its weights file.
+
+    Args:
+        folder: as `find` returns it.
+        file: the weights file in it.
 
     Raises:
-        ValueError: if the file is not one of this library's.
+        ValueError: if the file was not written by this library.
     """
     path = folder / file
     try:
@@ -66,7 +73,7 @@ def describe(folder: Path, file: str = WEIGHTS) -> dict[str, Any]:
 
 
 def name_of(fingerprint: str) -> str | None:
-    """The zoo's name for the model with that fingerprint, if it has one."""
+    """The zoo name of the model with that fingerprint; None if no model has it."""
     return next((info["name"] for info in map(describe, _folders()) if info["fingerprint"] == fingerprint), None)
 
 
@@ -79,8 +86,11 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
 
     Args:
         name: a zoo name, or a folder that training or `save_model` wrote.
-        device: where it shall run, as torch names devices.
-        counterparts: load also the heads for photographs' own features, where the folder has them.
+        device: torch device.
+        counterparts: also load the heads on photographs' own features, where the folder has them.
+
+    Returns:
+        the model, in evaluation mode, with frozen parameters.
 
     Raises:
         FileNotFoundError: if there is no such model.
@@ -111,7 +121,13 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
 
 
 def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> None:
-    """Write a model's folder: weights, description and recipe (a dataclass), each whole or not at all."""
+    """Write a model's folder, each file atomically.
+
+    Args:
+        model: its weights are stored in half precision.
+        folder: made where it does not exist.
+        recipe: dataclass of the recipe that trained it, written to ``config.yaml``.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = _halved(model.state_dict())
@@ -159,9 +175,9 @@ def _load_counterparts(model: Model, folder: Path) -> None:
 
 
 def fingerprint(tensors: dict[str, Tensor], codec: dict[str, Any]) -> str:
-    """Six hexadecimal digits of the codec's shape and weights, as saved; heads do not count.
+    """Six hexadecimal digits that identify the codec's shape and weights, as saved; heads do not count.
 
-    Streams carry it, so that they are never read with other weights than they were written with.
+    Streams carry it, so that they are only read with the weights that wrote them.
     """
     digest = hashlib.sha256(json.dumps(codec, sort_keys=True).encode())
     for name in sorted(n for n in tensors if n.startswith("codec.")):
