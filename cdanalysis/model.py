@@ -43,8 +43,8 @@ class Model(nn.Module):
 
     Attributes:
         heads: by task; they read the pyramid that the neck makes of latents.
-        counterparts: the same heads, trained on the backbone's features of photographs: the RGB reference that ``heads``
-            are compared with. May be empty; a task without one has its head as its own counterpart.
+        counterparts: the same heads, trained on the backbone's features of photographs: the RGB reference that
+            ``heads`` are compared with. May be empty; a task without one has its head as its own counterpart.
         max_pixels: streams whose headers claim more, padded, are refused before anything is allocated for them. Memory
             and time grow with the claim, however few bytes follow: lower it for streams from untrusted sources.
     """

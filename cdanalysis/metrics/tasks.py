@@ -1,7 +1,7 @@
-"""Scores of labels, detections and segmentations, by the field's own evaluators: pycocotools and torchmetrics.
+"""Accuracy of classification, detection and segmentation, by the field's own evaluators: pycocotools and torchmetrics.
 
-What a scorer keeps of each photograph is plain data, so that a measurement can be stopped and gone on with, and so that
-scores can be had of any choice of photographs, as often as a bootstrap draws one.
+What a scorer keeps of each photograph is plain data, so that a measurement can be interrupted and resumed, and scores
+can be computed for any subset of photographs, such as a bootstrap's resamples.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ..structures.targets import IGNORE
 
 
 class Scorer(Protocol):
-    """Collects predictions, photograph after photograph, and scores them.
+    """Accumulates predictions, one photograph at a time, and scores them.
 
     Attributes:
-        main: the score that comparisons are about.
-        biased: whether the score of photographs that are drawn with replacement is, on average, another one.
-        parts: what is kept of each photograph, by its number; plain data.
+        main: name of the score that comparisons use.
+        biased: whether resampling photographs with replacement shifts the score on average.
+        parts: what is kept of each photograph, by its index; plain data.
     """
 
     main: str
@@ -40,12 +40,12 @@ class Scorer(Protocol):
     def add(self, index: int, prediction: Any) -> None: ...
 
     def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
-        """Scores of all photographs that were added, or of chosen ones; one may be chosen several times."""
+        """Scores, by name, of all photographs that were added, or of chosen ones; one may be chosen several times."""
         ...
 
 
 class ClassificationScorer:
-    """Top-1 accuracy among the data's classes; predictions are logits (classes,).
+    """Top-1 accuracy among the data's classes, in [0, 1]; predictions are logits (classes,).
 
     Args:
         labeled: the photographs, in folders named by class.
@@ -155,9 +155,9 @@ class DetectionScorer:
 
 
 class SegmentationScorer:
-    """Mean intersection over union, and accuracy of pixels; pixels of no class do not count.
+    """Mean intersection over union, and pixel accuracy, in [0, 1]; pixels labeled ``IGNORE`` do not count.
 
-    The mean is over the classes that are there, or were seen: a single photograph rarely has all.
+    The mean is over the classes that occur in the labels or in the predictions: a single photograph rarely has all.
 
     Args:
         labeled: the photographs, with their labels.
@@ -195,7 +195,7 @@ class SegmentationScorer:
 SCORERS = {
     "classification": ClassificationScorer, "detection": DetectionScorer, "segmentation": SegmentationScorer,
 }  # fmt: skip
-"""What scores a task's predictions."""
+"""The scorer of each task."""
 
 
 def _same_classes(wanted: Sequence[str], known: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The semantic observer: distance in the features of a network that understands pictures."""
+"""The semantic observer: distance in the features of a recognition network."""
 
 from __future__ import annotations
 

@@ -2,4 +2,7 @@
 
 
 class StreamError(ValueError):
-    """A stream that cannot be used; the message says what is wrong with it."""
+    """A stream that cannot be used: damaged, truncated, of another format or model, or without a layer.
+
+    The message says which.
+    """
