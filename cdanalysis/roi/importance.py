@@ -77,7 +77,8 @@ def saliency_model(name: str) -> Saliency:
     """A saliency model by name.
 
     Args:
-        name: "saliency" for the weight-free model; otherwise U2-Net-P's ONNX file, below ``CDANALYSIS_DATA`` or absolute.
+        name: "saliency" for the weight-free model; otherwise U2-Net-P's ONNX file, below ``CDANALYSIS_DATA`` or
+            absolute.
 
     Raises:
         FileNotFoundError: if there is no such file.

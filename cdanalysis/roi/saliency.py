@@ -12,7 +12,7 @@ Saliency = Callable[[np.ndarray], np.ndarray]
 
 
 class SpectralResidual:
-    """Spectral residual saliency (Hou, Zhang, "Saliency detection: a spectral residual approach", CVPR 2007), by OpenCV.
+    """Spectral residual (Hou, Zhang, "Saliency detection: a spectral residual approach", CVPR 2007), by OpenCV.
 
     Raises:
         ModuleNotFoundError: where OpenCV's contributed modules are not installed.
