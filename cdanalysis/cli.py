@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
+from .registry import HEADS
 
 SECTIONS = ("heads", "codec", "labels", "parts", "start", "memory", "growth")
 COMMANDS = ("encode", "decode", "analyze", "inspect", "train", "evaluate", "benchmark", "zoo", "demo")
@@ -176,7 +177,7 @@ def _evaluate(sub) -> None:
         "overrides", nargs="*", metavar="key=value", help="overrides of a study; preset=NAME picks a preset"
     )
     command.add_argument("--quality", type=quality, nargs="+", default=[0.25, 0.5, 0.75], help="qualities to measure")
-    tasks = ("classification", "reconstruction", "detection", "segmentation")
+    tasks = ("reconstruction", *HEADS)
     command.add_argument(
         "--tasks",
         nargs="+",

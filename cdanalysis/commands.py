@@ -14,6 +14,7 @@ from rich.table import Table
 
 from . import zoo as zoo_module
 from .files import run_name, write_whole
+from .registry import HEADS
 
 if TYPE_CHECKING:
     from .batch.work import Work
@@ -77,7 +78,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
     model = zoo_module.load(options.model, options.device, counterparts=True)
     baselines, chosen = not options.no_baselines, options.tasks or []
-    special = [task for task in ("detection", "segmentation") if task in chosen]
+    special = [task for task in chosen if task not in ("classification", "reconstruction")]
     if special and len(chosen) > 1:
         raise ValueError(f"{special[0]} is measured alone: its data are not those of other tasks")
     if special:
@@ -93,7 +94,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.json:
         print(text)
     else:
-        for task in ("classification", "reconstruction", "detection", "segmentation"):
+        for task in (*HEADS, "reconstruction"):
             if task in report:
                 _print_table(f"{task}, {report['photographs']} photographs", report[task]["rows"])
     return 0

@@ -15,20 +15,15 @@ from .codec.entropy.symbols import SymbolCoder, same_kind
 from .codec.layered import CodecConfig, LayeredCodec
 from .codec.semantic import quality_plane, to_real
 from .data.images import ImageLike, to_pixels, to_tensor
-from .heads.base import grouped, predict, tasks_of
-from .heads.classification import ClassificationHead
-from .heads.detection import DetectionHead
+from .heads.base import Head, grouped, predict, tasks_of
 from .heads.neck import Neck
-from .heads.segmentation import SegmentationHead
 from .reference import Reference
+from .registry import HEADS
 from .roi.importance import Importance, quality_offsets_of
 from .stream.container import LAYERS, MAX_PIXELS, Stream, layer_count, unpack
 from .stream.errors import StreamError
 from .structures.latents import QUALITY_LEVELS, Latents, Quality, quality_levels
 from .structures.predictions import Result
-
-HEADS = {"classification": ClassificationHead, "detection": DetectionHead, "segmentation": SegmentationHead}
-"""What can be asked for, and what answers."""
 
 
 class Model(nn.Module):
@@ -38,7 +33,7 @@ class Model(nn.Module):
         codec: shape of the codec.
         neck_hidden: width of the neck.
         neck_layers: the layers that the neck reads, and so all heads: ("semantic",), or both.
-        heads: for each task the arguments of its head (`HEADS`), beside the features' channels.
+        heads: for each task the arguments of its head (`cdanalysis.registry.HEADS`), beside the features' channels.
         name: what error messages call it.
 
     Attributes:
@@ -75,10 +70,12 @@ class Model(nn.Module):
         )
         self.neck = new.to(self.device)
 
-    def new_head(self, task: str, **options: Any) -> nn.Module:
-        """A head with random weights that fits this model's pyramid."""
-        if task not in HEADS:
-            raise ValueError(f"unknown task {task!r}; there are heads for {', '.join(HEADS)}")
+    def new_head(self, task: str, **options: Any) -> Head:
+        """A head of a registered task, with random weights, that fits this model's pyramid.
+
+        Raises:
+            ValueError: if nobody registered a head for the task.
+        """
         return HEADS[task](self.codec.backbone.channels, **options)
 
     def counterpart(self, task: str) -> nn.Module:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,9 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
     tensors = load_file(folder / WEIGHTS)
     if fingerprint(tensors, info["codec"]) != info["fingerprint"]:
         raise ValueError(f"{folder / WEIGHTS} is damaged: its codec's weights do not have their fingerprint")
+    unknown = set(info["codec"]) - {field.name for field in fields(CodecConfig)}
+    if unknown:
+        raise ValueError(f"{folder / WEIGHTS} was written by a newer version of this library: it has {min(unknown)!r}")
     model = Model(
         CodecConfig(**info["codec"]), **{key: info[key] for key in ("neck_hidden", "neck_layers", "heads", "name")}
     )
@@ -174,12 +177,30 @@ def _load_counterparts(model: Model, folder: Path) -> None:
     model.counterparts.load_state_dict(tensors)
 
 
+HASHED = frozenset(
+    {"backbone", "semantic_channels", "semantic_hidden", "detail_channels", "hyper_channels", "width", "analysis_depth",
+     "synthesis_depth", "fused"}
+)  # fmt: skip
+"""Fields of `CodecConfig` that are hashed whatever their value. Frozen: part of the format, see docs/format.md."""
+
+
+def hashed_shape(codec: dict[str, Any]) -> dict[str, Any]:
+    """What a fingerprint hashes of a codec's shape: ``HASHED``, and later fields that are not at their default.
+
+    So a field may be added without a stream that was written before becoming unreadable.
+    """
+    from .codec.layered import CodecConfig
+
+    later = {field.name: field.default for field in fields(CodecConfig) if field.name not in HASHED}
+    return {name: value for name, value in codec.items() if name in HASHED or value != later.get(name)}
+
+
 def fingerprint(tensors: dict[str, Tensor], codec: dict[str, Any]) -> str:
     """Six hexadecimal digits that identify the codec's shape and weights, as saved; heads do not count.
 
     Streams carry it, so that they are only read with the weights that wrote them.
     """
-    digest = hashlib.sha256(json.dumps(codec, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(hashed_shape(codec), sort_keys=True).encode())
     for name in sorted(n for n in tensors if n.startswith("codec.")):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -15,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from cdanalysis.codecs.base import level_at, mean_bpp, open_codec
 from cdanalysis.codecs.compressai import MODELS, CompressAI
-from cdanalysis.codecs.ours import BaselineCodec, ModelCodec, PreviewCodec, level_at, mean_bpp
-from cdanalysis.codecs.pillow import BASELINES, MORE_BASELINES, baseline
+from cdanalysis.codecs.ours import ModelCodec, PreviewCodec
+from cdanalysis.codecs.pillow import BASELINES, MORE_BASELINES
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders
 from cdanalysis.evaluation.evaluators import (
+    Context,
     FrechetEvaluator,
     HeadEvaluator,
     LPIPSEvaluator,
@@ -70,7 +72,7 @@ def test_every_codec_codes_better_with_more(kind, chelsea):
     if not kind.available():
         pytest.skip(f"{kind.name} is not installed")
     assert kind.version() not in ("", "None")
-    codec, image = BaselineCodec(baseline(kind.name)), Image.fromarray(chelsea)
+    codec, image = open_codec(kind.name), Image.fromarray(chelsea)
     files = [codec.encode(image, level) for level in (10, 50, 90)]
     assert [len(f) for f in files] == sorted(len(f) for f in files)
     scores = [metrics.psnr(chelsea, codec.decode(f)) for f in files]
@@ -79,7 +81,7 @@ def test_every_codec_codes_better_with_more(kind, chelsea):
 
 def test_unknown_codecs_are_refused():
     with pytest.raises(ValueError, match="unknown codec 'GIF'; there are JPEG, WebP, AVIF, JPEG 2000, HEIC, "):
-        baseline("GIF")
+        open_codec("GIF")
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -87,7 +89,7 @@ def test_compressais_models_are_coders(name, chelsea, tmp_path):
     zoo = pytest.importorskip("compressai.zoo", reason="CompressAI is not installed")
     torch.manual_seed(0)
     torch.save(zoo.image_models[name](2, pretrained=False).state_dict(), tmp_path / f"{name}-2.pth")
-    codec, image = BaselineCodec(baseline(name, str(tmp_path))), Image.fromarray(chelsea[:100, :130])
+    codec, image = open_codec(name, str(tmp_path)), Image.fromarray(chelsea[:100, :130])
     data = codec.encode(image, 2)
     decoded = codec.decode(data)
     assert decoded.shape == (100, 130, 3) and decoded.dtype == np.uint8
@@ -106,7 +108,7 @@ def test_files_that_are_no_compressai_models_are_refused(data):
 def test_a_missing_compressai_is_named(monkeypatch):
     monkeypatch.setattr(CompressAI, "available", lambda self: False)
     with pytest.raises(ModuleNotFoundError, match=r"mbt2018-mean is not here: pip install 'cdanalysis\[baselines\]'"):
-        baseline("mbt2018-mean")
+        open_codec("mbt2018-mean")
     with pytest.raises(ValueError, match="unknown model 'cheng'"):
         CompressAI("cheng")
 
@@ -125,7 +127,7 @@ def test_coders_come_near_a_size_from_below(photo, chelsea):
     uniform = ModelCodec("uniform", photo, semantic=0.2)
     steered = ModelCodec("steered", photo, semantic=0.2, importance=[(0, 0, 64, 64)])
     wanted = len(photo.encode(image, (0.2, 0.5)))
-    for codec in (uniform, steered, BaselineCodec(baseline("WebP"))):
+    for codec in (uniform, steered, open_codec("WebP")):
         data = codec.encode_near(image, wanted)
         assert 0.9 * wanted <= len(data) <= wanted
         assert len(codec.encode_near(image, 1)) == len(codec.encode(image, 0)) > 1
@@ -178,10 +180,10 @@ def test_a_head_is_judged_by_its_streams(image_folder, small, three_tasks):
         hits.append(int(logits[:2].argmax()) == target)  # "cat" and "dog" are the first two classes
     assert evaluator.compute() == {"head_bpp": pytest.approx(np.mean(rates)), "head_top1": np.mean(hits)}
     with pytest.raises(ValueError, match="unknown evaluator 'taste'"):
-        new_evaluator("taste", labeled, small, "", ModelCodec("small", small))
-    assert new_evaluator("head", labeled, small, "", BaselineCodec(baseline("JPEG"))) is None
+        new_evaluator("taste", Context(labeled, small, "", ModelCodec("small", small)))
+    assert new_evaluator("head", Context(labeled, small, "", open_codec("JPEG"))) is None
     with pytest.raises(ValueError, match="no RGB detector"):
-        new_evaluator("detection", labeled, small, "", ModelCodec("small", small))
+        new_evaluator("detection", Context(labeled, small, "", ModelCodec("small", small)))
 
 
 NEEDS_IMAGENET = pytest.mark.skipif(
@@ -201,7 +203,7 @@ def cats(tmp_path, chelsea) -> Path:
 @NEEDS_IMAGENET
 def test_the_unmodified_classifier_knows_a_cat(cats):
     labeled = ClassFolders(cats)
-    evaluator = new_evaluator("accuracy", labeled, None, "", None)
+    evaluator = new_evaluator("accuracy", Context(labeled, None, "", None))
     for index in range(3):
         evaluator.update(index, np.asarray(labeled.image(index)), np.asarray(labeled.image(index)), b"")
     assert evaluator.compute() == {"accuracy": pytest.approx(1 / 3)}  # it says the same of all three; one is right

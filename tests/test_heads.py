@@ -21,8 +21,8 @@ from cdanalysis.evaluation.runner import evaluate_labeled, evaluate_task
 from cdanalysis.heads.detection import KINDS, Detection, DetectionHead
 from cdanalysis.heads.segmentation import Segmentation, SegmentationHead
 from cdanalysis.metrics.tasks import DetectionScorer, SegmentationScorer
-from cdanalysis.reports.predictions import drawn_classes, drawn_objects, gray_canvas, shares
-from cdanalysis.structures.targets import IGNORE, Instances
+from cdanalysis.reports.predictions import drawn_classes, drawn_objects, gray_canvas
+from cdanalysis.structures.targets import IGNORE, Instances, LabelMap
 from cdanalysis.zoo import load, save_model
 
 CHANNELS = (8, 12, 16)
@@ -188,7 +188,9 @@ def test_a_segmentation_learns_which_pixel_is_what():
     for _ in range(40):
         scenes = [random_objects(rng) for _ in range(4)]
         pyramid = [torch.cat(level) for level in zip(*map(drawn_pyramid, scenes), strict=True)]
-        loss = head.loss(pyramid, [labels_of(s)[: size[0], : size[1]] for s in scenes], [size] * 4)["segmentation"]
+        loss = head.loss(pyramid, [LabelMap(labels_of(s)[: size[0], : size[1]]) for s in scenes], [size] * 4)[
+            "segmentation"
+        ]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -211,11 +213,11 @@ def test_ignored_pixels_have_no_gradient():
     pyramid = [level.requires_grad_() for level in drawn_pyramid([(0, (0, 0, 160, 128))])]
     target = torch.full((128, 160), IGNORE, dtype=torch.int64)
     target[:8, :8] = 1
-    head.loss(pyramid, [target], [(128, 160)])["segmentation"].backward()
+    head.loss(pyramid, [LabelMap(target)], [(128, 160)])["segmentation"].backward()
     reached = pyramid[0].grad.abs().sum((0, 1))
     whole = torch.full((128, 160), 1, dtype=torch.int64)
     again = [level.detach().requires_grad_() for level in pyramid]
-    head.loss(again, [whole], [(128, 160)])["segmentation"].backward()
+    head.loss(again, [LabelMap(whole)], [(128, 160)])["segmentation"].backward()
     assert reached[0, 0] > 0 and reached.sum() < again[0].grad.abs().sum() * 64
 
 
@@ -312,8 +314,8 @@ def test_average_precision_of_cases_worked_out_by_hand(tmp_path):
     ]
     for found, ap50, ap75 in cases:
         scorer = DetectionScorer(coco_folder(tmp_path, objects), ["bar", "square", "cup"])
-        scorer.add(0, detection(*found))
-        scores = scorer.scores()
+        scorer.update(0, detection(*found))
+        scores = scorer.compute()
         assert (scores["AP50"], scores["AP75"]) == pytest.approx((ap50, ap75)), found
 
 
@@ -329,7 +331,7 @@ def test_average_precision_is_torchmetrics_own(tmp_path):
     for image, objects in enumerate(truth):
         found = [(names[c], np.array(box) + rng.normal(0, 2, 4), rng.random()) for c, *box in objects]
         found += [(names[rng.integers(2)], rng.uniform((0, 0, 8, 8), (60, 40, 40, 40)), rng.random()) for _ in range(3)]
-        scorer.add(image, detection(*found))
+        scorer.update(image, detection(*found))
 
         def corners(boxes):
             boxes = torch.tensor(np.array(boxes), dtype=torch.float32)
@@ -343,7 +345,7 @@ def test_average_precision_is_torchmetrics_own(tmp_path):
         }
         known = {"boxes": corners([b for _, *b in objects]), "labels": torch.tensor([int(c) for c, *_ in objects])}
         metric.update([{**told, "scores": told["scores"].float()}], [known])
-    theirs, ours = metric.compute(), scorer.scores()
+    theirs, ours = metric.compute(), scorer.compute()
     expected = [float(theirs[name]) for name in ("map", "map_50", "map_75")]
     assert list(ours.values())[:3] == pytest.approx(expected, abs=1e-5) and 0.2 < ours["AP50"] < 1
 
@@ -366,10 +368,10 @@ def test_scores_of_a_draw_are_those_of_a_data_set_that_holds_it(tmp_path):
         ]
         scorers.append(DetectionScorer(coco_folder(tmp_path / folder, boxes, images=6), names))
         for place, image in enumerate(images):
-            scorers[-1].add(place, found[image])
+            scorers[-1].update(place, found[image])
     whole, drawn = scorers
     whole.parts = {int(i): part for i, part in json.loads(json.dumps(whole.parts)).items()}
-    assert whole.scores(draw) == pytest.approx(drawn.scores()) and whole.scores(draw) != whole.scores()
+    assert whole.compute(draw) == pytest.approx(drawn.compute()) and whole.compute(draw) != whole.compute()
 
 
 def labeled_pixels(folder, images, size=(40, 30)) -> LabeledPixels:
@@ -390,19 +392,19 @@ def test_labeled_pixels_and_their_scores(tmp_path):
     images = [rng.choice([0, 1, 2], (30, 40), p=[0.5, 0.1, 0.4]).astype(np.uint8) for _ in range(3)]
     labeled = labeled_pixels(tmp_path / "set", images)
     assert labeled.classes == ["a", "b"] and labeled.colors == [(9, 0, 0), (0, 0, 9)]
-    assert set(np.unique(labeled[0][1])) == {0, 1, IGNORE}
+    assert set(np.unique(labeled[0][1].labels)) == {0, 1, IGNORE}
     scorer = SegmentationScorer(labeled, ["b", "a", "c"])  # another order, and a class that the data lack
     guesses = [rng.integers(0, 3, (30, 40)).astype(np.uint8) for _ in range(3)]
     hits, unions, right, counted = np.zeros(2), np.zeros(2), 0, 0
     for i, guess in enumerate(guesses):
-        scorer.add(i, Segmentation(guess, ["b", "a", "c"]))
+        scorer.update(i, Segmentation(guess, ["b", "a", "c"]))
         ours, truth = np.array([1, 0, 2])[guess], labeled.labels(i)
         counts = truth != IGNORE
         right, counted = right + (ours == truth)[counts].sum(), counted + counts.sum()
         for c in range(2):
             hits[c] += ((ours == c) & (truth == c) & counts).sum()
             unions[c] += (((ours == c) | (truth == c)) & counts).sum()
-    scores = scorer.scores()
+    scores = scorer.compute()
     iou = MulticlassJaccardIndex(4, average="none", ignore_index=IGNORE)
     for i, guess in enumerate(guesses):
         iou.update(
@@ -411,15 +413,15 @@ def test_labeled_pixels_and_their_scores(tmp_path):
     assert scores["mIoU"] == pytest.approx(float(iou.compute()[:2].mean()), abs=1e-6)
     assert scores["mIoU"] == pytest.approx((hits / unions).mean(), abs=1e-6)
     assert scores["pixel_accuracy"] == pytest.approx(right / counted, abs=1e-6)
-    assert scorer.scores([0, 1, 2, 0, 1, 2]) == pytest.approx(scores) != scorer.scores([0, 0, 1])
+    assert scorer.compute([0, 1, 2, 0, 1, 2]) == pytest.approx(scores) != scorer.compute([0, 0, 1])
 
 
 def test_a_class_that_is_nowhere_does_not_count(tmp_path):
     labeled = labeled_pixels(tmp_path / "set", [np.zeros((8, 8), np.uint8), np.full((8, 8), 2, np.uint8)])
     scorer = SegmentationScorer(labeled, ["a", "b"])
     for i in range(2):
-        scorer.add(i, Segmentation(np.zeros((8, 8), np.uint8), ["a", "b"]))
-    assert [scorer.scores([i])["mIoU"] for i in range(2)] == [1.0, 0.0] and scorer.scores()["mIoU"] == 0.25
+        scorer.update(i, Segmentation(np.zeros((8, 8), np.uint8), ["a", "b"]))
+    assert [scorer.compute([i])["mIoU"] for i in range(2)] == [1.0, 0.0] and scorer.compute()["mIoU"] == 0.25
 
 
 def test_bad_labeled_pixels_say_what_is_wrong(tmp_path):
@@ -561,4 +563,4 @@ def test_drawings_show_what_was_found():
     segmentation = Segmentation(np.repeat(np.uint8([[0], [1]]), 30, 0).repeat(90, 1), ["sky", "road"])
     colors = np.asarray(drawn_classes(segmentation, canvas))
     assert len(np.unique(colors[:, 80:].reshape(-1, 3), axis=0)) == 2
-    assert shares(segmentation) == {"sky": 0.5, "road": 0.5}
+    assert segmentation.shares() == {"sky": 0.5, "road": 0.5}

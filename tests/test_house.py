@@ -14,9 +14,9 @@ PACKAGE = ROOT / "cdanalysis"
 
 # Rooms from the ground up; a room imports only from floors below its own (or from itself).
 TREE = (
-    "structures blocks files memory processes version", "stream data", "metrics", "observers roi heads", "codec",
-    "reference", "model", "zoo", "codecs training", "benchmarks", "evaluation", "reports", "", "batch", "integrations",
-    "commands", "cli",
+    "registry blocks files memory processes version", "structures", "stream data", "metrics", "observers roi heads",
+    "codec", "reference", "model", "zoo", "codecs training", "benchmarks", "evaluation", "reports", "", "batch",
+    "integrations", "commands", "cli",
 )  # fmt: skip
 FLOORS = {name: floor for floor, names in enumerate(TREE) for name in names.split() or [""]}
 MODULES = sorted(PACKAGE.rglob("*.py"))

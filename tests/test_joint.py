@@ -69,7 +69,8 @@ def test_targets_follow_their_crops(world, crop):
         red, _, blue = image.float().mean((1, 2))
         assert image.shape == (3, crop, crop)
         assert by_task["classification"].classes[target] == ("red" if red > blue else "blue")
-        image, labels = by_task["segmentation"][index]
+        image, target = by_task["segmentation"][index]
+        labels = target.labels
         kind = (image[0] > 200).long() + 2 * (image[2] > 200).long()
         assert labels.shape == (crop, crop) and (kind == labels).float().mean() > 0.95
         image, objects = by_task["detection"][index]
@@ -306,5 +307,5 @@ def test_ignored_pixels_stay_ignored(world):
     Image.fromarray(np.full((70, 80), 9, np.uint8)).save(world / "pixels" / "labels" / "0.png")
     Image.fromarray(np.zeros((70, 80, 3), np.uint8)).save(world / "pixels" / "images" / "0.png")
     crops = LabeledCrops("segmentation", auxiliary_in(world)[2].sources, 128, 0, 40)
-    seen = [target for _, target in (crops[i] for i in range(40)) if (target == IGNORE).all()]
+    seen = [target.labels for _, target in (crops[i] for i in range(40)) if (target.labels == IGNORE).all()]
     assert seen and labels.shape != seen[0].shape == (128, 128)

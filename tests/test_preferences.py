@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import squeezenet1_1
 
-from cdanalysis.codecs.ours import BaselineCodec, ModelCodec
-from cdanalysis.codecs.pillow import baseline
+from cdanalysis.codecs.base import open_codec
+from cdanalysis.codecs.ours import ModelCodec
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.preferences import Preference, read_preferences, write_preferences
 from cdanalysis.evaluation.constructed_preferences import construct
@@ -48,7 +48,7 @@ def squeezenet(tmp_path) -> Path:
 
 @pytest.fixture
 def constructed(images, tmp_path) -> list[Preference]:
-    codecs = [BaselineCodec(baseline(name)) for name in ("JPEG", "WebP")]
+    codecs = [open_codec(name) for name in ("JPEG", "WebP")]
     return construct(images, codecs, psnr_metric, tmp_path / "files", "drawn", each=3, side=120)
 
 
@@ -61,13 +61,13 @@ def test_the_one_that_was_chosen_has_more_bits_or_the_judges_vote(constructed, i
         assert original.shape == a.shape == b.shape == (120, 120, 3)
         chosen, other = (a, b) if preference.share else (b, a)
         assert psnr_metric(original, chosen) < psnr_metric(original, other)
-    codecs = [BaselineCodec(baseline("JPEG")), ModelCodec("ours", small)]
+    codecs = [open_codec("JPEG"), ModelCodec("ours", small)]
     more = construct(images.every(3), codecs, psnr_metric, tmp_path / "ours", "drawn", each=1, side=120)
     assert all(preference.a.is_file() and preference.b.is_file() for preference in more)
 
 
 def test_constructed_choices_are_the_same_again(constructed, images, tmp_path):
-    codecs = [BaselineCodec(baseline(name)) for name in ("JPEG", "WebP")]
+    codecs = [open_codec(name) for name in ("JPEG", "WebP")]
     again = construct(images, codecs, psnr_metric, tmp_path / "again", "drawn", each=3, side=120)
     assert [(c.share, c.group, c.a.read_bytes()) for c in again] == [
         (c.share, c.group, c.a.read_bytes()) for c in constructed

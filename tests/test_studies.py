@@ -14,7 +14,8 @@ from PIL import Image
 
 from cdanalysis.benchmarks.macs import costs, macs
 from cdanalysis.cli import main
-from cdanalysis.codecs.pillow import baseline
+from cdanalysis.codecs.base import open_codec
+from cdanalysis.codecs.pillow import PillowCodec
 from cdanalysis.data.labeled import LabeledSource, open_labeled
 from cdanalysis.evaluation import retraining as retraining_module
 from cdanalysis.evaluation import study as study_module
@@ -106,8 +107,8 @@ def test_a_killed_study_goes_on(study, tmp_path, monkeypatch):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:3]) + lines[3][:17])
     encoded = []
-    original = study_module.BaselineCodec.encode
-    monkeypatch.setattr(study_module.BaselineCodec, "encode", lambda self, *a: encoded.append(a) or original(self, *a))
+    original = PillowCodec.encode
+    monkeypatch.setattr(PillowCodec, "encode", lambda self, *a: encoded.append(a) or original(self, *a))
     monkeypatch.setattr(study_module.ModelCodec, "encode", None)
     monkeypatch.setattr(study_module, "costs", lambda *a: {})
     again, _ = run_study(config, tmp_path / "run", "a command")
@@ -187,7 +188,7 @@ def test_a_counterpart_learns_from_compressed_photographs(study, world, tmp_path
 
 
 def test_compressed_copies_are_the_codecs_own_files(world, tmp_path):
-    jpeg = baseline("JPEG")
+    jpeg = open_codec("JPEG")
     source = compressed(LabeledSource(str(world / "pixels")), jpeg, 10, tmp_path / "copy")
     before, after = (open_labeled("segmentation", s) for s in (LabeledSource(str(world / "pixels")), source))
     assert after.names == before.names and after.classes == before.classes
@@ -244,7 +245,7 @@ def test_bad_studies_say_what_is_wrong(study, tmp_path, words, says):
 
 
 def test_a_codec_that_is_not_here_is_named(study, tmp_path, monkeypatch):
-    monkeypatch.setattr("cdanalysis.codecs.pillow.Baseline.available", lambda self: False)
+    monkeypatch.setattr("cdanalysis.codecs.pillow.PillowCodec.available", lambda self: False)
     with pytest.raises(ModuleNotFoundError, match=r"JPEG is not here: pip install 'cdanalysis\[baselines\]'"):
         run_study(load_study(study), tmp_path / "run", "a command")
 

@@ -23,8 +23,8 @@ from rich.progress import track
 from safetensors.torch import save_file
 
 from cdanalysis.benchmarks.hardware import hardware
-from cdanalysis.codecs.ours import BaselineCodec, Codec, ModelCodec
-from cdanalysis.codecs.pillow import baseline
+from cdanalysis.codecs.base import Codec, open_codec
+from cdanalysis.codecs.ours import ModelCodec
 from cdanalysis.data.images import ImageSet, data_path, to_tensor
 from cdanalysis.data.preferences import Preference, read_preferences, write_preferences
 from cdanalysis.evaluation.constructed_preferences import construct
@@ -88,8 +88,8 @@ def percent(value: object) -> str:
 def build(weights: Path, folder: Path, every: int) -> None:
     """The whole, by construction."""
     started = time.monotonic()
-    seen: list[Codec] = [BaselineCodec(baseline(name)) for name in SEEN]
-    held_out: list[Codec] = [BaselineCodec(baseline(name)) for name in HELD_OUT]
+    seen: list[Codec] = [open_codec(name) for name in SEEN]
+    held_out: list[Codec] = [open_codec(name) for name in HELD_OUT]
     held_out.append(ModelCodec("cdanalysis", load("photo"), semantic=0.2))
     train, test = ImageSet("bsds500/train.tar").every(every), ImageSet("bsds500/val.tar").every(every)
     learned = construct(train, seen, mdsi, folder, "photographs learned from", track=track)

@@ -20,7 +20,7 @@ from typing import Any
 from cdanalysis.evaluation.study import DECODED, LATENTS, UNCOMPRESSED
 from cdanalysis.files import write_whole
 from cdanalysis.reports.markdown import fill, table
-from cdanalysis.reports.plots import STUDY_LABELS, TASKS, study_figure
+from cdanalysis.reports.plots import TASKS, label, study_figure
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -72,7 +72,7 @@ def savings_of(report: dict[str, Any]) -> str:
         if "share" in row:
             cells[f"saved at {100 * row['share']:g} %"] = interval(row, 0, " %")
         elif row["figure"] == "bd_rate_percent":
-            cells[f"BD-rate, {STUDY_LABELS[row['measure']]}"] = interval(row, 0, " %")
+            cells[f"BD-rate, {label(row['measure'])}"] = interval(row, 0, " %")
     return table(list(rows.values()))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..data.images import open_image, to_tensor
 from ..data.samples import sample_images
 from ..model import Model
-from ..structures.targets import Instances
+from ..structures.targets import Instances, LabelMap
 
 SIDE = 224
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -84,7 +84,7 @@ def drawn_targets(task: str, count: int) -> list[Any]:
     if task == "classification":
         return torch.randint(10, (count,), generator=random).tolist()
     if task == "segmentation":
-        return list(torch.randint(11, (count, SIDE, SIDE), generator=random))
+        return [LabelMap(labels) for labels in torch.randint(11, (count, SIDE, SIDE), generator=random)]
     corners = torch.rand(count, 7, 2, generator=random) * (SIDE - 64)
     sides = 16 + 48 * torch.rand(count, 7, 2, generator=random)
     labels = torch.randint(80, (count, 7), generator=random)

@@ -20,7 +20,10 @@ from .tiles import STRIDE, Place, tiles
 
 @dataclass
 class CodecConfig:
-    """Shape of a layered codec; ``fused`` says whether the fusion decoder sees the semantic layer."""
+    """Shape of a layered codec; ``fused`` says whether the fusion decoder sees the semantic layer.
+
+    A field that is added needs a default that is what the codec was without it: see `cdanalysis.zoo.hashed_shape`.
+    """
 
     backbone: str = "tf_efficientnet_lite0"
     semantic_channels: int = 24

@@ -20,6 +20,7 @@ from PIL import Image
 
 from ..data.images import data_path, to_tensor
 from ..stream.errors import StreamError
+from .base import Codec
 
 MODELS = ("bmshj2018-hyperprior", "mbt2018-mean")
 RANDOM = "random"
@@ -27,7 +28,7 @@ STRIDE = 64  # both halve the photograph's sides six times
 _HEAD = struct.Struct("<BHHHHI")  # level, height, width, the hyper-latents' height and width, bytes of the first string
 
 
-class CompressAI:
+class CompressAI(Codec):
     """One of CompressAI's models, in float32, at its levels 1 to 8 (its ``quality``).
 
     A file is a head of 13 bytes, then the strings of latents and hyper-latents. Photographs are padded on the right and
@@ -59,9 +60,9 @@ class CompressAI:
         settings = {"weights": self.weights or "CompressAI's own", "padding": STRIDE}
         return {"version": self.version(), "colour": "RGB 4:4:4", "settings": settings}
 
-    def encode(self, image: Image.Image, quality: int) -> bytes:
+    def encode(self, image: Image.Image, level: int) -> bytes:
         """The file's bytes at a level of 1 to 8; 0 counts as 1."""
-        level = max(1, quality)
+        level = max(1, level)
         x = to_tensor(image)[None]
         height, width = x.shape[-2:]
         padded = F.pad(x, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
@@ -88,6 +89,16 @@ class CompressAI:
             x_hat = _model(self.name, level, self.weights).decompress(strings, tuple(shape))["x_hat"]
         image = x_hat[0, :, :height, :width].clamp(0, 1).permute(1, 2, 0)
         return (image * 255).round().byte().numpy()
+
+
+def hyperprior(weights: str = "") -> CompressAI:
+    """Balle and others, "Variational image compression with a scale hyperprior" (ICLR 2018)."""
+    return CompressAI("bmshj2018-hyperprior", weights)
+
+
+def mean_scale(weights: str = "") -> CompressAI:
+    """The hyperprior with means of Minnen, Balle, Toderici, "Joint autoregressive and hierarchical priors" (2018)."""
+    return CompressAI("mbt2018-mean", weights)
 
 
 @functools.lru_cache(maxsize=8)

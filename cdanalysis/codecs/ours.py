@@ -1,38 +1,17 @@
-"""Photographs to files and back, one interface for this library's models and for the codecs beside them."""
+"""This library's models as codecs: both layers, the semantic layer alone, or rough previews of it."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from ..codec.budget import highest_level
-from ..metrics.image import bpp
 from ..model import Model
 from ..roi.importance import Importance
 from ..structures.latents import QUALITY_LEVELS, quality_level
-from .compressai import CompressAI
-from .pillow import Baseline
+from .base import Codec, largest_within
 
 
-class Codec(Protocol):
-    """Something that makes files of photographs: bytes grow with a level from 0 to ``max_level``."""
-
-    name: str
-    max_level: int
-
-    def encode(self, image: Image.Image, level: int) -> bytes: ...
-
-    def encode_near(self, image: Image.Image, size: int) -> bytes:
-        """The file of at most ``size`` bytes, or, where the coder cannot do that, the nearest that it can."""
-        ...
-
-    def decode(self, data: bytes) -> np.ndarray: ...
-
-
-class ModelCodec:
+class ModelCodec(Codec):
     """A model of this library, with both its layers.
 
     Args:
@@ -72,7 +51,7 @@ class BaseLayerCodec(ModelCodec):
         return self.model.encode(image, level / QUALITY_LEVELS, layers=("semantic",))
 
     def encode_near(self, image: Image.Image, size: int) -> bytes:
-        return largest_within(lambda level: self.encode(image, level), size, self.max_level)
+        return Codec.encode_near(self, image, size)
 
     def decode(self, data: bytes) -> np.ndarray:
         raise ValueError("a stream without a detail layer is not decoded")
@@ -83,41 +62,3 @@ class PreviewCodec(BaseLayerCodec):
 
     def decode(self, data: bytes) -> np.ndarray:
         return np.asarray(self.model.decode(data, preview=True))
-
-
-class BaselineCodec:
-    """A codec that others made."""
-
-    def __init__(self, baseline: Baseline | CompressAI):
-        self.name, self.max_level, self.baseline = baseline.name, baseline.max_level, baseline
-
-    def encode(self, image: Image.Image, level: int) -> bytes:
-        return self.baseline.encode(image, level)
-
-    def encode_near(self, image: Image.Image, size: int) -> bytes:
-        return largest_within(lambda level: self.encode(image, level), size, self.max_level)
-
-    def decode(self, data: bytes) -> np.ndarray:
-        return self.baseline.decode(data)
-
-
-def largest_within(make: Callable[[int], bytes], size: int, max_level: int) -> bytes:
-    """The largest file of at most ``size`` bytes made at a level 0..``max_level``; that of level 0 if none is."""
-    made: dict[int, bytes] = {}
-
-    def size_at(level: int) -> int:
-        made[level] = make(level)
-        return len(made[level])
-
-    return made[max(0, highest_level(size_at, size, max_level))]
-
-
-def mean_bpp(codec: Codec, images: Sequence[Image.Image], level: int) -> float:
-    """Mean bits a pixel of the files of photographs at one level."""
-    return float(np.mean([bpp(len(codec.encode(image, level)), image.width, image.height) for image in images]))
-
-
-def level_at(codec: Codec, images: Sequence[Image.Image], rate: float) -> int | None:
-    """The highest level at which photographs take at most ``rate`` bpp on average; None if even 0 takes more."""
-    level = highest_level(lambda each: mean_bpp(codec, images, each), rate, codec.max_level)
-    return None if level < 0 else level

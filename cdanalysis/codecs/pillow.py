@@ -11,11 +11,11 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, features
 
-from .compressai import MODELS, CompressAI
+from .base import Codec
 
 
 @dataclass(frozen=True)
-class Baseline:
+class PillowCodec(Codec):
     """An image format: Pillow's name for it and how it is saved. Effort is each one's default, as users have it.
 
     Attributes:
@@ -57,12 +57,12 @@ class Baseline:
         """What a reader of figures must know."""
         return {"version": self.version(), "colour": self.color, "settings": dict(self.settings)}
 
-    def encode(self, image: Image.Image, quality: int) -> bytes:
-        """The file's bytes at a quality of 0 to 100; for JPEG 2000 those are 18 to 58 dB."""
+    def encode(self, image: Image.Image, level: int) -> bytes:
+        """The file's bytes at a level of 0 to 100, its quality; for JPEG 2000 those are 18 to 58 dB."""
         buffer = io.BytesIO()
-        wanted: dict[str, object] = {"quality": quality}
+        wanted: dict[str, object] = {"quality": level}
         if self.format == "JPEG2000":
-            wanted = {"quality_mode": "dB", "quality_layers": [18 + 0.4 * quality]}
+            wanted = {"quality_mode": "dB", "quality_layers": [18 + 0.4 * level]}
         image.save(buffer, self.format, **wanted, **dict(self.settings))
         return buffer.getvalue()
 
@@ -84,34 +84,15 @@ class Baseline:
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-BASELINES = (
-    Baseline("JPEG", "JPEG", settings=(("optimize", True),)),
-    Baseline("WebP", "WEBP"),
-    Baseline("AVIF", "AVIF"),
-)
+JPEG = PillowCodec("JPEG", "JPEG", settings=(("optimize", True),))
+WEBP = PillowCodec("WebP", "WEBP")
+AVIF = PillowCodec("AVIF", "AVIF")
+JPEG2000 = PillowCodec("JPEG 2000", "JPEG2000", "YCbCr 4:4:4", settings=(("irreversible", True), ("mct", 1)))
+HEIC = PillowCodec("HEIC", "HEIF", plugin="pillow_heif")
+JPEG_XL = PillowCodec("JPEG XL", "JXL", "XYB 4:4:4", plugin="pillow_jxl")
+
+BASELINES = (JPEG, WEBP, AVIF)
 """What every measurement of reconstructions stands beside."""
 
-MORE_BASELINES = (
-    Baseline("JPEG 2000", "JPEG2000", "YCbCr 4:4:4", settings=(("irreversible", True), ("mct", 1))),
-    Baseline("HEIC", "HEIF", plugin="pillow_heif"),
-    Baseline("JPEG XL", "JXL", "XYB 4:4:4", plugin="pillow_jxl"),
-)
+MORE_BASELINES = (JPEG2000, HEIC, JPEG_XL)
 """Others, for those who ask: HEIC is HEVC's intra coding, as BPG is."""
-
-
-def baseline(name: str, weights: str = "") -> Baseline | CompressAI:
-    """The codec of that name.
-
-    Args:
-        weights: for a model of CompressAI, see `CompressAI`.
-
-    Raises:
-        ValueError: if there is none.
-        ModuleNotFoundError: if what encodes it is not installed.
-    """
-    known = {each.name: each for each in (*BASELINES, *MORE_BASELINES, *(CompressAI(m, weights) for m in MODELS))}
-    if name not in known:
-        raise ValueError(f"unknown codec {name!r}; there are {', '.join(known)}")
-    if not known[name].available():
-        raise ModuleNotFoundError(f"{name} is not here: pip install 'cdanalysis[baselines]'")
-    return known[name]

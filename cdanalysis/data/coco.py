@@ -37,6 +37,8 @@ class CocoImages:
         ValueError: if the JSON is not COCO's, or names a photograph that is not there, or a category it does not list.
     """
 
+    task = "detection"
+
     def __init__(self, images: str | Path, annotations: str | Path):
         self.images = ImageSet(images)
         self.title = self.images.title

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..structures.targets import Instances
+from ..registry import HEADS
+from ..structures.targets import Target
 from .labeled import LabeledSet, LabeledSource, open_labeled
 
 
 class LabeledCrops(Dataset):
     """Square crops (3, crop, crop) uint8 of labeled photographs, mirrored at random, with their targets.
 
-    A photograph whose target is one class is squeezed into the crop whole. Of others a window is cut out, after they
-    were enlarged where they are too small for it; boxes are cut at the window's edges.
+    A photograph whose target is about it as a whole (its class) is squeezed into the crop. Of others a window is cut
+    out, after they were enlarged where they are too small for it.
 
     Raises:
         ValueError: if there is no source, or their classes differ.
@@ -31,54 +30,40 @@ class LabeledCrops(Dataset):
         if any(s.classes != self.sets[0].classes for s in self.sets):
             raise ValueError(f"the auxiliary sources for {task} have different classes")
         self.classes = self.sets[0].classes
-        self.crop, self.seed, self.length = crop, seed, length
+        self.task, self.crop, self.seed, self.length = task, crop, seed, length
         self.starts = np.cumsum([0] + [len(s) for s in self.sets])
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         rng = np.random.default_rng([self.seed, index])
         member = int(rng.integers(self.starts[-1]))
         which = int(np.searchsorted(self.starts, member, side="right")) - 1
         image, target = self.sets[which][member - int(self.starts[which])]
+        target = HEADS[self.task].prepared(target, {})
         image, target = self._window(image, target, rng)
         array = np.asarray(image)
         if rng.random() < 0.5:
-            array, target = array[:, ::-1], _mirrored(target, self.crop)
-        target = torch.from_numpy(target.copy()) if isinstance(target, np.ndarray) else target
+            array, target = array[:, ::-1], target.flipped(self.crop)
         return torch.from_numpy(array.copy()).permute(2, 0, 1), target
 
-    def _window(self, image: Image.Image, target: Any, rng: np.random.Generator) -> tuple[Image.Image, Any]:
+    def _window(self, image: Image.Image, target: Target, rng: np.random.Generator) -> tuple[Image.Image, Target]:
         side = self.crop
-        if isinstance(target, int):
-            return image.resize((side, side), Image.Resampling.BICUBIC), target
+        if target.whole:
+            size = (side / image.width, side / image.height)
+            return image.resize((side, side), Image.Resampling.BICUBIC), target.scaled(*size)
         image, target = _enlarged(image, target, side)
         left = int(rng.integers(image.width - side + 1))
         top = int(rng.integers(image.height - side + 1))
-        if isinstance(target, Instances):
-            target = target.cropped(left, top, side, side)
-        else:
-            target = target[top : top + side, left : left + side]
-        return image.crop((left, top, left + side, top + side)), target
+        return image.crop((left, top, left + side, top + side)), target.cropped(left, top, side, side)
 
 
-def _enlarged(image: Image.Image, target: Any, side: int) -> tuple[Image.Image, Any]:
+def _enlarged(image: Image.Image, target: Target, side: int) -> tuple[Image.Image, Target]:
     """Both at least ``side`` pixels wide and high."""
-    if isinstance(target, Instances):
-        target = Instances(target.boxes, target.labels)  # masks would not follow, and no auxiliary task reads them
     scale = side / min(image.size)
     if scale <= 1:
         return image, target
     size = (max(side, round(image.width * scale)), max(side, round(image.height * scale)))
-    if isinstance(target, Instances):
-        target = target.scaled(size[0] / image.width, size[1] / image.height)
-    else:
-        target = np.asarray(Image.fromarray(target).resize(size, Image.Resampling.NEAREST))
+    target = target.scaled(size[0] / image.width, size[1] / image.height)
     return image.resize(size, Image.Resampling.BICUBIC), target
-
-
-def _mirrored(target: Any, width: int) -> Any:
-    if isinstance(target, Instances):
-        return target.flipped(width)
-    return target[:, ::-1] if isinstance(target, np.ndarray) else target

@@ -1,4 +1,4 @@
-"""Segmentation data sets in CamVid's layout: photographs, and label pictures whose pixel values are class indices."""
+"""Segmentation data sets in CamVid's layout: photographs, and label maps whose pixel values are class indices."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
-from ..structures.targets import IGNORE
+from ..structures.targets import IGNORE, LabelMap
 from .images import ImageSet
 
 
@@ -20,17 +21,19 @@ class LabeledPixels:
 
     The folder or tar archive holds ``images/NAME.jpg`` (or another type) and ``labels/NAME.png``; beside it, or in it,
     lies ``classes.json``: ``{"classes": [{"index", "name", "colour", "ignore"}...]}``.
-    Indexing reads both: (photograph, labels (H, W) uint8), where 255 stands for pixels of no class.
+    Indexing reads both: (photograph, `LabelMap`), where 255 stands for pixels of no class.
 
     Attributes:
         classes: names of the classes that count, in the order of the indices.
-        colours: the same classes' (red, green, blue).
+        colors: the same classes' (red, green, blue).
         names: of the photographs.
 
     Raises:
         FileNotFoundError: if there is no such folder, or no ``classes.json``.
         ValueError: if a photograph has no labels.
     """
+
+    task = "segmentation"
 
     def __init__(self, root: str | Path):
         self.files = ImageSet(root)
@@ -68,14 +71,14 @@ class LabeledPixels:
         name = _labels_of(self.names[index])
         with Image.open(io.BytesIO(self.files.read_named(name))) as image:
             if image.mode not in ("L", "P"):
-                raise ValueError(f"{name} is no picture of class indices: its mode is {image.mode}")
+                raise ValueError(f"{name} is no image of class indices: its mode is {image.mode}")
             return self._table[np.asarray(image)]
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[Image.Image, LabelMap]:
         image, labels = self.image(index), self.labels(index)
         if labels.shape != (image.height, image.width):
             raise ValueError(f"{self.names[index]} and its labels differ in size")
-        return image, labels
+        return image, LabelMap(torch.from_numpy(labels))
 
 
 def _labels_of(name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..codecs.ours import Codec
+from ..codecs.base import Codec
 from ..data.images import ImageSet
 from ..data.preferences import Preference
 from ..metrics.preferences import Metric

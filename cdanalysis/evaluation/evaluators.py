@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from ..codecs.ours import Codec, ModelCodec
-from ..data.coco import CocoImages
+from ..codecs.base import Codec
+from ..codecs.ours import ModelCodec
 from ..data.images import data_path, to_tensor
 from ..data.labeled import ClassFolders, LabeledSet
-from ..data.segmentation import LabeledPixels
 from ..metrics import image as metrics
-from ..metrics.tasks import SCORERS, ClassificationScorer, DetectionScorer
+from ..metrics.tasks import ClassificationScorer, DetectionScorer
 from ..model import Model
 from ..observers import LPIPS
 from ..observers.base import weighted_mean
+from ..registry import EVALUATORS, METRICS
 from ..roi.saliency import Saliency, SpectralResidual
 from ..stream.container import strip
 from ..training.pretrained import imagenet_classes, imagenet_classifier
 
-EVALUATORS = ("psnr", "ms_ssim", "lpips", "salient", "fid", "accuracy", "detection", "head")
 RECOGNIZERS = ("accuracy", "detection")
 """Those that need no original to compare with."""
 
 
 class Evaluator(Protocol):
-    """Sees photographs, their reconstructions, both uint8 (H, W, 3), and the files between; then gives its figures.
+    """Sees files one by one, then gives its figures, as torchmetrics' metrics do.
 
-    ``update`` gives those of the photograph alone, where it has any.
+    One of one's own is registered in `cdanalysis.registry.EVALUATORS`, as a function of a `Context`.
     """
 
-    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]: ...
-    def compute(self) -> dict[str, float]: ...
+    def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
+        """Take note of a photograph, its reconstruction, both uint8 (H, W, 3), and the file between.
+
+        Returns:
+            figures of this photograph alone, by name; may be empty.
+        """
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """Figures of all photographs, by name."""
+        ...
 
 
 class PixelEvaluator:
@@ -173,11 +182,11 @@ class ClassifierEvaluator:
 
     @torch.inference_mode()
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
-        self.scorer.add(index, self.net(((to_tensor(decoded) - self.mean) / self.deviation)[None])[0])
-        return {"accuracy": self.scorer.scores([index])["top1"]}
+        self.scorer.update(index, self.net(((to_tensor(decoded) - self.mean) / self.deviation)[None])[0])
+        return {"accuracy": self.scorer.compute([index])["top1"]}
 
     def compute(self) -> dict[str, float]:
-        return {"accuracy": self.scorer.scores()["top1"]}
+        return {"accuracy": self.scorer.compute()["top1"]}
 
 
 class DetectorEvaluator:
@@ -194,11 +203,11 @@ class DetectorEvaluator:
         self.model, self.scorer = model, DetectionScorer(labeled, model.counterpart("detection").classes)
 
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
-        self.scorer.add(index, self.model.reference.analyze([decoded], ("detection",))[0].detection)
+        self.scorer.update(index, self.model.reference.analyze([decoded], ("detection",))[0].detection)
         return {}
 
     def compute(self) -> dict[str, float]:
-        return self.scorer.scores()
+        return self.scorer.compute()
 
 
 class HeadEvaluator:
@@ -210,52 +219,89 @@ class HeadEvaluator:
     """
 
     def __init__(self, labeled: LabeledSet, model: Model):
-        kinds = {ClassFolders: "classification", CocoImages: "detection", LabeledPixels: "segmentation"}
-        self.model, self.task = model, kinds[type(labeled)]
+        self.model, self.task = model, labeled.task
         if self.task not in model.heads:
             raise ValueError(f"model {model.name!r} has no {self.task} head")
-        self.scorer = SCORERS[self.task](labeled, model.heads[self.task].classes)
+        self.scorer = METRICS[self.task](labeled, model.heads[self.task].classes)
         self.rates: list[float] = []
 
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
         base, (height, width) = strip(data), original.shape[:2]
         self.rates.append(metrics.bpp(len(base), width, height))
         if self.task == "classification":
-            self.scorer.add(index, self.model.class_logits([base])[0])
+            self.scorer.update(index, self.model.class_logits([base])[0])
         else:
-            self.scorer.add(index, getattr(self.model.analyze(base, (self.task,)), self.task))
+            self.scorer.update(index, self.model.analyze(base, (self.task,))[self.task])
         return {"head_bpp": self.rates[-1]}
 
     def compute(self) -> dict[str, float]:
-        scores = {f"head_{name}": value for name, value in self.scorer.scores().items()}
+        scores = {f"head_{name}": value for name, value in self.scorer.compute().items()}
         return {"head_bpp": float(np.mean(self.rates)), **scores}
 
 
-def new_evaluator(
-    name: str, labeled: LabeledSet, rgb: Model, weights: str, codec: Codec | None, saliency: Saliency | None = None
-) -> Evaluator | None:
-    """The evaluator of that name; None where it has nothing to say of what this codec makes.
+@dataclass
+class Context:
+    """What an evaluator may need.
 
-    Args:
+    Attributes:
         labeled: the data set that files are made of.
         rgb: has the RGB detector.
-        weights: SqueezeNet's, for the perceptual ones.
-        codec: whose files are evaluated, None for photographs themselves; a head reads none but its own model's.
+        weights: SqueezeNet's, for the perceptual ones; empty to download them.
+        codec: whose files are evaluated, None for photographs themselves.
         saliency: says what is salient; by default, spectral residuals.
+    """
+
+    labeled: LabeledSet
+    rgb: Model | None = None
+    weights: str = ""
+    codec: Codec | None = None
+    saliency: Saliency | None = None
+
+
+def new_evaluator(name: str, context: Context) -> Evaluator | None:
+    """The registered evaluator of that name; None where it has nothing to say of what this codec makes.
 
     Raises:
         ValueError: if there is none.
     """
-    makers: dict[str, Any] = {
-        "psnr": lambda: PixelEvaluator("psnr"),
-        "ms_ssim": lambda: PixelEvaluator("ms_ssim"),
-        "lpips": lambda: LPIPSEvaluator(weights),
-        "salient": lambda: SalientEvaluator(weights, saliency or SpectralResidual()),
-        "fid": lambda: FrechetEvaluator(weights),
-        "accuracy": lambda: ClassifierEvaluator(labeled),
-        "detection": lambda: DetectorEvaluator(labeled, rgb),
-        "head": lambda: HeadEvaluator(labeled, codec.model) if isinstance(codec, ModelCodec) else None,
-    }
-    if name not in makers:
-        raise ValueError(f"unknown evaluator {name!r}; there are {', '.join(EVALUATORS)}")
-    return makers[name]()
+    return EVALUATORS[name](context)
+
+
+def psnr(context: Context) -> Evaluator:
+    """PSNR."""
+    return PixelEvaluator("psnr")
+
+
+def ms_ssim(context: Context) -> Evaluator:
+    """MS-SSIM."""
+    return PixelEvaluator("ms_ssim")
+
+
+def lpips(context: Context) -> Evaluator:
+    """LPIPS."""
+    return LPIPSEvaluator(context.weights)
+
+
+def salient(context: Context) -> Evaluator:
+    """LPIPS and PSNR of salient places, and of the rest."""
+    return SalientEvaluator(context.weights, context.saliency or SpectralResidual())
+
+
+def fid(context: Context) -> Evaluator:
+    """Fréchet distance of SqueezeNet's features."""
+    return FrechetEvaluator(context.weights)
+
+
+def accuracy(context: Context) -> Evaluator:
+    """Accuracy of a classifier of photographs."""
+    return ClassifierEvaluator(context.labeled)
+
+
+def detection(context: Context) -> Evaluator:
+    """AP of a detector of photographs."""
+    return DetectorEvaluator(context.labeled, context.rgb)
+
+
+def head(context: Context) -> Evaluator | None:
+    """The scores of the codec's own head on its streams; a head reads none but its own model's."""
+    return HeadEvaluator(context.labeled, context.codec.model) if isinstance(context.codec, ModelCodec) else None

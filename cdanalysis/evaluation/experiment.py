@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..benchmarks.hardware import hardware
-from ..codecs.ours import Codec, ModelCodec
+from ..codecs.base import Codec
+from ..codecs.ours import ModelCodec
 from ..processes import each
 from .experiment_config import ExperimentConfig
 from .experiment_rows import Models, everyone, measure_one, measured

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..codecs.ours import BaselineCodec, Codec, ModelCodec, PreviewCodec, level_at
-from ..codecs.pillow import baseline
+from ..codecs.base import Codec, level_at, open_codec
+from ..codecs.ours import ModelCodec, PreviewCodec
 from ..data.images import ImageSet
 from ..data.labeled import LabeledSet, open_labeled
 from ..files import write_whole
@@ -25,7 +25,7 @@ from ..roi.importance import saliency_model
 from ..roi.saliency import Remembered, Saliency
 from ..training.trainer import Trainer
 from ..zoo import load
-from .evaluators import RECOGNIZERS, new_evaluator
+from .evaluators import RECOGNIZERS, Context, new_evaluator
 from .experiment_config import ExperimentConfig, MeasureConfig, variant_recipe
 from .points import Uncompressed
 
@@ -164,7 +164,7 @@ def _codecs(
     for who, where in measure.importance.items():
         makers[who] = lambda who=who, where=where: ModelCodec(who, models[BASE], config.semantic, maps[where])
     for who in measure.baselines:
-        makers[who] = lambda who=who: BaselineCodec(baseline(who))
+        makers[who] = lambda who=who: open_codec(who)
     return makers
 
 
@@ -176,7 +176,7 @@ def _row_of_images(
     track: Callable[[Iterable], Iterable],
 ) -> dict[str, Any]:
     """What networks that know nothing of compression make of the photographs themselves."""
-    evaluators = [new_evaluator(evaluator, labeled, models[BASE], config.weights, None) for evaluator in asked]
+    evaluators = [new_evaluator(name, Context(labeled, models[BASE], config.weights)) for name in asked]
     for index in track(range(len(labeled))):
         original = np.asarray(labeled.image(index))
         for evaluator in evaluators:
@@ -212,11 +212,8 @@ def _row(
                 row["level"] = level_at(codec, probe, rate)
         if row["level"] is None:  # it cannot go so low
             return row
-    evaluators = [
-        new_evaluator(evaluator, labeled, models[BASE], config.weights, codec, saliency)
-        for evaluator in measure.evaluators
-    ]
-    evaluators, lines = [evaluator for evaluator in evaluators if evaluator is not None], []
+    context, lines = Context(labeled, models[BASE], config.weights, codec, saliency), []
+    evaluators = [e for e in (new_evaluator(name, context) for name in measure.evaluators) if e is not None]
     for index in track(range(len(labeled))):
         image = labeled.image(index)
         if measure.each:

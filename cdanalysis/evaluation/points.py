@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..codecs.ours import Codec
+from ..codecs.base import Codec
 from ..data.labeled import LabeledSet
 from ..metrics import image as metrics
-from ..metrics.tasks import SCORERS, Scorer
+from ..metrics.tasks import Scorer
 from ..model import Model
+from ..registry import METRICS
 from .evaluators import LPIPSEvaluator
 
 Track = Callable[[Iterable], Iterable]
@@ -48,7 +49,7 @@ class Reader:
         if not self.task:
             return None
         head = self.model.heads[self.task] if self.latents else self.model.counterpart(self.task)
-        return SCORERS[self.task](labeled, head.classes)
+        return METRICS[self.task](labeled, head.classes)
 
     def __call__(self, data: bytes, decoded: np.ndarray | None) -> Any:
         """The prediction: logits for classification, else what the head's ``predict`` gives."""
@@ -58,7 +59,7 @@ class Reader:
         results = (
             model.analyze(data, (self.task,)) if self.latents else model.reference.analyze([decoded], (self.task,))[0]
         )
-        return getattr(results, self.task)
+        return results[self.task]
 
 
 @dataclass
@@ -145,7 +146,7 @@ def _row(
     if not _plain(codec, reader):
         row |= _seen(original, decoded, perception, lpips)
     if scorer is not None:
-        scorer.add(index, prediction)
+        scorer.update(index, prediction)
         row["part"] = scorer.parts[index]
     return row
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ..codecs.compressai import CompressAI
-from ..codecs.pillow import Baseline
+from ..codecs.base import Codec
 from ..data.images import ImageSet
 from ..data.labeled import LabeledSource
 from ..files import write_whole
@@ -27,7 +26,7 @@ def retrained(
     model: str,
     task: str,
     stage: dict[str, Any],
-    codec: Baseline | CompressAI,
+    codec: Codec,
     level: int,
     folder: Path,
     track: Callable[[Iterable], Iterable] = lambda items: items,
@@ -65,7 +64,7 @@ def _recipe(model: str, task: str, stage: dict[str, Any]) -> Recipe:
 
 def compressed(
     source: LabeledSource,
-    codec: Baseline | CompressAI,
+    codec: Codec,
     level: int,
     folder: Path,
     track: Callable[[Iterable], Iterable] = lambda items: items,

@@ -20,8 +20,8 @@ from ..data.labeled import LabeledSet
 from ..data.labels import class_index
 from ..files import write_whole
 from ..metrics import image as metrics
-from ..metrics.tasks import SCORERS
 from ..model import Model
+from ..registry import METRICS
 from ..structures.latents import Quality
 from ..version import __version__
 
@@ -154,7 +154,7 @@ def evaluate_task(
     if task not in model.heads:
         raise ValueError(f"model {model.name!r} has no {task} head; it has: {', '.join(model.heads)}")
     rows = [_score(model, task, labeled, quality, track) for quality in (None, *qualities)]
-    main = SCORERS[task].main
+    main = METRICS[task].main
     for row in rows:
         row["kept"] = row[main] / rows[0][main] if rows[0][main] else None
     return {"photographs": len(labeled), "classes": len(labeled.classes), "rows": rows}
@@ -163,7 +163,7 @@ def evaluate_task(
 def _score(model: Model, task: str, labeled: LabeledSet, quality: Quality | None, track: Track) -> dict[str, Any]:
     """One row: quality None is the counterpart on uncompressed photographs."""
     head = model.counterpart(task) if quality is None else model.heads[task]
-    scorer, sizes, rates = SCORERS[task](labeled, head.classes), [], []
+    scorer, sizes, rates = METRICS[task](labeled, head.classes), [], []
     for index in track(range(len(labeled))):
         image = labeled.image(index)
         if quality is None:
@@ -173,13 +173,13 @@ def _score(model: Model, task: str, labeled: LabeledSet, quality: Quality | None
             sizes.append(len(stream))
             rates.append(metrics.bpp(len(stream), image.width, image.height))
             result = model.analyze(stream, (task,))
-        scorer.add(index, getattr(result, task))
+        scorer.update(index, result[task])
     return {
         "input": "photograph" if quality is None else "stream",
         "quality": quality,
         "bpp": float(np.mean(rates)) if rates else None,
         "bytes": float(np.mean(sizes)) if sizes else None,
-        **scorer.scores(),
+        **scorer.compute(),
     }
 
 

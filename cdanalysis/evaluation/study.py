@@ -14,8 +14,8 @@ from omegaconf import MISSING, OmegaConf
 
 from ..benchmarks.hardware import hardware
 from ..benchmarks.macs import costs
-from ..codecs.ours import BaseLayerCodec, BaselineCodec, Codec, ModelCodec
-from ..codecs.pillow import baseline
+from ..codecs.base import Codec, open_codec
+from ..codecs.ours import BaseLayerCodec, ModelCodec
 from ..data.images import ImageSet
 from ..data.labeled import LabeledSet, LabeledSource, open_labeled
 from ..files import write_whole
@@ -134,7 +134,9 @@ def run_study(
         "command": command,
         "hardware": hardware(),
         "versions": versions(),
-        "codecs": {name: baseline(name, config.compressai).facts() for name in (*config.baselines, *config.retrained)},
+        "codecs": {
+            name: open_codec(name, config.compressai).facts() for name in (*config.baselines, *config.retrained)
+        },
         "fingerprint": model.fingerprint,
         "data": labeled.title,
         "photographs": len(labeled),
@@ -157,14 +159,14 @@ def _plan(
     whole = ModelCodec(DECODED, model, config.semantic)
     plan += [(DECODED, whole, whole.level(q), rgb) for q in config.reconstructions]
     for name, levels in config.baselines.items():
-        plan += [(name, BaselineCodec(baseline(name, config.compressai)), level, rgb) for level in levels]
+        plan += [(name, open_codec(name, config.compressai), level, rgb) for level in levels]
     for name, levels in config.retrained.items():
-        codec = baseline(name, config.compressai)
+        codec = open_codec(name, config.compressai)
         for level in levels:
             place = folder / "retrained" / f"{name}-{level}".replace(" ", "-")
             learned = retrained(config.model, config.task, config.retraining, codec, level, place, track)
             reader = Reader(learned, config.task, latents=False)
-            plan.append((f"{name}, retrained", BaselineCodec(codec), level, reader))
+            plan.append((f"{name}, retrained", codec, level, reader))
     return plan
 
 
@@ -194,7 +196,7 @@ class Series:
                 scores.append(_means(point, main, drawn))
                 continue
             scorer.parts = {index: row["part"] for index, row in point.rows.items()}
-            scores.append(np.array([scorer.scores(chosen)[main] for chosen in drawn]))
+            scores.append(np.array([scorer.compute(chosen)[main] for chosen in drawn]))
         self.scores = np.stack(scores, 1)
 
     def _means(self, name: str) -> np.ndarray:
@@ -252,7 +254,7 @@ def _point_rows(series: Series) -> list[dict[str, Any]]:
         if point.level is None:
             row |= {"bytes": None, "bpp": None}
         if scorer is not None:
-            row["scores"] = scorer.scores()
+            row["scores"] = scorer.compute()
         rows.append(row)
     return rows
 
@@ -292,6 +294,6 @@ def table_of_images(points: list[Point], names: Sequence[str], scorers: list[Sco
     writer.writeheader()
     for point, scorer in zip(points, scorers, strict=True):
         for index, row in sorted(point.rows.items()):
-            own = {} if scorer is None else {"score": scorer.scores([index])[scorer.main]}
+            own = {} if scorer is None else {"score": scorer.compute([index])[scorer.main]}
             writer.writerow({"series": point.series, "level": point.level, "photograph": names[index], **row, **own})
     return buffer.getvalue()

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ..structures.predictions import Classification
+from .base import Head
 
 
-class ClassificationHead(nn.Module):
+class ClassificationHead(Head):
     """Stride-32 features to class logits: pointwise expansion, global average, linear classifier.
 
     The shape is that of the EfficientNets' own head (Tan, Le, ICML 2019), so a pre-trained
@@ -24,7 +25,6 @@ class ClassificationHead(nn.Module):
     """
 
     levels = 1
-    """Of the pyramid, how many it reads, the coarsest first."""
 
     def __init__(self, features: tuple[int, int, int], classes: list[str], hidden: int = 1280):
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,14 +17,15 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import MultiScaleRoIAlign
 
 from ..structures.predictions import Detection
-from ..structures.targets import Instances
+from ..structures.targets import Instances, Target
+from .base import Head
 from .fcos import SparseFCOSHead
 from .neck import FeaturePyramid
 
 KINDS = ("fcos", "retinanet", "faster_rcnn", "mask_rcnn")
 
 
-class DetectionHead(nn.Module):
+class DetectionHead(Head):
     """A torchvision detector on features at strides 8, 16, 32 and, pooled, 64.
 
     "fcos" (Tian and others, ICCV 2019), "retinanet" (Lin and others, ICCV 2017), "faster_rcnn" (Ren and
@@ -37,7 +40,6 @@ class DetectionHead(nn.Module):
     """
 
     levels = 3
-    """Of the pyramid, how many it reads, the coarsest first."""
 
     def __init__(
         self, features: tuple[int, int, int], classes: list[str], kind: str = "fcos", width: int = 96, convs: int = 2
@@ -53,6 +55,12 @@ class DetectionHead(nn.Module):
     def describe(self) -> dict[str, Any]:
         """What rebuilds this head, beside the features' channels."""
         return {"classes": self.classes, "kind": self.kind, "width": self.width, "convs": self.convs}
+
+    @classmethod
+    def prepared(cls, target: Target, options: Mapping[str, Any]) -> Target:
+        """Masks are large, and only a Mask R-CNN reads them."""
+        masked = options.get("kind") == "mask_rcnn" or not isinstance(target, Instances)
+        return target if masked else replace(target, masks=None)
 
     @property
     def first_label(self) -> int:

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from ..blocks import GroupNorm
 from ..structures.predictions import Segmentation
-from ..structures.targets import IGNORE
+from ..structures.targets import IGNORE, LabelMap
+from .base import Head
 from .classification import divergence
 from .neck import FeaturePyramid
 
 
-class SegmentationHead(nn.Module):
+class SegmentationHead(Head):
     """A semantic feature pyramid: all levels refined, brought to stride 8, summed and classified.
 
     After Kirillov, Girshick, He, Dollar, "Panoptic feature pyramid networks" (CVPR 2019).
@@ -27,7 +28,6 @@ class SegmentationHead(nn.Module):
     """
 
     levels = 3
-    """Of the pyramid, how many it reads, the coarsest first."""
 
     def __init__(self, features: tuple[int, int, int], classes: list[str], width: int = 96):
         super().__init__()
@@ -55,12 +55,12 @@ class SegmentationHead(nn.Module):
             total = total + F.interpolate(refine(level), size=total.shape[-2:], mode="bilinear")
         return self.classify(total)
 
-    def loss(self, pyramid: list[Tensor], targets: list[Tensor], sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
-        """Cross-entropy over the pixels of photographs of ``sizes``; targets are (H, W) class indices or ``IGNORE``."""
+    def loss(self, pyramid: list[Tensor], targets: list[LabelMap], sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
+        """Cross-entropy over the pixels of photographs of ``sizes``, those of ``IGNORE`` left out."""
         logits = F.interpolate(self(pyramid).float(), scale_factor=8, mode="bilinear")
         padded = torch.full((len(targets), *logits.shape[-2:]), IGNORE, dtype=torch.int64, device=logits.device)
         for row, target, (height, width) in zip(padded, targets, sizes, strict=True):
-            row[:height, :width] = target
+            row[:height, :width] = target.labels
         return {"segmentation": F.cross_entropy(logits, padded, ignore_index=IGNORE)}
 
     def distillation(self, pyramid: list[Tensor], features: list[Tensor]) -> Tensor:

@@ -37,9 +37,9 @@ class Scorer(Protocol):
     biased: bool
     parts: dict[int, Any]
 
-    def add(self, index: int, prediction: Any) -> None: ...
+    def update(self, index: int, prediction: Any) -> None: ...
 
-    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
+    def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
         """Scores, by name, of all photographs that were added, or of chosen ones; one may be chosen several times."""
         ...
 
@@ -63,11 +63,11 @@ class ClassificationScorer:
         if None in self.among:
             raise ValueError(f"the folder {labeled.classes[self.among.index(None)]!r} names no class that is known")
 
-    def add(self, index: int, prediction: Tensor) -> None:
+    def update(self, index: int, prediction: Tensor) -> None:
         chosen = self.labeled.classes[int(prediction[self.among].argmax())]
         self.parts[index] = int(chosen == self.labeled.class_of(index))
 
-    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
+    def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
         chosen = sorted(self.parts) if chosen is None else chosen
         return {"top1": float(np.mean([self.parts[int(i)] for i in chosen]))}
 
@@ -94,7 +94,7 @@ class DetectionScorer:
         self.ids = dict(zip(labeled.classes, labeled.category_ids, strict=True))
         self._matched: dict[str, Any] = {}
 
-    def add(self, index: int, prediction: Detection) -> None:
+    def update(self, index: int, prediction: Detection) -> None:
         from pycocotools import mask as rle
 
         self._matched, results = {}, []
@@ -113,7 +113,7 @@ class DetectionScorer:
             results.append(result)
         self.parts[index] = {"masked": prediction.masks is not None, "results": results}
 
-    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
+    def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
         kinds = {"bbox": ""}
         annotations = self.labeled.coco.dataset["annotations"]
         masked = all(part["masked"] for part in self.parts.values()) and any(p["results"] for p in self.parts.values())
@@ -176,13 +176,13 @@ class SegmentationScorer:
         self.labeled, self.table = labeled, np.array(known, np.int64)
         self.count, self.parts = len(labeled.classes), {}
 
-    def add(self, index: int, prediction: Segmentation) -> None:
+    def update(self, index: int, prediction: Segmentation) -> None:
         target = torch.from_numpy(self.labeled.labels(index).astype(np.int64))
         mask = torch.from_numpy(self.table[prediction.mask])
         confusion = multiclass_confusion_matrix(mask, target, self.count + 1, ignore_index=IGNORE)
         self.parts[index] = confusion.tolist()  # true class, predicted class
 
-    def scores(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
+    def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
         chosen = sorted(self.parts) if chosen is None else chosen
         confusion = np.sum([self.parts[int(i)] for i in chosen], axis=0, dtype=np.float64)
         right, counted = confusion.diagonal(), confusion.sum()
@@ -190,12 +190,6 @@ class SegmentationScorer:
         each = [float(r / u) for r, u in zip(right[: self.count], union[: self.count], strict=True) if u]
         accuracy = float(right.sum() / counted) if counted else 0.0
         return {"mIoU": float(np.mean(each)) if each else 0.0, "pixel_accuracy": accuracy}
-
-
-SCORERS = {
-    "classification": ClassificationScorer, "detection": DetectionScorer, "segmentation": SegmentationScorer,
-}  # fmt: skip
-"""The scorer of each task."""
 
 
 def _same_classes(wanted: Sequence[str], known: Sequence[str]) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..codecs.ours import BaselineCodec, Codec
-from ..codecs.pillow import baseline
+from ..codecs.base import Codec, open_codec
 from ..data.images import ImageSet
 from ..evaluation.experiment_config import CropsConfig
 from ..metrics.image import bpp
@@ -41,7 +40,7 @@ def crops_sheet(crops: CropsConfig, codecs: Sequence[Codec]) -> Image.Image:
         ValueError: if it names a photograph that is not there.
     """
     images, rows = ImageSet(crops.path), []
-    codecs = [*(BaselineCodec(baseline(name)) for name in crops.baselines), *codecs]
+    codecs = [*(open_codec(name) for name in crops.baselines), *codecs]
     for name, (x, y, width, height) in crops.windows.items():
         if name not in images.names:
             raise ValueError(f"no photograph {name!r} in {crops.path}")

@@ -13,7 +13,7 @@ from ..metrics.image import LOWER
 from ..metrics.tasks import Scorer
 from ..model import Model
 from ..structures.latents import QUALITY_LEVELS
-from .predictions import drawn_classes, drawn_objects
+from .predictions import drawn
 
 
 def gallery(
@@ -50,7 +50,7 @@ def gallery(
 def _by_score(point: Point, scorer: Scorer | None, main: str) -> dict[int, float]:
     if scorer is None:
         return {index: row[main] for index, row in point.rows.items() if row[main] is not None}
-    return {index: scorer.scores([index])[scorer.main] for index in point.rows}
+    return {index: scorer.compute([index])[scorer.main] for index in point.rows}
 
 
 def _caption(labeled: LabeledSet, index: int, row: dict[str, Any], score: float) -> str:
@@ -64,8 +64,4 @@ def _image(image: Image.Image, model: Model, task: str, base: bool, level: int |
     if not task:
         return model.decode(stream)
     result = model.analyze(stream, (task,))
-    if task == "detection":
-        return drawn_objects(result.detection, image)
-    if task == "segmentation":
-        return drawn_classes(result.segmentation, image)
-    return image
+    return drawn(result[task], image)

@@ -33,6 +33,11 @@ TASKS = {"top1": "top-1 accuracy", "AP50": "AP50", "mIoU": "mIoU"}
 STUDY_LABELS = {**TASKS, "psnr": "PSNR, dB", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}
 
 
+def label(measure: str) -> str:
+    """What studies call a measure; those of other packages by their own names."""
+    return STUDY_LABELS.get(measure, measure)
+
+
 def experiment_figure(report: dict[str, Any], plots: Sequence[PlotConfig]) -> bytes:
     """A PNG with the plots of an experiment side by side; baselines are dashed.
 
@@ -58,7 +63,7 @@ def study_figure(report: dict[str, Any]) -> bytes:
     """
     main = report["main"]
     measured = [name for name in PERCEPTION if all(row.get(name) is not None for row in report["points"])]
-    others = [name for name in measured if name != main and main not in TASKS]
+    others = [name for name in measured if name != main and not report["config"]["task"]]
     width = 9.6 if not others else 4.6 * (1 + len(others))
     figure = _new_figure(figsize=(width, 4.8), layout="constrained")
     panels = figure.subplots(1, 1 + len(others), squeeze=False)[0]
@@ -90,7 +95,7 @@ def _draw_study(axes: Any, points: list[dict[str, Any]], measure: str, scored: b
             axes.fill_between(x, low, high, color=f"C{number % 10}", alpha=0.13, linewidth=0)
     axes.set_xscale("log")
     axes.set_xlabel("bits per pixel of the photograph (bytes of the file)")
-    axes.set_ylabel(STUDY_LABELS[measure])
+    axes.set_ylabel(label(measure))
     axes.grid(alpha=0.3, which="both")
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..structures.predictions import Detection, Result, Segmentation
+from ..structures.predictions import SURE, Detection, Prediction, Result, Segmentation
 
-SHOWN = 0.5
-"""Detections below this score are not drawn."""
-GREY = (96, 96, 96)
+GRAY = (96, 96, 96)
 PALETTE = (
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (227, 119, 194),
     (188, 189, 34), (23, 190, 207), (174, 199, 232), (255, 187, 120), (152, 223, 138), (255, 152, 150), (197, 176, 213),
@@ -22,44 +20,31 @@ PALETTE = (
 
 def described(result: Result, mask: Path | None = None) -> dict[str, Any]:
     """Predictions as JSON holds them; ``mask`` is where the segmentation was written, if it was."""
-    tasks: dict[str, Any] = {}
-    if result.classification is not None:
-        c = result.classification
-        tasks["classification"] = {"label": c.label, "score": c.score, "top5": c.top5}
-    if result.detection is not None:
-        d = result.detection
-        found = zip(d.labels, d.scores.tolist(), d.boxes.tolist(), strict=True)
-        tasks["detection"] = [{"label": label, "score": score, "box": box} for label, score, box in found]
-    if result.segmentation is not None:
-        tasks["segmentation"] = {"classes": shares(result.segmentation), "mask": str(mask) if mask else None}
+    tasks = {task: prediction.to_dict() for task, prediction in result.items()}
+    if "segmentation" in tasks:
+        tasks["segmentation"]["mask"] = str(mask) if mask else None
     return tasks
-
-
-def shares(segmentation: Segmentation) -> dict[str, float]:
-    """Share of the photograph's pixels by class, the largest first; classes without a pixel are left out."""
-    counts = np.bincount(segmentation.mask.ravel(), minlength=len(segmentation.classes)) / segmentation.mask.size
-    order = np.argsort(-counts, kind="stable")
-    return {segmentation.classes[i]: float(counts[i]) for i in order if counts[i]}
 
 
 def summary(result: Result) -> dict[str, str]:
     """One short line for each task."""
-    lines = {}
-    if result.classification is not None:
-        lines["classification"] = f"{result.classification.label.split(',')[0]} {result.classification.score:.2f}"
-    if result.detection is not None:
-        sure = [label for label, s in zip(result.detection.labels, result.detection.scores, strict=True) if s >= SHOWN]
-        lines["detection"] = ", ".join(f"{n} {label}" for label, n in Counter(sure).most_common()) or "-"
-    if result.segmentation is not None:
-        parts = list(shares(result.segmentation).items())[:4]
-        lines["segmentation"] = ", ".join(f"{name} {share:.0%}" for name, share in parts)
-    return lines
+    return {task: prediction.summary() for task, prediction in result.items()}
 
 
+@singledispatch
+def drawn(prediction: Prediction, canvas: Image.Image) -> Image.Image:
+    """The canvas with a prediction drawn on it; as it is, for those that nobody can draw.
+
+    Other kinds of predictions are drawn by what ``drawn.register`` is given.
+    """
+    return canvas
+
+
+@drawn.register
 def drawn_objects(detection: Detection, canvas: Image.Image) -> Image.Image:
-    """The canvas with boxes, masks and labels of the detections whose score is at least ``SHOWN``."""
+    """The canvas with boxes, masks and labels of the detections whose score is at least ``SURE``."""
     canvas = canvas.convert("RGB")
-    chosen = [i for i, score in enumerate(detection.scores) if score >= SHOWN]
+    chosen = [i for i, score in enumerate(detection.scores) if score >= SURE]
     names = sorted(set(detection.labels))
     if detection.masks is not None:
         array = np.asarray(canvas).astype(np.float32)
@@ -79,6 +64,7 @@ def drawn_objects(detection: Detection, canvas: Image.Image) -> Image.Image:
     return canvas
 
 
+@drawn.register
 def drawn_classes(segmentation: Segmentation, canvas: Image.Image) -> Image.Image:
     """The canvas under the colors of the classes, with the names of the large ones."""
     colors = np.array([PALETTE[i % len(PALETTE)] for i in range(len(segmentation.classes))], np.float32)
@@ -86,7 +72,7 @@ def drawn_classes(segmentation: Segmentation, canvas: Image.Image) -> Image.Imag
     image = Image.fromarray(array.round().astype(np.uint8))
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=max(11, min(canvas.size) // 28))
     top = 4
-    for name in list(shares(segmentation))[:6]:
+    for name in list(segmentation.shares())[:6]:
         color = PALETTE[segmentation.classes.index(name) % len(PALETTE)]
         place = draw.textbbox((6, top), name, font=font)
         draw.rectangle((2, place[1] - 2, place[2] + 4, place[3] + 2), fill=color)
@@ -97,7 +83,7 @@ def drawn_classes(segmentation: Segmentation, canvas: Image.Image) -> Image.Imag
 
 def gray_canvas(width: int, height: int) -> Image.Image:
     """What predictions are drawn on where nobody has decoded the photograph."""
-    return Image.new("RGB", (width, height), GREY)
+    return Image.new("RGB", (width, height), GRAY)
 
 
 HEAT = np.array([(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], np.float32)

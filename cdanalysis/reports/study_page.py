@@ -15,7 +15,7 @@ from PIL import Image
 from ..evaluation.points import Track
 from ..evaluation.study import DECODED, LATENTS, StudyConfig, run_study
 from .gallery import gallery
-from .plots import STUDY_LABELS, TASKS, study_figure
+from .plots import label, study_figure
 
 PAGE = Path(__file__).with_name("pages") / "report.html"
 SAVINGS = "<h2>Bits saved where both reach a share of the uncompressed score</h2>\n"
@@ -57,7 +57,7 @@ def report_page(report: dict[str, Any], images: list[tuple[str, Image.Image]]) -
         "costs": _table(_cost_rows(report)),
         "gallery": "".join(_image(caption, image) for caption, image in images) or "<p>None.</p>",
         "facts": html.escape(json.dumps({key: report[key] for key in FACTS}, indent=1)),
-        "main": STUDY_LABELS[main] if report["savings"] else "quality",
+        "main": label(main) if report["savings"] else "quality",
     }
     return Template(PAGE.read_text()).substitute(blocks)
 
@@ -84,7 +84,7 @@ def _verdict(report: dict[str, Any]) -> str:
     for row in report["comparisons"]:
         if row["figure"] != "bd_rate_percent":
             continue
-        by = f", by {STUDY_LABELS[row['measure']].split(',')[0]}" if row["measure"] not in TASKS else ""
+        by = f", by {label(row['measure']).split(',')[0]}" if not report["config"]["task"] else ""
         line = f"{row['test']} against {html.escape(row['anchor'])}{by}: {_with_interval(row, 1, unit=' %')} bits"
         sure = row["low"] is not None and row["low"] * row["high"] > 0
         (unsure if not sure else better if row["value"] < 0 else worse).append(line)
@@ -104,16 +104,16 @@ def _point_rows(report: dict[str, Any]) -> list[dict[str, str]]:
     times = [
         ("encode_s", "encode, ms"),
         ("decode_s", "decode, ms"),
-        *([("read_s", "head, ms")] if main in TASKS else []),
+        *([("read_s", "head, ms")] if report["config"]["task"] else []),
     ]
     for row in report["points"]:
         cells = {"codec": html.escape(row["series"]), "level": "-" if row["level"] is None else str(row["level"])}
         cells["bytes"] = "-" if row["bytes"] is None else f"{row['bytes']:.0f}"
         cells["bpp"] = "-" if row["bpp"] is None else f"{row['bpp']:.3f}"
-        cells[STUDY_LABELS[main]] = _with_interval(row["score"], DIGITS.get(main, 4))
+        cells[label(main)] = _with_interval(row["score"], DIGITS.get(main, 4))
         for name in ("psnr", "ms_ssim", "lpips"):
             if name != main and any(other.get(name) is not None for other in report["points"]):
-                cells[STUDY_LABELS[name]] = "-" if row.get(name) is None else f"{row[name]:.4g}"
+                cells[label(name)] = "-" if row.get(name) is None else f"{row[name]:.4g}"
         for name, title in times:
             cells[title] = f"{1000 * row[name]:.1f}"
         rows.append(cells)
@@ -136,7 +136,7 @@ def _comparison_rows(report: dict[str, Any]) -> list[dict[str, str]]:
     for row in report["comparisons"]:
         cells = rows.setdefault(
             (row["test"], row["anchor"], row["measure"]),
-            {"ours": row["test"], "against": html.escape(row["anchor"]), "by": STUDY_LABELS[row["measure"]]},
+            {"ours": row["test"], "against": html.escape(row["anchor"]), "by": label(row["measure"])},
         )
         rate = row["figure"] == "bd_rate_percent"
         title = "BD-rate" if rate else "BD-score (above 0 is better)"

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+
+from ..registry import HEADS
+
+SURE = 0.5
+"""Detections below this score are neither listed in one line nor drawn."""
+
+
+class Prediction(Protocol):
+    """What a head says of one photograph."""
+
+    def to_dict(self) -> Any:
+        """The same as JSON holds it."""
+        ...
+
+    def summary(self) -> str:
+        """The same in one short line, for people."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -20,6 +40,12 @@ class Classification:
     label: str
     score: float
     top5: list[tuple[str, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"label": self.label, "score": self.score, "top5": self.top5}
+
+    def summary(self) -> str:
+        return f"{self.label.split(',')[0]} {self.score:.2f}"
 
 
 @dataclass(frozen=True)
@@ -38,6 +64,16 @@ class Detection:
     scores: np.ndarray
     masks: np.ndarray | None = None
 
+    def to_dict(self) -> list[dict[str, Any]]:
+        """One entry an object: label, score, and box (x, y, width, height)."""
+        found = zip(self.labels, self.scores.tolist(), self.boxes.tolist(), strict=True)
+        return [{"label": label, "score": score, "box": box} for label, score, box in found]
+
+    def summary(self) -> str:
+        """How many objects of each class there surely are."""
+        sure = [label for label, score in zip(self.labels, self.scores, strict=True) if score >= SURE]
+        return ", ".join(f"{n} {label}" for label, n in Counter(sure).most_common()) or "-"
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -51,11 +87,57 @@ class Segmentation:
     mask: np.ndarray
     classes: list[str]
 
+    def shares(self) -> dict[str, float]:
+        """Share of the photograph's pixels by class, the largest first; classes without a pixel are left out."""
+        counts = np.bincount(self.mask.ravel(), minlength=len(self.classes)) / self.mask.size
+        order = np.argsort(-counts, kind="stable")
+        return {self.classes[i]: float(counts[i]) for i in order if counts[i]}
 
-@dataclass(frozen=True)
-class Result:
-    """Predictions of one photograph; a task that was not asked for is None."""
+    def to_dict(self) -> dict[str, Any]:
+        return {"classes": self.shares()}
 
-    classification: Classification | None = None
-    detection: Detection | None = None
-    segmentation: Segmentation | None = None
+    def summary(self) -> str:
+        """The four largest classes."""
+        return ", ".join(f"{name} {share:.0%}" for name, share in list(self.shares().items())[:4])
+
+
+class Result(Mapping[str, Any]):
+    """Predictions of one photograph by task, as items and as attributes: ``result["detection"]``, ``result.detection``.
+
+    As an attribute a task that was not asked for is None. Tasks come in the order in which the model has its heads.
+    """
+
+    def __init__(self, **predictions: Any):
+        self._predictions = predictions
+
+    @property
+    def classification(self) -> Classification | None:
+        return self._predictions.get("classification")
+
+    @property
+    def detection(self) -> Detection | None:
+        return self._predictions.get("detection")
+
+    @property
+    def segmentation(self) -> Segmentation | None:
+        return self._predictions.get("segmentation")
+
+    def __getattr__(self, task: str) -> Any:
+        if not task.startswith("_"):
+            if task in self._predictions:
+                return self._predictions[task]
+            if task in HEADS:
+                return None
+        raise AttributeError(f"there is no task {task!r}; there are predictions of: {', '.join(self) or 'none'}")
+
+    def __getitem__(self, task: str) -> Any:
+        return self._predictions[task]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._predictions)
+
+    def __len__(self) -> int:
+        return len(self._predictions)
+
+    def __repr__(self) -> str:
+        return f"Result({', '.join(f'{task}={prediction!r}' for task, prediction in self.items())})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from ..data.labeled import LabeledSource
 from ..model import Model
-from ..structures.targets import Instances
+from ..structures.targets import Target
 from .heads import positions
 
 
@@ -20,7 +19,7 @@ class AuxiliaryConfig:
     """What a stage of the codec teaches the head of a task, by the labels of photographs.
 
     Attributes:
-        task: classification, detection or segmentation.
+        task: classification, detection, segmentation, or another that a head is registered for.
         sources: labeled sets, all with the same classes, which the head must know.
         batch: labeled crops a step, over all processes; their rate and reconstruction count like any crop's.
         weight: of the head's loss in the objective.
@@ -50,7 +49,7 @@ class AuxiliaryTargets:
 
     task: str
     first: int
-    targets: list[Any]
+    targets: list[Target]
 
 
 class AuxiliaryLoss(nn.Module):
@@ -81,12 +80,5 @@ class AuxiliaryLoss(nn.Module):
         if auxiliary.task == "classification":  # among the data's classes; what else the head knows stays as it is
             targets = torch.tensor(auxiliary.targets, device=self.places.device)
             return self.weight * F.cross_entropy(self.head(pyramid).float()[:, self.places], targets)
-        targets = [self._translated(target) for target in auxiliary.targets]
+        targets = [target.to(self.places.device).relabeled(self.places) for target in auxiliary.targets]
         return self.weight * sum(self.head.loss(pyramid, targets, [(side, side)] * len(targets)).values())
-
-    def _translated(self, target: Instances | Tensor) -> Instances | Tensor:
-        """The data's class numbers as the head's own."""
-        device = self.places.device
-        if isinstance(target, Instances):
-            return Instances(target.boxes.to(device), self.places[target.labels.to(device)])
-        return target.to(device)

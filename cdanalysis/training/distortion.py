@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ..data.images import data_path
 from ..observers import LPIPS, MSSSIM, Adversary, FeatureDistance, LPIPSComp, Observer, PatchDiscriminator, SquaredError
+from ..registry import OBSERVERS
 from .pretrained import imagenet_classifier
 
-KINDS = ("mse", "ms_ssim", "lpips", "lpips_comp", "features", "adversarial")
 SIDES = ("both", "human", "machine")
 
 
@@ -21,8 +21,8 @@ class ObserverConfig:
     """One observer of the reconstruction.
 
     Attributes:
-        kind: "mse", "ms_ssim", "lpips", "lpips_comp", "features" (of an ImageNet classifier), or "adversarial" (a
-            discriminator that sees the semantic layer, and learns along).
+        kind: "mse", "ms_ssim", "lpips", "lpips_comp", "features" (of an ImageNet classifier), "adversarial" (a
+            discriminator that sees the semantic layer, and learns along), or another of `registry.OBSERVERS`.
         weight: what a distortion of 1 counts, where 1 stands for a mean squared error of 1 on pixels in [0, 1].
         side: whose view it is: "human" counts 1 - alpha times, "machine" alpha times, "both" always.
         weights: SqueezeNet's for "lpips" and "lpips_comp", a path below ``CDANALYSIS_DATA`` or absolute; empty to
@@ -32,6 +32,7 @@ class ObserverConfig:
         layers: its modules whose outputs are compared.
         loss: of an adversary: "hinge" or "non_saturating".
         lr: an adversary's own learning rate; it follows the stage's schedule.
+        options: for observers of other packages, what they are told beside.
     """
 
     kind: str = "mse"
@@ -43,29 +44,49 @@ class ObserverConfig:
     layers: list[str] = field(default_factory=lambda: ["blocks.2", "blocks.4", "blocks.6"])
     loss: str = "hinge"
     lr: float = 1e-4
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def new_observer(config: ObserverConfig, semantic: int) -> Observer | Adversary:
-    """The observer that a configuration describes; ``semantic`` is the channels of the semantic layer.
+    """The registered observer that a configuration describes; ``semantic`` is the channels of the semantic layer.
 
     Raises:
         ValueError: if there is no such kind, layer or loss.
         FileNotFoundError: if its weights are not there.
     """
-    if config.kind == "mse":
-        return SquaredError()
-    if config.kind == "ms_ssim":
-        return MSSSIM()
-    if config.kind in ("lpips", "lpips_comp"):
-        weights = data_path(config.weights) if config.weights else None
-        return LPIPS(weights) if config.kind == "lpips" else LPIPSComp(data_path(config.linear), weights)
-    if config.kind == "features":
-        net = imagenet_classifier(config.network)
-        options: dict[str, Any] = {name: getattr(net, "pretrained_cfg", {})[name] for name in ("mean", "std")}
-        return FeatureDistance(net, config.layers, **options)
-    if config.kind == "adversarial":
-        return Adversary(PatchDiscriminator(semantic), config.loss)
-    raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {config.kind!r}")
+    return OBSERVERS[config.kind](config, semantic)
+
+
+def squared_error(config: ObserverConfig, semantic: int) -> Observer:
+    """Mean squared error."""
+    return SquaredError()
+
+
+def ms_ssim(config: ObserverConfig, semantic: int) -> Observer:
+    """1 - MS-SSIM."""
+    return MSSSIM()
+
+
+def lpips(config: ObserverConfig, semantic: int) -> Observer:
+    """LPIPS."""
+    return LPIPS(data_path(config.weights) if config.weights else None)
+
+
+def lpips_comp(config: ObserverConfig, semantic: int) -> Observer:
+    """LPIPS fitted to preferences."""
+    return LPIPSComp(data_path(config.linear), data_path(config.weights) if config.weights else None)
+
+
+def features(config: ObserverConfig, semantic: int) -> Observer:
+    """Distance in a classifier's features."""
+    net = imagenet_classifier(config.network)
+    options: dict[str, Any] = {name: getattr(net, "pretrained_cfg", {})[name] for name in ("mean", "std")}
+    return FeatureDistance(net, config.layers, **options)
+
+
+def adversarial(config: ObserverConfig, semantic: int) -> Adversary:
+    """A discriminator."""
+    return Adversary(PatchDiscriminator(semantic), config.loss)
 
 
 class WeightedDistortion(nn.Module):

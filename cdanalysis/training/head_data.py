@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -17,7 +16,8 @@ from ..data.cached import cache_streams
 from ..data.images import to_tensor
 from ..data.labeled import LabeledSet, LabeledSource, open_labeled
 from ..model import Model
-from ..structures.targets import Instances
+from ..registry import HEADS
+from ..structures.targets import Target
 
 INPUTS = ("streams", "features")
 
@@ -27,7 +27,7 @@ class HeadConfig:
     """What a stage trains a head on. Codec and backbone stand still.
 
     Attributes:
-        task: classification, detection or segmentation.
+        task: classification, detection, segmentation, or another that a head is registered for.
         sources: labeled sets, all with the same classes.
         input: "streams" trains the model's head, on the semantic layers of cached streams; "features" trains its
             counterpart, on the backbone's features of the photographs themselves.
@@ -69,7 +69,7 @@ class Batch:
 
     tensors: list[Tensor]
     qualities: Tensor
-    targets: list[Any]
+    targets: list[Target]
     sizes: list[tuple[int, int]]
     features: list[Tensor]
 
@@ -78,7 +78,7 @@ class Batch:
 class _Example:
     tensors: list[Tensor]
     quality: float
-    target: Any
+    target: Target
     size: tuple[int, int]
     features: list[Tensor]
 
@@ -128,8 +128,7 @@ class Examples:
             streams.append((quality, cache_streams(variant.names, variant.image, folder, encode, track)))
         for index in track(range(len(variant.names))):
             image, target = variant[index]
-            if isinstance(target, Instances) and config.options.get("kind") != "mask_rcnn":
-                target = replace(target, masks=None)  # nobody reads them, and they are large
+            target = HEADS[config.task].prepared(target, config.options)
             size = (image.height, image.width)
             wanted = config.input == "features" or config.distill
             features = [f[0].half() for f in model.reference.pyramid(to_tensor(image)[None])] if wanted else []
@@ -165,7 +164,7 @@ class Examples:
         return Batch(
             stacked([row.tensors for row in chosen]),
             torch.tensor([row.quality for row in chosen], device=device)[:, None, None, None],
-            [_on(row.target, device) for row in chosen],
+            [row.target.to(device) for row in chosen],
             [row.size for row in chosen],
             stacked([row.features for row in chosen]),
         )
@@ -183,22 +182,11 @@ class _Variant:
         image = self.labeled.image(self.indices[index])
         return ImageOps.mirror(image) if self.flip else image
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
+    def __getitem__(self, index: int) -> tuple[Image.Image, Target]:
         image, target = self.labeled[self.indices[index]]
         if self.flip:
-            if isinstance(target, Instances):
-                target = target.flipped(image.width)
-            elif isinstance(target, np.ndarray):
-                target = target[:, ::-1].copy()
-            image = ImageOps.mirror(image)
-        return image, torch.from_numpy(target) if isinstance(target, np.ndarray) else target
-
-
-def _on(target: Any, device: torch.device) -> Any:
-    if isinstance(target, Instances):
-        masks = None if target.masks is None else target.masks.to(device)
-        return Instances(target.boxes.to(device), target.labels.to(device), masks)
-    return target.to(device) if isinstance(target, Tensor) else target
+            return ImageOps.mirror(image), target.flipped(image.width)
+        return image, target
 
 
 def streams_fingerprint(model: Model) -> str:

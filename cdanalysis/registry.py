@@ -1,0 +1,168 @@
+"""What is had by name, and added by other packages: heads, teachers, observers, codecs, metrics, evaluators, data sets.
+
+Within a program a name is added by `Registry.register`:
+
+    from cdanalysis.registry import HEADS
+
+    @HEADS.register("keypoints")
+    class KeypointHead(Head): ...
+
+An installed package adds one by an entry point, which is loaded when somebody asks for it:
+
+    [project.entry-points."cdanalysis.heads"]
+    keypoints = "my_package.heads:KeypointHead"
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class UnknownName(ValueError, KeyError):
+    """Nothing of that name is registered; the message lists what is."""
+
+    __str__ = Exception.__str__  # a KeyError shows its message in quotes
+
+
+class Registry(Mapping[str, Any]):
+    """Names to classes or functions of one kind.
+
+    Args:
+        kind: what they are, for messages.
+        group: of the entry points by which other packages add to it.
+        builtin: this library's own, as ``module:attribute``; modules are relative to the package, imported when asked.
+    """
+
+    def __init__(self, kind: str, group: str, builtin: Mapping[str, str]):
+        self.kind, self.group = kind, group
+        self._builtin, self._registered = dict(builtin), dict[str, Any]()
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """A decorator that adds what it decorates, for this program.
+
+        Raises:
+            ValueError: if the name is taken.
+        """
+
+        def add(value: T) -> T:
+            if self._registered.get(name, value) is not value or name in self._builtin:
+                raise ValueError(f"there is a {self.kind} {name!r} already")
+            self._registered[name] = value
+            return value
+
+        return add
+
+    def __getitem__(self, name: str) -> Any:
+        """What has that name.
+
+        Raises:
+            UnknownName: if nothing has.
+        """
+        if name in self._registered:
+            return self._registered[name]
+        if name in self._builtin:
+            module, attribute = self._builtin[name].split(":")
+            return getattr(importlib.import_module(f".{module}", __package__), attribute)
+        for entry in entry_points(group=self.group, name=name):
+            return entry.load()
+        raise UnknownName(f"unknown {self.kind} {name!r}; there are {', '.join(self)}")
+
+    def __contains__(self, name: object) -> bool:
+        return any(name == known for known in self)
+
+    def __iter__(self) -> Iterator[str]:
+        others = [entry.name for entry in entry_points(group=self.group)]
+        return iter(dict.fromkeys([*self._builtin, *self._registered, *sorted(others)]))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+HEADS = Registry(
+    "head",
+    "cdanalysis.heads",
+    {
+        "classification": "heads.classification:ClassificationHead",
+        "detection": "heads.detection:DetectionHead",
+        "segmentation": "heads.segmentation:SegmentationHead",
+    },
+)
+"""Tasks to subclasses of `cdanalysis.heads.base.Head`."""
+
+TEACHERS = Registry(
+    "teacher", "cdanalysis.teachers", {"tf_efficientnet_lite0": "training.pretrained:efficientnet_lite0"}
+)
+"""Names of frozen classifiers to functions that make them, in evaluation mode; timm's names need no entry."""
+
+OBSERVERS = Registry(
+    "observer",
+    "cdanalysis.observers",
+    {
+        "mse": "training.distortion:squared_error",
+        "ms_ssim": "training.distortion:ms_ssim",
+        "lpips": "training.distortion:lpips",
+        "lpips_comp": "training.distortion:lpips_comp",
+        "features": "training.distortion:features",
+        "adversarial": "training.distortion:adversarial",
+    },
+)
+"""Kinds to functions (`ObserverConfig`, channels of the semantic layer) to an `Observer` or an `Adversary`."""
+
+CODECS = Registry(
+    "codec",
+    "cdanalysis.codecs",
+    {
+        "JPEG": "codecs.pillow:JPEG",
+        "WebP": "codecs.pillow:WEBP",
+        "AVIF": "codecs.pillow:AVIF",
+        "JPEG 2000": "codecs.pillow:JPEG2000",
+        "HEIC": "codecs.pillow:HEIC",
+        "JPEG XL": "codecs.pillow:JPEG_XL",
+        "bmshj2018-hyperprior": "codecs.compressai:hyperprior",
+        "mbt2018-mean": "codecs.compressai:mean_scale",
+    },
+)
+"""Names to a `cdanalysis.codecs.base.Codec`, or to a function that makes one of a folder of weights (or of "")."""
+
+METRICS = Registry(
+    "metric",
+    "cdanalysis.metrics",
+    {
+        "classification": "metrics.tasks:ClassificationScorer",
+        "detection": "metrics.tasks:DetectionScorer",
+        "segmentation": "metrics.tasks:SegmentationScorer",
+    },
+)
+"""Tasks to what makes a `cdanalysis.metrics.tasks.Scorer` of a labeled set and class names."""
+
+EVALUATORS = Registry(
+    "evaluator",
+    "cdanalysis.evaluators",
+    {
+        "psnr": "evaluation.evaluators:psnr",
+        "ms_ssim": "evaluation.evaluators:ms_ssim",
+        "lpips": "evaluation.evaluators:lpips",
+        "salient": "evaluation.evaluators:salient",
+        "fid": "evaluation.evaluators:fid",
+        "accuracy": "evaluation.evaluators:accuracy",
+        "detection": "evaluation.evaluators:detection",
+        "head": "evaluation.evaluators:head",
+    },
+)
+"""Names to functions (`cdanalysis.evaluation.evaluators.Context`) to an `Evaluator`, or to None where it has no say."""
+
+DATASETS = Registry(
+    "data-set reader",
+    "cdanalysis.datasets",
+    {
+        "classification": "data.labeled:class_folders",
+        "detection": "data.labeled:coco",
+        "segmentation": "data.labeled:labeled_pixels",
+    },
+)
+"""Tasks, or layouts that a source asks for by name, to functions of a `LabeledSource` to a `LabeledSet`."""
