@@ -114,7 +114,7 @@ OBSERVERS = Registry(
         "adversarial": "training.distortion:adversarial",
     },
 )
-"""Kinds to functions of an `ObserverConfig` and the semantic layer's channels that return an `Observer` or Adversary."""
+"""Kinds to functions of an `ObserverConfig` and the semantic layer's channels to an `Observer` or an `Adversary`."""
 
 CODECS = Registry(
     "codec",
