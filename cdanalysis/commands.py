@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ def train(options: argparse.Namespace) -> int:
     from .training.recipe import load_recipe
     from .training.trainer import Trainer
 
+    logging.basicConfig(format="%(message)s", level=logging.INFO)  # progress and results, on standard error
     if options.threads:
         torch.set_num_threads(options.threads)
     recipe = load_recipe(options.recipe, options.overrides)

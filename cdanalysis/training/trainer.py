@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
@@ -22,6 +23,7 @@ from .pretrained import imagenet_classes, load_imagenet
 from .recipe import Recipe, StageConfig
 from .stages import CodecStage, Stage, stage_of
 
+log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -84,7 +86,7 @@ class Trainer:
         if any(stage.head is None for stage in self.recipe.stages):
             model.codec.freeze_tables()
         if self.recipe.calibration.source:
-            print(f"temperature {calibrate(model, self.recipe.calibration):.3f}")
+            log.info("temperature %.3f", calibrate(model, self.recipe.calibration))
         save_model(model, self.folder / "model", self.recipe)
 
     def _run_stage(self, state: dict | None, budget: float) -> tuple[int, bool]:
@@ -257,7 +259,7 @@ class _Bar:
         self.progress.update(self.task, completed=step, terms=text)
         if self.enabled and not self.progress.console.is_terminal and time.monotonic() - self.said > 30:
             self.said = time.monotonic()
-            print(f"{self.name} {step}/{self.steps} {text}", flush=True)
+            log.info("%s %d/%d %s", self.name, step, self.steps, text)
 
 
 def new_model(recipe: Recipe) -> Model:
