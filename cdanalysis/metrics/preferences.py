@@ -20,13 +20,13 @@ def agreement(chosen_a: Sequence[float], shares: Sequence[float]) -> float:
         chosen_a: 1 where the metric finds ``a`` more alike, 0 where ``b``, 0.5 where it sees no difference.
         shares: of people who chose ``a``.
     """
-    said, shares = np.asarray(chosen_a, np.float64), np.asarray(shares, np.float64)
-    return float(np.mean(said * shares + (1 - said) * (1 - shares)))
+    said, chose = np.asarray(chosen_a, np.float64), np.asarray(shares, np.float64)
+    return float(np.mean(said * chose + (1 - said) * (1 - chose)))
 
 
 def ceiling(shares: Sequence[float]) -> float:
     """The agreement of somebody who always sides with the majority: no metric reaches more."""
-    return agreement(np.asarray(shares) >= 0.5, shares)
+    return agreement((np.asarray(shares) >= 0.5).astype(np.float64).tolist(), shares)
 
 
 def agreements(
