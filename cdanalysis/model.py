@@ -15,7 +15,7 @@ from .codec.entropy.symbols import SymbolCoder, same_kind
 from .codec.layered import CodecConfig, LayeredCodec
 from .codec.semantic import quality_plane, to_real
 from .data.images import ImageLike, to_pixels, to_tensor
-from .heads.base import Head, grouped, predict, tasks_of
+from .heads.base import Head, Heads, grouped, predict, tasks_of
 from .heads.neck import Neck
 from .reference import Reference
 from .registry import HEADS
@@ -58,8 +58,8 @@ class Model(nn.Module):
         features = self.codec.backbone.channels
         detail = self.codec.detail.spec if layer_count(neck_layers) == 2 else None
         self.neck = Neck(self.codec.semantic.spec, features, neck_hidden, detail)
-        self.heads = nn.ModuleDict({task: self.new_head(task, **options) for task, options in heads.items()})
-        self.counterparts = nn.ModuleDict()
+        self.heads = Heads({task: self.new_head(task, **options) for task, options in heads.items()})
+        self.counterparts = Heads()
 
     def read_layers(self, layers: Sequence[str]) -> None:
         """Let the neck, and so all heads, read these layers; its weights for the semantic layer are kept."""
@@ -78,7 +78,7 @@ class Model(nn.Module):
         """
         return HEADS[task](self.codec.backbone.channels, **options)
 
-    def counterpart(self, task: str) -> nn.Module:
+    def counterpart(self, task: str) -> Head:
         """The head of a task that reads photographs' own features."""
         return self.counterparts[task] if task in self.counterparts else self.heads[task]
 

@@ -63,11 +63,11 @@ def describe(folder: Path, file: str = WEIGHTS) -> dict[str, Any]:
     """
     path = folder / file
     try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
+        with open(path, "rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
             if length > 100_000_000:
                 raise ValueError
-            return json.loads(json.loads(file.read(length))["__metadata__"]["cdanalysis"])
+            return json.loads(json.loads(opened.read(length))["__metadata__"]["cdanalysis"])
     except (ValueError, KeyError, UnicodeDecodeError):
         raise ValueError(f"{path} is not a model of this library") from None
 

@@ -62,9 +62,9 @@ def jobs_of(inputs: Sequence[str], output: str | None, work: Work, suffix: str |
             rename = output is None or as_folder
             jobs.append((str(file), str(target.with_suffix(suffix or work.writes) if rename else target)))
     targets: dict[str, str] = {}
-    for source, target in jobs:
-        if targets.setdefault(target, source) != source:
-            raise ValueError(f"{targets[target]} and {source} would both be written to {target}")
+    for source, written in jobs:
+        if targets.setdefault(written, source) != source:
+            raise ValueError(f"{targets[written]} and {source} would both be written to {written}")
     return jobs
 
 

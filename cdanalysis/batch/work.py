@@ -29,11 +29,15 @@ class Work(Protocol):
         reads: suffixes of the files in a folder that it is for.
         writes: suffix of what it writes.
         columns: of the rows, what a table shows.
+        model: name or folder of the model that it needs, if any.
     """
 
-    reads: frozenset[str]
-    writes: str
-    columns: tuple[str, ...]
+    reads: ClassVar[frozenset[str]]
+    writes: ClassVar[str]
+    columns: ClassVar[tuple[str, ...]]
+
+    @property
+    def model(self) -> str | None: ...
 
     def __call__(self, source: str, target: str) -> dict[str, Any]:
         """Do it, write ``target`` whole or not at all, and give a row of plain data.

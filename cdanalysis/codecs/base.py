@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -23,7 +24,7 @@ class Codec:
     """
 
     name: str
-    max_level: int
+    max_level: ClassVar[int]
 
     def encode(self, image: Image.Image, level: int) -> bytes:
         """The bytes of the file at a level; they must contain all that `decode` needs."""

@@ -52,7 +52,8 @@ class PixelEvaluator:
     """Mean PSNR in dB, and mean MS-SSIM (absent where a photograph is too small for it)."""
 
     def __init__(self, name: str):
-        self.name, self.values = name, []
+        self.name = name
+        self.values: list[float | None] = []
         self.measure = {"psnr": metrics.psnr, "ms_ssim": metrics.ms_ssim}[name]
 
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
@@ -71,7 +72,8 @@ class LPIPSEvaluator:
     """
 
     def __init__(self, weights: str):
-        self.observer, self.values = LPIPS(data_path(weights) if weights else None), []
+        self.observer = LPIPS(data_path(weights) if weights else None)
+        self.values: list[float] = []
 
     @torch.inference_mode()
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float]:
@@ -299,6 +301,8 @@ def accuracy(context: Context) -> Evaluator:
 
 def detection(context: Context) -> Evaluator:
     """AP of a detector of photographs."""
+    if context.rgb is None:
+        raise ValueError("the evaluator 'detection' needs a model with an RGB detector")
     return DetectorEvaluator(context.labeled, context.rgb)
 
 

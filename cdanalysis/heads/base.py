@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, ItemsView, Mapping, Sequence, ValuesView
+from typing import Any, ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -71,7 +71,20 @@ class Head(nn.Module):
         return target
 
 
-def predict(heads: Mapping[str, nn.Module], pyramid: list[Tensor], sizes: list[tuple[int, int]]) -> list[Result]:
+class Heads(nn.ModuleDict):
+    """Heads by their tasks."""
+
+    def __getitem__(self, task: str) -> Head:
+        return cast(Head, super().__getitem__(task))
+
+    def items(self) -> ItemsView[str, Head]:
+        return cast("ItemsView[str, Head]", super().items())
+
+    def values(self) -> ValuesView[Head]:
+        return cast("ValuesView[Head]", super().values())
+
+
+def predict(heads: Mapping[str, Head], pyramid: list[Tensor], sizes: list[tuple[int, int]]) -> list[Result]:
     """Predictions of all heads on one pyramid, one `Result` per image; sizes are the images' true (height, width)."""
     predictions = {task: head.predict(pyramid, sizes) for task, head in heads.items()}
     return [Result(**{task: rows[i] for task, rows in predictions.items()}) for i in range(len(sizes))]
@@ -88,7 +101,7 @@ def grouped(items: Sequence[T], kind: Callable[[T], object], work: Callable[[lis
     return [results[index] for index in range(len(items))]
 
 
-def tasks_of(heads: Mapping[str, nn.Module], tasks: Sequence[str] | None, name: str) -> tuple[str, ...]:
+def tasks_of(heads: Mapping[str, Head] | Heads, tasks: Sequence[str] | None, name: str) -> tuple[str, ...]:
     """The tasks of that list, each of which must have a head; all of them for None.
 
     Args:

@@ -26,8 +26,8 @@ def agreement(chosen_a: Sequence[float], shares: Sequence[float]) -> float:
     >>> round(agreement([1, 0, 0.5], [0.8, 0.4, 0.3]), 3)
     0.633
     """
-    said, shares = np.asarray(chosen_a, np.float64), np.asarray(shares, np.float64)
-    return float(np.mean(said * shares + (1 - said) * (1 - shares)))
+    said, chose = np.asarray(chosen_a, np.float64), np.asarray(shares, np.float64)
+    return float(np.mean(said * chose + (1 - said) * (1 - chose)))
 
 
 def ceiling(shares: Sequence[float]) -> float:
@@ -36,7 +36,7 @@ def ceiling(shares: Sequence[float]) -> float:
     >>> ceiling([0.75, 0.5])
     0.625
     """
-    return agreement(np.asarray(shares) >= 0.5, shares)
+    return agreement((np.asarray(shares) >= 0.5).astype(np.float64).tolist(), shares)
 
 
 def agreements(

@@ -58,7 +58,8 @@ class ClassificationScorer:
     main, biased = "top1", False
 
     def __init__(self, labeled: ClassFolders, classes: Sequence[str]):
-        self.labeled, self.parts = labeled, {}
+        self.labeled = labeled
+        self.parts: dict[int, Any] = {}
         self.among = [class_index(name, classes) for name in labeled.classes]
         if None in self.among:
             raise ValueError(f"the folder {labeled.classes[self.among.index(None)]!r} names no class that is known")
@@ -90,7 +91,8 @@ class DetectionScorer:
 
     def __init__(self, labeled: CocoImages, classes: Sequence[str]):
         _same_classes(labeled.classes, classes)
-        self.labeled, self.parts = labeled, {}
+        self.labeled = labeled
+        self.parts: dict[int, Any] = {}
         self.ids = dict(zip(labeled.classes, labeled.category_ids, strict=True))
         self._matched: dict[str, Any] = {}
 
@@ -174,7 +176,8 @@ class SegmentationScorer:
         # A head's index to the data set's; a class that only the head knows is wrong everywhere.
         known = [labeled.classes.index(name) if name in labeled.classes else len(labeled.classes) for name in classes]
         self.labeled, self.table = labeled, np.array(known, np.int64)
-        self.count, self.parts = len(labeled.classes), {}
+        self.count = len(labeled.classes)
+        self.parts: dict[int, Any] = {}
 
     def update(self, index: int, prediction: Segmentation) -> None:
         target = torch.from_numpy(self.labeled.labels(index).astype(np.int64))
@@ -184,7 +187,7 @@ class SegmentationScorer:
 
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
         chosen = sorted(self.parts) if chosen is None else chosen
-        confusion = np.sum([self.parts[int(i)] for i in chosen], axis=0, dtype=np.float64)
+        confusion = np.asarray(np.sum([self.parts[int(i)] for i in chosen], axis=0, dtype=np.float64))
         right, counted = confusion.diagonal(), confusion.sum()
         union = confusion.sum(0) + confusion.sum(1) - right
         each = [float(r / u) for r, u in zip(right[: self.count], union[: self.count], strict=True) if u]

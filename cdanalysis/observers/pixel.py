@@ -45,7 +45,7 @@ class MSSSIM(Observer):
         least = 11 * 2 ** (len(self.scales) - 1)
         if min(original.shape[-2:]) < least:
             raise ValueError(f"MS-SSIM over {len(self.scales)} scales needs sides of at least {least} pixels")
-        a, b, product = original, reconstruction, 1.0
+        a, b, product = original, reconstruction, original.new_ones(())
         for number, exponent in enumerate(self.scales):
             contrast, similarity = self._maps(a, b)
             last = number == len(self.scales) - 1

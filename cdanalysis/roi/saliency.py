@@ -78,7 +78,8 @@ class Remembered:
     """Caches the maps of a saliency model, by image."""
 
     def __init__(self, saliency: Saliency):
-        self.saliency, self.maps = saliency, {}
+        self.saliency = saliency
+        self.maps: dict[int, np.ndarray] = {}
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         key = (image.shape, image.tobytes())

@@ -7,13 +7,15 @@ that each table takes one call. A writer takes batches in the order of reading.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import constriction
 import numpy as np
 
 from .errors import StreamError
 
-AnsCoder, Categorical = constriction.stream.stack.AnsCoder, constriction.stream.model.Categorical
+AnsCoder: TypeAlias = constriction.stream.stack.AnsCoder
+Categorical = constriction.stream.model.Categorical
 _Run = tuple[int, int, int]
 """A table, and where those symbols start and stop that it codes."""
 

@@ -126,7 +126,7 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Stream:
             ``max_pixels`` pixels, padded.
     """
     stream, position, header = _unpack_header(bytes(data), max_pixels)
-    layers = []
+    layers: list[Layer] = []
     for layer in stream.layers:
         if layers and position == len(data):
             layers.append(layer)

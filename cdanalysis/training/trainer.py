@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from ..heads.base import Heads
 from ..model import Model
 from ..zoo import load, save_model
 from .heads import calibrate
@@ -189,7 +190,7 @@ def _first_model(recipe: Recipe) -> Model:
     return load(recipe.init, counterparts=taught or asked)
 
 
-def _described(heads: torch.nn.ModuleDict) -> dict[str, dict]:
+def _described(heads: Heads) -> dict[str, dict]:
     return {task: head.describe() for task, head in heads.items()}
 
 
