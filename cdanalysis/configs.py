@@ -102,7 +102,7 @@ def made(schema: type[T], tree: DictConfig, where: str) -> T:
     return _fitted(schema, content, where, "")
 
 
-def nearest(word: object, known: Sequence[str]) -> str:
+def nearest(word: object, known: Iterable[str]) -> str:
     """The end of a sentence about a word that is not known."""
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.0)
     return f"the nearest known one is {close[0]!r}" if close else "there are none"

@@ -1,8 +1,9 @@
-"""One interface for everything that makes files of images: this library's models, and the codecs beside them."""
+"""The interface of image codecs: this library's models, and those that they are compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -13,41 +14,40 @@ from ..registry import CODECS
 
 
 class Codec:
-    """Images to files and back; bytes grow with a level from 0 to ``max_level``.
+    """Encodes images into files and decodes them; size grows with a level from 0 to ``max_level``.
 
-    A codec of one's own is registered under its name in `cdanalysis.registry.CODECS`: itself, or a function that makes
-    it of a folder of weights.
+    Instances, or functions of a folder of weights that return one, are registered in `cdanalysis.registry.CODECS`.
 
     Attributes:
-        name: what tables call it.
-        max_level: of the most bytes.
+        name: in tables.
+        max_level: the highest level.
     """
 
     name: str
-    max_level: int
+    max_level: ClassVar[int]
 
     def encode(self, image: Image.Image, level: int) -> bytes:
-        """The file's bytes at a level."""
+        """The bytes of the file at a level; they must contain all that `decode` needs."""
         raise NotImplementedError
 
     def decode(self, data: bytes) -> np.ndarray:
         """The image, uint8 (H, W, 3).
 
         Raises:
-            StreamError, ValueError, OSError: if the bytes are no such file.
+            ValueError: if the bytes are not such a file; also `StreamError` and `OSError`.
         """
         raise NotImplementedError
 
     def encode_near(self, image: Image.Image, size: int) -> bytes:
-        """The largest file of at most ``size`` bytes, or that of level 0 if none is so small."""
+        """The largest file of at most ``size`` bytes, or that of level 0 if all are larger."""
         return largest_within(lambda level: self.encode(image, level), size, self.max_level)
 
     def available(self) -> bool:
-        """Whether what it needs is installed."""
+        """Whether the packages it needs are installed."""
         return True
 
     def facts(self) -> dict[str, object]:
-        """What a reader of measurements must know: its version and settings."""
+        """Version and settings, for reports."""
         return {}
 
 
@@ -80,7 +80,7 @@ def largest_within(make: Callable[[int], bytes], size: int, max_level: int) -> b
 
 
 def mean_bpp(codec: Codec, images: Sequence[Image.Image], level: int) -> float:
-    """Mean bits a pixel of the files of photographs at one level."""
+    """Mean bits per pixel of images at one level."""
     return float(np.mean([bpp(len(codec.encode(image, level)), image.width, image.height) for image in images]))
 
 

@@ -53,7 +53,8 @@ class PixelEvaluator:
     MS-SSIM; ``NAME_left_out`` counts them."""
 
     def __init__(self, name: str):
-        self.name, self.values = name, []
+        self.name = name
+        self.values: list[float | None] = []
         self.measure = {"psnr": metrics.psnr, "ms_ssim": metrics.ms_ssim}[name]
 
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
@@ -72,7 +73,8 @@ class LPIPSEvaluator:
     """
 
     def __init__(self, weights: str):
-        self.observer, self.values = LPIPS(data_path(weights) if weights else None), []
+        self.observer = LPIPS(data_path(weights) if weights else None)
+        self.values: list[float] = []
 
     @torch.inference_mode()
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, float | None]:
@@ -102,7 +104,8 @@ class SalientEvaluator:
         marked = np.asarray(self.saliency(original)) >= 0.5
         if marked.all() or not marked.any():
             return {}
-        distance, own = self.observer.map(*(to_tensor(x)[None] for x in (original, decoded))), {}
+        distance = self.observer.map(*(to_tensor(x)[None] for x in (original, decoded)))
+        own: dict[str, float | None] = {}
         for part, place in (("salient", marked), ("rest", ~marked)):
             weight = torch.from_numpy(place.astype(np.float32))[None, None]
             own[f"lpips_{part}"] = float(weighted_mean(distance, weight))
@@ -303,6 +306,8 @@ def accuracy(context: Context) -> Evaluator:
 
 def detection(context: Context) -> Evaluator:
     """AP of a detector of photographs."""
+    if context.rgb is None:
+        raise ValueError("the evaluator 'detection' needs a model with an RGB detector")
     return DetectorEvaluator(context.labeled, context.rgb)
 
 

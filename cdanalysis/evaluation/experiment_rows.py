@@ -222,7 +222,8 @@ def _row_of_images(
     track: Callable[[Iterable], Iterable],
 ) -> dict[str, Any]:
     """What networks that know nothing of compression make of the photographs themselves."""
-    evaluators = [new_evaluator(name, Context(labeled, models[BASE], config.weights)) for name in asked]
+    context = Context(labeled, models[BASE], config.weights)
+    evaluators = [e for e in (new_evaluator(name, context) for name in asked) if e is not None]
     for index in track(range(len(labeled))):
         original = np.asarray(labeled.image(index))
         for evaluator in evaluators:

@@ -81,7 +81,9 @@ def _with_interval(entry: dict[str, Any], digits: int, scale: float = 1.0, unit:
 
 def _verdict(report: dict[str, Any]) -> str:
     """Two lists of the same size of type: where this library needs fewer bits, and where it needs more."""
-    better, worse, unsure = [], [], []
+    better: list[str] = []
+    worse: list[str] = []
+    unsure: list[str] = []
     for row in report["comparisons"]:
         if row["figure"] != "bd_rate_percent":
             continue
