@@ -1,7 +1,7 @@
 """Compressed-domain multi-task image analysis.
 
 A photograph is encoded once into a small layered stream; heads read the stream's latents without
-decoding it; a synthesis network gives the photograph back to people who want to see it.
+decoding it; a synthesis network reconstructs the photograph for people who want to see it.
 
     import cdanalysis as cda
 
@@ -51,10 +51,16 @@ __all__ = [
 
 
 def inspect(stream: StreamBytes) -> Info:
-    """What a stream's header says: size, model, quality, bytes of each layer. Needs no network.
+    """Read a stream's header: size, model, quality, bytes of each layer. Loads no network.
+
+    Args:
+        stream: the bytes of a ``.cda`` file, or its path; it may be cut after its first layer.
+
+    Returns:
+        what the header says, and the size in bits per pixel.
 
     Raises:
-        StreamError: if the stream is bad.
+        StreamError: if the stream is damaged, truncated or of another format.
     """
     from .zoo import name_of
 
@@ -62,7 +68,19 @@ def inspect(stream: StreamBytes) -> Info:
 
 
 def load(name: str = "photo", device: str = "cpu") -> Model:
-    """Load a model by its zoo name, or from a folder. See `cdanalysis.zoo.load`."""
+    """Load a model by its zoo name, or from a folder.
+
+    Args:
+        name: a zoo name (``cdanalysis zoo list``), or a folder that training wrote.
+        device: torch device.
+
+    Returns:
+        the model, in evaluation mode, with frozen parameters.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+        ValueError: if its files are damaged.
+    """
     from .zoo import load as load_model
 
     return load_model(name, device)
@@ -83,15 +101,57 @@ def encode(
     importance: Importance | None = None,
     model: str = "photo",
 ) -> bytes:
-    """Encode a photograph with a model that is loaded once and kept. See `cdanalysis.model.Model.encode`."""
+    """Encode a photograph into a stream. The model is loaded once and kept.
+
+    Args:
+        image: PIL image of any mode, uint8 array (H, W, 3) or (H, W), or float tensor (3, H, W) in [0, 1].
+        quality: in [0, 1], or a pair (semantic, detail); 0.5 where no budget is given.
+        layers: ``("semantic",)`` for a stream without detail layer.
+        bpp: maximum bits per pixel of the whole stream; or a pair, for the symbols of each layer.
+        max_bytes: the same in bytes.
+        importance: region of interest, see `Model.encode`.
+        model: zoo name or folder.
+
+    Returns:
+        the bytes of a ``.cda`` file.
+
+    Raises:
+        ValueError: for an image, quality, layers, budget or importance that cannot be used.
+        FileNotFoundError: if there is no such model.
+    """
     return _loaded(model).encode(image, quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance)
 
 
 def analyze(stream: StreamBytes, tasks: Sequence[str] | None = None, model: str = "photo") -> Result:
-    """Predictions from a stream, with a model that is kept. See `cdanalysis.model.Model.analyze`."""
+    """Predict from a stream's semantic layer, without decoding pixels. The model is loaded once and kept.
+
+    Args:
+        stream: the bytes of a ``.cda`` file, or its path; the detail layer is not needed.
+        tasks: tasks to run; by default all of the model's.
+        model: zoo name or folder of the model that wrote the stream.
+
+    Returns:
+        predictions by task; geometry is in pixels of the original photograph.
+
+    Raises:
+        StreamError: if the stream is bad, or was written by another model.
+        ValueError: for a task that the model has no head for.
+    """
     return _loaded(model).analyze(stream, tasks)
 
 
 def decode(stream: StreamBytes, preview: bool = False, model: str = "photo") -> Image.Image:
-    """The photograph in a stream, with a model that is kept. See `cdanalysis.model.Model.decode`."""
+    """Reconstruct the photograph of a stream. The model is loaded once and kept.
+
+    Args:
+        stream: the bytes of a ``.cda`` file, or its path.
+        preview: accept a stream without detail layer, and return a rough picture.
+        model: zoo name or folder of the model that wrote the stream.
+
+    Returns:
+        an RGB image of the original size.
+
+    Raises:
+        StreamError: if the stream is bad, was written by another model, or lacks its detail layer.
+    """
     return _loaded(model).decode(stream, preview)

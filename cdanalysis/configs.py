@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, Union
 
@@ -109,7 +109,7 @@ def check_known(where: str, what: str, names: Iterable[str], known: Collection[s
             raise ValueError(f"{where}: unknown {what} {name!r}; {nearest(name, list(known))}")
 
 
-def nearest(word: object, known: Sequence[str]) -> str:
+def nearest(word: object, known: Iterable[str]) -> str:
     """The end of a sentence about a word that is not known."""
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.0)
     return f"the nearest known one is {close[0]!r}" if close else "there are none"

@@ -131,7 +131,8 @@ def files_below(folder: str | Path, left_out: LeftOut) -> list[Path]:
     opens it is told.
     """
     found: list[Path] = []
-    folders, links, seen = [Path(folder)], [], set()
+    links: list[Path] = []
+    folders, seen = [Path(folder)], set()
     while folders or links:  # a folder is read under its own name where it has one here, else by a link
         place = folders.pop() if folders else links.pop(0)
         try:

@@ -1,4 +1,4 @@
-"""A model: a codec, a neck and heads. What `cdanalysis.load` gives and the public verbs call."""
+"""A model: a codec, a neck and heads. `cdanalysis.load` returns one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .codec.gains import quality_plane
 from .codec.layered import CodecConfig, LayeredCodec
 from .codec.semantic import to_real
 from .data.images import ImageLike, to_pixels, to_tensor
-from .heads.base import Head, grouped, made_head, predict, tasks_of
+from .heads.base import Head, Heads, grouped, made_head, predict, tasks_of
 from .heads.neck import Neck
 from .reference import Reference
 from .registry import HEADS
@@ -38,13 +38,13 @@ class Model(nn.Module):
         name: what error messages call it.
 
     Attributes:
-        heads: what reads the pyramid that the neck makes of latents.
-        counterparts: the same heads, trained on the backbone's features of photographs: what `heads` are
-            compared with. May be empty; a task without one has its head as its own counterpart.
+        heads: by task; they read the pyramid that the neck makes of latents.
+        counterparts: the same heads, trained on the backbone's features of photographs: the RGB reference that
+            ``heads`` are compared with. May be empty; a task without one has its head as its own counterpart.
         origin: fingerprint of the file that the model was loaded from; empty for a new one.
-        max_pixels: photographs of more, padded, are refused, and streams whose headers claim more, before anything is
-            allocated for them. Memory and time grow with the claim, however few bytes follow: lower it where streams
-            come from strangers.
+        max_pixels: larger photographs, and streams whose headers claim more, padded, are refused before anything is
+            allocated for them. Memory and time grow with the claim, however few bytes follow: lower it for streams
+            from untrusted sources.
     """
 
     @torch.inference_mode(False)  # weights are ordinary tensors, wherever a model is made
@@ -63,12 +63,12 @@ class Model(nn.Module):
         features = self.codec.backbone.channels
         detail = self.codec.detail.spec if layer_count(neck_layers) == 2 else None
         self.neck = Neck(self.codec.semantic.spec, features, neck_hidden, detail)
-        self.heads = nn.ModuleDict({task: self.new_head(task, **options) for task, options in heads.items()})
-        self.counterparts = nn.ModuleDict()
+        self.heads = Heads({task: self.new_head(task, **options) for task, options in heads.items()})
+        self.counterparts = Heads()
 
     @torch.inference_mode(False)
     def read_layers(self, layers: Sequence[str]) -> None:
-        """Let the neck, and so all heads, read these layers; what it learned of the semantic layer stays."""
+        """Let the neck, and so all heads, read these layers; its weights for the semantic layer are kept."""
         detail = self.codec.detail.spec if layer_count(layers) == 2 else None
         old, new = self.neck, Neck(self.codec.semantic.spec, self.codec.backbone.channels, self.neck.hidden, detail)
         new.load_state_dict(
@@ -78,14 +78,14 @@ class Model(nn.Module):
 
     @torch.inference_mode(False)
     def new_head(self, task: str, **options: Any) -> Head:
-        """A head of a registered task, with random weights that fits this model's pyramid.
+        """A head of a registered task, with random weights, that fits this model's pyramid.
 
         Raises:
             ValueError: if nobody registered a head for the task, or an option that its head does not have.
         """
         return made_head(HEADS, task, self.codec.backbone.channels, options)
 
-    def counterpart(self, task: str) -> nn.Module:
+    def counterpart(self, task: str) -> Head:
         """The head of a task that reads photographs' own features."""
         return self.counterparts[task] if task in self.counterparts else self.heads[task]
 
@@ -107,17 +107,20 @@ class Model(nn.Module):
             image: PIL image of any mode, the path of an image file, uint8 array (H, W, 3) or (H, W), or float tensor
                 (3, H, W) in [0, 1].
             quality: in [0, 1], for both layers; or a pair (semantic, detail). 0.5 where no budget is given.
-            layers: ("semantic",) for a stream without detail.
-            bpp: instead of a quality: the most bits a pixel that the whole stream may have; or a pair, for the symbols
-                of each layer.
+            layers: ("semantic",) for a stream without detail layer.
+            bpp: instead of a quality: the maximum bits per pixel of the whole stream, header and checksums included; or
+                a pair, for the symbols of each layer.
             max_bytes: the same in bytes.
             importance: where the detail layer's bits should go: a map (H, W) in [0, 1], a mask (image, or image file),
-                boxes (x, y, width, height), "saliency", or a callable that maps a photograph to a map. Places of
-                importance 1 get the quality, others less.
+                boxes (x, y, width, height) in pixels, "saliency", or a callable that maps an image to a map. Places of
+                importance 1 get the quality, others a lower one.
+
+        Returns:
+            the bytes of a ``.cda`` file.
 
         Raises:
             ValueError: for an image, quality, layer list or importance that is none of these, and for a budget
-                of which the model cannot use 95 % or more; the message names what it can.
+                of which the model cannot use 95 % or more; the message gives the possible range.
         """
         return self.encode_batch([image], quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance)[0]
 
@@ -131,7 +134,7 @@ class Model(nn.Module):
         max_bytes: int | tuple[int, int] | None = None,
         importance: Importance | None = None,
     ) -> list[bytes]:
-        """`encode` for a list, with one ``importance`` for all; photographs of one size are worked on together."""
+        """`encode` for a list, with one ``importance`` for all; images of one size are processed as a batch."""
         if sum(given is not None for given in (quality, bpp, max_bytes)) > 1:
             raise ValueError("give one of quality, bpp and max_bytes")
         count, levels = layer_count(layers), quality_levels(0.5 if quality is None else quality)
@@ -143,11 +146,14 @@ class Model(nn.Module):
         return [self.writer([x], count, importance).within(b, bpp) for x, b in zip(tensors, budgets, strict=True)]
 
     def analyze(self, stream: StreamBytes, tasks: Sequence[str] | None = None) -> Result:
-        """Predictions from a stream's semantic layer. Never decodes the photograph.
+        """Predict from a stream's semantic layer. Never decodes the photograph.
 
         Args:
-            stream: a stream, or the path of its file, which may have been stripped of, or cut before, its detail layer.
-            tasks: what to predict; by default all that the model can.
+            stream: a stream, or the path of its file; it may have been stripped of, or cut before, its detail layer.
+            tasks: tasks to run; by default all of the model's.
+
+        Returns:
+            predictions by task; boxes and masks are in pixels of the original photograph.
 
         Raises:
             StreamError: if the stream is bad, or was written by another model.
@@ -156,16 +162,19 @@ class Model(nn.Module):
         return self.analyze_batch([stream], tasks)[0]
 
     def analyze_batch(self, streams: Sequence[StreamBytes], tasks: Sequence[str] | None = None) -> list[Result]:
-        """`analyze` for a list; streams of one size and quality are worked on together."""
+        """`analyze` for a list; streams of one size and quality are processed as a batch."""
         tasks = self.tasks(tasks)
         return grouped(self._parsed(streams), same_kind, lambda group: self._analyze_group(group, tasks))
 
     def decode(self, stream: StreamBytes, preview: bool = False) -> Image.Image:
-        """The photograph, by the synthesis network.
+        """Reconstruct the photograph with the synthesis network.
 
         Args:
             stream: a stream with both layers, or the path of its file.
-            preview: accept a stream without detail layer and give a rough picture.
+            preview: accept a stream without detail layer and return a rough picture.
+
+        Returns:
+            an RGB image of the original size.
 
         Raises:
             StreamError: if the stream is bad, was written by another model, or lacks a layer.
@@ -173,7 +182,7 @@ class Model(nn.Module):
         return self.decode_batch([stream], preview)[0]
 
     def decode_batch(self, streams: Sequence[StreamBytes], preview: bool = False) -> list[Image.Image]:
-        """`decode` for a list; streams of one size and quality are worked on together."""
+        """`decode` for a list; streams of one size and quality are processed as a batch."""
 
         def kind(stream: Stream) -> tuple:
             return (*same_kind(stream), preview and stream.layer("detail") is None)
@@ -185,7 +194,7 @@ class Model(nn.Module):
     def writer(
         self, images: Sequence[ImageLike], layers: int = 2, importance: Importance | None = None
     ) -> StreamWriter:
-        """Photographs of one size, analyzed and ready to be written at any quality: see `StreamWriter`."""
+        """Images of one size, analyzed once and ready to be written at any quality: see `StreamWriter`."""
         if self.codec.settle():
             self._symbols.forget()
         group = [to_pixels(image) for image in images]
@@ -197,7 +206,7 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def to_latents(self, streams: Sequence[StreamBytes], layers: Sequence[str] = LAYERS) -> Latents:
-        """The integer latents of streams of one size and quality: what entropy decoding gives.
+        """Entropy-decode streams of one size and quality into integer latents; these are the same on every machine.
 
         Raises:
             StreamError: if a stream is bad, was written by another model, or lacks a layer.
@@ -207,13 +216,13 @@ class Model(nn.Module):
 
     @property
     def symbols(self) -> SymbolCoder:
-        """What makes bytes of latents, and latents of bytes, by the tables as they are."""
+        """Entropy coder of latents, with CDF tables of the current weights."""
         codec = self.codec
         return self._symbols.get((codec.scale_tables, codec.detail.prior.table), lambda: SymbolCoder(codec))
 
     @property
     def fingerprint(self) -> str:
-        """Of the codec's weights as they are: streams carry it, and no other weights read them."""
+        """Fingerprint of the codec's current weights: streams carry it, and only these weights read them."""
         return self.codec.fingerprint
 
     @property
@@ -228,7 +237,7 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def read_latents(self, stream: StreamBytes) -> tuple[list[Tensor], float, tuple[int, int]]:
-        """What the neck reads of one stream.
+        """Dequantized latents of one stream: the input of the neck, and of heads trained outside this library.
 
         Returns:
             dequantized latents (C, h, w) of each layer that the neck reads, the semantic layer's quality in [0, 1], and
@@ -250,12 +259,12 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def estimated_bits(self, stream: StreamBytes) -> dict[str, float]:
-        """Bits of each layer in the stream as the entropy models estimate them, without the container."""
+        """Estimated bits of each layer in the stream by the entropy models, without the container."""
         return {name: float(bits.sum()) for name, bits in self.bit_maps(stream).items()}
 
     @torch.inference_mode()
     def bit_maps(self, stream: StreamBytes) -> dict[str, Tensor]:
-        """Where the bits of each layer in the stream went: (h, w) estimated bits of every cell of 16x16 pixels."""
+        """Estimated bits of each layer per cell of 16x16 pixels, (h, w)."""
         parsed = self._unpack(stream)
         latents = self.symbols.read([parsed], layers=2 if parsed.layer("detail") else 1)
         return {name: bits[0] for name, bits in self.codec.bit_maps(latents).items()}
@@ -269,7 +278,7 @@ class Model(nn.Module):
 
     @property
     def reference(self) -> Reference:
-        """What the counterparts make of photographs themselves."""
+        """The counterparts: predictions from photographs themselves."""
         heads = {task: self.counterpart(task) for task in self.heads}
         return Reference(self.codec.backbone, heads, self.name)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .codec.tiles import padded
 from .data.images import ImageLike, to_tensor
-from .heads.base import grouped, predict, tasks_of
+from .heads.base import Head, grouped, predict, tasks_of
 from .structures.predictions import Result
 
 
@@ -22,7 +22,7 @@ class Reference:
         name: of the model.
     """
 
-    def __init__(self, backbone: nn.Module, heads: Mapping[str, nn.Module], name: str):
+    def __init__(self, backbone: nn.Module, heads: Mapping[str, Head], name: str):
         self.backbone, self.heads, self.name = backbone, heads, name
 
     @torch.inference_mode()

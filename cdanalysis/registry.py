@@ -1,13 +1,13 @@
-"""What is had by name, and added by other packages: heads, teachers, observers, codecs, metrics, evaluators, data sets.
+"""Registries: heads, teachers, observers, codecs, metrics, evaluators and data-set readers by name.
 
-Within a program a name is added by `Registry.register`:
+`Registry.register` adds a name within a program:
 
     from cdanalysis.registry import HEADS
 
     @HEADS.register("keypoints")
     class KeypointHead(Head): ...
 
-An installed package adds one by an entry point, which is loaded when somebody asks for it:
+An installed package adds one by an entry point in its ``pyproject.toml``, which is loaded when the name is first used:
 
     [project.entry-points."cdanalysis.heads"]
     keypoints = "my_package.heads:KeypointHead"
@@ -24,18 +24,18 @@ T = TypeVar("T")
 
 
 class UnknownName(ValueError, KeyError):
-    """Nothing of that name is registered; the message lists what is."""
+    """No such name is registered; the message lists those that are."""
 
     __str__ = Exception.__str__  # a KeyError shows its message in quotes
 
 
 class Registry(Mapping[str, Any]):
-    """Names to classes or functions of one kind.
+    """A mapping from names to classes or functions of one kind; modules are imported when a name is looked up.
 
     Args:
-        kind: what they are, for messages.
-        group: of the entry points by which other packages add to it.
-        builtin: this library's own, as ``module:attribute``; modules are relative to the package, imported when asked.
+        kind: what is registered, for error messages.
+        group: of the entry points by which other packages add names.
+        builtin: this library's own, as ``module:attribute``, relative to this package.
     """
 
     def __init__(self, kind: str, group: str, builtin: Mapping[str, str]):
@@ -43,7 +43,10 @@ class Registry(Mapping[str, Any]):
         self._builtin, self._registered = dict(builtin), dict[str, Any]()
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A decorator that adds what it decorates, for this program.
+        """A decorator that registers a class or function for as long as the program runs.
+
+        Args:
+            name: to register it under.
 
         Raises:
             ValueError: if the name is taken.
@@ -58,10 +61,10 @@ class Registry(Mapping[str, Any]):
         return add
 
     def __getitem__(self, name: str) -> Any:
-        """What has that name.
+        """Look up a name.
 
         Raises:
-            UnknownName: if nothing has.
+            UnknownName: if it is not registered; a `ValueError` and a `KeyError`.
         """
         if name in self._registered:
             return self._registered[name]
@@ -105,7 +108,7 @@ TEACHERS = Registry(
         "tf_efficientnet_lite0": "teachers.imagenet:efficientnet_lite0",
     },
 )
-"""Names to what makes a frozen, pre-trained network; classifiers under timm's names need no entry."""
+"""Names of frozen, pre-trained networks to what makes them; classifiers under timm's names need no entry."""
 
 OBSERVERS = Registry(
     "observer",
@@ -119,7 +122,7 @@ OBSERVERS = Registry(
         "adversarial": "training.distortion:adversarial",
     },
 )
-"""Kinds to functions (`ObserverConfig`, channels of the semantic layer) to an `Observer` or an `Adversary`."""
+"""Kinds to functions of an `ObserverConfig` and the semantic layer's channels to an `Observer` or an `Adversary`."""
 
 CODECS = Registry(
     "codec",
@@ -135,7 +138,7 @@ CODECS = Registry(
         "mbt2018-mean": "codecs.compressai:mean_scale",
     },
 )
-"""Names to a `cdanalysis.codecs.base.Codec`, or to a function that makes one of a folder of weights (or of "")."""
+"""Names to a `cdanalysis.codecs.base.Codec`, or to a function of a folder of weights ("" for none) that returns one."""
 
 METRICS = Registry(
     "metric",
@@ -146,7 +149,7 @@ METRICS = Registry(
         "segmentation": "metrics.tasks:SegmentationScorer",
     },
 )
-"""Tasks to what makes a `cdanalysis.metrics.tasks.Scorer` of a labeled set and class names."""
+"""Tasks to functions of a labeled set and class names that return a `cdanalysis.metrics.tasks.Scorer`."""
 
 EVALUATORS = Registry(
     "evaluator",
@@ -173,4 +176,4 @@ DATASETS = Registry(
         "segmentation": "data.labeled:labeled_pixels",
     },
 )
-"""Tasks, or layouts that a source asks for by name, to functions of a `LabeledSource` to a `LabeledSet`."""
+"""Tasks, or names that a source's ``reader`` gives, to functions of a `LabeledSource` that return a `LabeledSet`."""

@@ -2,7 +2,7 @@
 
 A model is a folder: ``model.safetensors`` (weights in half precision; its metadata describes the
 network), ``config.yaml`` (the recipe it was trained by), ``metrics.json`` and ``README.md``; and, for
-comparisons, ``counterparts.safetensors``: heads for photographs' own features.
+comparisons, ``counterparts.safetensors``: heads on the backbone's features of photographs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DESCRIBED = {"name": str, "fingerprint": str, "codec": dict, "neck_hidden": int,
 
 
 def zoo_folder() -> Path:
-    """Where the models that ship with the library lie: inside the package, or beside it in a checkout."""
+    """Folder of the models that ship with the library: inside the package, or beside it in a checkout."""
     inside = Path(__file__).parent / "model_zoo"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "model_zoo"
 
@@ -44,10 +44,13 @@ def names() -> list[str]:
 
 
 def find(name: str | Path) -> Path:
-    """The folder of a model: a zoo name, or a folder that holds one.
+    """The folder of a model.
+
+    Args:
+        name: a zoo name, or a folder with ``model.safetensors``.
 
     Raises:
-        FileNotFoundError: if it is neither; the message lists the names there are.
+        FileNotFoundError: if it is neither; the message lists the known names.
     """
     for folder in (zoo_folder() / str(name), Path(name)):
         if (folder / WEIGHTS).is_file():
@@ -57,11 +60,15 @@ def find(name: str | Path) -> Path:
 
 
 def describe(folder: Path, file: str = WEIGHTS) -> dict[str, Any]:
-    """A model's description (name, fingerprint, shape, heads), read from the head of its weights file.
+    """A model's description (name, fingerprint, shape, heads), read from the header of its weights file.
+
+    Args:
+        folder: as `find` returns it.
+        file: the weights file in it.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is not one of this library's, or is damaged.
+        ValueError: if the file was not written by this library, or is damaged.
     """
     path = folder / file
     with open(path, "rb") as opened:
@@ -82,7 +89,7 @@ def describe(folder: Path, file: str = WEIGHTS) -> dict[str, Any]:
 
 
 def name_of(fingerprint: str) -> str | None:
-    """The zoo's name for the model with that fingerprint, if it has one."""
+    """The zoo name of the model with that fingerprint; None if no model has it."""
     return next((info["name"] for info in map(describe, _folders()) if info["fingerprint"] == fingerprint), None)
 
 
@@ -95,8 +102,11 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
 
     Args:
         name: a zoo name, or a folder that training or `save_model` wrote.
-        device: where it shall run, as torch names devices.
-        counterparts: load also the heads for photographs' own features, where the folder has them.
+        device: torch device.
+        counterparts: also load the heads on photographs' own features, where the folder has them.
+
+    Returns:
+        the model, in evaluation mode, with frozen parameters.
 
     Raises:
         FileNotFoundError: if there is no such model.
@@ -181,10 +191,14 @@ def _load_counterparts(model: Model, folder: Path, info: dict[str, Any]) -> None
 
 
 def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> None:
-    """Write a model's folder: weights, description and, if given, the recipe (a dataclass). All of it or nothing.
+    """Write a model's folder atomically: all files, or none.
 
-    Weights are saved in half precision. A model that was there before goes with all its files, but for its recipe, its
-    figures and its card, which are kept under another name.
+    It replaces the files of a model that was there before, except its recipe, figures and card: those are renamed.
+
+    Args:
+        model: its weights are stored in half precision.
+        folder: made where it does not exist.
+        recipe: dataclass of the recipe that trained it, written to ``config.yaml``.
 
     Raises:
         ValueError: if a weight is no finite number in half precision, or the description would not rebuild the network.

@@ -55,7 +55,9 @@ def construct(
             paths = [place / f"{number}{letter}.png" for letter in "ab"]
             for path, array in zip(paths, pair[::-1] if swap else pair, strict=True):
                 Image.fromarray(array).save(path)
-            preferences.append(Preference(place / "original.png", *paths, float(not swap), f"{kind}, {what}"))
+            preferences.append(
+                Preference(place / "original.png", paths[0], paths[1], float(not swap), f"{kind}, {what}")
+            )
     return preferences
 
 
@@ -68,7 +70,7 @@ def _more_bits(
     window: Image.Image, codecs: Sequence[Codec], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """(better, worse) of one codec."""
-    codec = codecs[rng.integers(len(codecs))]
+    codec = codecs[int(rng.integers(len(codecs)))]
     for _ in range(TRIES):
         level = int(rng.uniform(*LEVELS) * codec.max_level)
         better = codec.encode(window, level)

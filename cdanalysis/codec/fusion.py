@@ -19,7 +19,7 @@ from . import cosine
 
 
 class AdaIN(nn.Module):
-    """Normalise each cell over its channels, then scale and shift it by what the condition says."""
+    """Normalize each cell over its channels, then scale and shift it by what the condition says."""
 
     def __init__(self, channels: int, condition: int):
         super().__init__()

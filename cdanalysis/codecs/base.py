@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -14,28 +15,27 @@ from ..registry import CODECS
 
 
 class Codec:
-    """Images to files and back; bytes grow with a level from 0 to ``max_level``.
+    """Encodes images into files and decodes them; size grows with a level from 0 to ``max_level``.
 
-    A codec of one's own is registered under its name in `cdanalysis.registry.CODECS`: itself, or a function that makes
-    it of a folder of weights.
+    Instances, or functions of a folder of weights that return one, are registered in `cdanalysis.registry.CODECS`.
 
     Attributes:
-        name: what tables call it.
-        max_level: of the most bytes.
+        name: in tables.
+        max_level: the highest level.
     """
 
     name: str
-    max_level: int
+    max_level: ClassVar[int]
 
     def encode(self, image: Image.Image, level: int) -> bytes:
-        """The file's bytes at a level."""
+        """The bytes of the file at a level; they must contain all that `decode` needs."""
         raise NotImplementedError
 
     def decode(self, data: bytes) -> np.ndarray:
         """The image, uint8 (H, W, 3).
 
         Raises:
-            StreamError, ValueError, OSError: if the bytes are no such file.
+            ValueError: if the bytes are not such a file; also `StreamError` and `OSError`.
         """
         raise NotImplementedError
 
@@ -59,11 +59,11 @@ class Codec:
         return min(made.values(), key=lambda data: abs(len(data) - size)) if nearest else made[max(0, level)]
 
     def available(self) -> bool:
-        """Whether what it needs is installed."""
+        """Whether the packages it needs are installed."""
         return True
 
     def facts(self) -> dict[str, object]:
-        """What a reader of measurements must know: its version and settings."""
+        """Version and settings, for reports."""
         return {}
 
 
@@ -85,7 +85,7 @@ def open_codec(name: str, weights: str = "") -> Codec:
 
 
 def mean_bpp(codec: Codec, images: Sequence[Image.Image], level: int) -> float:
-    """Mean bits a pixel of the files of photographs at one level."""
+    """Mean bits per pixel of images at one level."""
     return float(np.mean([bpp(len(codec.encode(image, level)), image.width, image.height) for image in images]))
 
 

@@ -189,8 +189,8 @@ def matrix_profile(places: Chromaticities, gamma: float | None) -> bytes:
     xy = np.array(places, np.float64).reshape(4, 2)
     if not (xy[:, 1] > 0).all():
         raise ValueError("chromaticities need a y above 0")
-    white, *primaries = (np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in xy)
-    primaries = np.stack(primaries, 1)
+    white, *rest = (np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in xy)
+    primaries = np.stack(rest, 1)
     to_xyz = primaries * np.linalg.solve(primaries, white)  # so much of each that together they are white
     columns = (_adaptation(white) @ to_xyz).T
     parameters = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045) if gamma is None else (gamma,)

@@ -53,7 +53,7 @@ def read_preferences(table: str | Path, folder: str | Path) -> list[Preference]:
                 if not path.is_file():
                     raise FileNotFoundError(f"{table}, line {reader.line_num}: no file {path}")
             share = _share(row["share"], f"{table}, line {reader.line_num}")
-            preferences.append(Preference(*paths, share, row.get("group") or ""))
+            preferences.append(Preference(paths[0], paths[1], paths[2], share, row.get("group") or ""))
     if not preferences:
         raise ValueError(f"{table} holds no choice")
     return preferences

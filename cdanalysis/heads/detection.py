@@ -59,8 +59,9 @@ class DetectionHead(Head):
     @classmethod
     def prepared(cls, target: Target, options: Mapping[str, Any]) -> Target:
         """Masks are large, and only a Mask R-CNN reads them."""
-        masked = options.get("kind") == "mask_rcnn" or not isinstance(target, Instances)
-        return target if masked else replace(target, masks=None)
+        if options.get("kind") != "mask_rcnn" and isinstance(target, Instances):
+            return replace(target, masks=None)
+        return target
 
     @property
     def first_label(self) -> int:

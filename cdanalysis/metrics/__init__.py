@@ -1,1 +1,1 @@
-"""Measures of images, of tasks, of preferences, and of rate-distortion curves."""
+"""Metrics of image quality, task accuracy, preferences (2AFC), and rate-distortion curves."""

@@ -1,6 +1,6 @@
-"""Rate-accuracy curves: what they have in common, how far apart they are, and how sure that is.
+"""Rate-accuracy curves: Bjontegaard deltas, savings at equal scores, and bootstrap intervals.
 
-Nothing here extrapolates: where two curves do not overlap, there is no figure.
+Nothing here extrapolates: where two curves do not overlap, the result is None.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 
 LEAST_POINTS = 3
-"""Fewer points than this are no curve."""
+"""Fewer points than this make no curve."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Rates in bits per pixel, ascending, and the score at each; a higher score is better.
+    """A rate-accuracy curve, sorted by rate.
+
+    Args:
+        rates: (N,) bits per pixel, above 0.
+        scores: (N,); higher is better.
 
     Raises:
         ValueError: if there are not as many scores as rates, or a rate is not positive, or a number is not finite.
@@ -37,9 +41,12 @@ class Curve:
         object.__setattr__(self, "scores", scores[order])
 
     def frontier(self) -> Curve:
-        """Without the points that another one beats with fewer bits: rates and scores both ascend strictly.
+        """The Pareto frontier: points that no other beats with fewer bits; rates and scores ascend strictly.
 
-        Accuracy on a finite set is not monotone in the rate; nobody would choose the points that are left out.
+        Accuracy on a finite set is not monotonic in the rate; nobody would choose the points that are left out.
+
+        >>> Curve([0.1, 0.2, 0.3], [0.8, 0.7, 0.9]).frontier().rates.tolist()
+        [0.1, 0.3]
         """
         best = np.maximum.accumulate(np.concatenate([[-np.inf], self.scores[:-1]]))
         keep = self.scores > best
@@ -47,19 +54,34 @@ class Curve:
 
 
 def bd_rate(anchor: Curve, test: Curve) -> float | None:
-    """Bjontegaard's delta rate: mean difference in bits at equal score, in percent; below 0 where ``test`` needs fewer.
+    """Bjontegaard delta rate (Bjontegaard, VCEG-M33, 2001), by the package ``bjontegaard``.
 
-    Piecewise cubic (PCHIP) on both frontiers, over the scores that both reach, by the package ``bjontegaard``
-    (Bjontegaard, VCEG-M33, 2001). None where they share no scores, or one has fewer than ``LEAST_POINTS`` points.
+    Piecewise cubic (PCHIP) interpolation of both frontiers, over the scores that both reach.
+
+    Args:
+        anchor: the curve to compare with.
+        test: the curve to judge.
+
+    Returns:
+        the mean difference in bits at equal score, in percent; below 0 where ``test`` needs fewer. None where the
+        curves share no scores, or a frontier has fewer than ``LEAST_POINTS`` points.
+
+    >>> anchor = Curve([0.1, 0.2, 0.4, 0.8], [0.5, 0.6, 0.7, 0.8])
+    >>> round(bd_rate(anchor, Curve(anchor.rates / 2, anchor.scores)), 6)
+    -50.0
+    >>> bd_rate(anchor, Curve([0.1, 0.2, 0.4], [0.1, 0.2, 0.3])) is None
+    True
     """
     a, b = anchor.frontier(), test.frontier()
     return None if _apart(a, b, a.scores, b.scores) else _package("bd_rate", a, b)
 
 
 def bd_score(anchor: Curve, test: Curve) -> float | None:
-    """Bjontegaard's delta score: mean difference in score at equal rate; above 0 where ``test`` is better.
+    """Bjontegaard delta score (BD-PSNR where the score is PSNR), as `bd_rate` over the rates that both have.
 
-    As `bd_rate`, over the rates that both have.
+    Returns:
+        the mean difference in score at equal rate, in the score's unit; above 0 where ``test`` is better. None as in
+        `bd_rate`.
     """
     a, b = anchor.frontier(), test.frontier()
     return None if _apart(a, b, a.rates, b.rates) else _package("bd_psnr", a, b)
@@ -79,7 +101,7 @@ def _package(name: str, a: Curve, b: Curve) -> float | None:
 
 
 def rate_at(curve: Curve, score: float) -> float | None:
-    """Bits a pixel that the frontier takes for a score, linear in the rate's logarithm; None outside of it."""
+    """Bits per pixel at which the frontier reaches a score, linear in the log of the rate; None outside its range."""
     front = curve.frontier()
     if not len(front.rates) or not front.scores[0] <= score <= front.scores[-1]:
         return None
@@ -87,14 +109,26 @@ def rate_at(curve: Curve, score: float) -> float | None:
 
 
 def saving(anchor: Curve, test: Curve, score: float) -> float | None:
-    """Share of the anchor's bits, in percent, that ``test`` saves at a score; None where one does not reach it."""
+    """Bits that ``test`` saves against ``anchor`` at a score, in percent; None where one does not reach it.
+
+    >>> anchor = Curve([0.1, 0.2, 0.4], [0.5, 0.6, 0.7])
+    >>> round(saving(anchor, Curve(anchor.rates / 4, anchor.scores), 0.65), 6)
+    75.0
+    """
     before, after = rate_at(anchor, score), rate_at(test, score)
     return None if before is None or after is None else 100 * (1 - after / before)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with the range that holds it; a share ``found`` of the draws gave the figure at all."""
+    """A value with its confidence interval.
+
+    Attributes:
+        value: on all photographs; None where it is undefined.
+        low: lower end; None where there is no interval.
+        high: upper end.
+        found: share of the resamples on which the value is defined.
+    """
 
     value: float | None
     low: float | None
@@ -103,7 +137,15 @@ class Interval:
 
 
 def resamples(images: int, draws: int, seed: int = 0) -> np.ndarray:
-    """Numbers of photographs: all of them, then ``draws`` rows drawn with replacement; (1 + draws, photographs).
+    """Bootstrap resamples of photographs.
+
+    Args:
+        images: number of photographs.
+        draws: number of resamples.
+        seed: of the generator.
+
+    Returns:
+        indices (1 + draws, images): all photographs once, then rows drawn with replacement.
 
     Raises:
         ValueError: if there are no photographs.
@@ -115,16 +157,20 @@ def resamples(images: int, draws: int, seed: int = 0) -> np.ndarray:
 
 
 def interval(values: Sequence[float | None], level: float = 0.95, biased: bool = False) -> Interval:
-    """The bootstrap's percentile interval (Efron, 1979) of a figure.
+    """Bootstrap percentile interval (Efron, 1979).
 
-    It is absent where fewer than nine in ten resamples give the figure, or there are none.
+    It is absent where the value is defined on fewer than nine in ten resamples, or there are none.
 
     Args:
-        values: the figure on all photographs, then on each resample of them; None where it cannot be had.
-        level: share of the resamples that the interval holds.
-        biased: whether resampling itself raises or lowers the figure. The interval is then moved by the difference
-            between its mean over the resamples and its value (Efron and Tibshirani, "An introduction to the
-            bootstrap", 1993, chapter 10); a figure that is not negative has no negative end.
+        values: the value on all photographs, then on each resample; None where it is undefined.
+        level: confidence level.
+        biased: whether resampling itself shifts the value. The interval is then corrected by the difference between
+            the mean over the resamples and the value (Efron and Tibshirani, "An introduction to the bootstrap", 1993,
+            chapter 10); the interval of a value of at least 0 does not go below 0.
+
+    >>> ends = interval([0.5, *np.linspace(0, 1, 101)])
+    >>> round(ends.low, 3), round(ends.high, 3)
+    (0.025, 0.975)
     """
     value, drawn = values[0], values[1:]
     known = [d for d in drawn if d is not None]

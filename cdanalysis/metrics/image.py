@@ -1,4 +1,4 @@
-"""Measures of a reconstruction, a rate and a classifier."""
+"""Image quality, rate, and classification metrics."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 PERCEPTION = ("psnr", "ms_ssim", "lpips")
-"""What is measured of reconstructions."""
+"""Names of the image quality metrics."""
 LOWER = ("lpips",)
-"""Of these, less is better."""
+"""Those of which a lower value is better."""
 
 
 LEFT_OUT = "_left_out"
@@ -35,15 +35,37 @@ def mean_of(name: str, values: Iterable[float | None]) -> dict[str, float | int 
 
 
 def psnr(original: np.ndarray, reconstruction: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of two uint8 arrays of one shape, in dB; infinite if they are equal."""
+    """Peak signal-to-noise ratio.
+
+    Args:
+        original: uint8, any shape.
+        reconstruction: uint8, of the same shape.
+
+    Returns:
+        PSNR in dB, at a peak of 255; infinite if both are equal.
+
+    >>> black, gray = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 16, np.uint8)
+    >>> round(psnr(black, gray), 2)
+    24.05
+    >>> psnr(gray, gray)
+    inf
+    """
     mse = float(np.mean((original.astype(np.float64) - reconstruction.astype(np.float64)) ** 2))
     return float("inf") if mse == 0 else 10 * float(np.log10(255**2 / mse))
 
 
 def ms_ssim(original: np.ndarray, reconstruction: np.ndarray) -> float | None:
-    """Multi-scale structural similarity (Wang, Simoncelli, Bovik, 2003) of uint8 RGB arrays (H, W, 3).
+    """Multi-scale structural similarity: Wang, Simoncelli, Bovik (Asilomar 2003), by torchmetrics.
 
-    In [0, 1]; None where a side is below 176 pixels: at the fifth scale the filter's 11 would not fit.
+    Args:
+        original: uint8 RGB, (H, W, 3).
+        reconstruction: uint8 RGB, of the same shape.
+
+    Returns:
+        MS-SSIM in [0, 1]; None where a side is below 176 pixels, because the filter of 11 does not fit the fifth scale.
+
+    >>> ms_ssim(np.zeros((64, 200, 3), np.uint8), np.zeros((64, 200, 3), np.uint8)) is None
+    True
     """
     if min(original.shape[:2]) < 11 * 2**4:
         return None
@@ -52,12 +74,32 @@ def ms_ssim(original: np.ndarray, reconstruction: np.ndarray) -> float | None:
 
 
 def bpp(size_bytes: int, width: int, height: int) -> float:
-    """Bits of a file per pixel of the photograph."""
+    """Bits of a file per pixel of the photograph.
+
+    >>> bpp(12_288, 768, 512)
+    0.25
+    """
     return 8 * size_bytes / (width * height)
 
 
 def accuracy(logits: Tensor, targets: Tensor, among: list[int] | None = None, top: int = 1) -> float:
-    """Share of (N, C) logits whose ``top`` best classes hold the target (N,); ``among`` restricts the classes."""
+    """Top-k accuracy.
+
+    Args:
+        logits: (N, C).
+        targets: (N,) class indices.
+        among: the only classes to choose from, as indices into C; by default all.
+        top: k.
+
+    Returns:
+        the share, in [0, 1], of rows whose ``top`` best classes include the target.
+
+    >>> logits = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.1, 0.4]])
+    >>> accuracy(logits, torch.tensor([1, 2])), accuracy(logits, torch.tensor([1, 2]), top=2)
+    (0.5, 1.0)
+    >>> accuracy(logits, torch.tensor([1, 2]), among=[1, 2])
+    1.0
+    """
     if among is not None:
         lookup = {index: place for place, index in enumerate(among)}
         targets = torch.tensor([lookup[int(t)] for t in targets])
@@ -67,5 +109,13 @@ def accuracy(logits: Tensor, targets: Tensor, among: list[int] | None = None, to
 
 
 def calibration_error(probabilities: Tensor, targets: Tensor) -> float:
-    """Expected calibration error over 15 bins: mean gap between confidence and accuracy, in [0, 1]."""
+    """Expected calibration error over 15 bins (Naeini, Cooper, Hauskrecht, AAAI 2015), by torchmetrics.
+
+    Args:
+        probabilities: (N, C), rows that sum to 1.
+        targets: (N,) class indices.
+
+    Returns:
+        the mean gap between confidence and accuracy, in [0, 1].
+    """
     return float(multiclass_calibration_error(probabilities, targets, probabilities.shape[1], n_bins=15))

@@ -1,4 +1,4 @@
-"""How well a metric agrees with choices between distortions, and how well any could."""
+"""Two-alternative forced choice (2AFC): how well a metric agrees with human preferences, and how well any could."""
 
 from __future__ import annotations
 
@@ -10,23 +10,33 @@ from ..data.images import open_image
 from ..data.preferences import Preference
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
-"""(original, distorted), both uint8 (H, W, 3), to a distance: less is more alike."""
+"""(original, distorted), both uint8 (H, W, 3), to a distance; lower is more similar."""
 
 
 def agreement(chosen_a: Sequence[float], shares: Sequence[float]) -> float:
-    """Mean share of people on a metric's side, in [0, 1]: the 2AFC score of Zhang and others (CVPR 2018).
+    """The 2AFC score of Zhang, Isola, Efros, Shechtman, Wang (CVPR 2018): mean share of people who agree with a metric.
 
     Args:
-        chosen_a: 1 where the metric finds ``a`` more alike, 0 where ``b``, 0.5 where it sees no difference.
-        shares: of people who chose ``a``.
+        chosen_a: (N,) 1 where the metric prefers ``a``, 0 where ``b``, 0.5 where it sees no difference.
+        shares: (N,) of people who chose ``a``, in [0, 1].
+
+    Returns:
+        agreement in [0, 1].
+
+    >>> round(agreement([1, 0, 0.5], [0.8, 0.4, 0.3]), 3)
+    0.633
     """
-    said, shares = np.asarray(chosen_a, np.float64), np.asarray(shares, np.float64)
-    return float(np.mean(said * shares + (1 - said) * (1 - shares)))
+    said, chose = np.asarray(chosen_a, np.float64), np.asarray(shares, np.float64)
+    return float(np.mean(said * chose + (1 - said) * (1 - chose)))
 
 
 def ceiling(shares: Sequence[float]) -> float:
-    """The agreement of somebody who always sides with the majority: no metric reaches more."""
-    return agreement(np.asarray(shares) >= 0.5, shares)
+    """The agreement of always choosing with the majority, which no metric can exceed.
+
+    >>> ceiling([0.75, 0.5])
+    0.625
+    """
+    return agreement((np.asarray(shares) >= 0.5).astype(np.float64).tolist(), shares)
 
 
 def agreements(
@@ -34,10 +44,18 @@ def agreements(
     preferences: Sequence[Preference],
     track: Callable[[Iterable], Iterable] = lambda items: items,
 ) -> list[dict[str, object]]:
-    """A row for every metric, and one for the ceiling: its agreement on each group of choices.
+    """Agreement of metrics with preferences.
+
+    Args:
+        metrics: by name.
+        preferences: pairs of distorted files, each with its original.
+        track: shows progress.
+
+    Returns:
+        a row per metric and one for the ceiling, each with the agreement on every group of preferences.
 
     Raises:
-        ValueError: if the files of a choice differ in size.
+        ValueError: if the files of a pair differ in size.
     """
     said: dict[str, list[float]] = {name: [] for name in metrics}
     for preference in track(preferences):

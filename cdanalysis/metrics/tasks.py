@@ -1,7 +1,7 @@
-"""Scores of labels, detections and segmentations, by the field's own evaluators: pycocotools and torchmetrics.
+"""Accuracy of classification, detection and segmentation, by the field's own evaluators: pycocotools and torchmetrics.
 
-What a scorer keeps of each photograph is plain data, so that a measurement can be stopped and gone on with, and so that
-scores can be had of any choice of photographs, as often as a bootstrap draws one.
+What a scorer keeps of each photograph is plain data, so that a measurement can be interrupted and resumed, and scores
+can be computed for any subset of photographs, such as a bootstrap's resamples.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from .image import accuracy
 
 
 class Scorer(Protocol):
-    """Collects predictions, photograph after photograph, and scores them.
+    """Accumulates predictions, one photograph at a time, and scores them.
 
     Attributes:
-        main: the score that comparisons are about.
-        biased: whether the score of photographs that are drawn with replacement is, on average, another one.
-        parts: what is kept of each photograph, by its number; plain data.
+        main: name of the score that comparisons use.
+        biased: whether resampling photographs with replacement shifts the score on average.
+        parts: what is kept of each photograph, by its index; plain data.
     """
 
     main: str
@@ -41,15 +41,15 @@ class Scorer(Protocol):
     def update(self, index: int, prediction: Any) -> None: ...
 
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
-        """Scores of all photographs that were added, or of chosen ones; one may be chosen several times.
+        """Scores, by name, of all photographs that were added, or of chosen ones; one may be chosen several times.
 
-        None where the score is not defined: of photographs that nobody labelled there is no right or wrong.
+        A score that is not defined is None: without labels there is no right or wrong.
         """
         ...
 
 
 class ClassificationScorer:
-    """Top-1 accuracy among the data's classes; predictions are logits (classes,).
+    """Top-1 accuracy among the data's classes, in [0, 1]; predictions are logits (classes,).
 
     Args:
         labeled: the photographs, in folders named by class.
@@ -62,7 +62,8 @@ class ClassificationScorer:
     main, biased = "top1", False
 
     def __init__(self, labeled: ClassFolders, classes: Sequence[str]):
-        self.labeled, self.parts = labeled, {}
+        self.labeled = labeled
+        self.parts: dict[int, Any] = {}
         self.among = [class_index(name, classes) for name in labeled.classes]
         if None in self.among:
             raise ValueError(f"the folder {labeled.classes[self.among.index(None)]!r} names no class that is known")
@@ -99,7 +100,8 @@ class DetectionScorer:
 
     def __init__(self, labeled: CocoImages, classes: Sequence[str]):
         _same_classes(labeled.classes, classes)
-        self.labeled, self.parts = labeled, {}
+        self.labeled = labeled
+        self.parts: dict[int, Any] = {}
         self.ids = dict(zip(labeled.classes, labeled.category_ids, strict=True))
         self._matched: dict[str, Any] = {}
 
@@ -171,9 +173,9 @@ class DetectionScorer:
 
 
 class SegmentationScorer:
-    """Mean intersection over union, and accuracy of pixels; pixels of no class do not count.
+    """Mean intersection over union, and pixel accuracy, in [0, 1]; pixels labeled ``IGNORE`` do not count.
 
-    The mean is over the classes that are there, or were seen: a single photograph rarely has all.
+    The mean is over the classes that occur in the labels or in the predictions: a single photograph rarely has all.
 
     Args:
         labeled: the photographs, with their labels.
@@ -190,7 +192,8 @@ class SegmentationScorer:
         # A head's index to the data set's; a class that only the head knows is wrong everywhere.
         known = [labeled.classes.index(name) if name in labeled.classes else len(labeled.classes) for name in classes]
         self.labeled, self.table = labeled, np.array(known, np.int64)
-        self.count, self.parts = len(labeled.classes), {}
+        self.count = len(labeled.classes)
+        self.parts: dict[int, Any] = {}
 
     def update(self, index: int, prediction: Segmentation) -> None:
         target = torch.from_numpy(self.labeled.labels(index, prediction.mask.shape).astype(np.int64))
@@ -200,7 +203,7 @@ class SegmentationScorer:
 
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
         chosen = sorted(self.parts) if chosen is None else chosen
-        confusion = np.sum([self.parts[int(i)] for i in chosen], axis=0, dtype=np.float64)
+        confusion = np.asarray(np.sum([self.parts[int(i)] for i in chosen], axis=0, dtype=np.float64))
         right, counted = confusion.diagonal(), confusion.sum()
         union = confusion.sum(0) + confusion.sum(1) - right
         each = [float(r / u) for r, u in zip(right[: self.count], union[: self.count], strict=True) if u]

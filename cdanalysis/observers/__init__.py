@@ -1,4 +1,4 @@
-"""Who looks at the image: each observer turns (photograph, reconstruction) into a distortion."""
+"""Observers: differentiable distortions, each a function of (image, reconstruction)."""
 
 from .adversarial import Adversary, PatchDiscriminator
 from .base import Observer

@@ -1,4 +1,4 @@
-"""The adversarial observer: a discriminator that learns to tell photographs from reconstructions."""
+"""The adversarial observer: a discriminator that is trained to tell photographs from reconstructions."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LOSSES = ("hinge", "non_saturating")
 
 
 class PatchDiscriminator(nn.Module):
-    """A score for every patch: Isola, Zhu, Zhou, Efros (CVPR 2017), conditioned on the semantic features.
+    """A patch discriminator (Isola, Zhu, Zhou, Efros, CVPR 2017), conditioned on the semantic features.
 
     After Mentzer, Toderici, Tschannen, Agustsson, "High-fidelity generative image compression" (NeurIPS 2020): spectral
-    normalization, and what is known of the photograph beside its pixels.
+    normalization, and conditioning on the latents.
 
     Args:
         condition: channels of the semantic features, at stride 16.
@@ -35,16 +35,24 @@ class PatchDiscriminator(nn.Module):
         self.net = nn.Sequential(*layers, spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1)))
 
     def forward(self, x: Tensor, semantic: Tensor) -> Tensor:
-        """Scores (N, 1, H/8, W/8) of photographs (N, 3, H, W) in [0, 1] with features (N, C, H/16, W/16)."""
+        """Scores of patches; higher means more like a photograph.
+
+        Args:
+            x: images (N, 3, H, W) in [0, 1].
+            semantic: their features (N, C, H/16, W/16).
+
+        Returns:
+            (N, 1, H/8, W/8).
+        """
         condition = F.interpolate(F.leaky_relu(self.condition(semantic), 0.2), size=x.shape[-2:], mode="nearest")
         return self.net(torch.cat([2 * x - 1, condition], 1))
 
 
 class Adversary(nn.Module):
-    """What a discriminator makes of reconstructions, and what it must learn.
+    """The generator's and the discriminator's adversarial losses.
 
     Args:
-        discriminator: learns beside the codec, with an optimizer of its own.
+        discriminator: trained along with the codec, with its own learning rate.
         loss: "hinge" (Lim, Ye, 2017) or "non_saturating" (Goodfellow and others, 2014).
     """
 
@@ -55,7 +63,13 @@ class Adversary(nn.Module):
         self.discriminator, self.loss = discriminator, loss
 
     def forward(self, reconstruction: Tensor, semantic: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Distortion (N,): how surely reconstructions are told. Has gradients for them, none for the discriminator."""
+        """The generator's loss (N,). Has gradients for reconstructions, none for the discriminator.
+
+        Args:
+            reconstruction: (N, 3, H, W) in [0, 1].
+            semantic: features (N, C, H/16, W/16).
+            weight: (N, 1, h, w), for every place.
+        """
         moving = [p for p in self.discriminator.parameters() if p.requires_grad]
         for parameter in moving:
             parameter.requires_grad_(False)
@@ -65,7 +79,7 @@ class Adversary(nn.Module):
         return weighted_mean(-scores if self.loss == "hinge" else F.softplus(-scores), weight)
 
     def loss_of_its_own(self, original: Tensor, reconstruction: Tensor, semantic: Tensor) -> Tensor:
-        """Loss (N,) of the discriminator itself. Has no gradients for the reconstructions."""
+        """The discriminator's loss (N,). Has no gradients for the reconstructions."""
         real = self.discriminator(original, semantic.detach())
         fake = self.discriminator(reconstruction.detach(), semantic.detach())
         if self.loss == "hinge":

@@ -1,4 +1,4 @@
-"""What all observers share."""
+"""The base class of observers, and their spatial weighting."""
 
 from __future__ import annotations
 
@@ -7,32 +7,57 @@ from torch import Tensor, nn
 
 
 class Observer(nn.Module):
-    """A frozen observer of reconstructions: differentiable in them, and never moved itself.
+    """A frozen, differentiable distortion: gradients flow to reconstructions, parameters never change.
 
-    Calling it with photographs and their reconstructions, both (N, 3, H, W) in [0, 1] on the observer's device, and
-    optionally a weight (N, 1, h, w) for every place, at least 0 and somewhere above, gives the distortion (N,): 0 where
-    both are the same, and growing with what this observer minds. A weight is scaled to the observer's own
-    grid; only its proportions count.
+    An observer is called with images and their reconstructions, both (N, 3, H, W) in [0, 1] on the observer's device,
+    and optionally with a spatial weight (N, 1, h, w), at least 0 everywhere and above 0 somewhere. It returns the
+    distortion (N,): 0 where both are equal, growing with what this observer penalizes. The weight is resampled to the
+    observer's own grid; only its proportions matter.
     """
 
     def freeze(self) -> None:
-        """Let no parameter move, and no batch statistic: an observer stays in evaluation mode."""
+        """Freeze parameters and batch statistics; call it at the end of ``__init__``."""
         self.requires_grad_(False)
         self.eval()
 
     def train(self, mode: bool = True) -> Observer:
-        """Stays in evaluation mode."""
+        """Does nothing: an observer stays in evaluation mode."""
         return super().train(False)
 
     def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The distortion.
+
+        Args:
+            original: (N, 3, H, W) in [0, 1].
+            reconstruction: (N, 3, H, W).
+            weight: (N, 1, h, w), for every place; by default all alike.
+
+        Returns:
+            (N,), at least 0.
+
+        Raises:
+            ValueError: for a weight that is negative somewhere, or zero everywhere.
+        """
         raise NotImplementedError
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean over places, channels alike, of values (N, C, h, w), each place counting by a weight (N, 1, h', w'): (N,).
+    """Mean over channels, and weighted mean over places.
+
+    Args:
+        values: (N, C, h, w).
+        weight: (N, 1, h', w'), resampled to (h, w) by area; None for a plain mean.
+
+    Returns:
+        (N,).
 
     Raises:
-        ValueError: if a photograph's weight is zero everywhere, or somewhere negative.
+        ValueError: if an image's weight is zero everywhere, or negative somewhere.
+
+    >>> import torch
+    >>> values = torch.tensor([[[[1.0, 3.0]]]])
+    >>> weighted_mean(values, None), weighted_mean(values, torch.tensor([[[[3.0, 1.0]]]]))
+    (tensor([2.]), tensor([1.5000]))
     """
     values = values.mean(1, keepdim=True)
     if weight is None:

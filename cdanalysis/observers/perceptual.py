@@ -1,4 +1,4 @@
-"""Perceptual observers: distances in a network's features, weighted after judgments of what looks alike."""
+"""Perceptual observers: distances in a network's features, weighted after human judgments of similarity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .base import Observer, weighted_mean
 class LPIPS(Observer):
     """Learned perceptual similarity: Zhang, Isola, Efros, Shechtman, Wang (CVPR 2018), on SqueezeNet 1.1.
 
-    The weights after human judgments come with the package ``lpips`` (the extra ``perceptual``).
+    The linear weights fitted to human judgments come with the package ``lpips`` (the extra ``perceptual``).
 
     Args:
         weights: torchvision's state dict of SqueezeNet 1.1; by default torchvision downloads it.
@@ -51,18 +51,18 @@ class LPIPS(Observer):
         return weighted_mean(self.map(original, reconstruction), weight)
 
     def map(self, original: Tensor, reconstruction: Tensor) -> Tensor:
-        """The distance place by place, (N, 1, H, W)."""
+        """The distance at every pixel, (N, 1, H, W)."""
         return self.net(original, reconstruction, normalize=True)
 
     def channels(self, original: Tensor, reconstruction: Tensor) -> Tensor:
-        """Mean squared difference of every channel of every layer, (N, C): what `linear_weights` weight."""
+        """Mean squared difference of every channel of every layer, (N, C), which `linear_weights` weight."""
         scaled = [self.net.scaling_layer(2 * image - 1) for image in (original, reconstruction)]
         pairs = zip(*(self.net.net(image) for image in scaled), strict=True)
         return torch.cat([(F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().mean((2, 3)) for a, b in pairs], 1)
 
     @property
     def linear_weights(self) -> Tensor:
-        """What each channel's difference counts, (C,): at least 0."""
+        """The weight of each channel's difference, (C,), at least 0."""
         return torch.cat([layer.model[-1].weight.detach().flatten() for layer in self.net.lins])
 
     @linear_weights.setter
@@ -75,14 +75,16 @@ class LPIPS(Observer):
 
 
 class LPIPSComp(LPIPS):
-    """LPIPS with weights fitted to choices between compressed photographs: Patel, Appalaraju, Manmatha (WACV 2021).
+    """LPIPS with weights fitted to preferences between compressed photographs: Patel, Appalaraju, Manmatha (WACV 2021).
 
     Args:
-        linear: safetensors file with what every channel counts, as ``tools/lpips_comp.py`` writes it; none ships.
+        linear: safetensors file with the channel weights, as ``tools/lpips_comp.py`` writes it; none ships.
         weights: as for `LPIPS`.
 
     Raises:
-        FileNotFoundError, ValueError, ImportError: as `LPIPS`; also for ``linear``.
+        FileNotFoundError: as `LPIPS`; also for ``linear``.
+        ValueError: as `LPIPS`; also for ``linear``.
+        ImportError: as `LPIPS`.
     """
 
     def __init__(self, linear: str | Path, weights: str | Path | None = None):

@@ -10,7 +10,13 @@ from .base import Observer, weighted_mean
 
 
 class SquaredError(Observer):
-    """Mean squared error of pixels in [0, 1]."""
+    """Mean squared error of pixels in [0, 1].
+
+    >>> import torch
+    >>> black = torch.zeros(1, 3, 8, 8)
+    >>> SquaredError()(black, black + 0.5)
+    tensor([0.2500])
+    """
 
     def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
         return weighted_mean((original - reconstruction).square(), weight)
@@ -20,7 +26,7 @@ class MSSSIM(Observer):
     """1 - MS-SSIM: Wang, Simoncelli, Bovik, "Multiscale structural similarity" (Asilomar 2003).
 
     Args:
-        scales: exponents of the scales, the finest first; a picture must have at least 11 pixels at the coarsest.
+        scales: exponents of the scales, the finest first; sides must have at least 11 pixels at the coarsest.
     """
 
     def __init__(self, scales: tuple[float, ...] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
@@ -31,11 +37,15 @@ class MSSSIM(Observer):
         self.register_buffer("window", window / window.sum(), persistent=False)
 
     def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Raises ValueError if the pictures are too small for the scales."""
+        """As `Observer.forward`; in [0, 1].
+
+        Raises:
+            ValueError: if the images are too small for the scales.
+        """
         least = 11 * 2 ** (len(self.scales) - 1)
         if min(original.shape[-2:]) < least:
             raise ValueError(f"MS-SSIM over {len(self.scales)} scales needs sides of at least {least} pixels")
-        a, b, product = original, reconstruction, 1.0
+        a, b, product = original, reconstruction, original.new_ones(())
         for number, exponent in enumerate(self.scales):
             contrast, similarity = self._maps(a, b)
             last = number == len(self.scales) - 1

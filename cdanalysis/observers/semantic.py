@@ -1,4 +1,4 @@
-"""The semantic observer: distance in the features of a network that understands pictures."""
+"""The semantic observer: distance in the features of a recognition network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class FeatureDistance(Observer):
     Args:
         net: a classifier, or a detector's backbone; it is frozen.
         layers: names of the modules whose outputs are compared, as ``named_modules`` lists them.
-        mean, std: what the network wants its pixels, in [0, 1], normalized by.
+        mean: of the pixels in [0, 1], per channel, that the network expects to be subtracted.
+        std: that it expects them to be divided by.
 
     Raises:
         ValueError: if a layer is not there; the message lists some that are.

@@ -1,1 +1,1 @@
-"""Where bits should go: importance maps and saliency."""
+"""Regions of interest: importance maps and saliency."""

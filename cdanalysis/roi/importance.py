@@ -1,4 +1,4 @@
-"""Where a photograph's bits should go: maps, masks, boxes and saliency models to a quality for every place."""
+"""Regions of interest: maps, masks, boxes and saliency models to quality offsets for every place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ DEPTH = 5
 
 
 def importance_map(importance: Importance, image: Tensor) -> np.ndarray:
-    """What ``importance`` says of a photograph (3, H, W), in [0, 1] or uint8: float (H, W) in [0, 1].
+    """The importance of every pixel.
+
+    Args:
+        importance: of any kind that `Importance` lists.
+        image: (3, H, W), float in [0, 1] or uint8.
+
+    Returns:
+        float (H, W) in [0, 1].
 
     Raises:
         ValueError: if it is of no known kind, does not fit the photograph, holds values outside [0, 1], or calls
@@ -78,7 +85,11 @@ def _named(name: str | Path) -> Image.Image | Callable:
 
 
 def saliency_model(name: str) -> Saliency:
-    """The weight-free model for "saliency", else U2-Net-P from its ONNX file, below ``CDANALYSIS_DATA`` or absolute.
+    """A saliency model by name.
+
+    Args:
+        name: "saliency" for the weight-free model; otherwise U2-Net-P's ONNX file, below ``CDANALYSIS_DATA`` or
+            absolute.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -114,7 +125,7 @@ def _checked(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def quality_offsets_of(importance: Importance, images: Sequence[Tensor]) -> Tensor:
-    """How far ``importance`` lowers the quality of photographs (3, H, W) of one size, place by place.
+    """Quality offsets of images (3, H, W) of one size, from their importance.
 
     A cell is as important as its most important pixel.
 

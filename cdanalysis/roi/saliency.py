@@ -1,4 +1,4 @@
-"""Where people look first: saliency models that are ready to use. Each maps a photograph to numbers in [0, 1]."""
+"""Saliency models that are ready to use. Each maps an image to a map in [0, 1]."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 Saliency = Callable[[np.ndarray], np.ndarray]
-"""A photograph, uint8 (H, W, 3), to numbers (H, W) in [0, 1]."""
+"""An image, uint8 (H, W, 3), to a map (H, W) in [0, 1]."""
 
 
 class SpectralResidual:
-    """What a photograph's spectrum does not expect (Hou, Zhang: "Saliency detection", CVPR 2007), by OpenCV.
+    """Spectral residual (Hou, Zhang, "Saliency detection: a spectral residual approach", CVPR 2007), by OpenCV.
 
     Raises:
         ModuleNotFoundError: where OpenCV's contributed modules are not installed.
@@ -75,10 +75,11 @@ class U2NetP:
 
 
 class Remembered:
-    """A saliency model that is asked once for each photograph, however often it is called; maps are kept."""
+    """Caches the maps of a saliency model, by image."""
 
     def __init__(self, saliency: Saliency):
-        self.saliency, self.maps = saliency, {}
+        self.saliency = saliency
+        self.maps: dict[int, np.ndarray] = {}
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         key = (image.shape, image.tobytes())

@@ -1,38 +1,40 @@
 """Symbols to bytes and back: asymmetric numeral systems (Duda, 2013), by the package constriction.
 
-Every symbol names an integer probability table. A batch of symbols is coded table after table, so
-that each table is handled by one call. A writer takes batches in the order of reading.
+Every symbol has the index of an integer probability table. A batch of symbols is coded table by table, so
+that each table takes one call. A writer takes batches in the order of reading.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import constriction
 import numpy as np
 
 from .errors import StreamError
 
-AnsCoder, Categorical = constriction.stream.stack.AnsCoder, constriction.stream.model.Categorical
+AnsCoder: TypeAlias = constriction.stream.stack.AnsCoder
+Categorical = constriction.stream.model.Categorical
 _Run = tuple[int, int, int]
 """A table, and where those symbols start and stop that it codes."""
 
 WHOLE = 2**24
-"""All of a table's probability, as the coder counts it."""
+"""The coder's probabilities add up to this."""
 NARROW_BOUNDS = (3, 7, 15, 31, 63, 127)
-"""Of narrow tables: each has a symbol less than a power of two, so many steps has the search for one."""
+"""Symbol bounds of narrow tables: one symbol fewer than a power of two, whose exponent is the steps of a search."""
 RARE = 2.0**-18
-"""Share of a table's weights, beside the least that every symbol has, that may lie beyond half a narrow one's reach."""
+"""Share of a table's weights above the minimum that may lie beyond half a narrow table's bound."""
 STRETCH = 2**12
-"""So many symbols are read by narrow tables before it is asked whether those can have been meant."""
+"""Symbols that are read with narrow tables before it is checked whether those were sufficient."""
 
 
 class CdfTables:
     """Probability tables, ready for the coder.
 
-    A symbol is found by a search among all of a table's, although most tables are narrow. So there is a narrow table
-    beside each, in which the first symbol and the last stand for all that lie farther out. Until one of those two is
-    read, both read the same.
+    The coder searches among all of a table's symbols, although the probability of most tables is concentrated on few.
+    So each has a narrow table too, whose first and last symbols stand for all that lie farther out. As long as neither
+    of the two is read, both tables decode the same symbols.
 
     Args:
         tables: (T, 2 R + 1) positive integers; row t gives the weights of the symbols -R..R.
@@ -41,8 +43,8 @@ class CdfTables:
         given: the tables that were given.
         symbol_bound: R.
         models: the tables.
-        narrow: the narrow tables; the same, where it is not narrow.
-        symbol_bounds: (T,) of the narrow tables.
+        narrow: the narrow tables; the table itself where there is none.
+        symbol_bounds: (T,) those of the narrow tables.
     """
 
     def __init__(self, tables: np.ndarray):
@@ -58,7 +60,7 @@ class CdfTables:
 
 
 def _narrow(table: np.ndarray) -> np.ndarray:
-    """The smallest table whose first and last entry, which stand for all that lie farther out, are seldom read."""
+    """The smallest table whose first and last entries, which stand for all that lie farther out, are rarely read."""
     # Weights as the coder makes them of a table: see "Symbols" in docs/format.md.
     size, symbol_bound = len(table), len(table) // 2
     starts = np.append(0, table.cumsum()[:-1]) * ((WHOLE - size) / table.sum())
@@ -73,13 +75,30 @@ def _narrow(table: np.ndarray) -> np.ndarray:
 
 
 class SymbolWriter:
-    """Collects batches of symbols; ``finish`` gives their bytes."""
+    """Collects batches of symbols; ``finish`` encodes them.
+
+    >>> tables = CdfTables(np.array([[1, 2, 1], [1, 8, 1]]))
+    >>> symbols, indices = np.array([0, -1, 1, 0]), np.array([1, 0, 0, 1])
+    >>> writer = SymbolWriter()
+    >>> writer.push(symbols, indices, tables)
+    >>> SymbolReader(writer.finish()).pop(indices, tables).tolist()
+    [0, -1, 1, 0]
+    """
 
     def __init__(self) -> None:
         self._batches: list[tuple[np.ndarray, np.ndarray, CdfTables]] = []
 
     def push(self, symbols: np.ndarray, indices: np.ndarray, tables: CdfTables) -> None:
-        """Append a batch: symbols (n,) in -R..R and the index (n,) of the table each is coded with."""
+        """Append a batch.
+
+        Args:
+            symbols: (n,) integers in -R..R.
+            indices: (n,) of the table of each.
+            tables: with symbol bound R.
+
+        Raises:
+            ValueError: for a symbol beyond R.
+        """
         if symbols.size and int(np.abs(symbols).max()) > tables.symbol_bound:
             raise ValueError(f"a symbol lies beyond the tables' bound of {tables.symbol_bound}")
         self._batches.append((symbols, indices, tables))
@@ -102,7 +121,11 @@ def _encode(coder: AnsCoder, symbols: np.ndarray, indices: np.ndarray, tables: C
 
 
 class SymbolReader:
-    """Reads what a `SymbolWriter` wrote, batch by batch."""
+    """Decodes what a `SymbolWriter` encoded, batch by batch.
+
+    Raises:
+        StreamError: if no writer ends its bytes this way.
+    """
 
     def __init__(self, data: bytes):
         padded = data + bytes(-len(data) % 4)
@@ -115,7 +138,11 @@ class SymbolReader:
         return pop_each([self], indices[None], tables)[0]
 
     def close(self) -> None:
-        """Raises `StreamError` unless everything has been read."""
+        """Check that everything has been read.
+
+        Raises:
+            StreamError: if something is left.
+        """
         if not self._coder.is_empty():
             raise StreamError("a layer holds other symbols than its model expects")
 

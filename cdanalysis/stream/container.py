@@ -20,10 +20,13 @@ CHECK_BYTES = 3
 
 
 def layer_count(layers: Sequence[str]) -> int:
-    """How many layers a list of their names stands for.
+    """The number of layers in a list of their names.
 
     Raises:
         ValueError: if it is not the first of ``LAYERS``, or both in order.
+
+    >>> layer_count(["semantic"])
+    1
     """
     if not layers or tuple(layers) != LAYERS[: len(layers)]:
         raise ValueError(f"layers must be ('semantic',) or ('semantic', 'detail'), got {tuple(layers)!r}")
@@ -32,13 +35,14 @@ def layer_count(layers: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's bytes as they stand in the stream (``data`` is None where the stream was cut before it).
+    """One layer of a stream.
 
     Attributes:
         name: "semantic" or "detail".
-        level: quality 0..120.
-        length: bytes of the layer's symbols, checksum not counted.
-        mapped: whether a quality map leads the layer's symbols; the detail layer's alone may have one.
+        level: quality level 0..120.
+        length: bytes of the layer's symbols, without checksum.
+        data: the symbols as the entropy coder wrote them; None where the stream was cut before the layer.
+        mapped: whether the symbols start with a quality map; only the detail layer may have one.
     """
 
     name: str
@@ -50,7 +54,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Stream:
-    """A parsed stream of one photograph of ``height x width`` pixels."""
+    """A parsed stream of one photograph.
+
+    Attributes:
+        fingerprint: of the model that wrote it, six hexadecimal digits.
+        width: true width of the photograph in pixels.
+        height: true height.
+        layers: those that the header lists.
+        version: of the format.
+    """
 
     fingerprint: str
     width: int
@@ -59,11 +71,15 @@ class Stream:
     version: int = VERSION
 
     def layer(self, name: str) -> Layer | None:
-        """The layer of that name, if its bytes are here."""
+        """The layer of that name; None if its bytes are missing."""
         return next((layer for layer in self.layers if layer.name == name and layer.data is not None), None)
 
     def require(self, name: str) -> Layer:
-        """The layer of that name, or a `StreamError` that says it is missing."""
+        """The layer of that name.
+
+        Raises:
+            StreamError: if its bytes are missing.
+        """
         layer = self.layer(name)
         if layer is None:
             raise StreamError(f"the stream has no {name} layer: it was stripped, or cut before that layer")
@@ -71,10 +87,15 @@ class Stream:
 
 
 def pack(stream: Stream) -> bytes:
-    """A stream's bytes. All its layers must be here.
+    """Serialize a stream; the bytes of all its layers must be present.
 
     Raises:
-        ValueError: for a size, level, fingerprint or layer that the format cannot hold.
+        ValueError: for a size, level, fingerprint or layer that the format cannot represent.
+
+    >>> layer = Layer("semantic", level=60, length=3, data=b"abc")
+    >>> data = pack(Stream("0e3ea2", width=640, height=480, layers=(layer,)))
+    >>> len(data), unpack(data).layers[0].data
+    (19, b'abc')
     """
     _check_fields(stream)
     header = bytearray((MAGIC << 4 | VERSION).to_bytes(2, "big"))
@@ -112,7 +133,11 @@ def stream_bytes(source: StreamBytes) -> bytes:
 def unpack(source: StreamBytes, max_pixels: int = MAX_PIXELS) -> Stream:
     """Parse a stream and verify every checksum.
 
-    A stream may end right after any of its layers; what follows is then missing (``data`` None).
+    A stream may end right after any of its layers; those that follow then have no ``data``.
+
+    Args:
+        source: the bytes of a ``.cda`` file, or its path.
+        max_pixels: maximum size of the photograph, padded to multiples of 32.
 
     Raises:
         StreamError: if it is not a .cda stream, is damaged or truncated, or claims more than
@@ -121,7 +146,7 @@ def unpack(source: StreamBytes, max_pixels: int = MAX_PIXELS) -> Stream:
     """
     data = stream_bytes(source)
     stream, position, header = _unpack_header(data, max_pixels)
-    layers = []
+    layers: list[Layer] = []
     for layer in stream.layers:
         if layers and position == len(data):
             layers.append(layer)
@@ -140,11 +165,18 @@ def unpack(source: StreamBytes, max_pixels: int = MAX_PIXELS) -> Stream:
 
 
 def strip(data: StreamBytes, layers: tuple[str, ...] = ("semantic",)) -> bytes:
-    """The same stream with only the named layers; a layer needs those before it.
+    """Keep only the named layers of a stream. Loads no network, and does not decode anything.
+
+    Args:
+        data: the bytes of a ``.cda`` file, or its path.
+        layers: ``("semantic",)`` or ``("semantic", "detail")``; a layer needs those before it.
+
+    Returns:
+        the bytes that encoding without the other layers would give.
 
     Raises:
         StreamError: if the stream is bad, or lacks one of the layers.
-        ValueError: if the names are not the first one or more of ("semantic", "detail").
+        ValueError: for any other list of layers.
     """
     if not layers or tuple(layers) != LAYERS[: len(layers)]:
         raise ValueError(f"layers must be ('semantic',) or ('semantic', 'detail'), got {tuple(layers)!r}")

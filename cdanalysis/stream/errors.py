@@ -2,7 +2,10 @@
 
 
 class StreamError(ValueError):
-    """A stream that cannot be used; the message says what is wrong with it."""
+    """A stream that cannot be used: damaged, truncated, of another format or model, or without a layer.
+
+    The message says which.
+    """
 
 
 def foreign_stream(theirs: str, own: str, name: str, origin: str, dtype: str) -> StreamError:

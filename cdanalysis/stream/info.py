@@ -1,4 +1,4 @@
-"""What a stream's header says, without any network."""
+"""What a stream's header says; needs no network."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from .container import StreamBytes, stream_bytes, unpack
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """One layer that is in the stream: its name, bytes of symbols, and quality in [0, 1].
+    """One layer that is in the stream.
 
-    ``mapped`` says that a map in the layer lowers its quality in places.
+    Attributes:
+        name: "semantic" or "detail".
+        bytes: of its symbols.
+        quality: in [0, 1].
+        mapped: whether a map lowers the quality in places.
     """
 
     name: str
@@ -25,13 +29,14 @@ class LayerInfo:
 
 @dataclass(frozen=True)
 class Info:
-    """What `inspect` tells of a stream.
+    """What `inspect` returns.
 
     Attributes:
         version: of the format.
-        model: the zoo's name for the model that wrote it; None if the zoo does not know it.
-        fingerprint: of the model that wrote it.
-        width, height: true size of the photograph in pixels.
+        model: zoo name of the model that wrote it; None if the zoo does not have it.
+        fingerprint: of the model that wrote it, six hexadecimal digits.
+        width: true width of the photograph in pixels.
+        height: true height.
         quality: of the last layer in the stream, in [0, 1].
         layers: those whose bytes are in the stream.
         bytes: of the whole stream, container included.
@@ -57,7 +62,7 @@ def inspect(source: StreamBytes, model_name: Callable[[str], str | None] = lambd
 
     Args:
         source: the stream, or the path of its file.
-        model_name: gives a model's name for its fingerprint, or None.
+        model_name: maps a fingerprint to a model's name, or None.
 
     Raises:
         StreamError: if the stream is bad.

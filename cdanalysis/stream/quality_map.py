@@ -1,8 +1,8 @@
-"""The map that says where the detail layer's quality is lowered, coded before the layer's other symbols.
+"""The map of the detail layer's quality offsets, coded before the layer's other symbols.
 
-Cells are coded by diagonals, so that those to the left, above and above left are known. A symbol is the difference to
+Cells are coded by diagonals, so that those to the left, above and above left are known. A symbol is the residual of
 their median-edge prediction (LOCO-I: Weinberger, Seroussi, Sapiro, IEEE Transactions on Image Processing 2000), and
-how much they differ chooses one of three tables. `docs/format.md` specifies it.
+their local gradient selects one of three tables. `docs/format.md` specifies it.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What codec, stream, heads and data sets share: latents, targets, predictions."""
+"""Types that codec, stream, heads and data sets share: latents, targets, predictions."""

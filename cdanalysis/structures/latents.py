@@ -12,7 +12,7 @@ STEPS = 16
 """Latents are integers that count sixteenths of a quantization step."""
 
 PAD = 32
-"""Photographs are padded, right and bottom, to a multiple of this."""
+"""Images are padded, right and bottom, to multiples of this many pixels."""
 
 QUALITY_LEVELS = 120
 """A layer's quality travels as an integer 0..120."""
@@ -21,15 +21,18 @@ MAX_PIXELS = 2**28
 """Photographs of more pixels, padded, are refused before anything is allocated, unless a caller allows more."""
 
 QUALITY_OFFSET_STEP = 8
-"""A quality map counts by how many times this many levels a place lies below its layer's level."""
+"""One step of a quality map lowers the level of a place by this many levels."""
 MAX_QUALITY_OFFSET = 15
 
 
 def quality_level(quality: float) -> int:
-    """Map a quality in [0, 1] to the integer that travels in a stream.
+    """Map a quality in [0, 1] to the integer in a stream.
 
     Raises:
         ValueError: if ``quality`` is not a number in [0, 1].
+
+    >>> quality_level(0.5)
+    60
     """
     if not 0.0 <= quality <= 1.0:
         raise ValueError(f"quality must lie in [0, 1], got {quality!r}")
@@ -45,6 +48,9 @@ def quality_levels(quality: Quality) -> tuple[int, int]:
 
     Raises:
         ValueError: if ``quality`` is neither a number in [0, 1] nor a pair of such.
+
+    >>> quality_levels(0.5), quality_levels((0.2, 1.0))
+    ((60, 60), (24, 120))
     """
     pair = tuple(quality) if isinstance(quality, (tuple, list)) else (quality, quality)
     if len(pair) != 2:
@@ -54,13 +60,22 @@ def quality_levels(quality: Quality) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class LatentSpec:
-    """What a head must know of a layer: channels, and image pixels a latent cell spans."""
+    """Shape of a layer.
+
+    Attributes:
+        channels: of its latents.
+        stride: image pixels per latent cell, along each side.
+    """
 
     channels: int
     stride: int
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of latent cells that cover a photograph of ``height x width`` pixels."""
+        """Rows and columns of latent cells that cover an image of ``height x width`` pixels.
+
+        >>> LatentSpec(channels=64, stride=16).grid(100, 160)
+        (7, 10)
+        """
         return -(-height // self.stride), -(-width // self.stride)
 
 

@@ -1,4 +1,4 @@
-"""What a model predicts of a photograph."""
+"""Predictions."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ SURE = 0.5
 
 
 class Prediction(Protocol):
-    """What a head says of one photograph."""
+    """A head's prediction for one image."""
 
     def to_dict(self) -> Any:
-        """The same as JSON holds it."""
+        """The prediction as JSON."""
         ...
 
     def summary(self) -> str:
-        """The same in one short line, for people."""
+        """The prediction in one short line, for people."""
         ...
 
 
 @dataclass(frozen=True)
 class Classification:
-    """Labels of one photograph.
+    """The classes of one image.
 
     Attributes:
         label: the most probable class.
@@ -50,7 +50,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Detection:
-    """Objects of one photograph, the surest first.
+    """Objects in one image, by descending score.
 
     Attributes:
         boxes: (N, 4) float32: x, y, width, height in pixels of the photograph.
@@ -70,14 +70,14 @@ class Detection:
         return [{"label": label, "score": score, "box": box} for label, score, box in found]
 
     def summary(self) -> str:
-        """How many objects of each class there surely are."""
+        """Number of objects per class, of those with a score of at least 0.5."""
         sure = [label for label, score in zip(self.labels, self.scores, strict=True) if score >= SURE]
         return ", ".join(f"{n} {label}" for label, n in Counter(sure).most_common()) or "-"
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A class for every pixel of one photograph.
+    """The class of every pixel of one image.
 
     Attributes:
         mask: (H, W) uint8 class indices.
@@ -102,9 +102,13 @@ class Segmentation:
 
 
 class Result(Mapping[str, Any]):
-    """Predictions of one photograph by task, as items and as attributes: ``result["detection"]``, ``result.detection``.
+    """Predictions of one image by task, as items and as attributes: ``result["detection"]``, ``result.detection``.
 
-    As an attribute a task that was not asked for is None. Tasks come in the order in which the model has its heads.
+    As an attribute, a task that was not requested is None. Tasks are in the order of the model's heads.
+
+    >>> result = Result(classification=Classification("cat", 0.9, [("cat", 0.9)]))
+    >>> result.classification.label, result["classification"].score, result.detection, list(result)
+    ('cat', 0.9, None, ['classification'])
     """
 
     def __init__(self, **predictions: Any):

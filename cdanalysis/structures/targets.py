@@ -1,4 +1,4 @@
-"""What photographs really show: the targets that data sets give and heads learn from."""
+"""Ground truth: the targets that data sets provide and heads are trained on."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ IGNORE = 255
 
 
 class Target:
-    """What a data set says of one photograph; it knows what becomes of itself when the photograph is changed.
+    """The ground truth of one image, and how it changes when the image is mirrored, resized or cropped.
 
     Attributes:
-        whole: whether it is about the whole photograph, so that no window may be cut out of it.
+        whole: whether it describes the image as a whole, so that the image may not be cropped.
     """
 
     whole: ClassVar[bool] = False
 
     def flipped(self, width: int) -> Self:
-        """That of the photograph's mirror image, ``width`` pixels wide."""
+        """The target of the mirrored image, which is ``width`` pixels wide."""
         raise NotImplementedError(f"a {type(self).__name__} cannot be mirrored")
 
     def scaled(self, width: float, height: float) -> Self:
-        """That of the photograph resized to ``width`` and ``height`` times its size."""
+        """The target of the image resized by the factors ``width`` and ``height``."""
         raise NotImplementedError(f"a {type(self).__name__} cannot be resized")
 
     def cropped(self, left: int, top: int, width: int, height: int) -> Self:
-        """That of a window of the photograph, in pixels."""
+        """The target of a window of the image, in pixels."""
         raise NotImplementedError(f"a {type(self).__name__} cannot be cut")
 
     def relabeled(self, places: Tensor) -> Self:
-        """The same with class ``places[i]`` (C,) int64 for class i."""
+        """The target with class i replaced by ``places[i]``, (C,) int64."""
         raise NotImplementedError(f"a {type(self).__name__} has no classes")
 
     def to(self, device: torch.device) -> Self:
-        """The same on a device."""
+        """The target on a device."""
         return self
 
 

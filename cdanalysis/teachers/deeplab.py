@@ -44,7 +44,8 @@ class InvertedResidual(nn.Module):
 
 def mobilenet_blocks() -> nn.Sequential:
     """The 17 blocks of MobileNetV2 1.0 behind its stem: 32 channels at stride 2 to 320 at stride 16."""
-    layers, channels = [], 32
+    layers: list[nn.Module] = []
+    channels = 32
     for count, out, first_stride, dilation in STAGES:
         for stride in (first_stride, *[1] * (count - 1)):
             layers.append(InvertedResidual(channels, out, 6 if layers else 1, stride, dilation))

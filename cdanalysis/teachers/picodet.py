@@ -14,7 +14,7 @@ from torch import Tensor
 from ..data.images import data_path
 from .nanodet import BINS, STRIDES, boxes_around, cell_corners
 
-MEAN, DEVIATION = np.float32([123.675, 116.28, 103.53]), np.float32([58.395, 57.12, 57.375])
+MEAN, DEVIATION = np.array([123.675, 116.28, 103.53], np.float32), np.array([58.395, 57.12, 57.375], np.float32)
 
 
 class PicoDet:

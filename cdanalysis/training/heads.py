@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..data.labeled import ClassFolders
 from ..data.labels import class_index
 from ..data.readable import readable
+from ..heads.base import Head
 from ..heads.classification import fit_temperature
 from ..model import Model
 from .head_data import Batch, HeadConfig
@@ -31,7 +32,7 @@ class CalibrationConfig:
     quality: float = 0.5
 
 
-def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> nn.Module:
+def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
     """The head that a stage trains, made if it must be; a new one starts from its counterpart.
 
     Raises:

@@ -203,7 +203,7 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
         ),
         "qualities": (
             "must be one or more numbers in [0, 1]",
-            lambda all_: len(all_) and all(0 <= q <= 1 for q in all_),
+            lambda all_: len(all_) > 0 and all(0 <= q <= 1 for q in all_),
         ),
     },
     AuxiliaryConfig: {"batch": _WHOLE, "weight": _AMOUNT},

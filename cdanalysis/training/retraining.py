@@ -45,6 +45,7 @@ def retrained(
     finished = folder / "finished"
     if not finished.is_file():
         head = recipe.stages[0].head
+        assert head is not None  # `_recipe` has made one
         head.sources = [
             compressed(source, codec, level, folder / "photographs" / str(number), track)
             for number, source in enumerate(head.sources)

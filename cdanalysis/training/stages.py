@@ -87,13 +87,15 @@ class HeadStage:
     def __init__(self, model: Model, recipe: Recipe, number: int, fabric: Fabric, folder: Path):
         self.recipe, self.number, self.fabric = recipe, number, fabric
         self.config = config = recipe.stages[number]
+        assert config.head is not None, "a stage that trains the codec is a CodecStage"
+        self.head = config.head
         model.eval()
         shown = partial(track, description=f"{config.name}: examples", disable=fabric.global_rank != 0)
-        self.examples = Examples(model, config.head, folder / "streams", shown)
+        self.examples = Examples(model, self.head, folder / "streams", shown)
         torch.manual_seed(recipe.seed * 1009 + number)  # for the weights of a new head
-        self.loss = HeadLoss(model, config.head, self.examples.classes)
+        self.loss = HeadLoss(model, self.head, self.examples.classes)
         self.each = len(self.examples.batches(config.batch))
-        self.steps = config.head.epochs * self.each
+        self.steps = self.head.epochs * self.each
 
     @property
     def own(self) -> nn.ModuleDict:

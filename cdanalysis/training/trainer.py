@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..codec.derived import saved_tensors
 from ..files import json_text, read_tensors
+from ..heads.base import Heads
 from ..model import Model
 from ..teachers.imagenet import imagenet_classes
 from ..zoo import check_finite, load, round_weights, save_model
@@ -258,7 +259,7 @@ def _first_model(recipe: Recipe) -> Model:
     return load(recipe.init, counterparts=taught or asked)
 
 
-def _described(heads: torch.nn.ModuleDict) -> dict[str, dict]:
+def _described(heads: Heads) -> dict[str, dict]:
     return {task: head.describe() for task, head in heads.items()}
 
 
@@ -269,7 +270,7 @@ def _same_beginning(old: dict, new: dict, stage: int) -> bool:
 
 
 def _own_parameters(stage: Stage) -> list[dict[str, Any]]:
-    """Optimiser groups of what a stage trains beside the model."""
+    """Optimizer groups of what a stage trains beside the model."""
     return stage.loss.own_parameters() if isinstance(stage, CodecStage) else []
 
 

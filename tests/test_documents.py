@@ -1,0 +1,80 @@
+"""What is written for people: tutorials and the README run as a reader would run them, and links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from sybil import Document
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+from cdanalysis import registry, version
+
+ROOT = Path(__file__).parent.parent
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "model_zoo").rglob("*.md")),
+]
+
+
+def run_blocks(path: Path, **namespace: object) -> int:
+    """Run a page's Python blocks in one namespace; gives their number. A failure names the page and its line."""
+    document = Document.parse(str(path), PythonCodeBlockParser())
+    document.namespace.update(namespace)
+    examples = list(document.examples())
+    for example in examples:
+        example.evaluate()
+    return len(examples)
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_a_tutorial_runs(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_blocks(path) >= 4
+
+
+def test_the_readme_runs(chelsea, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_blocks(ROOT / "README.md", image=chelsea[:160, :224]) >= 1
+
+
+def test_a_failing_block_fails(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n")
+    with pytest.raises(AssertionError):
+        run_blocks(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_contributing_has_a_recipe_for_every_registry():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    found = {name: value for name, value in vars(registry).items() if isinstance(value, registry.Registry)}
+    assert found and not [name for name in found if name not in text]
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(blocks) >= 5 and all(ast.parse(block).body for block in blocks)
+    groups = set(re.findall(r"entry point (cdanalysis\.\w+)", text))
+    assert groups and groups <= {value.group for value in found.values()}
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == version.__version__ and citation["license"] == "Apache-2.0"
+
+
+def test_every_module_of_the_reference_is_there():
+    for page in (ROOT / "docs" / "api").glob("*.md"):
+        for name in re.findall(r"^::: cdanalysis\.([\w.]+)$", page.read_text(), re.M):
+            parts = name.split(".")
+            module = ROOT.joinpath("cdanalysis", *parts)
+            here = module.with_suffix(".py").is_file() or (page.stem == "index" and len(parts) == 1)
+            assert here, f"{page.name}: {name}"
