@@ -265,7 +265,6 @@ def test_a_file_that_was_cut_anywhere_is_called_damaged(whole, tmp_path, data, f
 DESCRIPTIONS = {
     "no heads": lambda d: d.pop("heads"),
     "no codec": lambda d: d.pop("codec"),
-    "codec of another version": lambda d: d["codec"].update(wavelets=3),
     "codec of strings": lambda d: d["codec"].update(width="wide"),
     "unknown task": lambda d: d["heads"].update(sound={}),
     "unknown option": lambda d: d["heads"]["classification"].update(depth=3),
@@ -284,6 +283,14 @@ def test_a_description_that_fits_nothing_is_called_damaged(whole, tmp_path, what
     DESCRIPTIONS[what](info)
     save_file(load_file(whole / WEIGHTS), tmp_path / WEIGHTS, metadata={"cdanalysis": json.dumps(info)})
     with pytest.raises(ValueError, match=rf"{WEIGHTS} is damaged[^\n]+$"):
+        load(tmp_path)
+
+
+def test_a_description_with_more_than_is_known_is_of_a_newer_version(whole, tmp_path):
+    info = describe(whole)
+    info["codec"].update(wavelets=3)
+    save_file(load_file(whole / WEIGHTS), tmp_path / WEIGHTS, metadata={"cdanalysis": json.dumps(info)})
+    with pytest.raises(ValueError, match=rf"{WEIGHTS} was written by a newer version[^\n]+'wavelets'$"):
         load(tmp_path)
 
 
