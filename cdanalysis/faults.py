@@ -42,8 +42,8 @@ def out_of_memory(error: BaseException) -> bool:
 def unforeseen(error: BaseException) -> str:
     """A sentence about a fault of the library; writes its traceback to a file, once for each place it comes from."""
     trace = "".join(traceback.format_exception(error))
-    frame = traceback.extract_tb(error.__traceback__)[-1:] or [None]
-    place = f"{frame[0].filename}:{frame[0].lineno}" if frame[0] else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     return (
         f"a fault of cdanalysis itself, {type(error).__name__}: {_first_line(error)}. Please report it with the file "
         f"{_report(type(error).__name__, place, trace)} and, if you may, with what it failed on"

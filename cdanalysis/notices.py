@@ -34,14 +34,17 @@ def collected() -> Iterator[list[str]]:
 @contextmanager
 def shown(show: Callable[[str], None]) -> Iterator[None]:
     """Within the block, notices are shown by ``show``, each text once; other warnings as ever."""
+    said: set[str] = set()
     with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)  # Python's own memory of them ends whenever a library sets filters
         before = warnings.showwarning
 
         def showwarning(message, category, *more, **named) -> None:
-            if issubclass(category, InputWarning):
-                show(str(message))
-            else:
+            if not issubclass(category, InputWarning):
                 before(message, category, *more, **named)
+            elif str(message) not in said:
+                said.add(str(message))
+                show(str(message))
 
         warnings.showwarning = showwarning
         yield

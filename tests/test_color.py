@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from cdanalysis.data.color import ADOBE_GAMMA, ADOBE_RGB, SRGB, matrix_profile
 from cdanalysis.data.images import open_image, to_gray, to_pixels, to_rgb
-from cdanalysis.notices import InputWarning, collected, notice
+from cdanalysis.notices import InputWarning, collected, notice, shown
 from cdanalysis.roi.importance import importance_map
 
 DISPLAY_P3 = (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
@@ -387,3 +387,18 @@ def test_notices_are_collected_once_and_other_warnings_go_on():
             notice("a.jpg is odd")
         warnings.warn("something else", stacklevel=1)
     assert texts == ["a.jpg is odd"]
+
+
+@pytest.mark.parametrize("filters", ["default", "always", "ignore", "error"])
+def test_notices_are_shown_once_whatever_the_filters_are_and_become(filters):
+    said = []
+    with pytest.warns(UserWarning, match="something else"), warnings.catch_warnings():
+        warnings.simplefilter(filters)
+        with shown(said.append):
+            for number in range(4):
+                with warnings.catch_warnings():  # which makes Python forget what it has shown
+                    notice(f"{'ab'[number % 2]}.jpg is odd")
+        warnings.simplefilter("always")
+        with shown(said.append):
+            warnings.warn("something else", stacklevel=1)
+    assert said == ["a.jpg is odd", "b.jpg is odd"]

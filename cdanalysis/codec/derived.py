@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..files import json_text
+from .shape import CodecConfig
 
 T = TypeVar("T")
 WRAPPED = "_orig_mod."
@@ -94,8 +95,6 @@ def hashed_shape(codec: dict[str, Any]) -> dict[str, Any]:
 
     So a field may be added without a stream that was written before becoming unreadable.
     """
-    from .layered import CodecConfig
-
     later = {field.name: field.default for field in fields(CodecConfig) if field.name not in HASHED}
     return {name: value for name, value in codec.items() if name in HASHED or value != later.get(name)}
 
@@ -118,7 +117,6 @@ def fingerprint_of(codec: nn.Module, shape: dict[str, Any]) -> str:
     whole = {name.replace(WRAPPED, ""): tensor.cpu() for name, tensor in codec.state_dict().items()}
     tensors = {name: _halved(tensor) for name, tensor in whole.items()}
     if not all(torch.equal(tensors[name].to(tensor.dtype), tensor) for name, tensor in whole.items()):
-        tensors = {
-            n: t.float() if t.dtype == torch.bfloat16 else t for n, t in whole.items()
-        }  # numpy knows no bfloat16
+        # As they are; but numpy, which makes bytes of them, knows no bfloat16.
+        tensors = {n: t.float() if t.dtype == torch.bfloat16 else t for n, t in whole.items()}
     return fingerprint({f"codec.{name}": tensor for name, tensor in tensors.items()}, shape)

@@ -216,7 +216,7 @@ class ImageSet:
 
     Attributes:
         names: of the photographs, below the root.
-        left_out: which other files there are, and why they are none; what of it matters is logged as a warning.
+        left_out: which other files there are, and why they are none; notices tell what of it matters.
 
     Raises:
         FileNotFoundError: if the path does not exist.

@@ -27,7 +27,7 @@ class Images(Protocol):
 
 
 def readable(images: S, track: Callable[[Iterable], Iterable] = lambda items: items) -> tuple[S, list[dict[str, str]]]:
-    """The photographs that can be decoded, and of the others ``{"file", "error"}``; they are logged, too.
+    """The photographs that can be decoded, and of the others ``{"file", "error"}``; notices name them, too.
 
     Raises:
         ValueError: if there is none that can.
