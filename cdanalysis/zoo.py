@@ -22,6 +22,7 @@ from .files import json_text
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from .heads.base import Heads
     from .model import Model
 
 WEIGHTS, COUNTERPARTS = "model.safetensors", "counterparts.safetensors"
@@ -142,6 +143,7 @@ def _placed(model: Model, device: str) -> Model:
 def _described_model(info: dict[str, Any], path: Path | str) -> Model:
     """A model of random weights, as a description has it."""
     from .codec.layered import CodecConfig
+    from .heads.base import Heads
     from .model import Model
 
     if unknown := set(info["codec"]) - {field.name for field in fields(CodecConfig)}:
@@ -231,7 +233,7 @@ def _description(model: Model) -> dict[str, Any]:
     }
 
 
-def _heads(heads: nn.ModuleDict) -> dict[str, dict[str, Any]]:
+def _heads(heads: Heads) -> dict[str, dict[str, Any]]:
     for task, head in heads.items():
         if not hasattr(head, "describe"):
             raise ValueError(

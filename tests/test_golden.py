@@ -11,8 +11,9 @@ import pytest
 
 import cdanalysis as cda
 from cdanalysis.codec import layered
+from cdanalysis.codec.derived import HASHED, hashed_shape
 from cdanalysis.stream.container import VERSION
-from cdanalysis.zoo import HASHED, describe, hashed_shape, load, save_model
+from cdanalysis.zoo import describe, load, save_model
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "tests" / "golden"

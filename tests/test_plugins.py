@@ -16,7 +16,7 @@ from cdanalysis.cli import main
 from cdanalysis.codecs.base import open_codec
 from cdanalysis.data.labeled import LabeledSource, open_labeled
 from cdanalysis.evaluation.evaluators import Context, new_evaluator
-from cdanalysis.evaluation.study import load_study
+from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.registry import CODECS, DATASETS, EVALUATORS, HEADS, METRICS, OBSERVERS, TEACHERS, Registry
 from cdanalysis.reports.study_page import report_page, study_report
 from cdanalysis.teachers.imagenet import imagenet_classifier

@@ -26,7 +26,8 @@ from cdanalysis.evaluation.evaluators import PixelEvaluator, SalientEvaluator, n
 from cdanalysis.evaluation.experiment_config import PlotConfig
 from cdanalysis.evaluation.points import Point
 from cdanalysis.evaluation.runner import evaluate_folder, evaluate_labeled
-from cdanalysis.evaluation.study import Series, load_study, summarize
+from cdanalysis.evaluation.study import Series, summarize
+from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.files import json_text, json_value
 from cdanalysis.metrics.image import LEFT_OUT, mean_of, psnr
 from cdanalysis.metrics.tasks import ClassificationScorer, DetectionScorer, SegmentationScorer

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..files import json_text
+from .shape import CodecConfig
 
 T = TypeVar("T")
 WRAPPED = "_orig_mod."
@@ -94,8 +95,6 @@ def hashed_shape(codec: dict[str, Any]) -> dict[str, Any]:
 
     So a field may be added without a stream that was written before becoming unreadable.
     """
-    from .layered import CodecConfig
-
     later = {field.name: field.default for field in fields(CodecConfig) if field.name not in HASHED}
     return {name: value for name, value in codec.items() if name in HASHED or value != later.get(name)}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import torch
@@ -17,25 +17,8 @@ from .entropy.models import Pass
 from .fusion import FusionDecoder
 from .gains import quality_plane, spread
 from .semantic import Backbone, SemanticLayer, to_real
+from .shape import CodecConfig
 from .tiles import STRIDE, Place, tiles
-
-
-@dataclass
-class CodecConfig:
-    """Shape of a layered codec; ``fused`` says whether the fusion decoder sees the semantic layer.
-
-    A field that is added needs a default that is what the codec was without it: see `cdanalysis.zoo.hashed_shape`.
-    """
-
-    backbone: str = "tf_efficientnet_lite0"
-    semantic_channels: int = 24
-    semantic_hidden: int = 128
-    detail_channels: int = 160
-    hyper_channels: int = 64
-    width: int = 128
-    analysis_depth: int = 4
-    synthesis_depth: int = 4
-    fused: bool = True
 
 
 class Coded(NamedTuple):

@@ -12,10 +12,12 @@ import shutil
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 """How files that begin so are decompressed."""
 
 

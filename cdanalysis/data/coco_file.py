@@ -131,28 +131,36 @@ def _check_segmentation(annotation: Content, title: str, image: Content) -> None
     """Leaves polygons of three corners and more, a whole run-length code, or no segmentation."""
     found = annotation.pop("segmentation", None)
     if isinstance(found, list):
-        if not all(isinstance(polygon, list) and all(map(_is_number, polygon)) for polygon in found):
-            raise ValueError(f"{title} has a segmentation that is no list of polygons [x, y, x, y, ...]")
-        if any(len(polygon) % 2 for polygon in found):
-            raise ValueError(f"{title} has a polygon with an x and no y")
-        far = 10 * max(image.get("width") or 0, image.get("height") or 0) + 1000  # drawing takes memory by length
-        if any(abs(value) > far for polygon in found for value in polygon):
-            raise ValueError(f"{title} has a polygon that reaches far beyond its photograph")
+        _check_polygons(found, title, image)
         found = [polygon for polygon in found if len(polygon) >= 6]
     elif isinstance(found, dict):
-        counts, size = found.get("counts"), found.get("size")
-        sides = (image.get("height"), image.get("width"))
-        if not isinstance(size, list) or len(size) != 2 or not isinstance(counts, (list, str)):
-            raise ValueError(f"{title} has a run-length code without counts or size")
-        if None not in sides and tuple(size) != sides:
-            raise ValueError(f"{title} has a mask of {size[1]}x{size[0]}, its image {sides[1]}x{sides[0]}")
-        whole = isinstance(counts, str) or all(isinstance(n, int) and n >= 0 for n in counts)
-        if not whole or (isinstance(counts, list) and sum(counts) != size[0] * size[1]):
-            raise ValueError(f"{title} has a run-length code whose counts do not make up its size")
+        _check_runs(found, title, image)
     elif found is not None:
         raise ValueError(f"{title} has a segmentation that is neither polygons nor a run-length code")
     if found:
         annotation["segmentation"] = found
+
+
+def _check_polygons(polygons: list[Any], title: str, image: Content) -> None:
+    if not all(isinstance(polygon, list) and all(map(_is_number, polygon)) for polygon in polygons):
+        raise ValueError(f"{title} has a segmentation that is no list of polygons [x, y, x, y, ...]")
+    if any(len(polygon) % 2 for polygon in polygons):
+        raise ValueError(f"{title} has a polygon with an x and no y")
+    far = 10 * max(image.get("width") or 0, image.get("height") or 0) + 1000  # drawing takes memory by length
+    if any(abs(value) > far for polygon in polygons for value in polygon):
+        raise ValueError(f"{title} has a polygon that reaches far beyond its photograph")
+
+
+def _check_runs(code: Content, title: str, image: Content) -> None:
+    counts, size = code.get("counts"), code.get("size")
+    sides = (image.get("height"), image.get("width"))
+    if not isinstance(size, list) or len(size) != 2 or not isinstance(counts, (list, str)):
+        raise ValueError(f"{title} has a run-length code without counts or size")
+    if None not in sides and tuple(size) != sides:
+        raise ValueError(f"{title} has a mask of {size[1]}x{size[0]}, its image {sides[1]}x{sides[0]}")
+    whole = isinstance(counts, str) or all(isinstance(n, int) and n >= 0 for n in counts)
+    if not whole or (isinstance(counts, list) and sum(counts) != size[0] * size[1]):
+        raise ValueError(f"{title} has a run-length code whose counts do not make up its size")
 
 
 def _fit(images: list[Content], photographs: ImageSet, path: Path) -> None:

@@ -153,14 +153,8 @@ def _classes_file(files: ImageSet) -> tuple[list[dict[str, Any]], Path]:
         raise ValueError(f"{path} lists no classes") from None
     if not isinstance(found, list) or not all(isinstance(c, dict) for c in found):
         raise ValueError(f"{path} lists no classes")
-    for c in found:
-        index, name, color = c.get("index"), c.get("name"), c.get("colour") or c.get("color")
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index <= 255:
-            raise ValueError(f"{path}: a class has the index {index!r}; it must be a number from 0 to 255")
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"{path}: class {index} has no name")
-        if color is not None and not (isinstance(color, list) and len(color) == 3):
-            raise ValueError(f"{path}: class {index} has the color {color!r}; it must be [red, green, blue]")
+    for described in found:
+        _check_class(described, path)
     for key, values in (("index", [c["index"] for c in found]), ("name", [c["name"] for c in found])):
         if len(set(values)) < len(values):
             repeated = next(value for value in values if values.count(value) > 1)
@@ -168,3 +162,14 @@ def _classes_file(files: ImageSet) -> tuple[list[dict[str, Any]], Path]:
     if all(c.get("ignore") for c in found):
         raise ValueError(f"{path} lists no class that counts")
     return found, path
+
+
+def _check_class(described: dict[str, Any], path: Path) -> None:
+    index, name = described.get("index"), described.get("name")
+    color = described.get("colour") or described.get("color")
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index <= 255:
+        raise ValueError(f"{path}: a class has the index {index!r}; it must be a number from 0 to 255")
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"{path}: class {index} has no name")
+    if color is not None and not (isinstance(color, list) and len(color) == 3):
+        raise ValueError(f"{path}: class {index} has the color {color!r}; it must be [red, green, blue]")

@@ -149,25 +149,32 @@ def _check(config: ExperimentConfig, where: str) -> None:
             raise ValueError(f"{where}: {key}: quality must lie in [0, 1], got {values}")
     who = [*config.variants, BASE, *config.bases]
     for name, measure in config.measures.items():
-        place = f"{where}: measures.{name}"
-        if measure.task and measure.task not in METRICS:
-            raise ValueError(f"{place}.task: unknown task {measure.task!r}; {nearest(measure.task, list(METRICS))}")
-        for key, known in (("evaluators", EVALUATORS), ("variants", who), ("baselines", CODECS)):
-            for value in getattr(measure, key):
-                if value not in known:
-                    raise ValueError(f"{place}.{key}: unknown {key[:-1]} {value!r}; {nearest(value, known)}")
-        if measure.every < 1 or measure.probe < 1 or any(rate <= 0 for rate in measure.bpp):
-            raise ValueError(f"{place}: every and probe must be at least 1, and bpp above 0")
+        _check_measure(measure, who, f"{where}: measures.{name}")
     for number, plot in enumerate(config.plots):
         if plot.table not in config.measures:
             known = nearest(plot.table, list(config.measures))
             raise ValueError(f"{where}: plots[{number}].table: unknown measure {plot.table!r}; {known}")
-    for name, window in config.crops.windows.items():
+    _check_crops(config.crops, f"{where}: crops")
+
+
+def _check_measure(measure: MeasureConfig, who: list[str], place: str) -> None:
+    if measure.task and measure.task not in METRICS:
+        raise ValueError(f"{place}.task: unknown task {measure.task!r}; {nearest(measure.task, list(METRICS))}")
+    for key, known in (("evaluators", EVALUATORS), ("variants", who), ("baselines", CODECS)):
+        for value in getattr(measure, key):
+            if value not in known:
+                raise ValueError(f"{place}.{key}: unknown {key[:-1]} {value!r}; {nearest(value, known)}")
+    if measure.every < 1 or measure.probe < 1 or any(rate <= 0 for rate in measure.bpp):
+        raise ValueError(f"{place}: every and probe must be at least 1, and bpp above 0")
+
+
+def _check_crops(crops: CropsConfig, place: str) -> None:
+    for name, window in crops.windows.items():
         if len(window) != 4:
-            raise ValueError(f"{where}: crops.windows.{name} must be four numbers x, y, width, height, got {window}")
-    for value in config.crops.baselines:
+            raise ValueError(f"{place}.windows.{name} must be four numbers x, y, width, height, got {window}")
+    for value in crops.baselines:
         if value not in CODECS:
-            raise ValueError(f"{where}: crops.baselines: unknown codec {value!r}; {nearest(value, CODECS)}")
+            raise ValueError(f"{place}.baselines: unknown codec {value!r}; {nearest(value, CODECS)}")
 
 
 def variant_recipe(config: ExperimentConfig, name: str, where: str = "") -> Recipe:

@@ -84,12 +84,22 @@ def _check(config: StudyConfig, where: str) -> None:
     if config.task and config.task not in METRICS:
         raise ValueError(f"{where}: task: unknown task {config.task!r}; {nearest(config.task, list(METRICS))}")
     for key in ("baselines", "retrained"):
-        for name, levels in getattr(config, key).items():
-            if name not in CODECS:
-                raise ValueError(f"{where}: {key}: unknown codec {name!r}; {nearest(name, CODECS)}")
-            least, most = (1, 8) if name in MODELS else (0, 100)
-            if not all(least <= level <= most for level in levels):
-                raise ValueError(f"{where}: {key}.{name} must have levels of {least} to {most}, got {levels}")
+        _check_levels(getattr(config, key), f"{where}: {key}")
+    _check_numbers(config, where)
+    if config.retrained:
+        retraining_recipe(config.model, config.task, config.retraining, f"{where}: retraining")
+
+
+def _check_levels(codecs: dict[str, list[int]], place: str) -> None:
+    for name, levels in codecs.items():
+        if name not in CODECS:
+            raise ValueError(f"{place}: unknown codec {name!r}; {nearest(name, CODECS)}")
+        least, most = (1, 8) if name in MODELS else (0, 100)
+        if not all(least <= level <= most for level in levels):
+            raise ValueError(f"{place}.{name} must have levels of {least} to {most}, got {levels}")
+
+
+def _check_numbers(config: StudyConfig, where: str) -> None:
     qualities = {"streams": config.streams, "reconstructions": config.reconstructions, "semantic": [config.semantic]}
     for key, values in qualities.items():
         if not all(0 <= value <= 1 for value in values):
@@ -99,5 +109,3 @@ def _check(config: StudyConfig, where: str) -> None:
     for key, least in (("every", 1), ("draws", 0)):
         if getattr(config, key) < least:
             raise ValueError(f"{where}: {key} must be at least {least}, got {getattr(config, key)}")
-    if config.retrained:
-        retraining_recipe(config.model, config.task, config.retraining, f"{where}: retraining")

@@ -118,7 +118,8 @@ class Ghost(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, active: bool):
         super().__init__()
-        primary, cheap = nn.Conv2d(channels, out_channels // 2, 1), depthwise(out_channels // 2, 3)
+        primary: nn.Module = nn.Conv2d(channels, out_channels // 2, 1)
+        cheap: nn.Module = depthwise(out_channels // 2, 3)
         self.primary, self.cheap = (Active(primary), Active(cheap)) if active else (primary, cheap)
 
     def forward(self, x: Tensor) -> Tensor:

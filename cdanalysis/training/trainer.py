@@ -106,6 +106,30 @@ class Trainer:
     def _run_stage(self, state: dict | None, budget: float) -> tuple[int, bool]:
         """Train the current stage from the current step on; gives the steps done, and whether it is finished."""
         config = self.recipe.stages[self.stage]
+        stage, loss_module, optimizer = self._prepared(config, state)
+        first, last = self.step, int(min(stage.steps, self.step + budget))
+        writer = SummaryWriter(str(self.folder / "logs" / config.name)) if self.fabric.global_rank == 0 else None
+        saved = time.monotonic()
+        with _Bar(config.name, stage.steps, enabled=self.fabric.global_rank == 0) as bar:
+            for batch in stage.batches(first, last):
+                lr = learning_rate(config, self.step, stage.steps)
+                terms = self._train_step(loss_module, optimizer, config.clip, lr, batch)
+                self.step += 1
+                bar.update(self.step, terms, self.skipped)
+                self._write(writer, terms)
+                if time.monotonic() - saved > 60 * self.recipe.checkpoint_minutes:
+                    self._save(optimizer, stage.own)
+                    saved = time.monotonic()
+        if writer:
+            writer.close()
+        self._save(optimizer, stage.own)
+        finished = self.step >= stage.steps
+        if finished:
+            self._check_learned(stage.steps)
+        return last - first, finished
+
+    def _prepared(self, config: StageConfig, state: dict | None) -> tuple[Stage, Any, Any]:
+        """The current stage, its loss and its optimizer, as they were where a run was stopped within it."""
         stage = stage_of(self.model, self.recipe, self.stage, self.fabric, self.folder)
         if self.step == 0:
             stage.start(self.model)
@@ -121,29 +145,12 @@ class Trainer:
         loss_module.train(config.head is None)
         if config.head is not None:
             stage.loss.head.train()
-        last = int(min(stage.steps, self.step + budget))
-        first = self.step
-        writer = SummaryWriter(str(self.folder / "logs" / config.name)) if self.fabric.global_rank == 0 else None
-        saved = time.monotonic()
-        with _Bar(config.name, stage.steps, enabled=self.fabric.global_rank == 0) as bar:
-            for batch in stage.batches(first, last):
-                lr = learning_rate(config, self.step, stage.steps)
-                terms = self._train_step(loss_module, optimizer, config.clip, lr, batch)
-                self.step += 1
-                bar.update(self.step, terms, self.skipped)
-                if writer and self.step % 20 == 0:
-                    for name, value in terms.items():
-                        writer.add_scalar(name, value, self.step)
-                if time.monotonic() - saved > 60 * self.recipe.checkpoint_minutes:
-                    self._save(optimizer, stage.own)
-                    saved = time.monotonic()
-        if writer:
-            writer.close()
-        self._save(optimizer, stage.own)
-        finished = self.step >= stage.steps
-        if finished:
-            self._check_learned(stage.steps)
-        return last - first, finished
+        return stage, loss_module, optimizer
+
+    def _write(self, writer: SummaryWriter | None, terms: dict[str, float]) -> None:
+        if writer and self.step % 20 == 0:
+            for name, value in terms.items():
+                writer.add_scalar(name, value, self.step)
 
     def _check_learned(self, steps: int) -> None:
         """Raises `ValueError` where the last tenth of a stage's steps were lost, or weights are no numbers."""
