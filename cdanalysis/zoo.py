@@ -143,7 +143,6 @@ def _placed(model: Model, device: str) -> Model:
 def _described_model(info: dict[str, Any], path: Path | str) -> Model:
     """A model of random weights, as a description has it."""
     from .codec.layered import CodecConfig
-    from .heads.base import Heads
     from .model import Model
 
     if unknown := set(info["codec"]) - {field.name for field in fields(CodecConfig)}:
