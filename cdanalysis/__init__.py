@@ -104,7 +104,8 @@ def encode(
     """Encode a photograph into a stream. The model is loaded once and kept.
 
     Args:
-        image: PIL image of any mode, uint8 array (H, W, 3) or (H, W), or float tensor (3, H, W) in [0, 1].
+        image: PIL image of any mode, the path of an image file, uint8 array (H, W, 3) or (H, W), or float tensor
+            (3, H, W) in [0, 1].
         quality: in [0, 1], or a pair (semantic, detail); 0.5 where no budget is given.
         layers: ``("semantic",)`` for a stream without detail layer.
         bpp: maximum bits per pixel of the whole stream; or a pair, for the symbols of each layer.

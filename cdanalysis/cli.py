@@ -54,7 +54,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         top.error(f"unrecognized arguments: {' '.join(more)}")
     if more and "overrides" in options and not all("=" in word for word in more):
         top.error(f"not key=value: {' '.join(word for word in more if '=' not in word)}")
-    if more:
+    if more and named is not None:
         named += more
     return options
 

@@ -34,9 +34,11 @@ def each(
     Raises:
         WorkerDied: if a process died, and there is no ``died``; or if one died after the other.
     """
-    left, suspects, deaths = dict(enumerate(items)), [], 0
+    left, deaths = dict(enumerate(items)), 0
+    suspects: list[int] = []
     while left:
-        group, lost = {number: left[number] for number in suspects or left}, []
+        group = {number: left[number] for number in suspects or left}
+        lost: list[int] = []
         for number, answer in _pool(function, group, 1 if suspects else workers, 1 if suspects else 2 * workers, lost):
             del left[number]
             deaths = 0
@@ -56,11 +58,12 @@ def _pool(
     function: Callable[..., Any], items: dict[int, tuple], workers: int, ahead: int, lost: list[int]
 ) -> Iterator[tuple[int, Any]]:
     """(number, answer) of items until a process dies; ``lost`` then has the numbers, at most ``ahead``, in hand."""
-    from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+    from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
 
-    waiting, inhand = iter(items.items()), {}
+    waiting = iter(items.items())
+    inhand: dict[Future, int] = {}
     with ProcessPoolExecutor(min(workers, len(items)), get_context("spawn"), initializer=_start) as pool:
         try:
             while True:

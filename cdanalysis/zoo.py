@@ -22,6 +22,7 @@ from .files import json_text
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from .heads.base import Heads
     from .model import Model
 
 WEIGHTS, COUNTERPARTS = "model.safetensors", "counterparts.safetensors"
@@ -231,7 +232,7 @@ def _description(model: Model) -> dict[str, Any]:
     }
 
 
-def _heads(heads: nn.ModuleDict) -> dict[str, dict[str, Any]]:
+def _heads(heads: Heads) -> dict[str, dict[str, Any]]:
     for task, head in heads.items():
         if not hasattr(head, "describe"):
             raise ValueError(

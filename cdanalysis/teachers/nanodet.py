@@ -119,7 +119,8 @@ class Ghost(nn.Module):
     def __init__(self, channels: int, out_channels: int, active: bool):
         super().__init__()
         primary, cheap = nn.Conv2d(channels, out_channels // 2, 1), depthwise(out_channels // 2, 3)
-        self.primary, self.cheap = (Active(primary), Active(cheap)) if active else (primary, cheap)
+        self.primary: nn.Module = Active(primary) if active else primary
+        self.cheap: nn.Module = Active(cheap) if active else cheap
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.primary(x)

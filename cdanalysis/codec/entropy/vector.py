@@ -61,7 +61,8 @@ class VectorModel(nn.Module):
     @full_precision()
     def quantize(self, y: Tensor, level: int) -> Quantized:
         """Quantize y (N, C, 1, 1), in steps, group by group, at a quality level 0..120."""
-        values, passes = [], []
+        values: list[Tensor] = []
+        passes: list[Pass] = []
         for p, part in enumerate(y.flatten(1).double().split(self.groups, 1)):
             found = self._parameters_of(p, values, level, y)
             symbols = (part - found.offset / STEPS).round().clamp(-tables.SYMBOL_BOUND, tables.SYMBOL_BOUND)
