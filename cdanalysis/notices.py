@@ -36,9 +36,7 @@ def shown(show: Callable[[str], None]) -> Iterator[None]:
     """Within the block, notices are shown by ``show``, each text once; other warnings as ever."""
     said: set[str] = set()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "always", InputWarning
-        )  # Python's own memory of them ends when a library sets filters
+        warnings.simplefilter("always", InputWarning)  # Python's own memory of them ends when a library sets filters
         before = warnings.showwarning
 
         def showwarning(message, category, *more, **named) -> None:
