@@ -317,6 +317,15 @@ def test_temperature_calibrates():
     assert fit_temperature(3 * logits, targets) == pytest.approx(3.0, rel=0.06)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0, 30.0, 1e4])
+@pytest.mark.parametrize("right", [0, 1, 2])
+def test_a_temperature_is_a_number_however_few_photographs_there_are(scale, right):
+    """Of two photographs none, one or both are classified rightly: there may be no best temperature."""
+    logits = scale * torch.tensor([[1.0, -1.0], [1.0, -1.0]])
+    temperature = fit_temperature(logits, torch.tensor([int(right < 1), int(right < 2)]))
+    assert 0.0099 < temperature < 100.1 and torch.tensor(temperature).half().isfinite()
+
+
 def head_stage(folder, trains, batch=4, lr=0.01, **head) -> StageConfig:
     config = HeadConfig("classification", [LabeledSource(str(folder))], **head)
     return StageConfig("head", trains, head=config, batch=batch, lr=lr, warmup=1)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from ..files import json_text, json_value, write_whole
+from ..notices import notice
 from ..outputs import file_digest
 from ..zoo import COUNTERPARTS, WEIGHTS, find
 
 MADE_FROM = "made_from.json"
-_log = logging.getLogger(__name__)
 
 
 def model_digests(model: str) -> list[str]:
@@ -38,5 +37,5 @@ def begin_from(folder: Path, parts: Sequence[str], made_from: dict[str, Any]) ->
         if (folder / part).is_dir():
             aside = next(p for number in count(1) if not (p := folder / f"{part}-before-{number}").exists())
             (folder / part).rename(aside)
-            _log.warning("%s was measured with other %s; it is in %s now, and measured again", part, changed, aside)
+            notice(f"{part} was measured with other {changed}; it is in {aside} now, and measured again")
     write_whole(path, json_text(now, indent=1) + "\n")

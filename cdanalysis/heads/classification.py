@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -73,16 +74,25 @@ def divergence(logits: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.kl_div(student, teacher, log_target=True, reduction="none").sum(1)
 
 
+MAX_LOG_TEMPERATURE = math.log(100)
+
+
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
-    """The temperature that minimizes the negative log-likelihood of (N, classes) logits, (N,) targets."""
+    """The temperature in [0.01, 100] that minimizes the negative log-likelihood of (N, classes) logits, (N,) targets.
+
+    Without bounds there is no minimum where logits are all right (0 is best) or worse than a guess (infinity is).
+    """
     log_temperature = torch.zeros((), requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
 
+    def temperature() -> Tensor:
+        return log_temperature.clamp(-MAX_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE).exp()
+
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(logits.float() / log_temperature.exp(), targets)
+        loss = nn.functional.cross_entropy(logits.float() / temperature(), targets)
         loss.backward()
         return loss
 
     optimizer.step(closure)
-    return float(log_temperature.detach().exp())
+    return float(temperature().detach())
