@@ -117,7 +117,7 @@ def test_cached_streams_are_encoded_once(image_folder, tmp_path):
     cached = cache_streams(*where, encode, batch=3)
     assert calls == [3, 1]
     assert [cached[i] for i in range(4)] == [bytes((96, 64))] * 4
-    (tmp_path / "cache" / f"{image_set.names[2]}.cda").unlink()
+    (cached.folder / cached.names[2]).unlink()
     cache_streams(*where, encode)
     assert calls == [3, 1, 1]
     assert len(CachedStreams(tmp_path / "cache")) == 4

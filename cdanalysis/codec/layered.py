@@ -18,7 +18,7 @@ from .fusion import FusionDecoder
 from .gains import quality_plane, spread
 from .semantic import Backbone, SemanticLayer, to_real
 from .shape import CodecConfig
-from .tiles import STRIDE, Place, tiles
+from .tiles import STRIDE, Place, grid_of, tiles
 
 
 class Coded(NamedTuple):
@@ -56,18 +56,27 @@ class LayeredCodec(nn.Module):
         self._fingerprint: Derived[str] = Derived()
         self._checksum: Tensor | None = None
 
-    def forward(self, x: Tensor, qualities: tuple[Tensor, Tensor], noisy: bool = True) -> Coded:
+    def forward(self, x: Tensor, qualities: tuple[Tensor, Tensor], noisy: bool = True, semantics: bool = True) -> Coded:
         """Differentiable coding of photographs x (N, 3, H, W) in [0, 1], sides multiples of 32.
 
         ``qualities`` holds the semantic and the detail quality in [0, 1], each (N, 1, 1, 1) or a
-        map (N, 1, H/16, W/16). Bits come per photograph, (N,).
+        map (N, 1, H/16, W/16). Bits come per photograph, (N,). Without ``semantics`` the semantic layer holds zeros.
         """
-        y_semantic, semantic_bits = self.semantic(self.backbone(x), qualities[0], noisy)
+        if semantics:
+            y_semantic, semantic_bits = self.semantic(self.backbone(x), qualities[0], noisy)
+        else:
+            y_semantic, quality = self.no_semantics(x)
+            qualities, semantic_bits = (quality, qualities[1]), torch.zeros_like(y_semantic)
         semantic = self.semantic.dequantize(y_semantic, qualities[0])
         y_hat, y_bits, z_bits = self.detail(x, y_semantic, qualities, noisy)
         x_hat = self.synthesis(self.detail.dequantize(y_hat, qualities[1]), semantic, qualities)
         detail_bits = y_bits.flatten(1).sum(1) + z_bits.flatten(1).sum(1)
         return Coded(x_hat, semantic, semantic_bits.flatten(1).sum(1), detail_bits)
+
+    def no_semantics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Semantic symbols (N, C, H/16, W/16) and quality (N, 1, 1, 1) that say nothing of images x (N, 3, H, W)."""
+        grid = grid_of(x.shape[-2], x.shape[-1])
+        return x.new_zeros(len(x), self.semantic.spec.channels, *grid), x.new_zeros(len(x), 1, 1, 1)
 
     def unfuse(self) -> None:
         """Let the fusion decoder see nothing of the semantic layer any more."""

@@ -7,6 +7,7 @@ import copy
 import torch
 from lightning_fabric import Fabric
 
+from ..data.images import ImageSet
 from ..data.labeled import ClassFolders
 from ..model import Model
 from .head_data import open_sets
@@ -44,6 +45,8 @@ def _check_stage(recipe: Recipe, model: Model, number: int, fabric: Fabric) -> N
     stage = recipe.stages[number]
     if stage.head is None:
         CodecStage(model, recipe, number, fabric)
+        if stage.validation.source:
+            ImageSet(stage.validation.source)
     else:
         sets = open_sets(stage.head)
         head = prepare_head(model, stage.head, sets[0].classes)

@@ -180,7 +180,7 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
     if config.input == "streams" and not config.qualities:
         raise ValueError("qualities must be one or more numbers in [0, 1], got none")
     if config.holdout < 0:
-        raise ValueError(f"holdout must be 0, or 2 or more, got {config.holdout}")
+        raise ValueError(f"holdout must be 0, to use all photographs, or above, got {config.holdout}")
     sets = [open_labeled(config.task, source).every(config.every) for source in config.sources]
     if not sets or not all(len(s) for s in sets):
         raise ValueError(f"training a {config.task} head needs photographs")

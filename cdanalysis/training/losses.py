@@ -33,6 +33,10 @@ class StageLoss(nn.Module):
         self.model, self.stage = model, stage
         self.semantic = any(name.startswith(("codec.semantic", "neck")) for name in stage.trains)
         self.detail = any(name.startswith(("codec.detail", "codec.synthesis")) for name in stage.trains)
+        if not stage.semantics and (self.semantic or stage.target_bpp):
+            raise ValueError(
+                "a stage without semantics trains the detail layer and the decoder alone, and holds no rate"
+            )
         if stage.auxiliary and not self.semantic:
             raise ValueError(
                 "auxiliary tasks train heads along with the semantic layer or the neck: let one of them move"
@@ -60,6 +64,8 @@ class StageLoss(nn.Module):
     def forward(self, batch: CropBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch at a step of the stage, and its terms by name."""
         codec, x = self.model.codec, batch.pixels()
+        if not self.stage.semantics:
+            return self._pixel_loss(x)
         quality = _drawn(self.stage.semantic_quality, torch.rand(len(x), 1, 1, 1, device=x.device))
         with torch.no_grad():
             features = codec.backbone(x)
@@ -74,6 +80,14 @@ class StageLoss(nn.Module):
             losses.append(self._detail_loss(x, y_hat, quality, terms))
         self._control(terms)
         loss = torch.stack(losses).sum()
+        terms["loss"] = loss
+        return loss, {name: value.detach() for name, value in terms.items()}
+
+    def _pixel_loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of the detail layer and the decoder alone: they see a semantic layer of zeros."""
+        terms: dict[str, Tensor] = {}
+        y_semantic, quality = self.model.codec.no_semantics(x)
+        loss = self._detail_loss(x, y_semantic, quality, terms)
         terms["loss"] = loss
         return loss, {name: value.detach() for name, value in terms.items()}
 

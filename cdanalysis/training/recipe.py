@@ -18,6 +18,7 @@ from .distortion import ObserverConfig
 from .head_data import HeadConfig
 from .heads import CalibrationConfig
 from .objective import ObjectiveConfig
+from .validation import ValidationConfig
 
 
 @dataclass
@@ -32,7 +33,14 @@ class StageConfig:
             then do not count.
         sources: where crops come from.
         steps, batch, crop: length, crops a step (over all processes), side of a crop in pixels.
-        lr, warmup: peak learning rate (Adam, cosine decay to a hundredth), steps of linear warm-up.
+        lr, warmup: peak learning rate (Adam), steps of linear warm-up.
+        decay: share of the steps, at the end, over which the learning rate falls to a hundredth by a cosine; before
+            them it stays at its peak. 1 for a cosine from the start.
+        average: decay, in [0, 1), of an exponential moving average of the weights, which is what the stage leaves
+            behind; 0 for none.
+        validation: images on which the stage is measured while it runs; none where its ``source`` is empty.
+        semantics: whether the detail layer and the fusion decoder see the semantic layer. Without it the pixels are
+            learned alone, and no backbone runs.
         principal: so many batches give the principal components that semantic layer and neck start
             from; 0 to start from what is there.
         rate_warmup: steps over which the weight of the semantic rate grows to its full value, so that
@@ -57,6 +65,10 @@ class StageConfig:
     crop: int = 256
     lr: float = 1e-3
     warmup: int = 200
+    decay: float = 1.0
+    average: float = 0.0
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    semantics: bool = True
     principal: int = 0
     rate_warmup: int = 0
     weight_decay: float = 0.0
@@ -158,7 +170,8 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
     StageConfig: {
         **dict.fromkeys(("steps", "warmup", "principal", "rate_warmup"), _COUNT),
         **dict.fromkeys(("lr", "weight_decay", "target_bpp"), _AMOUNT),
-        **dict.fromkeys(("varied", "blank"), _SHARE),
+        **dict.fromkeys(("varied", "blank", "decay"), _SHARE),
+        "average": ("must lie in [0, 1)", lambda decay: 0 <= decay < 1),
         **dict.fromkeys(("semantic_quality", "detail_quality"), _QUALITIES),
         "control_speed": _POSITIVE,
         "clip": ("must be above 0", lambda norm: norm > 0),
@@ -194,6 +207,11 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
         ),
     },
     AuxiliaryConfig: {"batch": _WHOLE, "weight": _AMOUNT},
+    ValidationConfig: {
+        "every": _WHOLE,
+        "limit": _WHOLE,
+        "qualities": ("must be one or more numbers in [0, 1]", lambda all_: all_ and all(map(_SHARE[1], all_))),
+    },
 }
 """What fields must be, beside their types."""
 

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from ..files import json_text, read_tensors
 from ..model import Model
 from ..teachers.imagenet import imagenet_classes
 from ..zoo import check_finite, load, round_weights, save_model
+from .averaging import WeightAverage
 from .checks import check_recipe
 from .heads import calibrate
 from .pretrained import load_imagenet
 from .recipe import Recipe, StageConfig
 from .stages import CodecStage, Stage, select, stage_of
+from .validation import VALIDATION, validate
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
@@ -105,7 +108,7 @@ class Trainer:
     def _run_stage(self, state: dict | None, budget: float) -> tuple[int, bool]:
         """Train the current stage from the current step on; gives the steps done, and whether it is finished."""
         config = self.recipe.stages[self.stage]
-        stage, loss_module, optimizer = self._prepared(config, state)
+        stage, loss_module, optimizer, average = self._prepared(config, state)
         first, last = self.step, int(min(stage.steps, self.step + budget))
         writer = SummaryWriter(str(self.folder / "logs" / config.name)) if self.fabric.global_rank == 0 else None
         saved = time.monotonic()
@@ -114,21 +117,23 @@ class Trainer:
                 lr = learning_rate(config, self.step, stage.steps)
                 terms = self._train_step(loss_module, optimizer, config.clip, lr, batch)
                 self.step += 1
+                self._step_done(config, average, writer, terms)
                 bar.update(self.step, terms, self.skipped)
-                self._write(writer, terms)
                 if time.monotonic() - saved > 60 * self.recipe.checkpoint_minutes:
-                    self._save(optimizer, stage.own)
+                    self._save(optimizer, stage.own, average)
                     saved = time.monotonic()
         if writer:
             writer.close()
-        self._save(optimizer, stage.own)
+        self._save(optimizer, stage.own, average)
         finished = self.step >= stage.steps
         if finished:
+            if average:
+                average.copy_to_weights()
             self._check_learned(stage.steps)
         return last - first, finished
 
-    def _prepared(self, config: StageConfig, state: dict | None) -> tuple[Stage, Any, Any]:
-        """The current stage, its loss and its optimizer, as they were where a run was stopped within it."""
+    def _prepared(self, config: StageConfig, state: dict | None) -> tuple[Stage, Any, Any, WeightAverage | None]:
+        """The current stage, its loss, optimizer and average of weights, as they were where a run was stopped in it."""
         stage = stage_of(self.model, self.recipe, self.stage, self.fabric, self.folder)
         if self.step == 0:
             stage.start(self.model)
@@ -138,18 +143,44 @@ class Trainer:
         groups = [{"params": select(self.model, config), "share": 1.0}, *_own_parameters(stage)]
         optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.98))
         loss_module, optimizer = self.fabric.setup(stage.loss, optimizer)
+        average = WeightAverage(groups[0]["params"], config.average) if config.average else None
         if state is not None:
             optimizer.load_state_dict(state["optimizer"])
             stage.own.load_state_dict(state["own"])
+            if average:
+                average.load(state["average"])
         loss_module.train(config.head is None)
         if config.head is not None:
             stage.loss.head.train()
-        return stage, loss_module, optimizer
+        return stage, loss_module, optimizer, average
 
-    def _write(self, writer: SummaryWriter | None, terms: dict[str, float]) -> None:
+    def _step_done(
+        self,
+        config: StageConfig,
+        average: WeightAverage | None,
+        writer: SummaryWriter | None,
+        terms: dict[str, float],
+    ) -> None:
+        """Average the weights, and write down where training stands."""
+        if average:
+            average.update(self.step)
+        self._validate(config, average, writer)
         if writer and self.step % 20 == 0:
             for name, value in terms.items():
                 writer.add_scalar(name, value, self.step)
+
+    def _validate(self, config: StageConfig, average: WeightAverage | None, writer: SummaryWriter | None) -> None:
+        """Measure what the stage would leave behind now, where its time has come."""
+        validation = config.validation
+        if writer is None or not validation.source or self.step % validation.every:
+            return
+        with average.as_weights() if average else nullcontext():
+            row = {"stage": config.name, "step": self.step, **validate(self.model, validation, config.semantics)}
+        with open(self.folder / VALIDATION, "a") as file:
+            file.write(json_text(row) + "\n")
+        for name, value in row.items():
+            if isinstance(value, float):
+                writer.add_scalar(f"validation/{name}", value, self.step)
 
     def _check_learned(self, steps: int) -> None:
         """Raises `ValueError` where the last tenth of a stage's steps were lost, or weights are no numbers."""
@@ -180,7 +211,7 @@ class Trainer:
         optimizer.zero_grad()
         return {name: float(value) for name, value in terms.items()}
 
-    def _save(self, optimizer=None, own: torch.nn.Module | None = None) -> None:
+    def _save(self, optimizer=None, own: torch.nn.Module | None = None, average: WeightAverage | None = None) -> None:
         """Write the checkpoint whole or not at all; between stages it holds no optimizer, and nothing of a stage."""
         if self.fabric.global_rank == 0:
             state = {
@@ -194,6 +225,7 @@ class Trainer:
                 "model": self.model.state_dict(),
                 "optimizer": optimizer.state_dict() if optimizer else None,
                 "own": own.state_dict() if own is not None else None,
+                "average": average.weights if average else None,
             }
             part = self.folder / (CHECKPOINT + ".part")
             torch.save(state, part)
@@ -242,10 +274,11 @@ def _own_parameters(stage: Stage) -> list[dict[str, Any]]:
 
 
 def learning_rate(stage: StageConfig, step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine down to a hundredth of the peak at the end of ``steps``."""
+    """Linear warm-up, the peak, then a cosine down to a hundredth of it at the end of ``steps``."""
     if step < stage.warmup:
         return stage.lr * (step + 1) / stage.warmup
-    progress = (step - stage.warmup) / max(1, steps - stage.warmup)
+    first = max(stage.warmup, round((1 - stage.decay) * steps))
+    progress = max(0, step - first) / max(1, steps - first)
     return stage.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
