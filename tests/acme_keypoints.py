@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,9 +114,15 @@ class PointFolder:
     def image(self, index: int) -> Image.Image:
         return self.images.named(self.names[index])
 
+    def read(self, index: int) -> bytes:
+        return self.images.read_named(self.names[index])
+
     def every(self, step: int) -> PointFolder:
+        return self.chosen(range(0, len(self), step))
+
+    def chosen(self, indices: Sequence[int]) -> PointFolder:
         view = copy.copy(self)
-        view.names = self.names[::step]
+        view.names = [self.names[index] for index in indices]
         return view
 
     def target(self, index: int) -> Points:
