@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import cdanalysis as cda
-from cdanalysis.codec import layered, semantic
+from cdanalysis.codec import layered
 from cdanalysis.codec.double import in_double
+from cdanalysis.codec.gains import quality_plane
 from cdanalysis.codec.tiles import padded
 from cdanalysis.data.images import to_tensor
 from cdanalysis.data.samples import sample_images
@@ -86,7 +87,7 @@ def test_single_precision_stays_far_inside_its_bound(photo, chelsea, setting):
         single = [y.double() for y in own.single(features, x)]
         double = list(own.double([f.double().contiguous() for f in features], x.double().contiguous()))
         for level in (0, 60, 120):
-            y = double[1] * photo.codec.detail.gain(semantic.quality_plane(level, double[1]))
+            y = double[1] * photo.codec.detail.gain(quality_plane(level, double[1]))
             pairs = [*zip(single, double, strict=True), (own.single.hyper(y.float()), own.double.hyper(y))]
             for bound, (value, exact) in zip(own.bounds, pairs, strict=True):
                 assert 0 < float(((value - exact).abs() / bound).max()) < 0.5
@@ -318,15 +319,16 @@ def test_gradients_reach_the_codec_and_not_the_backbone(small):
 
 def test_photographs_of_every_kind(small, chelsea):
     base = Image.fromarray(chelsea[:60, :80])
-    kinds = [
-        base.convert(mode) for mode in ("RGB", "L", "RGBA", "CMYK", "P", "1", "LA", "I", "I;16", "F", "YCbCr", "HSV")
-    ]
+    kinds = [base.convert(mode) for mode in ("RGB", "L", "RGBA", "CMYK", "P", "1", "LA", "I;16", "YCbCr", "HSV")]
     for image in kinds:
         stream = small.encode(image, 0.5)
         assert (cda.inspect(stream).width, cda.inspect(stream).height) == (80, 60)
     array = np.asarray(base)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
     assert small.encode(base) == small.encode(array) == small.encode(tensor)
+    for mode in ("I", "F"):  # numbers that do not say which of them is white
+        with pytest.raises(ValueError, match="which value is white"):
+            small.encode(base.convert(mode))
 
 
 @pytest.mark.parametrize(
@@ -334,12 +336,17 @@ def test_photographs_of_every_kind(small, chelsea):
     [
         np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8),
         torch.zeros(3, 0, 4), torch.zeros(1, 4, 4), torch.full((3, 4, 4), 1.5), torch.full((3, 4, 4), float("nan")),
-        torch.zeros(3, 4, 4, dtype=torch.int32), "photo.png", None,
+        torch.zeros(3, 4, 4, dtype=torch.int32), 7, None,
     ],
 )  # fmt: skip
 def test_what_is_no_photograph_is_refused(small, bad):
     with pytest.raises(ValueError, match=r".+"):
         small.encode(bad)
+
+
+def test_a_path_that_leads_nowhere_is_a_missing_file(small, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        small.encode(tmp_path / "nowhere.png")
 
 
 def test_bad_arguments_are_refused(small, image):

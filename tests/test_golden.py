@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cdanalysis as cda
-from cdanalysis.codec import layered
+from cdanalysis.codec import derived, layered
 from cdanalysis.codec.derived import HASHED, hashed_shape
 from cdanalysis.stream.container import VERSION
 from cdanalysis.zoo import describe, load, save_model
@@ -46,7 +46,8 @@ def test_a_field_added_to_the_codec_leaves_old_streams_readable(photo, tmp_path,
     """A model saved again by a library that knows one field more has the same fingerprint; one that uses it has not."""
     stream = (FOLDER / "both-layers.cda").read_bytes()
     wider = dataclasses.make_dataclass("CodecConfig", [("added", int, 7)], bases=(layered.CodecConfig,))
-    monkeypatch.setattr(layered, "CodecConfig", wider)
+    for module in (layered, derived):
+        monkeypatch.setattr(module, "CodecConfig", wider)
     again = load("photo")
     assert again.codec.config.added == 7
     save_model(again, tmp_path / "again")

@@ -289,7 +289,7 @@ def fault_calibration_quality(recipe, world):
 FAULTS = {
     fault_sources: "no data at nowhere",
     fault_empty: "no images in",
-    fault_observer: "kind must be one of",
+    fault_observer: "unknown observer",
     fault_trains: "trains nothing",
     fault_auxiliary: "no segmentation head",
     fault_head: "no option 'depth'",

@@ -101,7 +101,7 @@ def save(first: GlobalLayer, second: SpatialLayer, probe: SegmentationProbe) -> 
     ZOO.mkdir(parents=True, exist_ok=True)
     parts = {"global": first, "spatial": second, "probe": probe}
     tensors = {f"{n}.{k}": v.half().contiguous() for n, part in parts.items() for k, v in part.state_dict().items()}
-    save_file(tensors, ZOO / "layers.safetensors", {"cdanalysis": json.dumps({"global": GLOBAL, "spatial": SPATIAL})})
+    save_file(tensors, ZOO / "layers.safetensors", {"cdanalysis": json_text({"global": GLOBAL, "spatial": SPATIAL})})
 
 
 def load() -> tuple[GlobalLayer, SpatialLayer]:
