@@ -242,7 +242,7 @@ class SpatialWeights:
         warmup: steps over which the rate's weight grows.
     """
 
-    rate: tuple[float, float] = (0.02, 0.002)
+    rate: tuple[float, float] = (0.06, 0.004)
     features: tuple[float, ...] = (0.3, 0.6, 1.0, 0.3)
     head: float = 2.0
     boxes: float = 0.7
