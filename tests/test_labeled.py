@@ -1,4 +1,4 @@
-"""Labelled sets as people have them: what can be repaired gives the right targets, and the rest is refused by name."""
+"""Labeled sets as people have them: what can be repaired gives the right targets, and the rest is refused by name."""
 
 from __future__ import annotations
 

@@ -267,9 +267,9 @@ def test_crops_go_on_and_stay_a_function_of_seed_and_number(spoiled, world):
         assert all(crops[0][i].equal(crops[1][i]) for i in range(12))
     assert any(name in text for name in BAD for text in told)
     (world / "classes" / "red" / "0.png").write_text("no picture")
-    labelled = [LabeledCrops("classification", [LabeledSource(str(world / "classes"))], 32, 0, 24) for _ in range(2)]
+    labeled = [LabeledCrops("classification", [LabeledSource(str(world / "classes"))], 32, 0, 24) for _ in range(2)]
     with collected() as told:
-        assert all(labelled[0][i][0].equal(labelled[1][i][0]) for i in range(24))
+        assert all(labeled[0][i][0].equal(labeled[1][i][0]) for i in range(24))
     assert any("red/0.png" in text for text in told)
     for path in spoiled.rglob("*.*"):
         path.write_text("no picture")

@@ -54,14 +54,14 @@ class LabeledCrops(Dataset):
         for _ in range(TRIES):
             member = int(rng.integers(self.starts[-1]))
             which = int(np.searchsorted(self.starts, member, side="right")) - 1
-            labelled, index = self.sets[which], member - int(self.starts[which])
+            labeled, index = self.sets[which], member - int(self.starts[which])
             try:
-                labelled.image(index)
+                labeled.image(index)
             except (ValueError, OSError) as error:
                 notice(f"left out: {sentence(error)}")
                 continue
-            return labelled[index]
-        raise ValueError(f"{TRIES} photographs in a row cannot be read, {labelled.names[index]} the last")
+            return labeled[index]
+        raise ValueError(f"{TRIES} photographs in a row cannot be read, {labeled.names[index]} the last")
 
     def _window(self, image: Image.Image, target: Target, rng: np.random.Generator) -> tuple[Image.Image, Target]:
         side = self.crop

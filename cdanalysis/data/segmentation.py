@@ -24,7 +24,7 @@ class LabeledPixels:
     lies ``classes.json``: ``{"classes": [{"index", "name", "colour", "ignore"}...]}``.
     Indexing reads both: (photograph, `LabelMap`), where 255 stands for pixels of no class.
 
-    Every value that occurs must be listed, those of no class with ``"ignore": true``; ``colour`` is optional.
+    Every value that occurs must be listed, those of no class with ``"ignore": true``; ``"colour"`` is optional.
 
     Attributes:
         classes: names of the classes that count, in the order of the indices.
