@@ -56,7 +56,9 @@ class MeanEvaluator:
         decodes: whether it looks at reconstructions.
     """
 
-    def __init__(self, measure: Callable[[int, np.ndarray, np.ndarray, bytes], Figures], *names: str, decodes=True):
+    def __init__(
+        self, measure: Callable[[int, np.ndarray, np.ndarray, bytes], Figures], *names: str, decodes: bool = True
+    ):
         self.measure, self.names, self.decodes = measure, names, decodes
         self.rows: dict[int, Figures] = {}
 
