@@ -1,8 +1,9 @@
-"""A model: a codec, a neck and heads. `cdanalysis.load` returns one."""
+"""A model: a codec and heads. `cdanalysis.load` returns one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,18 +13,16 @@ from torch import Tensor, nn
 from .codec.budget import StreamWriter, budget_of
 from .codec.derived import Derived
 from .codec.entropy.symbols import SymbolCoder, same_kind
-from .codec.gains import quality_plane
 from .codec.layered import CodecConfig, LayeredCodec
-from .codec.semantic import to_real
 from .data.images import ImageLike, to_pixels, to_tensor
-from .heads.base import Head, Heads, grouped, made_head, predict, tasks_of
-from .heads.neck import Neck
+from .heads.base import Head, Heads, grouped, layers_of, made_head, predict, tasks_of
 from .reference import Reference
 from .registry import HEADS
 from .roi.importance import Importance, quality_offsets_of
-from .stream.container import LAYERS, MAX_PIXELS, Stream, StreamBytes, layer_count, padded_pixels, unpack
+from .stream.container import Stream, StreamBytes, padded_pixels, unpack
 from .stream.errors import foreign_stream
-from .structures.latents import QUALITY_LEVELS, Latents, Quality, quality_levels
+from .structures.features import Features
+from .structures.latents import LAYERS, MAX_PIXELS, Latents, Quality, layer_count, quality_levels, working_size
 from .structures.predictions import Result
 
 
@@ -32,61 +31,39 @@ class Model(nn.Module):
 
     Args:
         codec: shape of the codec.
-        neck_hidden: width of the neck.
-        neck_layers: the layers that the neck reads, and so all heads: ("semantic",), or both.
-        heads: for each task the arguments of its head (`cdanalysis.registry.HEADS`), beside the features' channels.
+        heads: for each task the arguments of its head (`cdanalysis.registry.HEADS`), beside the features' shape.
         name: what error messages call it.
 
     Attributes:
-        heads: by task; they read the pyramid that the neck makes of latents.
-        counterparts: the same heads, trained on the backbone's features of photographs: the RGB reference that
-            ``heads`` are compared with. May be empty; a task without one has its head as its own counterpart.
+        heads: by task; they read features that the codec decodes from latents.
+        counterparts: heads for what the codec's teachers see in images themselves: the RGB reference that ``heads`` are
+            compared with. May be empty; a task without one has its head as its own counterpart.
         origin: fingerprint of the file that the model was loaded from; empty for a new one.
-        max_pixels: larger photographs, and streams whose headers claim more, padded, are refused before anything is
+        max_pixels: larger images, and streams whose headers claim more, padded, are refused before anything is
             allocated for them. Memory and time grow with the claim, however few bytes follow: lower it for streams
             from untrusted sources.
     """
 
     @torch.inference_mode(False)  # weights are ordinary tensors, wherever a model is made
-    def __init__(
-        self,
-        codec: CodecConfig,
-        neck_hidden: int,
-        heads: Mapping[str, Mapping[str, Any]],
-        name: str = "model",
-        neck_layers: Sequence[str] = ("semantic",),
-    ):
+    def __init__(self, codec: CodecConfig, heads: Mapping[str, Mapping[str, Any]], name: str = "model"):
         super().__init__()
         self.name, self.origin, self.max_pixels = name, "", MAX_PIXELS
         self._symbols: Derived[SymbolCoder] = Derived()
         self.codec = LayeredCodec(codec)
-        features = self.codec.backbone.channels
-        detail = self.codec.detail.spec if layer_count(neck_layers) == 2 else None
-        self.neck = Neck(self.codec.semantic.spec, features, neck_hidden, detail)
         self.heads = Heads({task: self.new_head(task, **options) for task, options in heads.items()})
         self.counterparts = Heads()
 
     @torch.inference_mode(False)
-    def read_layers(self, layers: Sequence[str]) -> None:
-        """Let the neck, and so all heads, read these layers; its weights for the semantic layer are kept."""
-        detail = self.codec.detail.spec if layer_count(layers) == 2 else None
-        old, new = self.neck, Neck(self.codec.semantic.spec, self.codec.backbone.channels, self.neck.hidden, detail)
-        new.load_state_dict(
-            {**new.state_dict(), **{n: t for n, t in old.state_dict().items() if n in new.state_dict()}}
-        )
-        self.neck = new.to(self.device)
-
-    @torch.inference_mode(False)
     def new_head(self, task: str, **options: Any) -> Head:
-        """A head of a registered task, with random weights, that fits this model's pyramid.
+        """A head of a registered task, with random weights, that fits this model's features.
 
         Raises:
             ValueError: if nobody registered a head for the task, or an option that its head does not have.
         """
-        return made_head(HEADS, task, self.codec.backbone.channels, options)
+        return made_head(HEADS, task, self.codec.feature_spec, options)
 
     def counterpart(self, task: str) -> Head:
-        """The head of a task that reads photographs' own features."""
+        """The head of a task that reads what teachers see in images."""
         return self.counterparts[task] if task in self.counterparts else self.heads[task]
 
     # -- the verbs ---------------------------------------------------------------------------
@@ -97,8 +74,8 @@ class Model(nn.Module):
         quality: Quality | None = None,
         layers: Sequence[str] = LAYERS,
         *,
-        bpp: float | tuple[float, float] | None = None,
-        max_bytes: int | tuple[int, int] | None = None,
+        bpp: float | tuple[float, ...] | None = None,
+        max_bytes: int | tuple[int, ...] | None = None,
         importance: Importance | None = None,
     ) -> bytes:
         """Encode a photograph into a stream.
@@ -106,10 +83,10 @@ class Model(nn.Module):
         Args:
             image: PIL image of any mode, the path of an image file, uint8 array (H, W, 3) or (H, W), or float tensor
                 (3, H, W) in [0, 1].
-            quality: in [0, 1], for both layers; or a pair (semantic, detail). 0.5 where no budget is given.
-            layers: ("semantic",) for a stream without detail layer.
+            quality: in [0, 1], for all layers; or one for each: (global, spatial, detail). 0.5 where no budget is given.
+            layers: the first one or more of ("global", "spatial", "detail").
             bpp: instead of a quality: the maximum bits per pixel of the whole stream, header and checksums included; or
-                a pair, for the symbols of each layer.
+                one for the symbols of each layer.
             max_bytes: the same in bytes.
             importance: where the detail layer's bits should go: a map (H, W) in [0, 1], a mask (image, or image file),
                 boxes (x, y, width, height) in pixels, "saliency", or a callable that maps an image to a map. Places of
@@ -130,14 +107,15 @@ class Model(nn.Module):
         quality: Quality | None = None,
         layers: Sequence[str] = LAYERS,
         *,
-        bpp: float | tuple[float, float] | None = None,
-        max_bytes: int | tuple[int, int] | None = None,
+        bpp: float | tuple[float, ...] | None = None,
+        max_bytes: int | tuple[int, ...] | None = None,
         importance: Importance | None = None,
     ) -> list[bytes]:
         """`encode` for a list, with one ``importance`` for all; images of one size are processed as a batch."""
         if sum(given is not None for given in (quality, bpp, max_bytes)) > 1:
             raise ValueError("give one of quality, bpp and max_bytes")
-        count, levels = layer_count(layers), quality_levels(0.5 if quality is None else quality)
+        count = layer_count(layers)
+        levels = quality_levels(0.5 if quality is None else quality, count)
         tensors = [self._checked(image) for image in images]
         if bpp is None and max_bytes is None:
             work = lambda group: self.writer(group, count, importance).at(levels)  # noqa: E731
@@ -146,38 +124,73 @@ class Model(nn.Module):
         return [self.writer([x], count, importance).within(b, bpp) for x, b in zip(tensors, budgets, strict=True)]
 
     def analyze(self, stream: StreamBytes, tasks: Sequence[str] | None = None) -> Result:
-        """Predict from a stream's semantic layer. Never decodes the photograph.
+        """Predict from a stream's latents. Never decodes the image.
 
         Args:
-            stream: a stream, or the path of its file; it may have been stripped of, or cut before, its detail layer.
+            stream: a stream, or the path of its file; it may have been stripped of, or cut before, layers that the
+                tasks do not need: the shipped classification head reads the global layer, the others that and the
+                spatial layer.
             tasks: tasks to run; by default all of the model's.
 
         Returns:
             predictions by task; boxes and masks are in pixels of the original photograph.
 
         Raises:
-            StreamError: if the stream is bad, or was written by another model.
+            StreamError: if the stream is bad, was written by another model, or lacks a layer that a task needs.
             ValueError: for a task the model has no head for.
         """
         return self.analyze_batch([stream], tasks)[0]
 
     def analyze_batch(self, streams: Sequence[StreamBytes], tasks: Sequence[str] | None = None) -> list[Result]:
-        """`analyze` for a list; streams of one size and quality are processed as a batch."""
-        tasks = self.tasks(tasks)
-        return grouped(self._parsed(streams), same_kind, lambda group: self._analyze_group(group, tasks))
+        """`analyze` for a list; streams of one quality and working size are processed as a batch."""
+        heads = {task: self.heads[task] for task in self.tasks(tasks)}
+        count = layers_of(heads.values())
+        work = lambda group: predict(heads, self._features(group, count))  # noqa: E731
+        return self._grouped(streams, count, work)
+
+    def embed(self, stream: StreamBytes) -> Tensor:
+        """The classifier's pooled embedding (E,) that a stream's global layer holds: a vector to search by.
+
+        Args:
+            stream: a stream, or the path of its file; layers after the global one are not read.
+
+        Raises:
+            StreamError: if the stream is bad, or was written by another model.
+        """
+        return self.embed_batch([stream])[0]
+
+    def embed_batch(self, streams: Sequence[StreamBytes]) -> Tensor:
+        """`embed` for a list: (N, E)."""
+        return torch.stack(self._grouped(streams, 1, lambda group: list(self._features(group, 1).embedding)))
+
+    def features(self, stream: StreamBytes, layers: Sequence[str] | None = None) -> Features:
+        """What heads read of a stream: the input of heads of one's own.
+
+        Args:
+            stream: a stream, or the path of its file.
+            layers: the first one or more of ("global", "spatial", "detail"); by default those that the model's heads
+                read.
+
+        Raises:
+            StreamError: if the stream is bad, was written by another model, or lacks a layer.
+        """
+        count = layers_of(self.heads.values()) if layers is None else layer_count(layers)
+        return self._features(self._parsed([stream]), count)
 
     def decode(self, stream: StreamBytes, preview: bool = False) -> Image.Image:
         """Reconstruct the photograph with the synthesis network.
 
         Args:
-            stream: a stream with both layers, or the path of its file.
-            preview: accept a stream without detail layer and return a rough picture.
+            stream: a stream with all layers, or the path of its file.
+            preview: accept a stream without detail layer and return a rough picture, if the model's decoder was trained
+                to make one of the spatial layer.
 
         Returns:
             an RGB image of the original size.
 
         Raises:
             StreamError: if the stream is bad, was written by another model, or lacks a layer.
+            ValueError: for a preview by a model that makes none.
         """
         return self.decode_batch([stream], preview)[0]
 
@@ -192,7 +205,7 @@ class Model(nn.Module):
     # -- between the verbs and the networks --------------------------------------------------
 
     def writer(
-        self, images: Sequence[ImageLike], layers: int = 2, importance: Importance | None = None
+        self, images: Sequence[ImageLike], layers: int = 3, importance: Importance | None = None
     ) -> StreamWriter:
         """Images of one size, analyzed once and ready to be written at any quality: see `StreamWriter`."""
         if self.codec.settle():
@@ -225,37 +238,25 @@ class Model(nn.Module):
         """Fingerprint of the codec's current weights: streams carry it, and only these weights read them."""
         return self.codec.fingerprint
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The layers that the neck reads, and so all that `analyze` needs of a stream."""
-        return LAYERS[: len(self.neck.specs)]
-
-    def pyramid(self, latents: Latents, levels: int = 3) -> list[Tensor]:
-        """Features at strides 8, 16 and 32, or the coarsest ``levels`` of them, from the layers that the neck reads."""
-        quality = quality_plane(latents.quality[0], self.neck.to16.weight)
-        return self.neck(self._dequantize(latents), quality, levels)
-
     @torch.inference_mode()
-    def read_latents(self, stream: StreamBytes) -> tuple[list[Tensor], float, tuple[int, int]]:
-        """Dequantized latents of one stream: the input of the neck, and of heads trained outside this library.
+    def _features(self, streams: Sequence[Stream], layers: int) -> Features:
+        """Features of streams whose first layers are of one kind, and on grids of one size."""
+        sizes = [(stream.height, stream.width) for stream in streams]
+        if layers < len(LAYERS):  # semantic layers know the image's size by their grid alone
+            streams = [replace(stream, height=sizes[0][0], width=sizes[0][1]) for stream in streams]
+        features = self.codec.features(self.symbols.read(streams, layers))
+        return replace(features, sizes=sizes)
 
-        Returns:
-            dequantized latents (C, h, w) of each layer that the neck reads, the semantic layer's quality in [0, 1], and
-            the photograph's (height, width).
+    def _grouped(self, streams: Sequence[StreamBytes], layers: int, work: Any) -> list[Any]:
+        """Apply ``work`` to batches of streams whose first layers can be read together."""
 
-        Raises:
-            StreamError: if the stream is bad, was written by another model, or lacks a layer.
-        """
-        latents = self.symbols.read([self._unpack(stream)], len(self.layers))
-        return [layer[0] for layer in self._dequantize(latents)], latents.quality[0] / QUALITY_LEVELS, latents.size
+        def kind(stream: Stream) -> tuple:
+            if layers == len(LAYERS):
+                return same_kind(stream)
+            grids = [working_size(stream.height, stream.width, longer=part.working) for part in stream.layers[1:layers]]
+            return same_kind(stream, layers)[2], tuple(grids)
 
-    def _dequantize(self, latents: Latents) -> list[Tensor]:
-        codec, like = self.codec, self.neck.to16.weight
-        layers = zip((codec.semantic, codec.detail), (latents.semantic, latents.detail), latents.levels, strict=True)
-        return [
-            layer.dequantize(to_real(values, like.dtype), quality_plane(level, like))
-            for layer, values, level in list(layers)[: len(self.layers)]
-        ]
+        return grouped(self._parsed(streams), kind, work)
 
     @torch.inference_mode()
     def estimated_bits(self, stream: StreamBytes) -> dict[str, float]:
@@ -264,41 +265,31 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def bit_maps(self, stream: StreamBytes) -> dict[str, Tensor]:
-        """Estimated bits of each layer per cell of 16x16 pixels, (h, w)."""
+        """Estimated bits of each layer per cell of its own grid, (h, w)."""
         parsed = self._unpack(stream)
-        latents = self.symbols.read([parsed], layers=2 if parsed.layer("detail") else 1)
+        latents = self.symbols.read([parsed], sum(layer.data is not None for layer in parsed.layers))
         return {name: bits[0] for name, bits in self.codec.bit_maps(latents).items()}
 
     @torch.inference_mode()
     def class_logits(self, streams: Sequence[StreamBytes]) -> Tensor:
-        """Logits (N, classes) of the classification head, from the semantic layers of N streams."""
+        """Logits (N, classes) of the classification head, from N streams."""
         head = self.heads["classification"]
-        work = lambda group: list(head(self._pyramid(group, head.levels)))  # noqa: E731
-        return torch.stack(grouped(self._parsed(streams), same_kind, work))
+        count = layers_of([head])
+        return torch.stack(self._grouped(streams, count, lambda group: list(head(self._features(group, count)))))
 
     @property
     def reference(self) -> Reference:
         """The counterparts: predictions from photographs themselves."""
         heads = {task: self.counterpart(task) for task in self.heads}
-        return Reference(self.codec.backbone, heads, self.name)
+        return Reference(self.codec, heads, self.name)
 
     def tasks(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
         """The tasks of that list, which must be known here; all of them for None."""
         return tasks_of(self.heads, tasks, self.name)
 
     @torch.inference_mode()
-    def _analyze_group(self, streams: Sequence[Stream], tasks: Sequence[str]) -> list[Result]:
-        heads = {task: self.heads[task] for task in tasks}
-        pyramid = self._pyramid(streams, max((head.levels for head in heads.values()), default=1))
-        return predict(heads, pyramid, [(stream.height, stream.width) for stream in streams])
-
-    @torch.inference_mode()
-    def _pyramid(self, streams: Sequence[Stream], levels: int) -> list[Tensor]:
-        return self.pyramid(self.symbols.read(streams, len(self.layers)), levels)
-
-    @torch.inference_mode()
     def _decode_group(self, streams: Sequence[Stream], preview: bool) -> list[Image.Image]:
-        layers = 1 if preview and streams[0].layer("detail") is None else 2
+        layers = 2 if preview and streams[0].layer("detail") is None else 3
         x = self.codec.to_images(self.symbols.read(streams, layers))
         array = x.permute(0, 2, 3, 1).cpu().numpy()
         return [Image.fromarray(row) for row in array]

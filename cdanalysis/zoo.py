@@ -1,8 +1,9 @@
 """Names to models: safetensors, what is needed to rebuild the network, and a fingerprint.
 
 A model is a folder: ``model.safetensors`` (weights in half precision; its metadata describes the
-network), ``config.yaml`` (the recipe it was trained by), ``metrics.json`` and ``README.md``; and, for
-comparisons, ``counterparts.safetensors``: heads on the backbone's features of photographs.
+network), ``teachers.safetensors`` (the networks that look at images for the semantic layers; streams are read without
+them), ``config.yaml`` (the recipe it was trained by), ``metrics.json`` and ``README.md``; and, for
+comparisons, ``counterparts.safetensors``: heads on what teachers see in images themselves.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     from .model import Model
 
 WEIGHTS, COUNTERPARTS = "model.safetensors", "counterparts.safetensors"
+TEACHERS = "teachers.safetensors"
 RECIPE, METRICS, CARD = "config.yaml", "metrics.json", "README.md"
 LONGEST_HEAD = 100_000_000
 """Bytes of a weights file's head."""
-DESCRIBED = {"name": str, "fingerprint": str, "codec": dict, "neck_hidden": int, "neck_layers": list, "heads": dict}
+DESCRIBED = {"name": str, "fingerprint": str, "codec": dict, "heads": dict}
 """What the description of a model holds."""
 
 
@@ -82,7 +84,9 @@ def describe(folder: Path, file: str = WEIGHTS) -> dict[str, Any]:
         raise ValueError(
             f"{path} is {'damaged: it ends too early' if cut else 'not a model of this library'}"
         ) from None
-    wanted = DESCRIBED if file == WEIGHTS else {"name": str, "heads": dict}
+    if isinstance(info, dict) and "neck_hidden" in info:
+        raise ValueError(f"{path} was written by an edition before 0.2 of this library, whose models this one cannot use")
+    wanted = {WEIGHTS: DESCRIBED, COUNTERPARTS: {"name": str, "heads": dict}}.get(file, {"saved": str})
     for key, kind in wanted.items():
         if not isinstance(info, dict) or not isinstance(info.get(key), kind):
             raise ValueError(f"{path} is damaged: its description lacks {key!r}")
@@ -121,7 +125,7 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
     info = describe(folder)
     with ordinary_tensors():
         model = _described_model(info, folder / WEIGHTS)
-        _load_tensors(model, folder / WEIGHTS)
+        _fill(model, {**_tensors(folder / WEIGHTS), **_teachers(folder, info)}, folder / WEIGHTS)
         if counterparts and (folder / COUNTERPARTS).is_file():
             _load_counterparts(model, folder, info)
         model = _placed(model.eval().requires_grad_(False), device)
@@ -149,13 +153,13 @@ def _described_model(info: dict[str, Any], path: Path | str) -> Model:
         raise ValueError(f"{path} was written by a newer version of this library: it has {min(unknown)!r}")
     try:
         codec = CodecConfig(**info["codec"])
-        return Model(codec, **{key: info[key] for key in ("neck_hidden", "heads", "name", "neck_layers")})
+        return Model(codec, info["heads"], info["name"])
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged, or was written by another version of this library: {error}") from None
 
 
-def _load_tensors(module: nn.Module, path: Path, prefix: str = "") -> None:
-    """Take a module's weights from a file, where ``prefix`` stands before their names."""
+def _tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """A file's weights by name, without the ``prefix`` that stands before the names."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -167,6 +171,10 @@ def _load_tensors(module: nn.Module, path: Path, prefix: str = "") -> None:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{path} is damaged: {name} holds what is no number; a training that went astray wrote it")
+    return tensors
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
@@ -177,18 +185,31 @@ def _first_line(error: Exception) -> str:
     return " ".join(str(error).split("\n")[1:2]).strip() or str(error)
 
 
-def _load_counterparts(model: Model, folder: Path, info: dict[str, Any]) -> None:
-    path, described = folder / COUNTERPARTS, describe(folder, COUNTERPARTS)
+def _teachers(folder: Path, info: dict[str, Any]) -> dict[str, Tensor]:
+    """The teachers' weights; networks that never learn may stand in several folders, but are in each whole."""
+    path = folder / TEACHERS
+    if not path.is_file():
+        raise ValueError(f"{folder} is damaged: it lacks {TEACHERS}, by which images are encoded")
+    _check_belongs(path, describe(folder, TEACHERS), info)
+    return _tensors(path)
+
+
+def _check_belongs(path: Path, described: dict[str, Any], info: dict[str, Any]) -> None:
     if described.get("saved") != info.get("saved"):
         raise ValueError(
             f"{path} belongs to another model than {WEIGHTS} beside it: save the model again, or remove it"
         )
+
+
+def _load_counterparts(model: Model, folder: Path, info: dict[str, Any]) -> None:
+    path, described = folder / COUNTERPARTS, describe(folder, COUNTERPARTS)
+    _check_belongs(path, described, info)
     try:
         for task, options in described["heads"].items():
             model.counterparts[task] = model.new_head(task, **options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged, or was written by another version of this library: {error}") from None
-    _load_tensors(model.counterparts, path, "counterparts.")
+    _fill(model.counterparts, _tensors(path, "counterparts."), path)
 
 
 def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> None:
@@ -204,6 +225,7 @@ def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> N
     Raises:
         ValueError: if a weight is no finite number in half precision, or the description would not rebuild the network.
     """
+    from .codec.derived import TEACHERS as TEACHER_NAMES
     from .codec.derived import fingerprint, saved_tensors
 
     folder, tensors = Path(folder), saved_tensors(model)
@@ -211,11 +233,15 @@ def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> N
     info, counterparts = _description(model), _heads(model.counterparts)
     _check_rebuilt(info, counterparts, tensors)
     info["fingerprint"], info["saved"] = fingerprint(tensors, info["codec"]), _digest(tensors)
-    own = {name: tensors.pop(name) for name in list(tensors) if name.startswith("counterparts.")}
+    heads, teachers = (
+        {name: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+        for prefix in ("counterparts.", TEACHER_NAMES)
+    )
     with _staged(folder, info["saved"]) as stage:
         _write(stage / WEIGHTS, tensors, info)
-        if own:
-            _write(stage / COUNTERPARTS, own, {"name": model.name, "heads": counterparts, "saved": info["saved"]})
+        _write(stage / TEACHERS, teachers, {"saved": info["saved"]})
+        if heads:
+            _write(stage / COUNTERPARTS, heads, {"name": model.name, "heads": counterparts, "saved": info["saved"]})
         if recipe is not None:
             from omegaconf import OmegaConf
 
@@ -226,8 +252,6 @@ def _description(model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
         "codec": asdict(model.codec.config),
-        "neck_hidden": model.neck.hidden,
-        "neck_layers": list(model.layers),
         "heads": _heads(model.heads),
     }
 

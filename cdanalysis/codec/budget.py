@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ..stream.container import LAYERS, Layer, Stream, pack
-from ..structures.latents import QUALITY_LEVELS, QUALITY_OFFSET_STEP
-from .encoder import AnalyzedImages
+from ..stream.container import Layer, Stream, pack
+from ..structures.latents import LAYERS, QUALITY_LEVELS, QUALITY_OFFSET_STEP, Levels
 from .entropy.symbols import SymbolCoder
-from .layered import LayeredCodec
+from .layered import AnalyzedImages, LayeredCodec
 
-Budget = int | tuple[int, int]
-"""Bytes of a whole stream, or of the symbols of the semantic and of the detail layer."""
+Budget = int | tuple[int, ...]
+"""Bytes of a whole stream, or of the symbols of each layer."""
 
 WASTE = 0.95
 """A budget of which less than this share could be used is refused."""
@@ -27,7 +27,7 @@ class StreamWriter:
     Args:
         codec, symbols, fingerprint: of the model.
         x: photographs (N, 3, H, W), in [0, 1] or uint8.
-        layers: 1 for the semantic layer alone, 2 for both.
+        layers: how many to write, from the first on.
         quality_offsets: how far the detail layer's quality lies below its level, place by place; see `Latents`.
     """
 
@@ -45,30 +45,37 @@ class StreamWriter:
         self.codec, self.symbols, self.fingerprint = codec, symbols, fingerprint
         self.quality_offsets = (
             quality_offsets.to(device)
-            if layers == 2 and quality_offsets is not None and quality_offsets.any()
+            if layers == 3 and quality_offsets is not None and quality_offsets.any()
             else None
         )
-        self.size = (x.shape[-2], x.shape[-1])
+        self.size, self.layers = (x.shape[-2], x.shape[-1]), layers
         self.analyzed = codec.analyze(x.to(device), layers)
 
     @torch.inference_mode()
-    def at(self, levels: tuple[int, int]) -> list[bytes]:
-        """Streams at the quality levels 0..120 of both layers."""
-        (height, width), mapped = self.size, self.quality_offsets is not None
+    def at(self, levels: Levels) -> list[bytes]:
+        """Streams at the quality levels 0..120 of the layers."""
+        height, width = self.size
         return [
-            pack(Stream(self.fingerprint, width, height, tuple(_layers(levels, parts, mapped))))
+            pack(Stream(self.fingerprint, width, height, self._layers(levels, parts)))
             for parts in self._bytes(self.analyzed, levels)
         ]
 
-    def _bytes(self, analyzed: AnalyzedImages, levels: tuple[int, int]) -> list[list[bytes]]:
+    def _layers(self, levels: Levels, parts: list[bytes]) -> tuple[Layer, ...]:
+        sizes, mapped = self.codec.config.working_sizes, self.quality_offsets is not None
+        return tuple(
+            Layer(name, level, len(data), data, size, mapped and name == LAYERS[-1])
+            for name, level, data, size in zip(LAYERS, levels, parts, sizes, strict=False)
+        )
+
+    def _bytes(self, analyzed: AnalyzedImages, levels: Levels) -> list[list[bytes]]:
         """For each photograph the bytes of each layer's symbols."""
         quality_offsets = self.quality_offsets
-        if quality_offsets is not None:  # what would fall below level 0 need not be told apart
-            quality_offsets = quality_offsets.clamp_max(-(-levels[1] // QUALITY_OFFSET_STEP))
+        if quality_offsets is not None and len(levels) == len(LAYERS):  # what would fall below level 0 need not be told apart
+            quality_offsets = quality_offsets.clamp_max(-(-levels[2] // QUALITY_OFFSET_STEP))
         return self.symbols.write(self.codec.encode_at(analyzed, self.size, levels, quality_offsets))
 
     @torch.inference_mode()
-    def within(self, budget: Budget, bpp: float | tuple[float, float] | None = None) -> bytes:
+    def within(self, budget: Budget, bpp: float | tuple[float, ...] | None = None) -> bytes:
         """The stream of the only photograph at the best quality that ``budget`` allows.
 
         Args:
@@ -78,23 +85,31 @@ class StreamWriter:
         Raises:
             ValueError: if the model cannot come within 5 % of the budget; the message names what it can.
         """
-        asked = bpp if isinstance(bpp, (tuple, list)) else (bpp, bpp)
-        first_unit, second_unit = (None if b is None else (self.size[0] * self.size[1], b) for b in asked)
+        pixels = self.size[0] * self.size[1]
         if isinstance(budget, int):
             made: dict[int, bytes] = {}
 
             def size_at(level: int) -> int:
-                made[level] = self.at((level, level))[0]
+                made[level] = self.at((level,) * self.layers)[0]
                 return len(made[level])
 
-            return made[best_level(size_at, budget, "a stream", first_unit)]
-        if self.analyzed.detail is None:
-            raise ValueError("a budget for the detail layer, which is not written")
-        alone = self.analyzed._replace(detail=None)
-        first = best_level(lambda n: len(self._bytes(alone, (n, 0))[0][0]), budget[0], "the semantic layer", first_unit)
-        detail = lambda n: len(self._bytes(self.analyzed, (first, n))[0][1])  # noqa: E731
-        second = best_level(detail, budget[1], "the detail layer", second_unit)
-        return self.at((first, second))[0]
+            in_bpp = None if bpp is None or isinstance(bpp, (tuple, list)) else (pixels, bpp)
+            return made[best_level(size_at, budget, "a stream", in_bpp)]
+        if len(budget) != self.layers:
+            names = ", ".join(LAYERS[: self.layers])
+            raise ValueError(f"a budget is one number, or one for each layer that is written ({names}), got {budget}")
+        levels: Levels = ()
+        for number, most in enumerate(budget):
+            in_bpp = (pixels, bpp[number]) if isinstance(bpp, (tuple, list)) else None
+            size = partial(self._layer_bytes, levels)
+            levels = (*levels, best_level(size, most, f"the {LAYERS[number]} layer", in_bpp))
+        return self.at(levels)[0]
+
+    def _layer_bytes(self, before: Levels, level: int) -> int:
+        """Bytes of the only photograph's next layer, after those whose levels are chosen."""
+        y, count = self.analyzed, len(before)
+        first = AnalyzedImages(y.embedding, y.spatial if count > 0 else None, y.detail if count > 1 else None)
+        return len(self._bytes(first, (*before, level))[0][-1])
 
 
 def best_level(bytes_at: Callable[[int], int], budget: int, what: str, in_bpp: tuple[int, float] | None = None) -> int:
@@ -146,24 +161,17 @@ def highest_level(size_at: Callable[[int], float], budget: float, max_level: int
     return low
 
 
-def _layers(levels: tuple[int, int], parts: list[bytes], mapped: bool) -> list[Layer]:
-    return [
-        Layer(name, level, len(data), data, mapped and name == "detail")
-        for name, level, data in zip(LAYERS, levels, parts, strict=False)
-    ]
-
-
-def budget_of(pixels: int, bpp: float | tuple[float, float] | None, max_bytes: Budget | None) -> Budget | None:
+def budget_of(pixels: int, bpp: float | tuple[float, ...] | None, max_bytes: Budget | None) -> Budget | None:
     """The bytes that ``bpp`` bits a pixel are, or ``max_bytes``; None if neither is given.
 
     Raises:
-        ValueError: for a budget that is no positive number, or no pair of such.
+        ValueError: for a budget that is neither a positive number nor one for each layer.
     """
     wanted = max_bytes if bpp is None else bpp
     if wanted is None:
         return None
     parts = tuple(wanted) if isinstance(wanted, (tuple, list)) else (wanted,)
-    if len(parts) not in (1, 2) or not all(isinstance(p, (int, float)) and 0 < p < float("inf") for p in parts):
-        raise ValueError(f"a budget is one positive number or a pair (semantic, detail), got {wanted!r}")
+    if len(parts) > len(LAYERS) or not all(isinstance(p, (int, float)) and 0 < p < float("inf") for p in parts):
+        raise ValueError(f"a budget is one positive number, or one for each of {', '.join(LAYERS)}, got {wanted!r}")
     sizes = tuple(int(part if bpp is None else part * pixels / 8) for part in parts)
-    return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
+    return sizes if isinstance(wanted, (tuple, list)) else sizes[0]

@@ -84,10 +84,15 @@ def _halved(tensor: Tensor) -> Tensor:
 
 
 HASHED = frozenset(
-    {"backbone", "semantic_channels", "semantic_hidden", "detail_channels", "hyper_channels", "width", "analysis_depth",
-     "synthesis_depth", "fused"}
+    {"classifier", "detector", "global_size", "global_groups", "global_hidden", "global_context", "spatial_size",
+     "spatial_channels", "spatial_hidden", "spatial_depth", "spatial_context", "detail_channels", "hyper_channels",
+     "width", "analysis_depth", "synthesis_depth", "fused"}
 )  # fmt: skip
 """Fields of `CodecConfig` that are hashed whatever their value. Frozen: part of the format, see docs/format.md."""
+
+
+TEACHERS = ("codec.classifier.", "codec.detector.")
+"""What the names of teachers' tensors start with. Streams are read without teachers."""
 
 
 def hashed_shape(codec: dict[str, Any]) -> dict[str, Any]:
@@ -95,17 +100,17 @@ def hashed_shape(codec: dict[str, Any]) -> dict[str, Any]:
 
     So a field may be added without a stream that was written before becoming unreadable.
     """
-    later = {field.name: field.default for field in fields(CodecConfig) if field.name not in HASHED}
+    later = {field.name: getattr(CodecConfig(), field.name) for field in fields(CodecConfig)}
     return {name: value for name, value in codec.items() if name in HASHED or value != later.get(name)}
 
 
 def fingerprint(tensors: dict[str, Tensor], codec: dict[str, Any]) -> str:
-    """Six hexadecimal digits of the codec's shape and weights, as saved; heads do not count.
+    """Six hexadecimal digits of the codec's shape and weights, as saved; heads and teachers do not count.
 
     Streams carry it, so that they are never read with other weights than they were written with.
     """
     digest = hashlib.sha256(json_text(hashed_shape(codec), sort_keys=True).encode())
-    for name in sorted(n for n in tensors if n.startswith("codec.")):
+    for name in sorted(n for n in tensors if n.startswith("codec.") and not n.startswith(TEACHERS)):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy().tobytes())

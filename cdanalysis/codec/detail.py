@@ -1,8 +1,8 @@
-"""The detail layer: what eyes need beyond the semantic layer.
+"""The detail layer: what eyes need beyond the semantic layers.
 
 Light transforms on a coarse grid: a patchify convolution goes from pixels to stride 8 at once and
 all further work happens at strides 8 and 16. The entropy model is conditioned on a hyper-latent
-(Balle and others, ICLR 2018) and on the decoded semantic layer.
+(Balle and others, ICLR 2018) and, in a fused codec, on the spatial layer.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ..blocks import Downsample, blocks
 from ..structures.latents import STEPS, LatentSpec
 from . import cosine
-from .entropy.models import UNIT, ContextModel, FactorizedPrior, round_ste
-from .gains import Gains, exact_plane, spread
+from .entropy.models import UNIT, ContextModel, FactorizedPrior, Quantized, round_ste
+from .gains import Gains, exact_plane, quality_plane, spread
 from .integer.exact import LIMIT, ExactConv2d, ExactUpsample
 from .tiles import STRIDE
 
@@ -75,12 +75,12 @@ class HyperAnalysis(nn.Sequential):
 
 
 class HyperSynthesis(nn.Module):
-    """h_s, exact: hyper-latent, semantic latents and qualities to the context model's base."""
+    """h_s, exact: hyper-latent, condition and quality to the context model's base."""
 
-    def __init__(self, hyper: int, semantic: int, hidden: int):
+    def __init__(self, hyper: int, condition: int, hidden: int):
         super().__init__()
         self.up = nn.ModuleList([ExactUpsample(hyper, hidden), ExactUpsample(hidden, hidden)])
-        self.side = ExactConv2d(semantic + 2, hidden, 3)
+        self.side = ExactConv2d(condition + 1, hidden, 3)
 
     def forward(self, z_hat: Tensor, side: Tensor) -> Tensor:
         for layer in self.up:
@@ -97,47 +97,79 @@ class DetailLayer(nn.Module):
     """Enhancement layer of the stream.
 
     Args:
-        semantic: channels of the semantic latents it is conditioned on.
+        condition: channels of the latents that it is conditioned on; 0 for none.
         channels: latent channels.
         hyper: hyper-latent channels.
         width: width of the analysis at stride 8.
         depth: blocks at stride 8.
     """
 
-    def __init__(self, semantic: int, channels: int = 160, hyper: int = 64, width: int = 128, depth: int = 4):
+    def __init__(self, condition: int, channels: int = 160, hyper: int = 64, width: int = 128, depth: int = 4):
         super().__init__()
         self.spec = LatentSpec(channels, STRIDE)
         self.hyper_spec = LatentSpec(hyper, STRIDE * HYPER_REDUCTION)
         self.g_a = DetailAnalysis(width, channels, depth)
         self.h_a = HyperAnalysis(channels, hyper)
-        self.h_s = HyperSynthesis(hyper, semantic, hidden=64)
+        self.h_s = HyperSynthesis(hyper, condition, hidden=64)
         self.gain = Gains(channels, 1.0, 3.0)
         self.inverse_gain = Gains(channels, -1.0, -3.0)
         self.prior = FactorizedPrior(hyper)
         self.context = ContextModel(channels, base=128, hidden=128, passes=2, scale=CONTEXT_SCALE)
 
     def forward(
-        self, x: Tensor, semantic: Tensor, qualities: tuple[Tensor, Tensor], noisy: bool = True
+        self, x: Tensor, quality: Tensor, condition: Tensor | None = None, noisy: bool = True
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Differentiable coding of photographs x (N, 3, H, W), given semantic y_hat (N, C, h, w).
+        """Differentiable coding.
+
+        Args:
+            x: images (N, 3, H, W) in [0, 1].
+            quality: (N, 1, 1, 1) in [0, 1], or a map (N, 1, h, w).
+            condition: y_hat (N, C, h, w) in steps of what the layer is conditioned on.
+            noisy: whether bits are those of y with uniform noise, as in training, or of y_hat itself.
 
         Returns:
             y_hat (N, C', h, w), its bits (N, C', h, w), and the hyper-latent's bits.
         """
-        y = self.g_a(x).float() * self.gain(qualities[1])
+        y = self.g_a(x).float() * self.gain(quality)
         z = self.h_a(y).float()
         with torch.autocast(y.device.type, enabled=False):
             z_bits = self.prior.bits(z + torch.rand_like(z) - 0.5 if noisy else z.round())
-            side = torch.cat([semantic, *(spread(q, semantic) for q in qualities)], 1)
-            y_hat, bits = self.context(y, self.h_s(round_ste(z), side), noisy)
+            y_hat, bits = self.context(y, self.entropy_base(round_ste(z), quality, condition, y), noisy)
         return y_hat, bits, z_bits
+
+    def entropy_base(self, z: Tensor, quality: Tensor, condition: Tensor | None, like: Tensor) -> Tensor:
+        """What the entropy model of y (``like``) is told, as floats; arguments as those of `forward`."""
+        plane = spread(quality, like)
+        return self.h_s(z, plane if condition is None else torch.cat([condition, plane], 1))
 
     def dequantize(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """Undo the gain: (N, C', h, w) float."""
         return y_hat * self.inverse_gain(quality)
 
-    def exact_base(self, z: Tensor, semantic: Tensor, levels: tuple[int, int | Tensor]) -> Tensor:
-        """Integers on which the parse of y depends, from z (whole steps), semantic values (sixteenths) and levels."""
-        planes = [exact_plane(level, semantic) for level in levels]
-        side = torch.cat([(semantic.double() * (UNIT // STEPS)).clamp(-LIMIT, LIMIT), *planes], 1)
+    def exact_base(
+        self, z: Tensor, level: int | Tensor, condition: Tensor | None, grid: tuple[int, int]
+    ) -> Tensor:
+        """Integers (N, B, h, w) on which the parse of y depends.
+
+        Args:
+            z: hyper-latent in whole steps.
+            level: quality 0..120, or int32 (N, 1, h, w).
+            condition: values (N, C, h, w) in sixteenths of a step of what the layer is conditioned on.
+            grid: (h, w).
+        """
+        side = exact_plane(level, z.new_empty(1).expand(len(z), 1, *grid))
+        if condition is not None:
+            side = torch.cat([(condition.double() * (UNIT // STEPS)).clamp(-LIMIT, LIMIT), side], 1)
         return self.h_s.exact(z.double() * UNIT, side)
+
+    def quantize(self, y: Tensor, level: int | Tensor, condition: Tensor | None) -> tuple[Quantized, Tensor]:
+        """Analyzed images y (N, C', h, w), before their gain, to integers; and the hyper-latent in whole steps.
+
+        Args:
+            level: quality 0..120, or int32 (N, 1, h, w).
+            condition: as `exact_base` takes it.
+        """
+        gain = self.gain(quality_plane(level, y))
+        hyper = self.prior.quantize(self.h_a(y * gain))
+        base = self.exact_base(hyper, level, condition, (y.shape[-2], y.shape[-1]))
+        return self.context.quantize(y, gain, base), hyper

@@ -1,7 +1,7 @@
-"""The fusion decoder: detail latents, modulated by the semantic ones, to a photograph.
+"""The fusion decoder: detail latents, modulated by the quality and by the spatial layer, to an image.
 
 Adaptive instance normalization (Huang, Belongie, ICCV 2017) in its spatial form (Park and others,
-"Semantic image synthesis with spatially-adaptive normalization", CVPR 2019): the semantics give a
+"Semantic image synthesis with spatially-adaptive normalization", CVPR 2019): the condition gives a
 scale and a shift for every cell. Features are normalized over the channels of their own cell, not
 over the picture, so that a cell's decoding depends on its neighborhood alone.
 """
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..blocks import Block, Upsample, blocks
 from . import cosine
+from .gains import spread
 
 
 class AdaIN(nn.Module):
@@ -32,7 +33,7 @@ class AdaIN(nn.Module):
 
 
 class FusionBlock(nn.Module):
-    """A residual block whose branch is modulated by the semantics."""
+    """A residual block whose branch is modulated by the condition."""
 
     def __init__(self, channels: int, condition: int):
         super().__init__()
@@ -45,25 +46,25 @@ class FusionBlock(nn.Module):
 
 
 class FusionDecoder(nn.Module):
-    """g_s: dequantized detail and semantic latents (stride 16) to photographs.
+    """g_s: dequantized detail latents (stride 16) to images.
 
     Args:
-        semantic, detail: channels of the two layers.
+        spatial: channels of the spatial layer, on the detail layer's grid; 0 where it is not seen, and the quality alone
+            modulates.
+        detail: channels of the detail layer.
         width: width at stride 8; stride 16 has one and a half times as many channels, or those of the latents.
         depth: plain blocks at stride 8, after two fusion blocks at each stride.
-        fused: whether the semantics are seen; without them, the qualities alone modulate.
+        condition: width of what modulates.
 
     Attributes:
         receptive_radius: a pixel depends on no latents but those of the cells up to so many away from its own.
     """
 
-    def __init__(
-        self, semantic: int, detail: int, width: int = 128, depth: int = 4, condition: int = 96, fused: bool = True
-    ):
+    def __init__(self, spatial: int, detail: int, width: int = 128, depth: int = 4, condition: int = 96):
         super().__init__()
-        self.fused, self.receptive_radius = fused, 3 + math.ceil((3 + depth) / 2)
+        self.receptive_radius = 3 + math.ceil((3 + depth) / 2)
         coarse = max(width * 3 // 2, detail)
-        self.condition = nn.Sequential(nn.Conv2d(semantic + 2, condition, 3, padding=1), nn.GELU(), Block(condition))
+        self.condition = nn.Sequential(nn.Conv2d(spatial + 1, condition, 3, padding=1), nn.GELU(), Block(condition))
         self.stem = nn.Conv2d(detail, coarse, 3, padding=1)
         self.coarse = nn.ModuleList(FusionBlock(coarse, condition) for _ in range(2))
         self.up = Upsample(coarse, width)
@@ -76,10 +77,16 @@ class FusionDecoder(nn.Module):
         cosine.start_convolution(self.out[0], cosine.patch_weights(width).T)
         cosine.silence(self)
 
-    def forward(self, detail: Tensor, semantic: Tensor, qualities: tuple[Tensor, Tensor]) -> Tensor:
-        """Photographs (N, 3, 16 h, 16 w), about [0, 1] but not clamped."""
-        planes = [q.expand(len(semantic), 1, *semantic.shape[-2:]) for q in qualities]
-        condition = self.condition(torch.cat([semantic if self.fused else torch.zeros_like(semantic), *planes], 1))
+    def forward(self, detail: Tensor, quality: Tensor, spatial: Tensor | None = None) -> Tensor:
+        """Images (N, 3, 16 h, 16 w), about [0, 1] but not clamped.
+
+        Args:
+            detail: (N, C, h, w).
+            quality: of the detail layer, in [0, 1]: (N, 1, 1, 1), or a map (N, 1, h, w).
+            spatial: y_hat of the spatial layer in steps, on the same grid.
+        """
+        plane = spread(quality, detail)
+        condition = self.condition(plane if spatial is None else torch.cat([spatial, plane], 1))
         x = self.stem(detail)
         for block in self.coarse:
             x = block(x, condition)

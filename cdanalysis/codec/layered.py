@@ -1,33 +1,46 @@
-"""The layered codec: two layers, their entropy models, and the fusion decoder."""
+"""The layered codec: three layers, their entropy models, the teachers that look for two of them, and the decoder."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..structures.latents import Latents, lowered
-from .derived import Derived, checksum, fingerprint_of, forget_derived, ordinary_tensors
+from ..registry import TEACHERS
+from ..structures.features import Features, FeatureSpec
+from ..structures.latents import STEPS, Latents, Levels, lowered, working_size
+from ..teachers.classifier import Classifier
+from ..teachers.nanodet import DetectorFeatures, NanoDetPlus
+from .derived import Derived, checksum, fingerprint_of, forget_derived
 from .detail import HYPER_REDUCTION, DetailLayer
-from .encoder import AnalyzedImages, Encoder
 from .entropy import tables
 from .entropy.models import Pass
 from .fusion import FusionDecoder
-from .gains import quality_plane, spread
-from .semantic import Backbone, SemanticLayer, to_real
+from .gains import quality_plane
+from .global_layer import GlobalLayer
+from .integer.exact import full_precision
 from .shape import CodecConfig
-from .tiles import STRIDE, Place, grid_of, tiles
+from .spatial_layer import SpatialLayer, analysis_channels, analysis_inputs
+from .tiles import STRIDE, Place, grid_of, tiled, tiles
 
 
 class Coded(NamedTuple):
-    """What one differentiable pass through the codec gives."""
+    """What one differentiable pass through the detail layer and the decoder gives: images, and bits per image (N,)."""
 
     x_hat: Tensor
-    semantic: Tensor
-    semantic_bits: Tensor
     detail_bits: Tensor
+
+
+class AnalyzedImages(NamedTuple):
+    """What images are before a quality is chosen: y of each layer, before its gain; None for layers not asked for."""
+
+    embedding: Tensor
+    spatial: Tensor | None
+    detail: Tensor | None
 
 
 class CodedLatents(NamedTuple):
@@ -37,58 +50,81 @@ class CodedLatents(NamedTuple):
     passes: list[list[Pass]]
 
 
+class Seen(NamedTuple):
+    """What the teachers see in images: an embedding (N, E), and what the detector sees, where it looked."""
+
+    embedding: Tensor
+    detected: DetectorFeatures | None
+
+
 class LayeredCodec(nn.Module):
-    """Photographs to latents and back (Zhang, Jia, Chang, Ma, arXiv 2304.06896, in light form)."""
+    """Images to latents and back, in layers (Zhang, Jia, Chang, Ma, arXiv 2304.06896, in light form).
+
+    Attributes:
+        classifier, detector: the semantic layers' teachers, frozen.
+    """
 
     def __init__(self, config: CodecConfig):
         super().__init__()
-        self.config = config
-        self.backbone = Backbone(config.backbone)
-        self.semantic = SemanticLayer(self.backbone.channels, config.semantic_channels, config.semantic_hidden)
+        self.config = config = replace(config, global_groups=list(config.global_groups))
+        self.classifier, self.detector = Classifier(config.classifier), _detector(config.detector)
+        self.global_layer = GlobalLayer(
+            self.classifier.embedding, config.global_groups, config.global_hidden, config.global_context
+        )
+        self.spatial = SpatialLayer(
+            analysis_channels(self.detector), self.detector.PYRAMID[:3], self.global_layer.channels, config.spatial_channels,
+            config.spatial_hidden, config.spatial_depth, config.spatial_context,
+        )  # fmt: skip
+        condition = config.spatial_channels if config.fused else 0
         self.detail = DetailLayer(
-            config.semantic_channels, config.detail_channels, config.hyper_channels, config.width, config.analysis_depth
+            condition, config.detail_channels, config.hyper_channels, config.width, config.analysis_depth
         )
-        self.synthesis = FusionDecoder(
-            config.semantic_channels, config.detail_channels, config.width, config.synthesis_depth, fused=config.fused
-        )
+        self.synthesis = FusionDecoder(condition, config.detail_channels, config.width, config.synthesis_depth)
         self.register_buffer("scale_tables", tables.gaussian_cdf_tables())
-        self._encoder: Derived[Encoder] = Derived()
         self._fingerprint: Derived[str] = Derived()
         self._checksum: Tensor | None = None
 
-    def forward(self, x: Tensor, qualities: tuple[Tensor, Tensor], noisy: bool = True, semantics: bool = True) -> Coded:
-        """Differentiable coding of photographs x (N, 3, H, W) in [0, 1], sides multiples of 32.
+    # -- learning ----------------------------------------------------------------------------
 
-        ``qualities`` holds the semantic and the detail quality in [0, 1], each (N, 1, 1, 1) or a
-        map (N, 1, H/16, W/16). Bits come per photograph, (N,). Without ``semantics`` the semantic layer holds zeros.
+    def forward(self, x: Tensor, quality: Tensor, noisy: bool = True, spatial: Tensor | None = None) -> Coded:
+        """Differentiable coding of the detail layer.
+
+        Args:
+            x: images (N, 3, H, W) in [0, 1], sides multiples of 32.
+            quality: of the detail layer, in [0, 1]: (N, 1, 1, 1), or a map (N, 1, H/16, W/16).
+            noisy: whether bits are those of y with uniform noise, as in training, or of y_hat itself.
+            spatial: y_hat of the spatial layer in steps, where the codec is fused.
         """
-        if semantics:
-            y_semantic, semantic_bits = self.semantic(self.backbone(x), qualities[0], noisy)
-        else:
-            y_semantic, quality = self.no_semantics(x)
-            qualities, semantic_bits = (quality, qualities[1]), torch.zeros_like(y_semantic)
-        semantic = self.semantic.dequantize(y_semantic, qualities[0])
-        y_hat, y_bits, z_bits = self.detail(x, y_semantic, qualities, noisy)
-        x_hat = self.synthesis(self.detail.dequantize(y_hat, qualities[1]), semantic, qualities)
-        detail_bits = y_bits.flatten(1).sum(1) + z_bits.flatten(1).sum(1)
-        return Coded(x_hat, semantic, semantic_bits.flatten(1).sum(1), detail_bits)
+        condition = self.condition(spatial, grid_of(x.shape[-2], x.shape[-1]))
+        y_hat, y_bits, z_bits = self.detail(x, quality, condition, noisy)
+        x_hat = self.synthesis(self.detail.dequantize(y_hat, quality), quality, condition)
+        return Coded(x_hat, y_bits.flatten(1).sum(1) + z_bits.flatten(1).sum(1))
 
-    def no_semantics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Semantic symbols (N, C, H/16, W/16) and quality (N, 1, 1, 1) that say nothing of images x (N, 3, H, W)."""
-        grid = grid_of(x.shape[-2], x.shape[-1])
-        return x.new_zeros(len(x), self.semantic.spec.channels, *grid), x.new_zeros(len(x), 1, 1, 1)
+    def condition(self, spatial: Tensor | None, grid: Sequence[int]) -> Tensor | None:
+        """A spatial layer (N, C, h, w) on the detail layer's grid, which is told of it; None in a codec not fused."""
+        if not self.config.fused:
+            return None
+        assert spatial is not None, "in a fused codec the spatial layer comes before the detail layer"
+        return resampled(spatial, grid)
 
-    def unfuse(self) -> None:
-        """Let the fusion decoder see nothing of the semantic layer any more."""
-        self.config, self.synthesis.fused = replace(self.config, fused=False), False
+    @torch.no_grad()
+    def set_fused(self, fused: bool) -> None:
+        """Let the detail layer and the decoder see the spatial layer, of which they make nothing yet; or no longer."""
+        if fused != self.config.fused:
+            channels = self.spatial.spec.channels
+            self.config = replace(self.config, fused=fused)
+            for conv in (self.detail.h_s.side, self.synthesis.condition[0]):
+                _conditioned(conv, channels if fused else -channels)
 
     def freeze_tables(self) -> None:
         """Turn what training learned of the hyper-latent's distribution into integer tables."""
         self.detail.prior.freeze_tables()
 
+    # -- identity ----------------------------------------------------------------------------
+
     @property
     def fingerprint(self) -> str:
-        """Of the weights as they are: streams carry it, and no other weights read them."""
+        """Of the weights as they are: streams carry it, and no other weights read them. Teachers do not count."""
         return self._fingerprint.get(
             (*self.parameters(), *self.buffers()), lambda: fingerprint_of(self, asdict(self.config))
         )
@@ -105,8 +141,8 @@ class LayeredCodec(nn.Module):
         others = {p.dtype for p in self.parameters()} - {torch.float32}
         if others:
             raise ValueError(
-                f"a codec encodes in torch.float32, and this one is in {others.pop()}: cast heads and neck alone "
-                "(model.heads, model.neck), or use torch.autocast"
+                f"a codec encodes in torch.float32, and this one is in {others.pop()}: cast the heads alone "
+                "(model.heads), or use torch.autocast"
             )
         found = checksum(self)
         if self._checksum is not None and torch.equal(found, self._checksum):
@@ -115,55 +151,113 @@ class LayeredCodec(nn.Module):
         self._checksum = found
         return True
 
-    def to_latents(
-        self, x: Tensor, levels: tuple[int, int], layers: int = 2, quality_offsets: Tensor | None = None
-    ) -> Latents:
-        """Photographs x (N, 3, H, W) in [0, 1], of any size, to integer latents.
+    # -- images to latents -------------------------------------------------------------------
 
-        The result does not depend on the machine's way of adding floats: see `Encoder`.
+    @full_precision()
+    def analyze(self, x: Tensor, layers: int = 3) -> AnalyzedImages:
+        """What images (N, 3, H, W), uint8 or in [0, 1], of any size, are at any quality."""
+        seen = self.teachers_see(x, layers)
+        y = self.global_layer.g_a(seen.embedding)
+        spatial = None if seen.detected is None else self.spatial.g_a(analysis_inputs(seen.detected))
+        detail = tiled(self.detail.g_a, x, self.detail.g_a.receptive_radius) if layers == 3 else None
+        return AnalyzedImages(y, spatial, detail)
+
+    def teachers_see(self, x: Tensor, layers: int = 2) -> Seen:
+        """What the teachers see in images (N, 3, H, W), uint8 or in [0, 1], resized to the working sizes.
 
         Args:
-            levels: quality 0..120 of each layer.
-            layers: 1 for the semantic layer alone, 2 for both.
+            layers: 1 for the classifier alone.
+        """
+        height, width = x.shape[-2:]
+        pixels = x if x.dtype == torch.uint8 else (x * 255).round().to(torch.uint8)
+        at = working_size(height, width, shorter=self.config.global_size)
+        embedding = self.classifier(resized(pixels, at)).float()
+        if layers == 1:
+            return Seen(embedding, None)
+        return Seen(embedding, self.detector(resized(pixels, working_size(height, width, longer=self.config.spatial_size))))
+
+    @full_precision()
+    def encode_at(
+        self, y: AnalyzedImages, size: tuple[int, int], levels: Levels, quality_offsets: Tensor | None = None
+    ) -> CodedLatents:
+        """Analyzed images of ``size`` (height, width) at a quality level for each layer.
+
+        Args:
             quality_offsets: how far the detail layer's quality lies below its level, place by place: see `Latents`.
         """
+        embedding = self.global_layer.quantize(y.embedding, levels[0])
+        latents, passes = Latents(size, levels[:1], embedding.values), [embedding.passes]
+        if y.spatial is not None:
+            spatial = self.spatial.quantize(y.spatial, embedding.values, levels[1])
+            latents = replace(latents, spatial=spatial.values, quality=levels[:2])
+            passes.append(spatial.passes)
+        if y.detail is not None:
+            level = levels[2] if quality_offsets is None else lowered(levels[2], quality_offsets)
+            condition = self.condition(latents.spatial, y.detail.shape[-2:])
+            detail, hyper = self.detail.quantize(y.detail, level, condition)
+            latents = replace(
+                latents, detail=detail.values, hyper=hyper, quality_offsets=quality_offsets, quality=levels
+            )
+            passes.append(detail.passes)
+        return CodedLatents(latents, passes)
+
+    def to_latents(
+        self, x: Tensor, levels: Levels, layers: int = 3, quality_offsets: Tensor | None = None
+    ) -> Latents:
+        """Images (N, 3, H, W), uint8 or in [0, 1], of any size, to integer latents; see `encode_at`."""
         return self.encode_at(self.analyze(x, layers), (x.shape[-2], x.shape[-1]), levels, quality_offsets).latents
 
-    def analyze(self, x: Tensor, layers: int = 2) -> AnalyzedImages:
-        """The part of `to_latents` that is the same at every quality."""
-        return self.encoder.analyze(x, layers)
-
-    def encode_at(
-        self,
-        analyzed: AnalyzedImages,
-        size: tuple[int, int],
-        levels: tuple[int, int],
-        quality_offsets: Tensor | None = None,
-    ) -> CodedLatents:
-        """Analyzed photographs of ``size`` (height, width) at two quality levels."""
-        quality_offsets = None if analyzed.detail is None else quality_offsets
-        local = levels if quality_offsets is None else (levels[0], lowered(levels[1], quality_offsets))
-        semantic, detail, hyper = self.encoder.quantize(analyzed, local)
-        if detail is None:
-            return CodedLatents(Latents(size, levels, semantic.values), [semantic.passes])
-        latents = Latents(size, levels, semantic.values, detail.values, hyper, quality_offsets)
-        return CodedLatents(latents, [semantic.passes, detail.passes])
+    # -- latents to features and images ------------------------------------------------------
 
     @property
-    def encoder(self) -> Encoder:
-        """The encoder of the weights as they are, kept until they change."""
-        return self._encoder.get(self.parameters(), self._new_encoder)
+    def feature_spec(self) -> FeatureSpec:
+        """What `features` look like."""
+        return FeatureSpec(self.classifier.embedding, self.spatial.outputs, self.detail.spec.channels)
 
-    def _new_encoder(self) -> Encoder:
-        with ordinary_tensors():
-            return Encoder(self)
+    def features(self, latents: Latents) -> Features:
+        """What heads read of latents; no pixel is decoded, and no teacher runs."""
+        like = self.global_layer.g_a[0].weight
+        planes = [quality_plane(level, like) for level in latents.quality]
+        embedding = self.global_layer.dequantize(to_real(latents.embedding, like.dtype), planes[0])
+        pyramid: list[Tensor] = []
+        if latents.spatial is not None:
+            y = self.spatial.dequantize(to_real(latents.spatial, like.dtype), planes[1])
+            pyramid = self.spatial.g_s(y, planes[1], embedding)
+        detail = None if latents.detail is None else self.dequantized_detail(latents)
+        return Features([latents.size] * len(latents), self.global_layer.embedding(embedding), pyramid, detail)
+
+    def dequantized_detail(self, latents: Latents, seen: Place = (slice(None), slice(None))) -> Tensor:
+        """The detail layer (N, C, h, w), its gain undone, at a place; zeros where there is none."""
+        like, (rows, columns) = self.synthesis.stem.weight, seen
+        if latents.detail is None:
+            grid = grid_of(*latents.size)
+            sides = (len(range(*s.indices(n))) for s, n in zip(seen, grid, strict=True))
+            return like.new_zeros(len(latents), self.detail.spec.channels, *sides)
+        detail = to_real(latents.detail[..., rows, columns], like.dtype)
+        return self.detail.dequantize(detail, self._detail_plane(latents, seen))
+
+    def _detail_plane(self, latents: Latents, seen: Place) -> Tensor:
+        level: int | Tensor = 0 if latents.detail is None else latents.detail_level
+        level = level if isinstance(level, int) else level[..., seen[0], seen[1]]
+        return quality_plane(level, self.synthesis.stem.weight)
 
     def to_images(self, latents: Latents) -> Tensor:
-        """Decoded photographs, uint8 (N, 3, H, W); without a detail layer, a preview."""
+        """Decoded images, uint8 (N, 3, H, W); without a detail layer, a preview.
+
+        Raises:
+            ValueError: if there is no detail layer and the codec is not fused, so that there is nothing to show.
+        """
+        if latents.detail is None and not self.config.fused:
+            raise ValueError("this codec's decoder does not see the semantic layers, and so has no previews")
         (height, width), like = latents.size, self.synthesis.stem.weight
+        known = None if latents.spatial is None else to_real(latents.spatial, like.dtype)
+        condition = self.condition(known, grid_of(height, width))
         x = torch.empty((len(latents), 3, height, width), dtype=torch.uint8, device=like.device)
-        for tile in tiles(latents.semantic.shape[-2:], self.synthesis.receptive_radius):
-            part = self._synthesized(latents, tile.seen)
+        for tile in tiles(grid_of(height, width), self.synthesis.receptive_radius):
+            seen = None if condition is None else condition[..., tile.seen[0], tile.seen[1]]
+            part = self.synthesis(
+                self.dequantized_detail(latents, tile.seen), self._detail_plane(latents, tile.seen), seen
+            )
             (top, bottom), (left, right) = ((STRIDE * s.start, STRIDE * s.stop) for s in tile.core)
             first, second = (STRIDE * s.start for s in tile.inner)
             place = x[..., top:bottom, left:right]
@@ -171,42 +265,66 @@ class LayeredCodec(nn.Module):
             place.copy_((part.clamp(0, 1) * 255).round())
         return x
 
-    def _synthesized(self, latents: Latents, seen: Place) -> Tensor:
-        """What the decoder makes of a place in latents, as floats."""
-        like, (rows, columns) = self.synthesis.stem.weight, seen
-        qualities = tuple(
-            quality_plane(level if isinstance(level, int) else level[..., rows, columns], like)
-            for level in latents.levels
-        )
-        semantic = to_real(latents.semantic[..., rows, columns], like.dtype)
-        semantic = self.semantic.dequantize(semantic, qualities[0])
-        if latents.detail is None:
-            detail = semantic.new_zeros(len(latents), self.detail.spec.channels, *semantic.shape[-2:])
-        else:
-            detail = to_real(latents.detail[..., rows, columns], like.dtype)
-            detail = self.detail.dequantize(detail, qualities[1])
-        return self.synthesis(detail, semantic, qualities)
-
     def bit_maps(self, latents: Latents) -> dict[str, Tensor]:
-        """Bits (N, h, w) of each layer in each cell, as the entropy models' floating-point face estimates them.
+        """Bits (N, h, w) of each layer in each cell of its grid, as the entropy models' floating-point face has them.
 
-        Those of a hyper-latent are shared out among its cells; those of a quality map do not count.
+        The global layer's grid is one cell. Bits of a hyper-latent are shared out among its cells; those of a quality
+        map do not count.
         """
-        device = latents.semantic.device
-        qualities = tuple(quality_plane(level, torch.zeros((), device=device)) for level in latents.levels)
-        y_semantic = to_real(latents.semantic)
-        base = self.semantic.quality_base(spread(qualities[0], y_semantic))
-        maps = {"semantic": self.semantic.context(y_semantic, base, noisy=False)[1].sum(1)}
+        planes = [quality_plane(level, self.scale_tables.new_zeros((), dtype=torch.float32)) for level in latents.quality]
+        known = to_real(latents.embedding)
+        maps = {"global": self.global_layer.context(known, planes[0].expand(len(latents), 1, 1, 1), noisy=False)[1]}
+        if latents.spatial is not None:
+            y = to_real(latents.spatial)
+            maps["spatial"] = self.spatial.context(y, self.spatial.entropy_base(known, planes[1], y), noisy=False)[1]
         if latents.detail is not None:
-            z = latents.hyper.float()
-            side = torch.cat([y_semantic, *(spread(q, y_semantic) for q in qualities)], 1)
-            y_bits = self.detail.context(to_real(latents.detail), self.detail.h_s(z, side), noisy=False)[1]
-            maps["detail"] = y_bits.sum(1) + _shared(self.detail.prior.bits(z).sum(1), y_bits.shape[-2:])
-        return maps
+            z, y = latents.hyper.float(), to_real(latents.detail)
+            plane = quality_plane(latents.detail_level, y)
+            side = self.condition(None if latents.spatial is None else to_real(latents.spatial), y.shape[-2:])
+            bits = self.detail.context(y, self.detail.entropy_base(z, plane, side, y), noisy=False)[1]
+            maps["detail"] = bits + _shared(self.detail.prior.bits(z).sum(1, keepdim=True), bits.shape[-2:]) / bits.shape[1]
+        return {name: bits.sum(1) for name, bits in maps.items()}
 
 
-def _shared(values: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Values (N, h'', w'') of coarse cells, each in equal parts to the cells of ``grid`` that lie in it."""
+def _detector(name: str) -> NanoDetPlus:
+    detector = TEACHERS[name]()
+    if not hasattr(detector, "pan"):
+        raise ValueError(f"{name!r} cannot be the spatial layer's teacher: it has no feature pyramid")
+    return cast(NanoDetPlus, detector)
+
+
+def resized(pixels: Tensor, size: Sequence[int]) -> Tensor:
+    """Images (N, 3, H, W), uint8, resized to ``size`` (rows, columns) by the fixed-point resampling that Pillow uses."""
+    return F.interpolate(pixels, list(size), mode="bicubic", antialias=True)
+
+
+def resampled(x: Tensor, grid: Sequence[int]) -> Tensor:
+    """A layer (N, C, h, w) on a grid of H x W cells: row i takes row min(h - 1, (16 i + 8) h // (16 H)), columns alike.
+
+    Integers throughout: part of the format.
+    """
+    for axis, cells in zip((2, 3), grid, strict=True):
+        have = x.shape[axis]
+        at = torch.arange(cells, device=x.device)
+        x = x.index_select(axis, ((2 * at + 1) * have // (2 * cells)).clamp_max(have - 1))
+    return x
+
+
+def to_real(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Integer latents in sixteenths of a step as steps."""
+    return values.to(dtype) / STEPS
+
+
+def _conditioned(conv: nn.Conv2d, channels: int) -> None:
+    """Let a convolution read ``channels`` more inputs, before its others, by weights of 0; or as many fewer."""
+    weight = conv.weight
+    more = weight.new_zeros(len(weight), max(0, channels), *weight.shape[2:])
+    conv.weight = nn.Parameter(torch.cat([more, weight[:, max(0, -channels) :]], 1), weight.requires_grad)
+    conv.in_channels += channels
+
+
+def _shared(values: Tensor, grid: Sequence[int]) -> Tensor:
+    """Values (N, C, h, w) of coarse cells, each in equal parts to the cells of ``grid`` that lie in it."""
     rows, columns = (torch.arange(side, device=values.device) // HYPER_REDUCTION for side in grid)
     counts = rows.bincount()[:, None] * columns.bincount()
-    return (values / counts)[:, rows][:, :, columns]
+    return (values / counts)[..., rows, :][..., columns]

@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
 class CodecConfig:
-    """Shape of a layered codec; ``fused`` says whether the fusion decoder sees the semantic layer.
+    """Shape of a layered codec.
 
     A field that is added needs a default that is what the codec was without it: see
     `cdanalysis.codec.derived.hashed_shape`.
+
+    Attributes:
+        classifier: teacher of the global layer, by timm's name.
+        detector: teacher of the spatial layer, by its name in `cdanalysis.registry.TEACHERS`.
+        global_size: working size of the global layer: the shorter side in pixels, a multiple of 32.
+        global_groups: symbols of each group of the global layer's entropy model; their sum is the layer's channels.
+        global_hidden: width of the perceptrons in the global layer's transforms.
+        global_context: width of its entropy model.
+        spatial_size: working size of the spatial layer: the longer side in pixels, a multiple of 32.
+        spatial_channels: latent channels of the spatial layer, a multiple of four.
+        spatial_hidden: width of its transforms at stride 16.
+        spatial_depth: residual blocks of each.
+        spatial_context: width of its entropy model.
+        detail_channels: latent channels of the detail layer, an even number.
+        hyper_channels: channels of its hyper-latent.
+        width: width of its analysis and of the synthesis at stride 8.
+        analysis_depth: blocks of the analysis at stride 8.
+        synthesis_depth: blocks of the synthesis at stride 8.
+        fused: whether the detail layer's entropy model and the synthesis see the spatial layer.
     """
 
-    backbone: str = "tf_efficientnet_lite0"
-    semantic_channels: int = 24
-    semantic_hidden: int = 128
+    classifier: str = "tf_efficientnet_lite0"
+    detector: str = "nanodet_plus"
+    global_size: int = 224
+    global_groups: list[int] = field(default_factory=lambda: [16, 16, 32, 64, 128, 256, 256])
+    global_hidden: int = 16
+    global_context: int = 160
+    spatial_size: int = 448
+    spatial_channels: int = 64
+    spatial_hidden: int = 192
+    spatial_depth: int = 5
+    spatial_context: int = 96
     detail_channels: int = 160
     hyper_channels: int = 64
     width: int = 128
     analysis_depth: int = 4
     synthesis_depth: int = 4
-    fused: bool = True
+    fused: bool = False
+
+    @property
+    def working_sizes(self) -> tuple[int, int, int]:
+        """Of the layers, as a stream's header has them: the detail layer's is 0."""
+        return self.global_size, self.spatial_size, 0

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..blocks import Downsample, Upsample, blocks
 from ..structures.latents import STEPS, LatentSpec
+from ..teachers.nanodet import DetectorFeatures, NanoDetPlus
 from .entropy.models import UNIT, ContextModel, Quantized
 from .gains import Gains, exact_plane, quality_plane, spread
 from .integer.exact import LIMIT, ExactConv2d
@@ -24,6 +25,18 @@ BASE = 48
 """Channels of what the entropy model is told of the global layer and the quality."""
 CONTEXT_SCALE = 4
 """Symbols of the global layer are divided by this where networks of the entropy model read them."""
+
+
+def analysis_inputs(seen: DetectorFeatures) -> list[Tensor]:
+    """What the analysis sees of a detector at strides 8, 16 and 32: the pyramid, and the backbone behind it."""
+    (p3, p4, p5, _), (_, c4, c5) = seen
+    return [p3, torch.cat([p4, c4], 1), torch.cat([p5, c5], 1)]
+
+
+def analysis_channels(detector: NanoDetPlus) -> tuple[int, int, int]:
+    """Channels of `analysis_inputs`."""
+    (p3, p4, p5, _), (_, c4, c5) = detector.PYRAMID, detector.BACKBONE
+    return p3, p4 + c4, p5 + c5
 
 
 class SpatialAnalysis(nn.Module):
@@ -139,8 +152,12 @@ class SpatialLayer(nn.Module):
         """
         y = self.g_a(features).float() * self.gain(quality)
         with torch.autocast(y.device.type, enabled=False):
-            base = self.base(torch.cat([side / CONTEXT_SCALE, quality], 1))
-            return self.context(y, base.expand(-1, -1, *y.shape[-2:]), noisy)
+            return self.context(y, self.entropy_base(side, quality, y), noisy)
+
+    def entropy_base(self, side: Tensor, quality: Tensor, like: Tensor) -> Tensor:
+        """What the entropy model of y (``like``) is told, as floats; arguments as those of `forward`."""
+        base = self.base(torch.cat([side / CONTEXT_SCALE, quality.expand(len(side), 1, 1, 1)], 1))
+        return base.expand(-1, -1, *like.shape[-2:])
 
     def dequantize(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """Undo the gain: (N, C, h, w) float."""

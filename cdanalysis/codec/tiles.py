@@ -1,13 +1,13 @@
 """Large photographs, tile by tile: what networks hold at once stays bounded, and seams stay out of sight.
 
-A tile's network sees a halo around the cells that it answers for. Where the halo is as wide as the network reaches, the
-result is that of the whole photograph; where it is not (the backbone reaches far), it differs a little.
+A tile's network sees a halo around the cells that it answers for, as wide as the network reaches, so that the result is
+that of the whole photograph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +19,10 @@ from ..structures.latents import PAD
 STRIDE = 16
 CORE = 96
 """Cells, each way, that a tile answers for; a photograph of a halo more on both sides is still one tile."""
-HALO = 16
-"""Cells around a tile that the backbone sees. It reaches farther, but hardly sees what lies there."""
-
-SCALES = (2, 1, 0.5)
-"""Places for a cell, each way, of features at strides 8, 16 and 32."""
+BAND = 2**13
+"""Cells that are worked on at a time where that is all that keeps memory small; two megapixels have as many."""
+MANY = 4
+"""Bands after which it is worth the time to give memory back."""
 
 Place = tuple[slice, slice]
 
@@ -89,49 +88,33 @@ def padded(x: Tensor) -> Tensor:
     return window(x, (slice(0, rows), slice(0, columns)))
 
 
-Input = Tensor | list[Tensor]
-"""Photographs (N, C, H, W), or features of them at strides 8, 16 and 32."""
+def bands(shape: torch.Size) -> Iterator[slice]:
+    """Rows of a tensor (N, C, h, w), an even number at a time, so many that what is made of them stays small.
+
+    Where there are many, what was freed meanwhile goes back to the system in the end.
+    """
+    rows = max(2, BAND // (shape[0] * shape[3]) // 2 * 2)
+    yield from (slice(top, min(shape[2], top + rows)) for top in range(0, shape[2], rows))
+    if shape[0] * shape[2] * shape[3] > MANY * BAND:
+        release()
 
 
-def seen_by(x: Input, place: Place) -> Input:
-    """What of the input lies at a place."""
-    if isinstance(x, Tensor):
-        return window(x, place)
-    places = (_scaled(place, scale) for scale in SCALES)
-    return [level[..., rows, columns] for level, (rows, columns) in zip(x, places, strict=True)]
-
-
-def tiled(network: Callable[[Any], Tensor], x: Input, halo: int, core: int | None = None, scale: int = 1) -> Tensor:
-    """What a network makes of its input: (N, C', h, w), ``scale``^2 places for every cell of 16x16 pixels."""
-    grid = grid_of(x.shape[-2], x.shape[-1]) if isinstance(x, Tensor) else (x[1].shape[-2], x[1].shape[-1])
+def tiled(network: Callable[[Tensor], Tensor], x: Tensor, halo: int, core: int | None = None) -> Tensor:
+    """What a network makes of photographs (N, C, H, W): (N, C', h, w), one place for every cell of 16x16 pixels."""
+    grid = grid_of(x.shape[-2], x.shape[-1])
     y = None
     for tile in tiles(grid, halo, core):
-        part = network(seen_by(x, tile.seen))
-        if covers(tile, grid):
+        part = network(window(x, tile.seen))
+        if tile.core == (slice(0, grid[0]), slice(0, grid[1])):  # the only one
             return part
         if y is None:
-            shape = (*part.shape[:2], *(scale * side for side in grid))
+            shape = (*part.shape[:2], *grid)
             y = torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=layout(part))
-        put(y, tile.core, part, tile.inner, scale)
+        y[..., tile.core[0], tile.core[1]] = part[..., tile.inner[0], tile.inner[1]]
         del part
         release()
+    assert y is not None, "a grid has at least one tile"
     return y
-
-
-def covers(tile: Tile, grid: tuple[int, int]) -> bool:
-    """Whether it is the only one."""
-    return tile.core == (slice(0, grid[0]), slice(0, grid[1]))
-
-
-def put(y: Tensor, core: Place, part: Tensor, inner: Place, scale: float = 1) -> None:
-    """Write what a tile answers for, of what it saw, into the whole; places are in cells, ``scale`` values for each."""
-    (rows, columns), (own_rows, own_columns) = _scaled(core, scale), _scaled(inner, scale)
-    y[..., rows, columns] = part[..., own_rows, own_columns]
-
-
-def _scaled(place: Place, scale: float) -> Place:
-    rows, columns = (slice(int(scale * s.start), int(scale * s.stop)) for s in place)
-    return rows, columns
 
 
 def layout(x: Tensor) -> torch.memory_format:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, ItemsView, Mapping, Sequence, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Mapping, Sequence, ValuesView
 from typing import Any, ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
+from ..structures.features import Features, FeatureSpec
+from ..structures.latents import SEMANTIC, layer_count
 from ..structures.predictions import Prediction, Result
 from ..structures.targets import Target
 
@@ -16,79 +18,72 @@ R = TypeVar("R")
 
 
 def made_head(
-    kinds: Mapping[str, type[nn.Module]], task: str, features: tuple[int, ...], options: Mapping[str, Any]
+    kinds: Mapping[str, type[nn.Module]], task: str, spec: FeatureSpec, options: Mapping[str, Any]
 ) -> nn.Module:
     """A head of random weights.
 
     Args:
         kinds: the class of each task's heads.
-        features: channels of the pyramid.
-        options: arguments of the head beside them.
+        spec: of the features that the head will read.
+        options: arguments of the head beside it.
 
     Raises:
         ValueError: for a task that there is no head for, an option that its head does not have, or one of another kind.
     """
     if task not in kinds:
         raise ValueError(f"unknown task {task!r}; there are heads for {', '.join(kinds)}")
-    known = [name for name in inspect.signature(kinds[task]).parameters if name != "features"]
+    known = [name for name in inspect.signature(kinds[task]).parameters if name != "spec"]
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"a {task} head has no option {unknown[0]!r}; it has: {', '.join(known)}")
     try:
-        return kinds[task](features, **options)
+        return kinds[task](spec, **options)
     except (TypeError, RuntimeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"no {task} head can be made of {', '.join(options) or 'no options'}: {reason}") from None
 
 
 class Head(nn.Module):
-    """Predicts from the feature pyramid that the neck makes of latents. Knows strides and channels, but no codec.
+    """Predicts from features that were decoded from latents. Knows strides and channels, but no codec, and no pixels.
 
     Subclasses are registered under the name of their task in `cdanalysis.registry.HEADS`. They are constructed with the
-    channels at strides 8, 16 and 32, the class names, and the ``options`` of a recipe; `describe` returns the arguments
-    that rebuild them. A *pyramid* is a list of features (N, C, H/s, W/s) at the coarsest of the strides s = 8, 16 and
-    32, at least ``levels`` of them. H and W are multiples of 32; images are padded right and bottom. *Sizes* are the
-    images' true (height, width) in pixels; all geometry is in pixels of the true image.
+    `FeatureSpec`, the class names, and the ``options`` of a recipe; `describe` returns the arguments that rebuild them.
+    Targets are in pixels of the features' working size, to which the whole image was resized; predictions are in
+    pixels of the true image.
 
     Attributes:
-        levels: number of pyramid levels that it reads, the coarsest first: 1 is stride 32 alone, 3 are all.
+        layers: the layers that it reads, and those before them.
         classes: class names, in the order of its outputs.
     """
 
-    levels: ClassVar[int] = 3
+    layers: ClassVar[tuple[str, ...]] = SEMANTIC
     classes: list[str]
 
-    def loss(self, pyramid: list[Tensor], targets: list[Any], sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
+    def loss(self, features: Features, targets: list[Any]) -> dict[str, Tensor]:
         """The training losses.
 
         Args:
-            pyramid: features.
-            targets: N targets of the task's data sets, on the head's device.
-            sizes: N true (height, width).
+            features: of N images.
+            targets: N targets of the task's data sets, in pixels of ``features.working``, on the head's device.
 
         Returns:
             scalars by name; their sum is minimized.
         """
         raise NotImplementedError(f"a {type(self).__name__} does not learn")
 
-    def distillation(self, pyramid: list[Tensor], features: list[Tensor]) -> Tensor:
-        """Distance (N,) of this head's outputs on ``pyramid`` from its own on ``features``, which are the targets.
+    def distillation(self, features: Features, teacher: Features) -> Tensor:
+        """Distance (N,) of this head's outputs on ``features`` from its own on ``teacher``, which are the targets.
 
         Raises:
             ValueError: if it has no dense outputs to compare.
         """
         raise ValueError(f"a {type(self).__name__} cannot be distilled")
 
-    def predict(self, pyramid: list[Tensor], sizes: list[tuple[int, int]]) -> Sequence[Prediction]:
-        """One prediction per image, in pixels of the true image.
-
-        Args:
-            pyramid: features.
-            sizes: N true (height, width).
-        """
+    def predict(self, features: Features) -> Sequence[Prediction]:
+        """One prediction per image, in pixels of the true image."""
         raise NotImplementedError(f"a {type(self).__name__} does not predict")
 
     def describe(self) -> dict[str, Any]:
-        """The arguments that rebuild this head, as JSON, without the features' channels."""
+        """The arguments that rebuild this head, as JSON, without the `FeatureSpec`."""
         return {"classes": self.classes}
 
     @classmethod
@@ -110,10 +105,15 @@ class Heads(nn.ModuleDict):
         return cast("ValuesView[Head]", super().values())
 
 
-def predict(heads: Mapping[str, Head], pyramid: list[Tensor], sizes: list[tuple[int, int]]) -> list[Result]:
-    """Predictions of all heads on one pyramid, one `Result` per image; sizes are the images' true (height, width)."""
-    predictions = {task: head.predict(pyramid, sizes) for task, head in heads.items()}
-    return [Result(**{task: rows[i] for task, rows in predictions.items()}) for i in range(len(sizes))]
+def predict(heads: Mapping[str, Head], features: Features) -> list[Result]:
+    """Predictions of all heads on the same features, one `Result` per image."""
+    predictions = {task: head.predict(features) for task, head in heads.items()}
+    return [Result(**{task: rows[i] for task, rows in predictions.items()}) for i in range(len(features))]
+
+
+def layers_of(heads: Iterable[Head]) -> int:
+    """How many layers must be read for these heads; at least the first."""
+    return max((layer_count(head.layers) for head in heads), default=1)
 
 
 def grouped(items: Sequence[T], kind: Callable[[T], object], work: Callable[[list[T]], list[R]]) -> list[R]:

@@ -1,4 +1,4 @@
-"""Classification from the feature pyramid."""
+"""Classification from the global layer's embedding."""
 
 from __future__ import annotations
 
@@ -8,58 +8,53 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..structures.features import Features, FeatureSpec
+from ..structures.latents import LAYERS
 from ..structures.predictions import Classification
 from .base import Head
 
 
 class ClassificationHead(Head):
-    """Stride-32 features to class logits: pointwise expansion, global average, linear classifier.
+    """An embedding to class logits by one matrix, so that a pre-trained classifier can be taken over whole.
 
-    The shape is that of the EfficientNets' own head (Tan, Le, ICML 2019), so a pre-trained
-    classifier can be taken over whole. Scores are calibrated by one temperature (Guo and others,
-    "On calibration of modern neural networks", ICML 2017).
+    Scores are calibrated by one temperature (Guo and others, "On calibration of modern neural networks", ICML 2017).
 
     Args:
-        features: channels at strides 8, 16 and 32; the last are read.
+        spec: of the features; the embedding is read.
         classes: class names, in the order of the logits.
-        hidden: width of the expansion.
     """
 
-    levels = 1
+    layers = LAYERS[:1]
 
-    def __init__(self, features: tuple[int, int, int], classes: list[str], hidden: int = 1280):
+    def __init__(self, spec: FeatureSpec, classes: list[str]):
         super().__init__()
         self.classes = list(classes)
-        self.expand = nn.Conv2d(features[-1], hidden, 1)
-        self.act = nn.ReLU6(inplace=True)
-        self.classify = nn.Linear(hidden, len(self.classes))
+        self.classify = nn.Linear(spec.embedding, len(self.classes))
         self.register_buffer("temperature", torch.ones(()))
 
-    def forward(self, pyramid: list[Tensor]) -> Tensor:
+    def forward(self, features: Features) -> Tensor:
         """Logits (N, classes), not yet divided by the temperature."""
-        x = self.act(self.expand(pyramid[-1]))
-        # Of bfloat16 a mean would first make a float32 copy, in new memory.
-        return self.classify(nn.functional.avg_pool2d(x, x.shape[-2:]).flatten(1))
+        return self.classify(features.embedding)
 
     def describe(self) -> dict[str, Any]:
-        """What rebuilds this head, beside the features' channels."""
-        return {"classes": self.classes, "hidden": self.expand.out_channels}
+        """What rebuilds this head, beside the features' shape."""
+        return {"classes": self.classes}
 
-    def loss(self, pyramid: list[Tensor], targets: list[int], sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
-        """Cross-entropy of class indices; ``sizes`` as the other heads take them."""
-        logits = self(pyramid).float()
+    def loss(self, features: Features, targets: list[int]) -> dict[str, Tensor]:
+        """Cross-entropy of class indices."""
+        logits = self(features).float()
         return {"classification": nn.functional.cross_entropy(logits, torch.tensor(targets, device=logits.device))}
 
-    def distillation(self, pyramid: list[Tensor], features: list[Tensor]) -> Tensor:
-        """Divergence (N,), in nats, of what this head makes of ``pyramid`` from what it makes of ``features``."""
+    def distillation(self, features: Features, teacher: Features) -> Tensor:
+        """Divergence (N,), in nats, of what this head makes of ``features`` from what it makes of ``teacher``."""
         with torch.no_grad():
-            target = self(features)
-        return divergence(self(pyramid), target)
+            target = self(teacher)
+        return divergence(self(features), target)
 
     @torch.no_grad()
-    def predict(self, pyramid: list[Tensor], sizes: list[tuple[int, int]]) -> list[Classification]:
-        """One `Classification` a photograph; ``sizes`` as the other heads take them."""
-        probabilities = (self.forward(pyramid).float() / self.temperature).softmax(1)
+    def predict(self, features: Features) -> list[Classification]:
+        """One `Classification` per image."""
+        probabilities = (self(features).float() / self.temperature).softmax(1)
         scores, indices = probabilities.topk(min(5, len(self.classes)), dim=1)
         results = []
         for row_scores, row in zip(scores.tolist(), indices.tolist(), strict=True):

@@ -4,78 +4,82 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from ..blocks import GroupNorm
+from ..structures.features import STRIDES, Features, FeatureSpec
 from ..structures.predictions import Segmentation
 from ..structures.targets import IGNORE, LabelMap
 from .base import Head
 from .classification import divergence
-from .neck import FeaturePyramid
+from .pyramid import FeaturePyramid
 
 
 class SegmentationHead(Head):
-    """A semantic feature pyramid: all levels refined, brought to stride 8, summed and classified.
+    """A semantic feature pyramid: all levels refined, brought to stride 8, summed, shifted by the embedding, classified.
 
-    After Kirillov, Girshick, He, Dollar, "Panoptic feature pyramid networks" (CVPR 2019).
+    After Kirillov, Girshick, He, Dollar, "Panoptic feature pyramid networks" (CVPR 2019). What the image shows as a
+    whole, which the embedding says, decides between classes that look alike in a small window.
 
     Args:
-        features: channels at strides 8, 16 and 32.
+        spec: of the features.
         classes: class names, at most 255.
         width: channels of the feature pyramid, a multiple of 32.
     """
 
-    levels = 3
-
-    def __init__(self, features: tuple[int, int, int], classes: list[str], width: int = 96):
+    def __init__(self, spec: FeatureSpec, classes: list[str], width: int = 96):
         super().__init__()
         if width % 32:
             raise ValueError(f"width must be a multiple of 32, got {width}")
         if not 2 <= len(classes) <= IGNORE:
             raise ValueError(f"segmentation needs 2 to {IGNORE} classes, got {len(classes)}")
         self.classes, self.width = list(classes), width
-        self.backbone = FeaturePyramid(features, width)
+        self.backbone = FeaturePyramid(spec.pyramid, width)
         self.refine = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, width, 3, padding=1), GroupNorm(width // 16, width), nn.ReLU())
             for _ in range(3)
         )
+        self.shift = nn.Linear(spec.embedding, width)
+        nn.init.zeros_(self.shift.weight)
+        nn.init.zeros_(self.shift.bias)
         self.classify = nn.Conv2d(width, len(self.classes), 1)
 
     def describe(self) -> dict[str, Any]:
-        """What rebuilds this head, beside the features' channels."""
+        """What rebuilds this head, beside the features' shape."""
         return {"classes": self.classes, "width": self.width}
 
-    def forward(self, pyramid: list[Tensor]) -> Tensor:
-        """Logits (N, classes, H/8, W/8) from features at strides 8, 16 and 32."""
-        levels = list(self.backbone(pyramid).values())[:3]
-        total = self.refine[0](levels[0])
+    def forward(self, features: Features) -> Tensor:
+        """Logits (N, classes, h/8, w/8) for a working size of h x w."""
+        levels = list(self.backbone(features.pyramid).values())[:3]
+        total = self.refine[0](levels[0]) + self.shift(features.embedding)[..., None, None]
         for refine, level in zip(self.refine[1:], levels[1:], strict=True):
             total = total + F.interpolate(refine(level), size=total.shape[-2:], mode="bilinear")
         return self.classify(total)
 
-    def loss(self, pyramid: list[Tensor], targets: list[LabelMap], sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
-        """Cross-entropy over the pixels of photographs of ``sizes``, those of ``IGNORE`` left out."""
-        logits = F.interpolate(self(pyramid).float(), scale_factor=8, mode="bilinear")
-        padded = torch.full((len(targets), *logits.shape[-2:]), IGNORE, dtype=torch.int64, device=logits.device)
-        for row, target, (height, width) in zip(padded, targets, sizes, strict=True):
-            row[:height, :width] = target.labels
-        total = F.cross_entropy(logits, padded, ignore_index=IGNORE, reduction="sum")
-        return {"segmentation": total / (padded != IGNORE).sum().clamp_min(1)}  # a mean over none would be NaN
+    def loss(self, features: Features, targets: list[LabelMap]) -> dict[str, Tensor]:
+        """Cross-entropy over pixels, those of ``IGNORE`` left out."""
+        logits = F.interpolate(self(features).float(), scale_factor=STRIDES[0], mode="bilinear")
+        labels = torch.stack([target.labels for target in targets]).long()
+        total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+        return {"segmentation": total / (labels != IGNORE).sum().clamp_min(1)}  # a mean over none would be NaN
 
-    def distillation(self, pyramid: list[Tensor], features: list[Tensor]) -> Tensor:
-        """Divergence (N,), in nats a cell, of what this head says of ``pyramid`` from what it says of ``features``."""
+    def distillation(self, features: Features, teacher: Features) -> Tensor:
+        """Divergence (N,), in nats a cell, of what this head says of ``features`` from what it says of ``teacher``."""
         with torch.no_grad():
-            target = self(features)
-        return divergence(self(pyramid), target).mean((1, 2))
+            target = self(teacher)
+        return divergence(self(features), target).mean((1, 2))
 
     @torch.no_grad()
-    def predict(self, pyramid: list[Tensor], sizes: list[tuple[int, int]]) -> list[Segmentation]:
-        """One `Segmentation` a photograph, at its own (height, width)."""
-        logits = F.interpolate(self(pyramid).float(), scale_factor=8, mode="bilinear")
+    def predict(self, features: Features) -> list[Segmentation]:
+        """One `Segmentation` per image, at its true (height, width); classes are chosen at the working size."""
+        logits = F.interpolate(self(features).float(), scale_factor=STRIDES[0], mode="bilinear")
         masks = logits.argmax(1).to(torch.uint8).cpu().numpy()
-        return [
-            Segmentation(mask[:height, :width].copy(), self.classes)
-            for mask, (height, width) in zip(masks, sizes, strict=True)
-        ]
+        return [Segmentation(_enlarged(m, size), self.classes) for m, size in zip(masks, features.sizes, strict=True)]
+
+
+def _enlarged(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.array(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))

@@ -9,28 +9,15 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..structures.latents import MAX_PIXELS, PAD, QUALITY_LEVELS
+from ..structures.latents import LAYERS, MAX_PIXELS, PAD, QUALITY_LEVELS, SEMANTIC, layer_count
 from .errors import StreamError
 
 MAGIC = 0xCDA
-VERSION = 1
-LAYERS = ("semantic", "detail")
+VERSION = 2
 FINGERPRINT_BYTES = 3
 CHECK_BYTES = 3
-
-
-def layer_count(layers: Sequence[str]) -> int:
-    """The number of layers in a list of their names.
-
-    Raises:
-        ValueError: if it is not the first of ``LAYERS``, or both in order.
-
-    >>> layer_count(["semantic"])
-    1
-    """
-    if not layers or tuple(layers) != LAYERS[: len(layers)]:
-        raise ValueError(f"layers must be ('semantic',) or ('semantic', 'detail'), got {tuple(layers)!r}")
-    return len(layers)
+MAX_WORKING = 2048
+"""Sides of working sizes end here: what a semantic layer costs is bounded, whatever a header says."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +25,12 @@ class Layer:
     """One layer of a stream.
 
     Attributes:
-        name: "semantic" or "detail".
+        name: one of ``LAYERS``.
         level: quality level 0..120.
         length: bytes of the layer's symbols, without checksum.
         data: the symbols as the entropy coder wrote them; None where the stream was cut before the layer.
+        working: side in pixels, a multiple of 32, to which the photograph was resized for a semantic layer (the shorter
+            side for the global layer, the longer one for the spatial layer); 0 for the detail layer.
         mapped: whether the symbols start with a quality map; only the detail layer may have one.
     """
 
@@ -49,6 +38,7 @@ class Layer:
     level: int
     length: int
     data: bytes | None
+    working: int = 0
     mapped: bool = False
 
 
@@ -92,10 +82,10 @@ def pack(stream: Stream) -> bytes:
     Raises:
         ValueError: for a size, level, fingerprint or layer that the format cannot represent.
 
-    >>> layer = Layer("semantic", level=60, length=3, data=b"abc")
+    >>> layer = Layer("global", level=60, length=3, data=b"abc", working=224)
     >>> data = pack(Stream("0e3ea2", width=640, height=480, layers=(layer,)))
     >>> len(data), unpack(data).layers[0].data
-    (19, b'abc')
+    (20, b'abc')
     """
     _check_fields(stream)
     header = bytearray((MAGIC << 4 | VERSION).to_bytes(2, "big"))
@@ -103,7 +93,9 @@ def pack(stream: Stream) -> bytes:
     header += _varint(stream.width) + _varint(stream.height)
     for index, layer in enumerate(stream.layers):
         more = index + 1 < len(stream.layers)
-        header.append(layer.level << 1 | (layer.mapped if index else more))
+        last = layer.name == LAYERS[-1]
+        header.append(layer.level << 1 | (layer.mapped if last else more))
+        header += b"" if last else _varint(layer.working // PAD)
         header += _varint(len(layer.data))
     parts = [bytes(header), _header_check(bytes(header)).to_bytes(2, "big")]
     for layer in stream.layers:
@@ -164,12 +156,12 @@ def unpack(source: StreamBytes, max_pixels: int = MAX_PIXELS) -> Stream:
     return replace(stream, layers=tuple(layers))
 
 
-def strip(data: StreamBytes, layers: tuple[str, ...] = ("semantic",)) -> bytes:
+def strip(data: StreamBytes, layers: Sequence[str] = SEMANTIC) -> bytes:
     """Keep only the named layers of a stream. Loads no network, and does not decode anything.
 
     Args:
         data: the bytes of a ``.cda`` file, or its path.
-        layers: ``("semantic",)`` or ``("semantic", "detail")``; a layer needs those before it.
+        layers: the first one or more of ``("global", "spatial", "detail")``; a layer needs those before it.
 
     Returns:
         the bytes that encoding without the other layers would give.
@@ -178,8 +170,7 @@ def strip(data: StreamBytes, layers: tuple[str, ...] = ("semantic",)) -> bytes:
         StreamError: if the stream is bad, or lacks one of the layers.
         ValueError: for any other list of layers.
     """
-    if not layers or tuple(layers) != LAYERS[: len(layers)]:
-        raise ValueError(f"layers must be ('semantic',) or ('semantic', 'detail'), got {tuple(layers)!r}")
+    layer_count(layers)
     stream = unpack(data)
     return pack(replace(stream, layers=tuple(stream.require(name) for name in layers)))
 
@@ -191,22 +182,32 @@ def _unpack_header(data: bytes, max_pixels: int) -> tuple[Stream, int, bytes]:
         raise StreamError("not a .cda stream")
     version = reader.take(2)[1] & 15
     if version != VERSION:
-        raise StreamError(f"format version {version}; this library reads version {VERSION}")
+        wrote = "an edition before 0.2 of this library" if version < VERSION else "a newer edition of this library"
+        raise StreamError(f"format version {version}, which {wrote} wrote; this one reads version {VERSION}")
     fingerprint = reader.take(FINGERPRINT_BYTES).hex()
     width, height = reader.varint(), reader.varint()
-    byte = reader.take(1)[0]
-    layers = [Layer(LAYERS[0], byte >> 1, reader.varint(), None)]
-    if byte & 1:
-        byte = reader.take(1)[0]
-        layers.append(Layer(LAYERS[1], byte >> 1, reader.varint(), None, mapped=bool(byte & 1)))
+    layers = _layer_table(reader)
     header = data[: reader.position]
     if reader.take(2) != _header_check(header).to_bytes(2, "big"):
         raise StreamError("damaged: the checksum of the header does not match")
     if any(layer.level > QUALITY_LEVELS for layer in layers):
         raise StreamError(f"damaged: the header claims a quality level above {QUALITY_LEVELS}")
+    if any(not 0 < layer.working <= MAX_WORKING for layer in layers if layer.name in SEMANTIC):
+        raise StreamError(f"damaged: the header claims a working size that is not above 0 and at most {MAX_WORKING}")
     if width * height == 0 or padded_pixels(width, height) > max_pixels:
         raise StreamError(f"the header claims {width}x{height} pixels; at most {max_pixels}, padded, are accepted")
     return Stream(fingerprint, width, height, tuple(layers), version), reader.position, header
+
+
+def _layer_table(reader: _Reader) -> list[Layer]:
+    layers, more = [], True
+    for name in LAYERS:
+        if more:
+            byte, last = reader.take(1)[0], name == LAYERS[-1]
+            working = 0 if last else PAD * reader.varint()
+            layers.append(Layer(name, byte >> 1, reader.varint(), None, working, last and bool(byte & 1)))
+            more = bool(byte & 1)
+    return layers
 
 
 def padded_pixels(width: int, height: int) -> int:
@@ -266,10 +267,13 @@ def _check_fields(stream: Stream) -> None:
         raise ValueError(f"a stream cannot hold a photograph of {stream.width}x{stream.height} pixels")
     if len(bytes.fromhex(stream.fingerprint)) != FINGERPRINT_BYTES:
         raise ValueError(f"a fingerprint has {2 * FINGERPRINT_BYTES} hexadecimal digits, got {stream.fingerprint!r}")
-    if tuple(layer.name for layer in stream.layers) not in (LAYERS[:1], LAYERS):
-        raise ValueError("a stream holds the layers semantic, or semantic and detail")
+    layer_count([layer.name for layer in stream.layers])
     for layer in stream.layers:
         if layer.data is None or not 0 <= layer.level <= QUALITY_LEVELS:
             raise ValueError(f"layer {layer.name} has no data, or a quality level outside 0..{QUALITY_LEVELS}")
-        if layer.mapped and layer.name != LAYERS[1]:
+        if layer.name not in SEMANTIC:
+            continue
+        if layer.mapped:
             raise ValueError(f"the {layer.name} layer can have no quality map")
+        if layer.working % PAD or not 0 < layer.working <= MAX_WORKING:
+            raise ValueError(f"a working size is a multiple of {PAD} up to {MAX_WORKING}, got {layer.working}")

@@ -15,15 +15,18 @@ class LayerInfo:
     """One layer that is in the stream.
 
     Attributes:
-        name: "semantic" or "detail".
+        name: "global", "spatial" or "detail".
         bytes: of its symbols.
         quality: in [0, 1].
+        working: side in pixels to which the photograph was resized for a semantic layer: the shorter one for the global
+            layer, the longer one for the spatial layer; 0 for the detail layer.
         mapped: whether a map lowers the quality in places.
     """
 
     name: str
     bytes: int
     quality: float
+    working: int
     mapped: bool
 
 
@@ -70,7 +73,7 @@ def inspect(source: StreamBytes, model_name: Callable[[str], str | None] = lambd
     data = stream_bytes(source)
     stream = unpack(data)
     layers = tuple(
-        LayerInfo(layer.name, layer.length, layer.level / QUALITY_LEVELS, layer.mapped)
+        LayerInfo(layer.name, layer.length, layer.level / QUALITY_LEVELS, layer.working, layer.mapped)
         for layer in stream.layers
         if layer.data is not None
     )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the stream's room needs these words, and no torch
     from torch import Tensor
 
+LAYERS = ("global", "spatial", "detail")
+"""The layers of a stream. Each is decodable without those after it."""
+
+SEMANTIC = LAYERS[:2]
+"""Those that see the photograph at a working size of their own, and that most heads read."""
+
 STEPS = 16
 """Latents are integers that count sixteenths of a quantization step."""
 
 PAD = 32
-"""Images are padded, right and bottom, to multiples of this many pixels."""
+"""Photographs are padded, right and bottom, to multiples of this many pixels; working sizes are multiples of it."""
 
 QUALITY_LEVELS = 120
 """A layer's quality travels as an integer 0..120."""
@@ -39,23 +46,40 @@ def quality_level(quality: float) -> int:
     return round(quality * QUALITY_LEVELS)
 
 
-Quality = float | tuple[float, float]
-"""One number in [0, 1] for both layers, or (semantic, detail)."""
+Quality = float | tuple[float, ...]
+"""One number in [0, 1] for all layers, or one for each."""
+
+Levels = tuple[int, ...]
+"""Quality levels 0..120, one for each layer."""
 
 
-def quality_levels(quality: Quality) -> tuple[int, int]:
-    """The levels of the semantic and the detail layer.
+def layer_count(layers: Sequence[str]) -> int:
+    """The number of layers in a list of their names.
 
     Raises:
-        ValueError: if ``quality`` is neither a number in [0, 1] nor a pair of such.
+        ValueError: if these are not the first one or more of ``LAYERS``, in order.
 
-    >>> quality_levels(0.5), quality_levels((0.2, 1.0))
-    ((60, 60), (24, 120))
+    >>> layer_count(["global", "spatial"])
+    2
     """
-    pair = tuple(quality) if isinstance(quality, (tuple, list)) else (quality, quality)
-    if len(pair) != 2:
-        raise ValueError(f"quality must be one number or a pair (semantic, detail), got {quality!r}")
-    return quality_level(pair[0]), quality_level(pair[1])
+    if isinstance(layers, str) or not layers or tuple(layers) != LAYERS[: len(layers)]:
+        raise ValueError(f"layers must be the first one or more of {', '.join(LAYERS)}, got {layers!r}")
+    return len(layers)
+
+
+def quality_levels(quality: Quality, count: int = len(LAYERS)) -> Levels:
+    """The levels of the first ``count`` layers.
+
+    Raises:
+        ValueError: if ``quality`` is neither a number in [0, 1] nor one for each of these layers.
+
+    >>> quality_levels(0.5), quality_levels((0.2, 0.5, 1.0))
+    ((60, 60, 60), (24, 60, 120))
+    """
+    each = tuple(quality) if isinstance(quality, (tuple, list)) else (quality,) * count
+    if len(each) != count:
+        raise ValueError(f"quality must be one number, or one for each of {', '.join(LAYERS[:count])}, got {quality!r}")
+    return tuple(map(quality_level, each))
 
 
 @dataclass(frozen=True)
@@ -85,65 +109,85 @@ class Latents:
 
     Every tensor is int32 and counts sixteenths of a quantization step (``STEPS``): dividing by 16
     gives what the literature calls y_hat. The values are exact: the same stream gives the same
-    integers on every machine.
+    integers on every machine. A layer that was not asked for, or that a stream lacks, is None.
 
     Attributes:
         size: true (height, width) of the photographs in pixels.
-        quality: level 0..120 of the semantic and of the detail layer.
-        semantic: (N, C, h, w), the base layer.
-        detail: (N, C', h, w), the enhancement layer; None where the stream has none.
-        hyper: (N, C'', h'', w''), side information of the detail layer, in whole steps.
-        quality_offsets: (N, 1, h/2, w/2), 0..``MAX_QUALITY_OFFSET``: the detail layer's quality lies this many times
+        quality: level 0..120 of each layer that is here.
+        embedding: (N, C, 1, 1), the global layer.
+        spatial: (N, C', h, w), the spatial layer, on the grid of its working size.
+        detail: (N, C'', H/16, W/16), the detail layer, on the grid of the padded photograph.
+        hyper: (N, C_z, h_z, w_z), side information of the detail layer, in whole steps.
+        quality_offsets: (N, 1, H/32, W/32), 0..``MAX_QUALITY_OFFSET``: the detail layer's quality lies this many times
             ``QUALITY_OFFSET_STEP`` levels below its level there; None where it is the same everywhere.
     """
 
     size: tuple[int, int]
-    quality: tuple[int, int]
-    semantic: Tensor
+    quality: Levels
+    embedding: Tensor
+    spatial: Tensor | None = None
     detail: Tensor | None = None
     hyper: Tensor | None = None
     quality_offsets: Tensor | None = None
 
     @property
-    def levels(self) -> tuple[int, int | Tensor]:
-        """Quality levels 0..120 of both layers; the second is int32 (N, 1, h, w) where places differ."""
-        if self.quality_offsets is None:
-            return self.quality
-        return self.quality[0], lowered(self.quality[1], self.quality_offsets)
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that are here."""
+        return LAYERS[: 1 + (self.spatial is not None) + (self.detail is not None)]
+
+    @property
+    def detail_level(self) -> int | Tensor:
+        """Level 0..120 of the detail layer; int32 (N, 1, H/16, W/16) where places differ."""
+        return self.quality[2] if self.quality_offsets is None else lowered(self.quality[2], self.quality_offsets)
 
     def __len__(self) -> int:
-        return self.semantic.shape[0]
+        return self.embedding.shape[0]
 
     def __getitem__(self, index: int) -> Latents:
         """The latents of one photograph, still with a batch axis of length 1."""
+        rows = {name: t[index : index + 1] for name, t in self._tensors().items() if t is not None}
+        return replace(self, **rows)
 
-        def row(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor[index : index + 1]
-
-        semantic, others = self.semantic[index : index + 1], (self.detail, self.hyper, self.quality_offsets)
-        detail, hyper, quality_offsets = map(row, others)
-        return replace(self, semantic=semantic, detail=detail, hyper=hyper, quality_offsets=quality_offsets)
-
-    def base(self) -> Latents:
-        """The same latents without their detail layer."""
-        return replace(self, detail=None, hyper=None, quality_offsets=None)
+    def up_to(self, layer: str) -> Latents:
+        """The same latents without the layers after ``layer``."""
+        count = 1 + LAYERS.index(layer)
+        gone = (() if count == 3 else ("detail", "hyper", "quality_offsets")) + (("spatial",) if count == 1 else ())
+        return replace(self, quality=self.quality[:count], **dict.fromkeys(gone))
 
     def equals(self, other: Latents) -> bool:
         """Whether both hold exactly the same integers."""
+        pairs = zip(self._tensors().values(), other._tensors().values(), strict=True)
+        same = all(a is b if a is None or b is None else a.equal(b) for a, b in pairs)
+        return (self.size, self.quality) == (other.size, other.quality) and same
 
-        def same(a: Tensor | None, b: Tensor | None) -> bool:
-            return a is b if a is None or b is None else a.equal(b)
-
-        return (
-            (self.size, self.quality) == (other.size, other.quality)
-            and same(self.semantic, other.semantic)
-            and same(self.detail, other.detail)
-            and same(self.hyper, other.hyper)
-            and same(self.quality_offsets, other.quality_offsets)
-        )
+    def _tensors(self) -> dict[str, Tensor | None]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("size", "quality")}
 
 
 def lowered(level: int, quality_offsets: Tensor) -> Tensor:
     """Quality levels (N, 1, h, w), at least 0: ``level`` lowered by ``quality_offsets`` (N, 1, h/2, w/2)."""
     levels = (level - QUALITY_OFFSET_STEP * quality_offsets).clamp_min(0)
     return levels.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+def working_size(height: int, width: int, shorter: int = 0, longer: int = 0) -> tuple[int, int]:
+    """Height and width, multiples of 32, to which a photograph is resized for a semantic layer.
+
+    With ``longer`` the longer side becomes that long, and the other follows in proportion. With ``shorter`` the shorter
+    one does, and the longer one becomes at most twice as long. Integers throughout: readers derive a layer's grid
+    from the photograph's size by this rule.
+
+    >>> working_size(3000, 4000, longer=448), working_size(3000, 4000, shorter=224)
+    ((352, 448), (224, 288))
+    """
+    small, large = min(height, width), max(height, width)
+    if longer:
+        sides = _nearest(small * longer, large), longer
+    else:
+        sides = shorter, min(2 * shorter, _nearest(large * shorter, small))
+    return sides if height <= width else sides[::-1]
+
+
+def _nearest(numerator: int, denominator: int) -> int:
+    """A quotient rounded to the nearest positive multiple of 32, halves upward."""
+    return PAD * max(1, (2 * numerator + PAD * denominator) // (2 * PAD * denominator))

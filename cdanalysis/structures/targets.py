@@ -111,14 +111,18 @@ class Instances(Target):
     masks: Tensor | None = None
 
     def scaled(self, width: float, height: float) -> Instances:
-        """As `Target.scaled`; masks cannot follow.
+        import torch
 
-        Raises:
-            ValueError: if the objects have masks.
-        """
-        if self.masks is not None:
-            raise ValueError("masks are not resized")
-        return Instances(self.boxes * self.boxes.new_tensor([width, height, width, height]), self.labels)
+        boxes, masks = self.boxes * self.boxes.new_tensor([width, height, width, height]), self.masks
+        if masks is not None:
+            rows, columns = masks.shape[-2:]
+            size = (round(rows * height), round(columns * width))
+            down, across = (
+                ((torch.arange(new, device=masks.device) + 0.5) * old / new).long()
+                for old, new in zip((rows, columns), size, strict=True)
+            )
+            masks = masks[:, down][:, :, across]
+        return Instances(boxes, self.labels, masks)
 
     def cropped(self, left: int, top: int, width: int, height: int, seen: float = 0.3) -> Instances:
         """As `Target.cropped`, but for objects of whose box less than ``seen`` is in the window."""

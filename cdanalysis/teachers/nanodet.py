@@ -21,6 +21,18 @@ BINS = 8
 
 STRIDES = (8, 16, 32, 64)
 
+COCO_CLASSES = [
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
+    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
+    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
+    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
+    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
+    "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+]  # fmt: skip
+"""In the order of the heads' outputs."""
+
 
 class DetectorFeatures(NamedTuple):
     """What a detector makes of photographs.
@@ -183,12 +195,15 @@ class NanoDetPlus(Frozen):
     """NanoDet-Plus-m at 416 pixels; photographs of any sides that are multiples of 32 serve.
 
     Attributes:
+        PYRAMID, BACKBONE: channels of the features at strides 8 to 64, and 8 to 32.
         backbone: normalized pixels to (c3, c4, c5).
         pan: those to (p3, p4, p5, p6).
         heads: one `DetectorHead` for each of these.
     """
 
     WEIGHTS = "weights/nanodet_plus_m_416.safetensors"
+    PYRAMID = (96, 96, 96, 96)
+    BACKBONE = (116, 232, 464)
 
     def __init__(self):
         super().__init__((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))

@@ -1,19 +1,27 @@
-"""ImageNet weights for the frozen backbone and its classifier."""
+"""Published weights: of the teachers, and of the heads that start as the teachers' own."""
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from ..heads.nanodet import NanoDet
+from ..model import Model
+from ..teachers.nanodet import COCO_CLASSES
 
-from ..teachers.imagenet import imagenet_classifier
 
+def load_pretrained(model: Model) -> None:
+    """Give a model's teachers their published weights, and its heads those that fit them.
 
-def load_imagenet(model: nn.Module) -> None:
-    """Put ImageNet weights into a model's backbone and, folded, into its classification head."""
-    net = imagenet_classifier(model.codec.config.backbone)
-    model.codec.backbone.load(net.state_dict())
-    head = model.heads["classification"]
-    scale = net.bn2.weight / torch.sqrt(net.bn2.running_var + net.bn2.eps)
-    head.expand.weight.data.copy_(net.conv_head.weight * scale[:, None, None, None])
-    head.expand.bias.data.copy_(net.bn2.bias - net.bn2.running_mean * scale)
-    head.classify.load_state_dict(net.classifier.state_dict())
+    The classification head takes the classifier's matrix, if it has ImageNet's classes; the detection head takes the
+    detector's heads, if it is of their kind and has COCO's classes.
+
+    Raises:
+        FileNotFoundError, RuntimeError: if weights cannot be had.
+    """
+    codec = model.codec
+    codec.classifier.load_imagenet()
+    codec.detector.load()
+    weight, bias = codec.classifier.classifier_weights()
+    if "classification" in model.heads and len(model.heads["classification"].classes) == len(weight):
+        model.heads["classification"].classify.load_state_dict({"weight": weight, "bias": bias})
+    head = model.heads["detection"] if "detection" in model.heads else None
+    if head is not None and isinstance(head.detector, NanoDet) and head.classes == COCO_CLASSES:
+        head.detector.heads.load_state_dict(codec.detector.heads.state_dict())

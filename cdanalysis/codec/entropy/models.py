@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...structures.latents import STEPS
 from ..integer.exact import ACTIVATION_BITS, LIMIT, ExactConv2d, full_precision, magnitudes
-from ..rounding import Doubt, Near, bands, near_ties, settled
+from ..tiles import bands
 from . import tables
 from .partition import CELLS, Cell, CheckerboardPartition, Known, at, joined, known
 
@@ -64,13 +64,9 @@ class FactorizedPrior(nn.Module):
         table = tables.logistic_mixture_cdf_tables(weights.cpu(), self.means.cpu(), scales.cpu(), self.SYMBOL_BOUND)
         self.table.copy_(table)
 
-    def quantize(self, z: Tensor, doubt: Doubt | None = None) -> Tensor:
-        """Whole steps, int32, of z (N, C, h, w) in double precision."""
-        rounded = z.round().to(torch.int32)
-        if doubt is not None:
-            places, symbols = settled([near_ties(z, torch.zeros_like(z), doubt.bound)], doubt)
-            rounded[tuple(places.T)] = symbols.to(torch.int32)
-        return rounded.clamp(-self.SYMBOL_BOUND, self.SYMBOL_BOUND)
+    def quantize(self, z: Tensor) -> Tensor:
+        """Whole steps, int32, of z (N, C, h, w)."""
+        return z.round().clamp(-self.SYMBOL_BOUND, self.SYMBOL_BOUND).to(torch.int32)
 
 
 class Parameters(NamedTuple):
@@ -152,38 +148,24 @@ class ContextModel(nn.Module):
         return y_hat, bits if noisy else bits.clamp_max(tables.PRECISION)
 
     @full_precision()
-    def quantize(self, y: Tensor, gain: Tensor, base: Tensor, doubt: Doubt | None = None) -> Quantized:
-        """Quantise y (N, C, h, w) times a gain, broadcastable to it, in double precision, pass by pass.
+    def quantize(self, y: Tensor, gain: Tensor, base: Tensor) -> Quantized:
+        """Quantize y (N, C, h, w) times a gain, broadcastable to it, pass by pass.
 
         Works on bands of rows, so that little beside the result is ever held.
         """
         values = self.partition.empty(y, self.channels)
-        passes = [self._quantize_pass(p, values, (y, gain.expand_as(y)), base, doubt) for p in range(self.passes)]
+        passes = [self._quantize_pass(p, values, (y, gain.expand_as(y)), base) for p in range(self.passes)]
         return Quantized(joined(values), passes)
 
-    def _quantize_pass(
-        self, p: int, values: Tensor, scaled: tuple[Tensor, Tensor], base: Tensor, doubt: Doubt | None
-    ) -> Pass:
+    def _quantize_pass(self, p: int, values: Tensor, scaled: tuple[Tensor, Tensor], base: Tensor) -> Pass:
         """Write what a pass codes into laid-out values, which no other place of the same pass depends on."""
         symbols, tables_of = (self.partition.empty(base, self.partition.size) for _ in range(2))
-        near = []
         for rows, cell, group, found in self._exact_parameters(p, values, base):
             tables_of[cell][:, :, rows] = found.scale_index
             y, gain = (at(x[:, group], cell, rows) for x in scaled)
-            steps = found.offset / STEPS
-            residual = y.double() * gain - steps
-            rounded = residual.round().clamp_(-tables.SYMBOL_BOUND, tables.SYMBOL_BOUND)
-            if doubt is not None:
-                bound = at(doubt.bound.expand_as(scaled[0])[:, group], cell, rows)
-                near.append(_in_images(near_ties(residual, steps, bound), group, cell, rows))
+            rounded = (y * gain - found.offset / STEPS).round().clamp_(-tables.SYMBOL_BOUND, tables.SYMBOL_BOUND)
             symbols[cell][:, :, rows] = rounded
             values[cell][group, :, rows] = rounded.mul_(STEPS).add_(found.offset)
-        if doubt is not None:
-            places, true = settled(near, doubt)
-            true, (n, c, i, j) = true.clamp(-tables.SYMBOL_BOUND, tables.SYMBOL_BOUND), places.T
-            place = i % 2, j % 2, c % self.partition.size, n, i // 2, j // 2
-            values[i % 2, j % 2, c, n, i // 2, j // 2] += STEPS * (true - symbols[place])
-            symbols[place] = true
         return Pass(self.partition.coded(p, symbols), self.partition.coded(p, tables_of))
 
     @full_precision()
@@ -259,13 +241,6 @@ class ContextModel(nn.Module):
 def _even(x: Tensor) -> bool:
     """Whether a tensor (N, C, h, w) is one column that was expanded, the same numbers everywhere."""
     return all(x.stride(d) == 0 or x.shape[d] == 1 for d in (0, 2, 3))
-
-
-def _in_images(near: Near, group: slice, cell: Cell, rows: slice) -> Near:
-    """Places (channel of the group, photograph, row, column) in a cell as places (photograph, channel, row, column)."""
-    c, n, i, j = near.places.T
-    places = torch.stack([n, c + group.start, 2 * (i + rows.start) + cell[0], 2 * j + cell[1]], 1)
-    return Near(places, near.offsets)
 
 
 Pop = Callable[[Tensor], Tensor]

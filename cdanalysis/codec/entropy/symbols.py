@@ -12,7 +12,7 @@ from torch import Tensor
 from ...stream.coder import CdfTables, SymbolReader, SymbolWriter, pop_each
 from ...stream.container import Stream
 from ...stream.quality_map import pop_map, push_map
-from ...structures.latents import Latents
+from ...structures.latents import LAYERS, Latents, working_size
 from ..layered import CodedLatents, LayeredCodec
 from ..tiles import STRIDE, grid_of
 from .models import Pass
@@ -32,63 +32,76 @@ class SymbolCoder:
 
     def write(self, encoded: CodedLatents) -> list[list[bytes]]:
         """For each photograph the bytes of each of its layers."""
-        latents, (semantic, *detail) = encoded
-        writers = [SymbolWriter() for _ in range(len(latents))]
-        self._push_passes(writers, semantic)
-        layers = [[writer.finish()] for writer in writers]
-        if latents.detail is None:
-            return layers
-        writers = [SymbolWriter() for _ in range(len(latents))]
+        latents, passes = encoded
+        layers: list[list[bytes]] = [[] for _ in range(len(latents))]
+        for name, coded in zip(latents.layers, passes, strict=True):
+            writers = [SymbolWriter() for _ in range(len(latents))]
+            if name == "detail":
+                self._push_side(writers, latents)
+            self._push_passes(writers, coded)
+            for image, writer in zip(layers, writers, strict=True):
+                image.append(writer.finish())
+        return layers
+
+    def _push_side(self, writers: list[SymbolWriter], latents: Latents) -> None:
+        """The detail layer's side information: a quality map, where there is one, and the hyper-latent."""
         if latents.quality_offsets is not None:
             for writer, quality_offsets in zip(writers, latents.quality_offsets, strict=True):
                 push_map(writer, quality_offsets[0].cpu().numpy())
+        assert latents.hyper is not None
         z = latents.hyper.flatten(1).cpu().numpy().astype(np.int64)
         for writer, *row in zip(writers, z, _hyper_indices(latents.hyper.shape), strict=True):
             writer.push(*row, self.hyper)
-        self._push_passes(writers, *detail)
-        for image, writer in zip(layers, writers, strict=True):
-            image.append(writer.finish())
-        return layers
 
-    def read(self, streams: Sequence[Stream], layers: int = 2) -> Latents:
+    def read(self, streams: Sequence[Stream], layers: int = 3) -> Latents:
         """Latents of streams of one size and quality.
 
         Args:
-            layers: 1 to read the semantic layer alone, 2 for both.
+            layers: how many to read.
 
         Raises:
             StreamError: if a layer is missing, or its symbols do not fit its model.
             ValueError: if there is no stream, or they are not of one size and quality.
         """
         _check_alike(streams, layers)
-        codec, first = self.codec, streams[0]
-        device = codec.scale_tables.device
-        size, levels = (first.height, first.width), tuple(layer.level for layer in first.layers)
-        levels = levels if len(levels) == 2 else (levels[0], levels[0])
-        grid = grid_of(*size)
-        readers = [SymbolReader(stream.require("semantic").data) for stream in streams]
-        base = codec.semantic.exact_base(levels[0], grid, device, len(streams))
-        semantic = codec.semantic.context.read(grid, base, self._pop(readers, self.scales))
+        first, vector = streams[0], self.codec.global_layer.context
+        for name in LAYERS[:layers]:
+            for stream in streams:
+                stream.require(name)
+        size, levels = (first.height, first.width), tuple(layer.level for layer in first.layers[:layers])
+        readers = _readers(streams, "global")
+        like = self.codec.scale_tables.new_empty((), dtype=torch.float32)
+        embedding = vector.read(len(streams), levels[0], like, self._pop(readers, self.scales))
         _close(readers)
-        if layers == 1:
-            return Latents(size, levels, semantic)
-        return self._read_detail(streams, Latents(size, levels, semantic))
+        latents = Latents(size, levels, embedding)
+        latents = self._read_spatial(streams, latents) if layers > 1 else latents
+        return self._read_detail(streams, latents) if layers > 2 else latents
 
-    def _read_detail(self, streams: Sequence[Stream], base: Latents) -> Latents:
-        """The latents of the detail layer beside those of the semantic one."""
-        detail, grid, device = self.codec.detail, base.semantic.shape[-2:], base.semantic.device
-        readers = [SymbolReader(stream.require("detail").data) for stream in streams]
+    def _read_spatial(self, streams: Sequence[Stream], known: Latents) -> Latents:
+        """Latents with those of the spatial layer beside those of the global one."""
+        spatial, readers = self.codec.spatial, _readers(streams, "spatial")
+        rows, columns = working_size(*known.size, longer=streams[0].require("spatial").working)
+        grid = rows // STRIDE, columns // STRIDE
+        base = spatial.exact_base(known.embedding, known.quality[1], grid)
+        values = spatial.context.read(grid, base, self._pop(readers, self.scales))
+        _close(readers)
+        return replace(known, spatial=values)
+
+    def _read_detail(self, streams: Sequence[Stream], known: Latents) -> Latents:
+        """Latents with those of the detail layer beside those of the semantic ones."""
+        detail, grid, device = self.codec.detail, grid_of(*known.size), known.embedding.device
+        readers = _readers(streams, "detail")
         if streams[0].require("detail").mapped:
             maps = np.stack([pop_map(reader, (grid[0] // 2, grid[1] // 2)) for reader in readers])
-            base = replace(base, quality_offsets=torch.from_numpy(maps)[:, None].to(device, torch.int32))
+            known = replace(known, quality_offsets=torch.from_numpy(maps)[:, None].to(device, torch.int32))
         hyper_grid = detail.hyper_spec.grid(*(STRIDE * side for side in grid))
         shape = len(streams), detail.hyper_spec.channels, *hyper_grid
         symbols = pop_each(readers, _hyper_indices(shape), self.hyper)
         z = torch.from_numpy(symbols).reshape(shape).to(device)
-        exact = detail.exact_base(z, base.semantic, base.levels)
+        exact = detail.exact_base(z, known.detail_level, self.codec.condition(known.spatial, grid), grid)
         values = detail.context.read(grid, exact, self._pop(readers, self.scales))
         _close(readers)
-        return replace(base, detail=values, hyper=z)
+        return replace(known, detail=values, hyper=z)
 
     def _push_passes(self, writers: list[SymbolWriter], passes: list[Pass]) -> None:
         for each in passes:
@@ -110,6 +123,10 @@ def _hyper_indices(shape: Sequence[int]) -> np.ndarray:
     return np.tile(np.repeat(np.arange(channels), height * width), (count, 1))
 
 
+def _readers(streams: Sequence[Stream], layer: str) -> list[SymbolReader]:
+    return [SymbolReader(stream.require(layer).data) for stream in streams]
+
+
 def _close(readers: list[SymbolReader]) -> None:
     for reader in readers:
         reader.close()
@@ -119,7 +136,7 @@ def _check_alike(streams: Sequence[Stream], layers: int) -> None:
     """Raises `ValueError` unless there are streams, whose first ``layers`` layers can be read together."""
     if not streams:
         raise ValueError("there is no stream to read")
-    kinds = [(*same_kind(stream)[:2], same_kind(stream)[2][:layers]) for stream in streams]
+    kinds = [same_kind(stream, layers) for stream in streams]
     for number, kind in enumerate(kinds):
         if kind != kinds[0]:
             raise ValueError(
@@ -129,10 +146,14 @@ def _check_alike(streams: Sequence[Stream], layers: int) -> None:
 
 
 def _described(stream: Stream) -> str:
-    layers = (f"{layer.name} {layer.level}{' with a map' if layer.mapped else ''}" for layer in stream.layers)
+    layers = (
+        f"{layer.name} {layer.level}{f' at {layer.working} px' * bool(layer.working)}{' with a map' * layer.mapped}"
+        for layer in stream.layers
+    )
     return f"{stream.width}x{stream.height} ({', '.join(layers)})"
 
 
-def same_kind(stream: Stream) -> tuple:
-    """Streams of equal kind can be read together."""
-    return stream.height, stream.width, tuple((layer.level, layer.mapped) for layer in stream.layers)
+def same_kind(stream: Stream, layers: int = len(LAYERS)) -> tuple:
+    """Streams whose first ``layers`` layers are of equal kind can be read together."""
+    kinds = tuple((layer.level, layer.working, layer.mapped) for layer in stream.layers[:layers])
+    return stream.height, stream.width, kinds
