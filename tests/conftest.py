@@ -25,8 +25,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
 
 ROOT = Path(__file__).parent.parent
 SMALL = CodecConfig(
-    semantic_channels=8,
-    semantic_hidden=16,
+    classifier="test_efficientnet",  # timm's, for tests: 0.4 million weights
+    global_size=64,
+    global_groups=[4, 12],
+    global_hidden=8,
+    global_context=16,
+    spatial_size=96,
+    spatial_channels=8,
+    spatial_hidden=24,
+    spatial_depth=1,
+    spatial_context=16,
     detail_channels=16,
     hyper_channels=8,
     width=16,
@@ -38,11 +46,12 @@ SMALL = CodecConfig(
 def new_small_model(seed: int = 0) -> Model:
     """A small model with random weights, whose residual branches speak and whose latents take many values."""
     torch.manual_seed(seed)
-    model = Model(SMALL, neck_hidden=16, heads={"classification": {"classes": ["cat", "dog", "cup"]}}, name="small")
+    model = Model(SMALL, heads={"classification": {"classes": ["cat", "dog", "cup"]}}, name="small")
     with torch.no_grad():
-        model.codec.semantic.g_a.out.weight.mul_(40)
+        model.codec.global_layer.g_a[0].weight.mul_(1000)
+        model.codec.spatial.g_a.out.weight.mul_(40)
         for name, parameter in model.codec.named_parameters():
-            if "narrow.weight" in name and not name.startswith("backbone"):
+            if "narrow.weight" in name and not name.startswith(("classifier", "detector")):
                 parameter.normal_(std=0.1)
     model.codec.freeze_tables()
     return model
@@ -66,9 +75,10 @@ def three_tasks(small) -> Model:
     model = new_small_model()
     model.load_state_dict(small.state_dict())
     torch.manual_seed(1)
-    model.heads["detection"] = model.new_head("detection", classes=["cat", "dog"], width=64)
+    model.heads["detection"] = model.new_head("detection", classes=["cat", "dog"])
     model.heads["segmentation"] = model.new_head("segmentation", classes=["sky", "road", "tree"], width=32)
-    torch.nn.init.constant_(model.heads["detection"].detector.head.classification_head.cls_logits.bias, 0.0)
+    for head in model.heads["detection"].detector.heads:
+        torch.nn.init.constant_(head.predict.bias, 0.0)
     return model.eval().requires_grad_(False)
 
 

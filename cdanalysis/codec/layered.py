@@ -153,6 +153,7 @@ class LayeredCodec(nn.Module):
 
     # -- images to latents -------------------------------------------------------------------
 
+    @torch.no_grad()
     @full_precision()
     def analyze(self, x: Tensor, layers: int = 3) -> AnalyzedImages:
         """What images (N, 3, H, W), uint8 or in [0, 1], of any size, are at any quality."""
@@ -176,6 +177,7 @@ class LayeredCodec(nn.Module):
             return Seen(embedding, None)
         return Seen(embedding, self.detector(resized(pixels, working_size(height, width, longer=self.config.spatial_size))))
 
+    @torch.no_grad()
     @full_precision()
     def encode_at(
         self, y: AnalyzedImages, size: tuple[int, int], levels: Levels, quality_offsets: Tensor | None = None
