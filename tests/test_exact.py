@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cdanalysis.codec.encoder import drawn_images
+from cdanalysis.codec.fixed import PART, FixedConv2d, FixedPointwise, Range, fixed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from timm.layers import Conv2dSame
 
 from cdanalysis.codec import rounding
-from cdanalysis.codec.encoder import drawn_images
 from cdanalysis.codec.entropy import models as entropy
 from cdanalysis.codec.entropy import tables
 from cdanalysis.codec.entropy.models import ContextModel, FactorizedPrior
-from cdanalysis.codec.fixed import PART, FixedConv2d, FixedPointwise, Range, fixed
 from cdanalysis.codec.integer import exact
 from cdanalysis.codec.integer.exact import (
     ACTIVATION_BITS,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cdanalysis.training.principal import start_semantic_layer
 from conftest import SMALL, new_small_model
 from PIL import Image, ImageOps
 
@@ -24,7 +25,6 @@ from cdanalysis.training.head_data import Examples
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.objective import feature_distance, log_interpolate
 from cdanalysis.training.pretrained import load_imagenet
-from cdanalysis.training.principal import start_semantic_layer
 from cdanalysis.training.recipe import HeadConfig, Recipe, StageConfig, load_recipe
 from cdanalysis.training.trainer import Trainer, learning_rate
 from cdanalysis.zoo import load, round_weights
