@@ -3,7 +3,7 @@
     CDANALYSIS_DATA=/path/to/data python tools/measure_semantics.py photo            # an hour
     CDANALYSIS_DATA=/path/to/data python tools/measure_semantics.py photo labels probe --every 5
 
-Writes ``docs/results/semantics.json``, a part at a time; ``--every`` above 1 prints only. Bytes are those of whole files.
+Writes ``docs/results/semantics.json``, a part at a time; ``--every`` above 1 prints only. Bytes count whole files.
 """
 
 from __future__ import annotations
