@@ -178,9 +178,7 @@ def _encode(sub) -> None:
 
 def _layers(command: argparse.ArgumentParser, default: tuple[str, ...], help: str) -> None:
     named = "all" if default == LAYERS else ",".join(default)
-    command.add_argument(
-        "--layers", type=layers, default=default, metavar="LAYERS", help=f"{help} (default: {named})"
-    )
+    command.add_argument("--layers", type=layers, default=default, metavar="LAYERS", help=f"{help} (default: {named})")
 
 
 def _decode(sub) -> None:

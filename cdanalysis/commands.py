@@ -150,7 +150,8 @@ def _study(options: argparse.Namespace) -> int:
     words = [*options.overrides, *words]
     config = load_study(options.photographs, words)
     if options.no_baselines:
-        config.baselines, config.retrained, words = {}, {}, [*words, "--no-baselines"]
+        config.baselines, config.reduced, config.retrained = {}, {}, {}
+        words = [*words, "--no-baselines"]
     folder = Path(options.output or Path("runs") / "evaluate" / run_name(config.name, words))
     command = " ".join(["cdanalysis evaluate", options.photographs, *words])
     files = [folder / f"{config.name}.json", folder / f"{config.name}.html"]
