@@ -25,14 +25,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
 
 ROOT = Path(__file__).parent.parent
 SMALL = CodecConfig(
-    classifier="test_efficientnet",
+    classifier="test_efficientnet",  # timm's, for tests: 0.4 million weights
     global_size=64,
-    global_groups=[4, 8],
+    global_groups=[4, 12],
     global_hidden=8,
     global_context=16,
-    spatial_size=128,
+    spatial_size=96,
     spatial_channels=8,
-    spatial_hidden=16,
+    spatial_hidden=24,
     spatial_depth=1,
     spatial_context=16,
     detail_channels=16,
@@ -40,9 +40,7 @@ SMALL = CodecConfig(
     width=16,
     analysis_depth=1,
     synthesis_depth=1,
-    fused=True,
 )
-"""Small networks, and timm's smallest classifier, which look at small working sizes."""
 
 
 def new_small_model(seed: int = 0) -> Model:
@@ -50,13 +48,13 @@ def new_small_model(seed: int = 0) -> Model:
     torch.manual_seed(seed)
     model = Model(SMALL, heads={"classification": {"classes": ["cat", "dog", "cup"]}}, name="small")
     with torch.no_grad():
-        model.codec.global_layer.g_a[0].weight.mul_(8000)  # random classifiers see little difference between images
+        model.codec.global_layer.g_a[0].weight.mul_(1000)
         model.codec.spatial.g_a.out.weight.mul_(40)
         for name, parameter in model.codec.named_parameters():
             if "narrow.weight" in name and not name.startswith(("classifier", "detector")):
                 parameter.normal_(std=0.1)
     model.codec.freeze_tables()
-    return model.eval()
+    return model
 
 
 @pytest.fixture(scope="session")
