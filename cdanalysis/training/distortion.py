@@ -121,7 +121,7 @@ class WeightedDistortion(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Total distortion (N,), and each observer's own by its name, as `Observer` takes its arguments.
 
-        ``spatial`` (N, C, h, w) is what adversaries see: y_hat of the spatial layer on the detail layer's grid, or zeros
+        ``spatial`` (N, C, h, w) is what adversaries see: y_hat of the spatial layer on the detail layer's grid; zeros
         where the codec is not fused.
         """
         each = {}

@@ -195,7 +195,9 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
                 f"those one in {config.holdout} is held out, the first included"
             )
     if "detail" in HEADS[config.task].layers and (config.input == "features" or config.distill):
-        raise ValueError(f"no teacher sees the detail layer, so the {config.task} head, which reads it, has no counterpart")
+        raise ValueError(
+            f"no teacher sees the detail layer, so the {config.task} head, which reads it, has no counterpart"
+        )
     return sets
 
 

@@ -224,7 +224,7 @@ class FeatureCache:
         return FeatureBatch(maps, self.embeddings[list(numbers)].float())
 
     def drawn(self, size: int, seed: str) -> list[int]:
-        """Numbers of at most ``size`` views of one grid, a function of ``seed``; a grid comes as often as it has views."""
+        """Numbers of at most ``size`` views of one grid, by a ``seed``; a grid comes as often as it has views."""
         draw = random.Random(seed)
         (rows,) = draw.choices(list(self.grids.values()), [len(rows) for rows in self.grids.values()])
         return draw.sample(rows, min(size, len(rows)))
