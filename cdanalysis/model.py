@@ -83,7 +83,7 @@ class Model(nn.Module):
         Args:
             image: PIL image of any mode, the path of an image file, uint8 array (H, W, 3) or (H, W), or float tensor
                 (3, H, W) in [0, 1].
-            quality: in [0, 1], for all layers; or one for each: (global, spatial, detail). 0.5 where no budget is given.
+            quality: in [0, 1], for all layers, or for each of (global, spatial, detail); 0.5 where there is no budget.
             layers: the first one or more of ("global", "spatial", "detail").
             bpp: instead of a quality: the maximum bits per pixel of the whole stream, header and checksums included; or
                 one for the symbols of each layer.

@@ -85,7 +85,9 @@ def describe(folder: Path, file: str = WEIGHTS) -> dict[str, Any]:
             f"{path} is {'damaged: it ends too early' if cut else 'not a model of this library'}"
         ) from None
     if isinstance(info, dict) and "neck_hidden" in info:
-        raise ValueError(f"{path} was written by an edition before 0.2 of this library, whose models this one cannot use")
+        raise ValueError(
+            f"{path} was written by an edition before 0.2 of this library, whose models this one cannot use"
+        )
     wanted = {WEIGHTS: DESCRIBED, COUNTERPARTS: {"name": str, "heads": dict}}.get(file, {"saved": str})
     for key, kind in wanted.items():
         if not isinstance(info, dict) or not isinstance(info.get(key), kind):

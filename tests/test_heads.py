@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from conftest import new_small_model
 from PIL import Image
 from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.detection import MeanAveragePrecision
@@ -18,27 +18,29 @@ import cdanalysis as cda
 from cdanalysis.data.coco import CocoImages
 from cdanalysis.data.segmentation import LabeledPixels
 from cdanalysis.evaluation.folder import evaluate_folder, evaluate_task
+from cdanalysis.heads.base import Head
 from cdanalysis.heads.detection import KINDS, Detection, DetectionHead
 from cdanalysis.heads.segmentation import Segmentation, SegmentationHead
 from cdanalysis.metrics.tasks import DetectionScorer, SegmentationScorer
 from cdanalysis.reports.predictions import drawn_classes, drawn_objects, gray_canvas
+from cdanalysis.structures.features import STRIDES, Features, FeatureSpec
+from cdanalysis.structures.latents import LAYERS, SEMANTIC
+from cdanalysis.structures.predictions import Classification
 from cdanalysis.structures.targets import IGNORE, Instances, LabelMap
 from cdanalysis.zoo import load, save_model
 
-CHANNELS = (8, 12, 16)
+SPEC = FeatureSpec(embedding=6, pyramid=(8, 8, 8, 8), detail=4)
 CLASSES = ["square", "bar"]
 
 
-def drawn_pyramid(objects: list[tuple[int, tuple[int, int, int, int]]], size=(128, 160)) -> list[torch.Tensor]:
-    """Features in which an object of class c lights channel c of the cells that it covers, one photograph."""
-    image = torch.zeros(1, 8, *size)
-    for label, (left, top, right, bottom) in objects:
-        image[0, label, top:bottom, left:right] = 1
-    levels = [torch.nn.functional.avg_pool2d(image, stride) for stride in (8, 16, 32)]
-    return [
-        torch.cat([level, torch.zeros(1, c - 8, *level.shape[-2:])], 1)
-        for level, c in zip(levels, CHANNELS, strict=True)
-    ]
+def features_of(*scenes, size=(128, 160)) -> Features:
+    """Features in which an object of class c lights channel c of the cells that it covers; one image for each scene."""
+    images = torch.zeros(len(scenes), 8, *size)
+    for image, objects in zip(images, scenes, strict=True):
+        for label, (left, top, right, bottom) in objects:
+            image[label, top:bottom, left:right] = 1
+    levels = [torch.nn.functional.avg_pool2d(images, stride, ceil_mode=True) for stride in STRIDES]
+    return Features([size] * len(scenes), torch.zeros(len(scenes), 6), levels)
 
 
 def targets_of(objects, masks=False, size=(128, 160)) -> Instances:
@@ -58,15 +60,18 @@ def random_objects(rng) -> list:
     return objects
 
 
-def trained(kind: str, steps: int, size=(128, 160)) -> DetectionHead:
+def new_detector(kind: str) -> DetectionHead:
     torch.manual_seed(0)
-    head = DetectionHead(CHANNELS, CLASSES, kind, width=64, convs=4 if kind == "retinanet" else 1).train()
+    return DetectionHead(SPEC, CLASSES, kind, width=64, convs=4 if kind == "retinanet" else 1)
+
+
+def trained(kind: str, steps: int) -> DetectionHead:
+    head = new_detector(kind).train()
     optimizer = torch.optim.Adam(head.parameters(), lr=2e-3)
     rng = np.random.default_rng(0)
     for _ in range(steps):
         scenes = [random_objects(rng) for _ in range(4)]
-        pyramid = [torch.cat(level) for level in zip(*map(drawn_pyramid, scenes), strict=True)]
-        losses = head.loss(pyramid, [targets_of(s, masks=kind == "mask_rcnn") for s in scenes], [size] * 4)
+        losses = head.loss(features_of(*scenes), [targets_of(s, masks=kind == "mask_rcnn") for s in scenes])
         optimizer.zero_grad()
         sum(losses.values()).backward()
         optimizer.step()
@@ -80,14 +85,16 @@ def overlap(a, b) -> float:
     return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
 
 
-def test_a_detector_finds_drawn_boxes_in_pixels():
-    """Known boxes come back where they are, though the photograph's sides are no multiples of the padding."""
-    head, size = trained("fcos", 150), (119, 151)
+@pytest.mark.parametrize("kind", ["nanodet", "fcos"])
+def test_a_detector_finds_drawn_boxes_in_pixels(kind):
+    """Known boxes come back where they are, in pixels of the true image, whatever the working size."""
+    head = trained(kind, {"nanodet": 400, "fcos": 150}[kind])
+    size = (256, 80)  # twice as high as the working size, and half as wide
     objects = [(0, (8, 16, 56, 64)), (1, (88, 40, 120, 104))]
-    (found,) = head.predict(drawn_pyramid(objects), [size])
-    for label, box in objects:
+    (found,) = head.predict(replace(features_of(objects), sizes=[size]))
+    for label, (left, top, right, bottom) in objects:
         x, y, w, h = found.boxes[found.labels.index(CLASSES[label])].tolist()
-        assert overlap((x, y, x + w, y + h), box) > 0.7
+        assert overlap((x, y, x + w, y + h), (left / 2, 2 * top, right / 2, 2 * bottom)) > 0.7
     assert (found.boxes >= 0).all()
     assert (found.boxes[:, :2] + found.boxes[:, 2:] <= [size[1], size[0]]).all()
     assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
@@ -96,25 +103,24 @@ def test_a_detector_finds_drawn_boxes_in_pixels():
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_learns_and_predicts(kind):
     """Losses are finite and reach all parameters; predictions have their shapes; no objects is no trouble."""
-    torch.manual_seed(0)
-    head = DetectionHead(CHANNELS, CLASSES, kind, width=64, convs=4 if kind == "retinanet" else 1).train()
+    head = new_detector(kind).train()
     scenes = [[(0, (8, 8, 56, 56)), (1, (90, 20, 122, 84))], []]
-    pyramid = [torch.cat(level) for level in zip(*map(drawn_pyramid, scenes), strict=True)]
-    losses = head.loss(pyramid, [targets_of(s, masks=kind == "mask_rcnn") for s in scenes], [(120, 150)] * 2)
+    features = replace(features_of(*scenes), sizes=[(120, 150)] * 2)
+    losses = head.loss(features, [targets_of(s, masks=kind == "mask_rcnn") for s in scenes])
     sum(losses.values()).backward()
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
     with pytest.raises(RuntimeError, match="evaluation mode"):
-        head.predict(pyramid, [(120, 150)] * 2)
+        head.predict(features)
     head.eval()
-    for found in head.predict(pyramid, [(120, 150)] * 2):
+    for found in head.predict(features):
         count = len(found.labels)
         assert found.boxes.shape == (count, 4) and found.scores.shape == (count,)
         if kind == "mask_rcnn":
             assert found.masks.shape == (count, 120, 150) and found.masks.dtype == bool
         else:
             assert found.masks is None
-    rebuilt = DetectionHead(CHANNELS, **head.describe())
+    rebuilt = DetectionHead(SPEC, **head.describe())
     rebuilt.load_state_dict(head.state_dict())
 
 
@@ -122,18 +128,19 @@ def test_every_kind_learns_and_predicts(kind):
 def test_losses_of_fcos_are_those_of_torchvision(counts):
     """Values and gradients, though ours are computed only where objects are."""
     torch.manual_seed(len(counts))
-    head, targets, sizes = DetectionHead(CHANNELS, CLASSES, "fcos", width=64), [], [(119, 151)] * len(counts)
+    head, targets = DetectionHead(SPEC, CLASSES, "fcos", width=64), []
     for parameter in head.parameters():  # a new head's predictions hardly differ from place to place
         torch.nn.init.normal_(parameter, std=0.1)
     for count in counts:
         corners = torch.rand(count, 2) * 80
         boxes = torch.cat([corners, corners + 8 + 60 * torch.rand(count, 2)], 1)
         targets.append(Instances(boxes, torch.randint(len(CLASSES), (count,))))
-    pyramid = [torch.randn(len(counts), c, 128 // s, 160 // s) for c, s in zip(CHANNELS, (8, 16, 32), strict=True)]
-    results = []
-    for compute_loss in (type(head.detector.head).compute_loss, FCOSHead.compute_loss):
-        head.detector.head.compute_loss = compute_loss.__get__(head.detector.head)
-        losses = head.loss(pyramid, targets, sizes)
+    empty = features_of(*([] for _ in counts))
+    features, results = replace(empty, pyramid=[torch.randn_like(level) for level in empty.pyramid]), []
+    own = head.detector.detector.head
+    for compute_loss in (type(own).compute_loss, FCOSHead.compute_loss):
+        own.compute_loss = compute_loss.__get__(own)
+        losses = head.loss(features, targets)
         results.append((losses, torch.autograd.grad(sum(losses.values()), list(head.parameters()))))
     (ours, slopes), (theirs, known) = results
     assert ours.keys() == theirs.keys()
@@ -143,38 +150,33 @@ def test_losses_of_fcos_are_those_of_torchvision(counts):
         torch.testing.assert_close(slope, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()) + 1e-7)
 
 
-@pytest.mark.parametrize("kind", ["fcos", "retinanet"])
-def test_imitation_is_nothing_where_nothing_differs(kind):
-    torch.manual_seed(0)
-    for head in (
-        DetectionHead(CHANNELS, CLASSES, kind, width=64, convs=4 if kind == "retinanet" else 1),
-        SegmentationHead(CHANNELS, CLASSES, width=32),
-    ):
+@pytest.mark.parametrize("kind", ["nanodet", "fcos", "retinanet"])
+def test_distillation_is_nothing_where_nothing_differs(kind):
+    for head in (new_detector(kind), SegmentationHead(SPEC, CLASSES, width=32)):
         for parameter in head.parameters():  # a new RetinaNet's weights are so small that it says nothing
             torch.nn.init.normal_(parameter, std=0.1)
-        pyramid = drawn_pyramid([(0, (8, 8, 56, 56))])
-        other = [(level + torch.randn_like(level)).requires_grad_() for level in pyramid]
-        assert head.distillation(pyramid, pyramid).tolist() == pytest.approx([0.0], abs=1e-5)
-        distance = head.distillation(other, pyramid)
+        features = features_of([(0, (8, 8, 56, 56))])
+        other = [(level + torch.randn_like(level)).requires_grad_() for level in features.pyramid]
+        assert head.distillation(features, features).tolist() == pytest.approx([0.0], abs=1e-5)
+        distance = head.distillation(replace(features, pyramid=other), features)
         assert distance.shape == (1,) and distance.item() > 0
         distance.sum().backward()
-        assert all(level.grad is not None for level in other)
+        assert all(level.grad is not None for level in other[:3])
 
 
-def test_a_two_stage_detector_cannot_be_imitated():
-    head = DetectionHead(CHANNELS, CLASSES, "faster_rcnn", width=64)
+def test_a_two_stage_detector_cannot_be_distilled():
     with pytest.raises(ValueError, match="no dense predictions"):
-        head.distillation(drawn_pyramid([]), drawn_pyramid([]))
+        new_detector("faster_rcnn").distillation(features_of([]), features_of([]))
 
 
 def test_masks_lie_in_their_boxes():
     """What the mask branch says of a box, 28x28, is laid over that box and nothing else."""
-    head = DetectionHead(CHANNELS, CLASSES, "mask_rcnn", width=64)
+    head = new_detector("mask_rcnn")
     left_half = torch.zeros(1, 1, 28, 28)
     left_half[..., :14] = 1
     box = torch.tensor([[40.0, 24.0, 88.0, 72.0]])
-    found = {"boxes": box, "labels": torch.tensor([1]), "scores": torch.tensor([0.9]), "masks": left_half}
-    one = head._detection(found, (119, 151))
+    found = {"boxes": box, "labels": torch.tensor([0]), "scores": torch.tensor([0.9]), "masks": left_half}
+    one = head._detection(found, (119, 151), (1.0, 1.0))
     assert one.labels == ["square"] and one.boxes.tolist() == [[40, 24, 48, 48]]
     rows, columns = np.nonzero(one.masks[0])
     assert (rows.min(), rows.max()) == (24, 71) and columns.min() == 40 and abs(columns.max() - 63) <= 1
@@ -182,23 +184,20 @@ def test_masks_lie_in_their_boxes():
 
 def test_a_segmentation_learns_which_pixel_is_what():
     torch.manual_seed(0)
-    head, size = SegmentationHead(CHANNELS, ["ground", *CLASSES], width=32), (119, 151)
+    head = SegmentationHead(SPEC, ["ground", *CLASSES], width=32)
     optimizer = torch.optim.Adam(head.parameters(), lr=5e-3)
     rng, losses = np.random.default_rng(0), []
     for _ in range(40):
         scenes = [random_objects(rng) for _ in range(4)]
-        pyramid = [torch.cat(level) for level in zip(*map(drawn_pyramid, scenes), strict=True)]
-        loss = head.loss(pyramid, [LabelMap(labels_of(s)[: size[0], : size[1]]) for s in scenes], [size] * 4)[
-            "segmentation"
-        ]
+        loss = head.loss(features_of(*scenes), [LabelMap(labels_of(s)) for s in scenes])["segmentation"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     objects = [(0, (8, 16, 56, 64)), (1, (88, 40, 120, 104))]
-    (found,) = head.predict(drawn_pyramid(objects), [size])
-    assert found.mask.shape == size and found.mask.dtype == np.uint8 and losses[-1] < losses[0] / 3
-    assert (found.mask == labels_of(objects)[: size[0], : size[1]].numpy()).mean() > 0.9
+    (found,) = head.predict(replace(features_of(objects), sizes=[(256, 80)]))
+    assert found.mask.shape == (256, 80) and found.mask.dtype == np.uint8 and losses[-1] < losses[0] / 3
+    assert (found.mask[::2].repeat(2, 1) == labels_of(objects).numpy()).mean() > 0.9
 
 
 def labels_of(objects, size=(128, 160)) -> torch.Tensor:
@@ -209,27 +208,29 @@ def labels_of(objects, size=(128, 160)) -> torch.Tensor:
 
 
 def test_ignored_pixels_have_no_gradient():
-    head = SegmentationHead(CHANNELS, CLASSES, width=32)
-    pyramid = [level.requires_grad_() for level in drawn_pyramid([(0, (0, 0, 160, 128))])]
+    head = SegmentationHead(SPEC, CLASSES, width=32)
+    features = features_of([(0, (0, 0, 160, 128))])
+    pyramid = [level.requires_grad_() for level in features.pyramid]
     target = torch.full((128, 160), IGNORE, dtype=torch.int64)
     target[:8, :8] = 1
-    head.loss(pyramid, [LabelMap(target)], [(128, 160)])["segmentation"].backward()
+    head.loss(features, [LabelMap(target)])["segmentation"].backward()
     reached = pyramid[0].grad.abs().sum((0, 1))
     whole = torch.full((128, 160), 1, dtype=torch.int64)
     again = [level.detach().requires_grad_() for level in pyramid]
-    head.loss(again, [LabelMap(whole)], [(128, 160)])["segmentation"].backward()
+    head.loss(replace(features, pyramid=again), [LabelMap(whole)])["segmentation"].backward()
     assert reached[0, 0] > 0 and reached.sum() < again[0].grad.abs().sum() * 64
 
 
 @pytest.mark.parametrize(
     ("build", "says"),
     [
-        (lambda: DetectionHead(CHANNELS, CLASSES, "yolo"), "kind must be one of"),
-        (lambda: DetectionHead(CHANNELS, CLASSES, width=80), "multiple of 32"),
-        (lambda: DetectionHead(CHANNELS, CLASSES, width=32), "at least 64"),
-        (lambda: DetectionHead(CHANNELS, CLASSES, "retinanet"), "four convolutions"),
-        (lambda: SegmentationHead(CHANNELS, CLASSES, width=40), "multiple of 32"),
-        (lambda: SegmentationHead(CHANNELS, ["one"]), "2 to 255 classes"),
+        (lambda: DetectionHead(SPEC, CLASSES, "yolo"), "kind must be one of"),
+        (lambda: DetectionHead(replace(SPEC, pyramid=(8, 8, 12, 8)), CLASSES), "equal widths"),
+        (lambda: DetectionHead(SPEC, CLASSES, "fcos", width=80), "multiple of 32"),
+        (lambda: DetectionHead(SPEC, CLASSES, "fcos", width=32), "at least 64"),
+        (lambda: DetectionHead(SPEC, CLASSES, "retinanet"), "four convolutions"),
+        (lambda: SegmentationHead(SPEC, CLASSES, width=40), "multiple of 32"),
+        (lambda: SegmentationHead(SPEC, ["one"]), "2 to 255 classes"),
     ],
 )
 def test_impossible_heads_are_refused(build, says):
@@ -450,15 +451,15 @@ def test_a_head_that_does_not_know_the_classes_is_refused(tmp_path):
 # -- three tasks of one model -----------------------------------------------------------------
 
 
-def test_one_parse_and_one_neck_serve_all_tasks(three_tasks, image, monkeypatch):
-    stream = three_tasks.encode(image, 0.5, layers=("semantic",))
+def test_one_parse_and_one_synthesis_of_features_serve_all_tasks(three_tasks, image, monkeypatch):
+    stream = three_tasks.encode(image, 0.5, layers=SEMANTIC)
     alone = {task: three_tasks.analyze(stream, task) for task in three_tasks.heads}
     calls = []
-    for owner, name in ((three_tasks.symbols, "read"), (three_tasks.neck, "forward")):
+    for owner, name in ((three_tasks.symbols, "read"), (three_tasks.codec, "features")):
         original = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *a, n=name, f=original, **k: calls.append(n) or f(*a, **k))
     result = three_tasks.analyze(stream)
-    assert calls == ["read", "forward"]
+    assert calls == ["read", "features"]
     assert result.classification == alone["classification"].classification
     assert np.array_equal(result.segmentation.mask, alone["segmentation"].segmentation.mask)
     assert np.array_equal(result.detection.boxes, alone["detection"].detection.boxes)
@@ -469,17 +470,41 @@ def test_one_parse_and_one_neck_serve_all_tasks(three_tasks, image, monkeypatch)
     assert (result.detection.boxes[:, :2] + result.detection.boxes[:, 2:] <= [width + 1e-3, height + 1e-3]).all()
 
 
+def test_no_task_runs_a_teacher_or_the_synthesis_network(three_tasks, image, monkeypatch):
+    stream = three_tasks.encode(image, 0.5)
+    for part in (three_tasks.codec.classifier, three_tasks.codec.detector, three_tasks.codec.synthesis):
+        monkeypatch.setattr(part, "forward", lambda *a: pytest.fail("a network that has no part in analysis ran"))
+    three_tasks.analyze(stream)
+    three_tasks.embed(stream)
+
+
+def test_a_task_needs_no_more_layers_than_its_head_reads(three_tasks, image):
+    whole = three_tasks.encode(image, 0.5)
+    first = cda.strip(whole, ("global",))
+    label = three_tasks.analyze(whole, "classification").classification
+    assert three_tasks.analyze(first, "classification").classification == label
+    assert torch.equal(three_tasks.embed(first), three_tasks.embed(whole))
+    assert three_tasks.embed(first).shape == (three_tasks.codec.feature_spec.embedding,)
+    for task in ("detection", "segmentation"):
+        with pytest.raises(cda.StreamError, match="no spatial layer"):
+            three_tasks.analyze(first, task)
+        assert getattr(three_tasks.analyze(cda.strip(whole), task), task) is not None
+
+
 def test_predictions_do_not_depend_on_the_batch(three_tasks, image):
-    images = [image, image[::-1].copy(), image[:40]]
-    streams = three_tasks.encode_batch(images, 0.5, layers=("semantic",))
-    for together, stream in zip(three_tasks.analyze_batch(streams), streams, strict=True):
+    """Images of other sizes are read together where their working sizes are equal."""
+    images = [image, image[::-1].copy(), image[:40], image[:74, :100].copy()]
+    streams = three_tasks.encode_batch(images, 0.5, layers=SEMANTIC)
+    for together, stream, one in zip(three_tasks.analyze_batch(streams), streams, images, strict=True):
         alone = three_tasks.analyze(stream)
+        assert alone.segmentation.mask.shape == one.shape[:2]
         assert np.array_equal(together.segmentation.mask, alone.segmentation.mask)
         assert np.allclose(together.detection.scores[:5], alone.detection.scores[:5], atol=1e-5)
+        assert np.allclose(together.detection.boxes[:5], alone.detection.boxes[:5], atol=1e-3)
 
 
 def test_a_model_with_three_heads_comes_back(three_tasks, tmp_path, image):
-    three_tasks.counterparts["detection"] = three_tasks.new_head("detection", classes=["cat", "dog"], width=64).eval()
+    three_tasks.counterparts["detection"] = three_tasks.new_head("detection", classes=["cat", "dog"]).eval()
     save_model(three_tasks, tmp_path)
     del three_tasks.counterparts["detection"]
     model, plain = load(tmp_path, counterparts=True), load(tmp_path)
@@ -490,35 +515,39 @@ def test_a_model_with_three_heads_comes_back(three_tasks, tmp_path, image):
     assert model.reference.analyze([image], ("segmentation",))[0].segmentation.mask.shape == image.shape[:2]
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (33, 7), (64, 96)])
-def test_photographs_of_any_size_have_predictions_of_that_size(three_tasks, height, width):
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (33, 7), (64, 96), (500, 20)])
+def test_images_of_any_size_have_predictions_of_that_size(three_tasks, height, width):
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    result = three_tasks.analyze(three_tasks.encode(image, 0.5, layers=("semantic",)))
+    result = three_tasks.analyze(three_tasks.encode(image, 0.5, layers=SEMANTIC))
     assert result.segmentation.mask.shape == (height, width)
     boxes = result.detection.boxes
     assert (boxes >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= [width + 1e-3, height + 1e-3]).all()
 
 
-def test_heads_can_read_the_detail_layer_too(small, tmp_path, image):
-    """What the detail adds starts at nothing; then it counts, and a stream without it is refused."""
-    model = new_small_model()
-    model.load_state_dict(small.state_dict())
-    model.read_layers(("semantic", "detail"))
-    model.eval()
-    stream = small.encode(image, 0.5)
-    assert model.layers == ("semantic", "detail") and small.layers == ("semantic",)
-    score = small.analyze(stream).classification.score
-    assert model.analyze(stream).classification.score == pytest.approx(score, abs=1e-5)
-    with torch.no_grad():
-        model.neck.from_detail[0].weight.normal_()
-    assert model.analyze(stream).classification.score != pytest.approx(score, abs=1e-3)
+class DetailReader(Head):
+    """Says how much the detail layer varies."""
+
+    layers = LAYERS
+
+    def __init__(self, spec: FeatureSpec, classes: list[str]):
+        super().__init__()
+        self.classes, self.channels = classes, spec.detail
+
+    def predict(self, features: Features) -> list[Classification]:
+        assert features.detail is not None and features.detail.shape[1] == self.channels
+        return [Classification("varied", float(row.std()), []) for row in features.detail]
+
+
+def test_heads_can_read_the_detail_layer_too(three_tasks, image, monkeypatch):
+    model = copy.deepcopy(three_tasks)
+    model.heads["texture"] = DetailReader(model.codec.feature_spec, ["varied"])
+    stream = model.encode(image, 0.5)
+    assert model.analyze(stream, "texture")["texture"].score > 0
+    assert model.features(stream).detail is not None and model.features(stream, LAYERS[:1]).pyramid == []
     with pytest.raises(cda.StreamError, match="no detail layer"):
         model.analyze(cda.strip(stream))
-    save_model(model, tmp_path)
-    again = load(tmp_path)
-    assert again.layers == model.layers and len(again.read_latents(again.encode(image))[0]) == 2
-    with pytest.raises(ValueError, match="reads 2 layers, got 1"):
-        model.neck([torch.zeros(1, 8, 2, 2)], torch.zeros(1, 1, 1, 1))
+    with pytest.raises(ValueError, match="has no counterpart"):
+        model.reference.analyze([image], ("texture",))
 
 
 def test_evaluation_from_streams_on_disk(three_tasks, tmp_path):
@@ -535,7 +564,7 @@ def test_evaluation_from_streams_on_disk(three_tasks, tmp_path):
     report = evaluate_folder(three_tasks, labeled, (0.2, 0.8), ("detection",))
     first, low, high = report["detection"]["rows"]
     assert first["input"] == "photograph" and first["bpp"] is None and 0 < low["bpp"] <= high["bpp"]
-    sizes = [len(three_tasks.encode(labeled.image(i), 0.2, layers=("semantic",))) for i in range(2)]
+    sizes = [len(three_tasks.encode(labeled.image(i), 0.2, layers=SEMANTIC)) for i in range(2)]
     assert low["bytes"] == np.mean(sizes) and low["bpp"] == pytest.approx(8 * np.mean(sizes) / (70 * 50))
     assert all(0 <= row["AP"] <= row["AP50"] <= 1 for row in (first, low, high))
     pixels = labeled_pixels(tmp_path / "set", [rng.choice([0, 2], (30, 40)).astype(np.uint8) for _ in range(2)])
@@ -568,15 +597,13 @@ def test_drawings_show_what_was_found():
 @pytest.mark.parametrize(
     ("task", "options", "says"),
     [
-        ("classification", {"classes": ["a", "b"], "depth": 3}, r"no option 'depth'; it has: classes, hidden$"),
+        ("classification", {"classes": ["a", "b"], "depth": 3}, r"no option 'depth'; it has: classes$"),
         ("detection", {"classes": ["a"], "widht": 96}, r"no option 'widht'; it has: classes, kind, width, convs$"),
-        ("segmentation", {"classes": ["a", "b"], "features": (1, 2, 3)}, "no option 'features'"),
-        ("classification", {"hidden": 8}, "can be made of hidden: .*classes"),
-        ("classification", {"classes": ["a"], "hidden": "many"}, "can be made of classes, hidden"),
-        ("classification", {"classes": ["a"], "hidden": -3}, "can be made of classes, hidden"),
+        ("segmentation", {"classes": ["a", "b"], "spec": 3}, "no option 'spec'"),
+        ("classification", {}, "can be made of no options: .*classes"),
         ("classification", {"classes": 7}, "can be made of classes"),
-        ("detection", {"classes": ["a"], "convs": "two"}, "can be made of classes, convs"),
-        ("detection", {"classes": ["a"], "width": None}, "can be made of classes, width"),
+        ("detection", {"classes": ["a"], "kind": "fcos", "convs": "two"}, "can be made of classes, kind, convs"),
+        ("detection", {"classes": ["a"], "kind": "fcos", "width": None}, "can be made of classes, kind, width"),
         ("segmentation", {"classes": ["a", "b"], "width": [96]}, "can be made of classes, width"),
         ("sound", {}, "unknown task 'sound'"),
     ],

@@ -70,7 +70,9 @@ class StreamWriter:
     def _bytes(self, analyzed: AnalyzedImages, levels: Levels) -> list[list[bytes]]:
         """For each photograph the bytes of each layer's symbols."""
         quality_offsets = self.quality_offsets
-        if quality_offsets is not None and len(levels) == len(LAYERS):  # what would fall below level 0 need not be told apart
+        if quality_offsets is not None and len(levels) == len(
+            LAYERS
+        ):  # what would fall below level 0 need not be told apart
             quality_offsets = quality_offsets.clamp_max(-(-levels[2] // QUALITY_OFFSET_STEP))
         return self.symbols.write(self.codec.encode_at(analyzed, self.size, levels, quality_offsets))
 

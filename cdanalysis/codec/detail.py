@@ -146,9 +146,7 @@ class DetailLayer(nn.Module):
         """Undo the gain: (N, C', h, w) float."""
         return y_hat * self.inverse_gain(quality)
 
-    def exact_base(
-        self, z: Tensor, level: int | Tensor, condition: Tensor | None, grid: tuple[int, int]
-    ) -> Tensor:
+    def exact_base(self, z: Tensor, level: int | Tensor, condition: Tensor | None, grid: tuple[int, int]) -> Tensor:
         """Integers (N, B, h, w) on which the parse of y depends.
 
         Args:

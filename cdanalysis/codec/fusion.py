@@ -49,8 +49,7 @@ class FusionDecoder(nn.Module):
     """g_s: dequantized detail latents (stride 16) to images.
 
     Args:
-        spatial: channels of the spatial layer, on the detail layer's grid; 0 where it is not seen, and the quality alone
-            modulates.
+        spatial: channels of the spatial layer; 0 where it is not seen, and the quality alone modulates.
         detail: channels of the detail layer.
         width: width at stride 8; stride 16 has one and a half times as many channels, or those of the latents.
         depth: plain blocks at stride 8, after two fusion blocks at each stride.

@@ -72,8 +72,8 @@ class LayeredCodec(nn.Module):
             self.classifier.embedding, config.global_groups, config.global_hidden, config.global_context
         )
         self.spatial = SpatialLayer(
-            analysis_channels(self.detector), self.detector.PYRAMID[:3], self.global_layer.channels, config.spatial_channels,
-            config.spatial_hidden, config.spatial_depth, config.spatial_context,
+            analysis_channels(self.detector), self.detector.PYRAMID[:3], self.global_layer.channels,
+            config.spatial_channels, config.spatial_hidden, config.spatial_depth, config.spatial_context,
         )  # fmt: skip
         condition = config.spatial_channels if config.fused else 0
         self.detail = DetailLayer(
@@ -175,7 +175,9 @@ class LayeredCodec(nn.Module):
         embedding = self.classifier(resized(pixels, at)).float()
         if layers == 1:
             return Seen(embedding, None)
-        return Seen(embedding, self.detector(resized(pixels, working_size(height, width, longer=self.config.spatial_size))))
+        return Seen(
+            embedding, self.detector(resized(pixels, working_size(height, width, longer=self.config.spatial_size)))
+        )
 
     @torch.no_grad()
     @full_precision()
@@ -203,9 +205,7 @@ class LayeredCodec(nn.Module):
             passes.append(detail.passes)
         return CodedLatents(latents, passes)
 
-    def to_latents(
-        self, x: Tensor, levels: Levels, layers: int = 3, quality_offsets: Tensor | None = None
-    ) -> Latents:
+    def to_latents(self, x: Tensor, levels: Levels, layers: int = 3, quality_offsets: Tensor | None = None) -> Latents:
         """Images (N, 3, H, W), uint8 or in [0, 1], of any size, to integer latents; see `encode_at`."""
         return self.encode_at(self.analyze(x, layers), (x.shape[-2], x.shape[-1]), levels, quality_offsets).latents
 
@@ -273,7 +273,9 @@ class LayeredCodec(nn.Module):
         The global layer's grid is one cell. Bits of a hyper-latent are shared out among its cells; those of a quality
         map do not count.
         """
-        planes = [quality_plane(level, self.scale_tables.new_zeros((), dtype=torch.float32)) for level in latents.quality]
+        planes = [
+            quality_plane(level, self.scale_tables.new_zeros((), dtype=torch.float32)) for level in latents.quality
+        ]
         known = to_real(latents.embedding)
         maps = {"global": self.global_layer.context(known, planes[0].expand(len(latents), 1, 1, 1), noisy=False)[1]}
         if latents.spatial is not None:
@@ -284,7 +286,9 @@ class LayeredCodec(nn.Module):
             plane = quality_plane(latents.detail_level, y)
             side = self.condition(None if latents.spatial is None else to_real(latents.spatial), y.shape[-2:])
             bits = self.detail.context(y, self.detail.entropy_base(z, plane, side, y), noisy=False)[1]
-            maps["detail"] = bits + _shared(self.detail.prior.bits(z).sum(1, keepdim=True), bits.shape[-2:]) / bits.shape[1]
+            maps["detail"] = (
+                bits + _shared(self.detail.prior.bits(z).sum(1, keepdim=True), bits.shape[-2:]) / bits.shape[1]
+            )
         return {name: bits.sum(1) for name, bits in maps.items()}
 
 
@@ -296,7 +300,7 @@ def _detector(name: str) -> NanoDetPlus:
 
 
 def resized(pixels: Tensor, size: Sequence[int]) -> Tensor:
-    """Images (N, 3, H, W), uint8, resized to ``size`` (rows, columns) by the fixed-point resampling that Pillow uses."""
+    """Images (N, 3, H, W), uint8, resized to ``size`` (rows, columns) by Pillow's fixed-point resampling."""
     return F.interpolate(pixels, list(size), mode="bicubic", antialias=True)
 
 

@@ -72,9 +72,13 @@ class NanoDet(nn.Module):
             rows = said.float().flatten(2).transpose(1, 2)
             logits, sides = rows.split([rows.shape[2] - 4 * BINS, 4 * BINS], 2)
             points = cell_corners(said.shape[-2:], stride, sides)
-            parts.append((logits, sides, boxes_around(points, sides, stride), points, points.new_full((len(points),), stride)))
+            parts.append(
+                (logits, sides, boxes_around(points, sides, stride), points, points.new_full((len(points),), stride))
+            )
         logits, sides, boxes, points, strides = zip(*parts, strict=True)
-        return Cells(torch.cat(logits, 1), torch.cat(sides, 1), torch.cat(boxes, 1), torch.cat(points), torch.cat(strides))
+        return Cells(
+            torch.cat(logits, 1), torch.cat(sides, 1), torch.cat(boxes, 1), torch.cat(points), torch.cat(strides)
+        )
 
     def detect(self, pyramid: Sequence[Tensor], size: tuple[int, int]) -> list[dict[str, Tensor]]:
         """For each image boxes (K, 4) inside ``size`` (height, width), labels and scores, the surest first."""
@@ -140,7 +144,9 @@ def _assigned(cells: Cells, image: int, boxes: Tensor, labels: Tensor) -> tuple[
     inside = torch.stack([x - boxes[:, 0], y - boxes[:, 1], boxes[:, 2] - x, boxes[:, 3] - y]).amin(0) > 0
     # Objects so small that no corner lies in them are answered for by the cell around their middle.
     middle = ((boxes[:, :2] + boxes[:, 2:]) / 2)[None]
-    near = ((middle - cells.points[:, None]).sub_(cells.strides[:, None, None] / 2).abs().amax(2)) <= cells.strides[:, None] / 2
+    near = ((middle - cells.points[:, None]).sub_(cells.strides[:, None, None] / 2).abs().amax(2)) <= cells.strides[
+        :, None
+    ] / 2
     inside |= near & ~inside.any(0)
     overlaps = box_iou(cells.boxes[image], boxes) * inside
     scores = cells.logits[image].sigmoid()[:, labels]

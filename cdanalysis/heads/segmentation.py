@@ -20,7 +20,7 @@ from .pyramid import FeaturePyramid
 
 
 class SegmentationHead(Head):
-    """A semantic feature pyramid: all levels refined, brought to stride 8, summed, shifted by the embedding, classified.
+    """A semantic feature pyramid: levels refined, brought to stride 8, summed, shifted by the embedding, classified.
 
     After Kirillov, Girshick, He, Dollar, "Panoptic feature pyramid networks" (CVPR 2019). What the image shows as a
     whole, which the embedding says, decides between classes that look alike in a small window.

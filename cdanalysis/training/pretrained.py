@@ -22,6 +22,7 @@ def load_pretrained(model: Model) -> None:
     weight, bias = codec.classifier.classifier_weights()
     if "classification" in model.heads and len(model.heads["classification"].classes) == len(weight):
         model.heads["classification"].classify.load_state_dict({"weight": weight, "bias": bias})
-    head = model.heads["detection"] if "detection" in model.heads else None
-    if head is not None and isinstance(head.detector, NanoDet) and head.classes == COCO_CLASSES:
-        head.detector.heads.load_state_dict(codec.detector.heads.state_dict())
+    if "detection" in model.heads:
+        head = model.heads["detection"]
+        if isinstance(head.detector, NanoDet) and head.classes == COCO_CLASSES:
+            head.detector.heads.load_state_dict(codec.detector.heads.state_dict())
