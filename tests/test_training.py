@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,8 @@ from cdanalysis.teachers.imagenet import imagenet_classes, imagenet_classifier
 from cdanalysis.teachers.nanodet import NanoDetPlus
 from cdanalysis.training.auxiliary import CropBatch
 from cdanalysis.training.distortion import ObserverConfig, WeightedDistortion
-from cdanalysis.training.head_data import Examples
+from cdanalysis.training.head_data import Examples, open_sets
+from cdanalysis.training.heads import prepare_head
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.objective import FLOOR, feature_distance, log_interpolate
 from cdanalysis.training.pretrained import load_pretrained
@@ -379,8 +381,10 @@ def test_examples_are_what_a_stream_tells_and_targets_follow_the_working_size(wo
         }  # fmt: skip
     stream = sorted((tmp_path / "streams").rglob("1.png-*.cda"))[0]
     told = small.features(stream, ("global", "spatial"))
-    (row,) = [r for r in examples.rows[:6] if torch.allclose(r.features.embedding.float(), told.embedding, atol=1e-2)][:1]
-    assert torch.allclose(row.features.pyramid[1].float(), told.pyramid[1], rtol=1e-2, atol=1e-2)
+    features = [row.features.to(torch.float32) for row in examples.rows[:6]]
+    assert sum(torch.allclose(f.embedding, told.embedding, rtol=1e-2, atol=1e-3) for f in features) >= 1
+    same = [f for f in features if f.working == told.working]
+    assert any(torch.allclose(f.pyramid[1], told.pyramid[1], rtol=1e-2, atol=1e-2) for f in same)
 
 
 @pytest.mark.parametrize("stop", [1, 3])
@@ -431,9 +435,18 @@ def test_a_head_can_learn_from_all_layers(image_folder, tmp_path, small_folder, 
     assert all(len(cda.inspect(path).layers) == 3 for path in streams)
     assert [model.analyze(path, "looks").looks.label for path in streams] == [path.parent.name for path in streams]
     for change in ({"distill": 1.0}, {"input": "features"}):
-        stage.head = replace(stage.head, **change)
         with pytest.raises(ValueError, match="no teacher sees the detail layer"):
-            Trainer(recipe, tmp_path).run()
+            open_sets(replace(stage.head, **change))
+
+
+@pytest.mark.parametrize(
+    ("source", "says"), [("streams", "a classification counterpart of"), ("features", "on streams")]
+)
+def test_what_is_distilled_must_be_there(image_folder, small, source, says):
+    """A new head that has no counterpart of its classes cannot be compared with one."""
+    config = HeadConfig("classification", [LabeledSource(str(image_folder))], distill=1.0, input=source)
+    with pytest.raises(ValueError, match=says):
+        prepare_head(copy.deepcopy(small), config, open_sets(config)[0].classes)
 
 
 @pytest.mark.parametrize(

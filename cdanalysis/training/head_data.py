@@ -37,7 +37,8 @@ class HeadConfig:
         qualities: of the stream; every photograph is encoded at each.
         flip: use every photograph's mirror image too; it is encoded like any other.
         epochs: how often every example is seen; replaces the stage's ``steps``.
-        distill: weight of the distillation of what the counterpart makes of the photographs themselves.
+        distill: weight of the distillation of what the counterpart, a head of the same kind and classes, makes of the
+            photographs themselves; for ``input: streams``.
         holdout: every ``holdout``-th photograph is left out; 0 to use all.
         every: use only each ``every``-th photograph of the sources.
     """
@@ -181,6 +182,8 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
         raise ValueError(f"input must be one of {', '.join(INPUTS)}, got {config.input!r}")
     if config.input == "streams" and not config.qualities:
         raise ValueError("qualities must be one or more numbers in [0, 1], got none")
+    if config.distill and config.input == "features":
+        raise ValueError("distill is for a head on streams: a counterpart sees the photographs themselves")
     if config.holdout < 0:
         raise ValueError(f"holdout must be 0, to use all photographs, or above, got {config.holdout}")
     sets = [open_labeled(config.task, source).every(config.every) for source in config.sources]

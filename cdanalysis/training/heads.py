@@ -37,8 +37,19 @@ def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
     """The head that a stage trains, made if it must be; a new one starts from its counterpart.
 
     Raises:
-        ValueError: if there is no head to keep, or it does not know the classes.
+        ValueError: if there is no head to keep, or it does not know the classes; or no counterpart of its kind, which
+            could be distilled.
     """
+    head = _chosen_head(model, config, classes)
+    if config.distill:
+        if config.task not in model.counterparts or model.counterparts[config.task].describe() != head.describe():
+            raise ValueError(
+                f"distill needs a {config.task} counterpart of the same kind and classes: train one before"
+            )
+    return head
+
+
+def _chosen_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
     heads = model.counterparts if config.input == "features" else model.heads
     if config.classes == "keep":
         if config.task not in model.heads:
@@ -86,7 +97,8 @@ class HeadLoss(nn.Module):
             terms = self.head.loss(features, batch.targets)
         if self.config.distill:
             counterpart = self.model.counterpart(self.config.task)
-            terms["distillation"] = self.config.distill * counterpart.distillation(features, batch.teacher).mean()
+            apart = self.head.distillation(features, batch.teacher, counterpart)
+            terms["distillation"] = self.config.distill * apart.mean()
         loss = sum(term for name, term in terms.items() if name != "accuracy")
         return loss, {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
 
