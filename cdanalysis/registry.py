@@ -122,7 +122,7 @@ OBSERVERS = Registry(
         "adversarial": "training.distortion:adversarial",
     },
 )
-"""Kinds to functions of an `ObserverConfig` and the semantic layer's channels to an `Observer` or an `Adversary`."""
+"""Kinds to functions of an `ObserverConfig` and the spatial layer's channels to an `Observer` or an `Adversary`."""
 
 CODECS = Registry(
     "codec",
