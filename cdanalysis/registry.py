@@ -122,7 +122,7 @@ OBSERVERS = Registry(
         "adversarial": "training.distortion:adversarial",
     },
 )
-"""Kinds to functions of an `ObserverConfig` and the semantic layer's channels to an `Observer` or an `Adversary`."""
+"""Kinds to functions of an `ObserverConfig` and the spatial layer's channels to an `Observer` or an `Adversary`."""
 
 CODECS = Registry(
     "codec",
@@ -174,6 +174,7 @@ DATASETS = Registry(
         "classification": "data.labeled:class_folders",
         "detection": "data.labeled:coco",
         "segmentation": "data.labeled:labeled_pixels",
+        "coco_voc": "data.labeled:coco_voc",
     },
 )
 """Tasks, or names that a source's ``reader`` gives, to functions of a `LabeledSource` that return a `LabeledSet`."""

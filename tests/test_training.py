@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +18,18 @@ from cdanalysis.data.crops import Source
 from cdanalysis.data.labeled import LabeledSource
 from cdanalysis.heads.classification import ClassificationHead, divergence, fit_temperature
 from cdanalysis.model import Model
+from cdanalysis.registry import HEADS
+from cdanalysis.structures.features import Features, FeatureSpec
+from cdanalysis.structures.latents import LAYERS
 from cdanalysis.teachers.imagenet import imagenet_classes, imagenet_classifier
+from cdanalysis.teachers.nanodet import NanoDetPlus
 from cdanalysis.training.auxiliary import CropBatch
 from cdanalysis.training.distortion import ObserverConfig, WeightedDistortion
-from cdanalysis.training.head_data import Examples
+from cdanalysis.training.head_data import Examples, open_sets
+from cdanalysis.training.heads import prepare_head
 from cdanalysis.training.losses import StageLoss
-from cdanalysis.training.objective import feature_distance, log_interpolate
-from cdanalysis.training.pretrained import load_imagenet
-from cdanalysis.training.principal import start_semantic_layer
+from cdanalysis.training.objective import FLOOR, feature_distance, log_interpolate
+from cdanalysis.training.pretrained import load_pretrained
 from cdanalysis.training.recipe import HeadConfig, Recipe, StageConfig, load_recipe
 from cdanalysis.training.trainer import Trainer, learning_rate
 from cdanalysis.zoo import load, round_weights
@@ -37,10 +42,10 @@ def recipe_for(folder, steps=(3, 3), **changes) -> Recipe:
     sources = [Source(path=str(folder))]
     common = {"sources": sources, "batch": 2, "crop": 64, "warmup": 1}
     stages = [
-        StageConfig("semantic", ["codec.semantic", "neck"], steps=steps[0], rate_warmup=2, **common),
-        StageConfig("detail", ["codec.detail", "codec.synthesis"], steps=steps[1], blank=0.2, **common),
+        StageConfig("semantic", ["codec.global_layer", "codec.spatial"], steps=steps[0], rate_warmup=2, **common),
+        StageConfig("detail", ["codec.detail", "codec.synthesis"], steps=steps[1], **common),
     ]
-    return Recipe(name="tiny", codec=SMALL, neck_hidden=16, stages=stages, precision="32-true", workers=0, **changes)
+    return Recipe(name="tiny", codec=SMALL, stages=stages, precision="32-true", workers=0, **changes)
 
 
 def train(folder, recipe, **run) -> tuple[Trainer, bool]:
@@ -105,7 +110,7 @@ def test_a_stage_that_trains_nothing_is_refused(image_folder, tmp_path):
 
 
 def test_every_term_falls_on_drawn_pictures(tmp_path):
-    """The real thing in small: both layers learn."""
+    """The real thing in small: all layers learn."""
     rng = np.random.default_rng(0)
     for i in range(6):
         coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
@@ -134,50 +139,20 @@ def test_every_term_falls_on_drawn_pictures(tmp_path):
     after = terms()
     assert after["semantic loss"] < 0.8 * before["semantic loss"]
     assert after["semantic features"] < before["semantic features"]
-    assert after["semantic bpp_semantic"] < before["semantic bpp_semantic"]
+    assert after["semantic bytes"] < before["semantic bytes"]
     assert after["detail bpp_detail"] < before["detail bpp_detail"]
     assert after["detail psnr"] > before["detail psnr"] + 3
 
 
-def model_for_components(channels: int) -> Model:
-    torch.manual_seed(0)
-    codec = replace(SMALL, semantic_channels=channels, semantic_hidden=channels)
-    return Model(codec, max(80, 2 * channels), {"classification": {"classes": ["cat", "dog", "cup"]}})
-
-
-def test_principal_components_keep_what_an_independent_decomposition_keeps(chelsea):
-    """The error at stride 32 is the variance that a singular value decomposition leaves out."""
-    model = model_for_components(16)
-    crops = [chelsea[i : i + 96, j : j + 96] for i in range(0, 204, 16) for j in range(0, 352, 32)]
-    x = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
-    start_semantic_layer(model, x.split(40), [0.3, 0.6, 1.0])
-    with torch.no_grad():
-        features = model.codec.backbone(x)
-        pyramid = model.neck([model.codec.semantic.g_a(features)], torch.zeros(1, 1, 1, 1))
-    rows = features[2].movedim(1, -1).flatten(0, 2).double()
-    deviations = (rows.var(0, correction=0) + 1e-4).sqrt()
-    left = np.linalg.svd(((rows - rows.mean(0)) / deviations).numpy(), compute_uv=False)[40:] ** 2
-    error = ((pyramid[2] - features[2]).movedim(1, -1).flatten(0, 2).double() / deviations).square().sum()
-    assert float(error) == pytest.approx(left.sum(), rel=1e-3)
-    for feature, target in zip(pyramid[:2], features[:2], strict=True):
-        assert feature_distance([feature], [target], [1.0]).mean() < 0.9
-
-
-def test_principal_components_need_room():
-    with pytest.raises(ValueError, match=r"neck_hidden must be at least 80 and semantic_hidden at least 8"):
-        start_semantic_layer(new_small_model(), [torch.rand(1, 3, 64, 64)], [1.0, 1.0, 1.0])
-
-
 def test_the_detail_loss_is_its_formula(chelsea):
     """Rate and lambda times 255^2 times the squared error, over the root of lambda by its middle."""
-    stage = StageConfig("detail", ["codec.detail"], varied=0.0, blank=0.0)
+    stage = StageConfig("detail", ["codec.detail"], varied=0.0)
     stage.objective.lambdas = [0.002, 0.02]
     x = torch.from_numpy(chelsea[:64, :96].copy()).permute(2, 0, 1)[None]
     loss_of = StageLoss(new_small_model(), stage)
     torch.manual_seed(3)
     loss, terms = loss_of(CropBatch(x), 0)
     torch.manual_seed(3)
-    torch.rand(1, 1, 1, 1)  # the semantic quality
     lam = log_interpolate([0.002, 0.02], torch.rand(1, 1, 1, 1)).item()
     mse = 10 ** (-terms["psnr"].item() / 10)
     expected = (terms["bpp_detail"].item() + lam * 255**2 * mse) / math.sqrt(lam / math.sqrt(0.002 * 0.02))
@@ -255,7 +230,10 @@ def test_objective_terms_have_known_values():
     features = [torch.randn(4, 3, 8, 8)]
     assert feature_distance(features, features, [1.0]).abs().max() == 0
     mean = [features[0].mean((0, 2, 3), keepdim=True).expand_as(features[0])]
-    assert float(feature_distance(mean, features, [1.0]).mean()) == pytest.approx(1.0, rel=0.02)
+    assert float(feature_distance(mean, features, [1.0]).mean()) == pytest.approx(1 / (1 + FLOOR**2), rel=0.05)
+    near_dead = torch.tensor([1e-9, 1.0, 1.0])[:, None, None] * features[0]
+    apart = near_dead + 0.1 * torch.tensor([1.0, 0, 0])[:, None, None]  # counts by the others' spread, not its own
+    assert float(feature_distance([apart], [near_dead], [1.0]).mean()) == pytest.approx(0.01 / FLOOR**2 / 3, rel=0.2)
     logits = torch.tensor([[0.0, 0.0]]), torch.tensor([[math.log(3.0), 0.0]])
     expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
     assert float(divergence(*logits)) == pytest.approx(expected, rel=1e-5)
@@ -299,15 +277,17 @@ def test_recipes_that_are_none_are_refused(tmp_path):
             load_recipe(tmp_path / "bad.yaml")
 
 
-def test_the_reference_is_the_pretrained_classifier():
-    """Backbone and head, folded and split, still are timm's classifier."""
-    torch.manual_seed(0)
+def test_the_reference_is_the_pretrained_classifier(monkeypatch, chelsea):
+    """Embedding and head, folded and split, still are timm's classifier."""
+    monkeypatch.setattr(NanoDetPlus, "load", lambda self: self)
     net = imagenet_classifier("tf_efficientnet_lite0")
-    model = Model(SMALL, 16, {"classification": {"classes": imagenet_classes()}}).eval()
-    load_imagenet(model)
-    x = torch.rand(2, 3, 224, 224)
+    codec = replace(SMALL, classifier="tf_efficientnet_lite0", global_size=224)
+    model = Model(codec, {"classification": {"classes": imagenet_classes()}}).eval()
+    load_pretrained(model)
+    image = chelsea[:224, :224].copy()
     with torch.inference_mode():
-        ours, theirs = model.heads["classification"](model.reference.pyramid(x)), net(2 * x - 1)
+        x = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+        ours, theirs = model.reference.logits([image]), net(2 * x - 1)
     assert torch.allclose(ours, theirs, atol=1e-3)
 
 
@@ -334,8 +314,7 @@ def head_stage(folder, trains, batch=4, lr=0.01, **head) -> StageConfig:
 
 def test_a_head_learns_from_cached_streams(image_folder, tmp_path, small_folder):
     """From class folders to a model that tells the classes apart, through streams on disk."""
-    head = {"qualities": [0.5, 0.7], "epochs": 60, "options": {"hidden": 32}, "holdout": 4}
-    stage = head_stage(image_folder, ["heads.classification"], **head)
+    stage = head_stage(image_folder, ["heads.classification"], qualities=[0.5, 0.7], epochs=60, holdout=4)
     recipe = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
     assert Trainer(recipe, tmp_path / "run").run()
     model = load(tmp_path / "run" / "model")
@@ -360,17 +339,57 @@ def test_examples_are_those_asked_for(image_folder, tmp_path, small):
     both = examples(flip=True, qualities=[0.3, 0.6])
     assert len(both) == 16
     path = sorted(image_folder.rglob("*.png"))[1]
-    mirrored = small.encode(ImageOps.mirror(Image.open(path).convert("RGB")), 0.3, layers=("semantic",))
+    mirrored = small.encode(ImageOps.mirror(Image.open(path).convert("RGB")), 0.3, layers=("global",))
     cached = list(tmp_path.rglob(f"0.3/{path.parent.name}/{path.name}.flip-*.cda"))
     assert [c.read_bytes() for c in cached] == [mirrored]
-    features = examples(input="features")
-    batch = features.batch([0, 1], torch.device("cpu"))
-    assert [t.shape[-1] for t in batch.tensors] == [12, 6, 3] and batch.targets == [0, 0] and not batch.features
+    batch = examples(input="features").batch([0, 1], torch.device("cpu"))
+    images = [Image.open(path) for path in sorted(image_folder.rglob("*.png"))[:2]]
+    seen = small.reference.features(images, 1).embedding
+    assert torch.allclose(batch.features.embedding, seen, rtol=1e-3, atol=1e-6)
+    assert batch.targets == [0, 0] and batch.teacher is None and not batch.features.pyramid
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_examples_are_what_a_stream_tells_and_targets_follow_the_working_size(world, tmp_path, small, task):
+    """Boxes and label maps are enlarged as the image was; features are those of the stream; batches have one size."""
+    wide = Image.open(world / "pixels" / "images" / "0.png").resize((192, 96))
+    sources = {
+        "detection": LabeledSource(str(world / "pixels" / "images"), str(world / "boxes.json")),
+        "segmentation": LabeledSource(str(world / "pixels")),
+    }
+    if task == "segmentation":  # a photograph of another shape
+        wide.save(world / "pixels" / "images" / "0.png")
+        labels = Image.open(world / "pixels" / "labels" / "0.png").resize((192, 96), Image.Resampling.NEAREST)
+        labels.save(world / "pixels" / "labels" / "0.png")
+    config = HeadConfig(task, [sources[task]], qualities=[0.4], flip=True, distill=1.0)
+    examples = Examples(small, config, tmp_path / "streams")
+    assert len(examples) == 12
+    for rows in examples.batches(4):
+        batch = examples.batch(rows, torch.device("cpu"))
+        height, width = batch.features.working
+        assert batch.features.embedding.dtype == torch.float32 and len(batch.teacher) == len(rows)
+        assert batch.teacher.pyramid[1].shape == batch.features.pyramid[1].shape
+        for target in batch.targets:
+            if task == "segmentation":
+                assert tuple(target.labels.shape) == (height, width)
+            else:
+                across, down = (target.boxes[0, 2:] - target.boxes[0, :2]).tolist()
+                assert (across, down) == pytest.approx((40 * width / 96, 44 * height / 96))
+    if task == "segmentation":
+        assert {examples.batch(rows, torch.device("cpu")).features.working for rows in examples.batches(4)} == {
+            (64, 96), (96, 96)
+        }  # fmt: skip
+    stream = sorted((tmp_path / "streams").rglob("1.png-*.cda"))[0]
+    told = small.features(stream, ("global", "spatial"))
+    features = [row.features.to(torch.float32) for row in examples.rows[:6]]
+    assert sum(torch.allclose(f.embedding, told.embedding, rtol=1e-2, atol=1e-3) for f in features) >= 1
+    same = [f for f in features if f.working == told.working]
+    assert any(torch.allclose(f.pyramid[1], told.pyramid[1], rtol=1e-2, atol=1e-2) for f in same)
 
 
 @pytest.mark.parametrize("stop", [1, 3])
 def test_a_resumed_head_equals_an_unbroken_one_to_the_bit(image_folder, tmp_path, small_folder, stop):
-    stage = head_stage(image_folder, ["heads.classification"], batch=2, epochs=2, flip=True, options={"hidden": 8})
+    stage = head_stage(image_folder, ["heads.classification"], batch=2, epochs=2, flip=True)
     recipe = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
     whole, pieces = Trainer(recipe, tmp_path / "whole"), Trainer(recipe, tmp_path / "pieces")
     assert whole.run() and not pieces.run(stop_after=stop)
@@ -378,37 +397,79 @@ def test_a_resumed_head_equals_an_unbroken_one_to_the_bit(image_folder, tmp_path
     assert pieces.run(resume=True) and same_weights(whole.model, pieces.model)
 
 
-def test_a_head_can_be_kept_while_the_neck_learns(image_folder, tmp_path, small_folder):
-    """Classes stay, only what is named moves, and the pull towards the old predictions is felt."""
-    moved = {}
+def test_a_kept_head_learns_and_feels_the_pull_of_what_it_was(image_folder, tmp_path, small_folder):
+    """Classes stay, only what is named moves, and the counterpart keeps what the head was."""
+    moved, before = {}, load(small_folder)
     for distill in (0.0, 100.0):
-        stage = head_stage(image_folder, ["neck.to32"], 2, 1e-3, classes="keep", epochs=5, distill=distill)
+        stage = head_stage(image_folder, ["heads"], 2, 1e-2, classes="keep", epochs=5, distill=distill)
         recipe = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
-        before = load(small_folder).state_dict()
         trainer = Trainer(recipe, tmp_path / f"{distill}")
         assert trainer.run()
         assert trainer.model.heads["classification"].classes == ["cat", "dog", "cup"]
-        after = trainer.model.state_dict()
-        changed = {n for n in before if not torch.equal(after[n], before[n])}
-        assert changed and all(n.startswith("neck.to32") for n in changed)
-        assert same_weights(trainer.model.counterparts["classification"], trainer.model.heads["classification"])
-        moved[distill] = trainer.model.neck.to32[0].weight.detach()
-    assert not torch.equal(*moved.values())
+        assert same_weights(trainer.model.codec, before.codec)
+        assert same_weights(trainer.model.counterparts["classification"], before.heads["classification"])
+        weight = trainer.model.heads["classification"].classify.weight
+        moved[distill] = (weight - before.heads["classification"].classify.weight).norm().item()
+    assert moved[0.0] > moved[100.0] > 0
 
 
-def test_a_head_can_learn_from_both_layers(image_folder, tmp_path, small_folder):
-    stage = head_stage(image_folder, ["heads.classification", "neck.from_detail"], epochs=2, options={"hidden": 8})
+class DetailHead(ClassificationHead):
+    """Classifies by the means of the detail layer alone."""
+
+    layers = LAYERS
+
+    def __init__(self, spec, classes):
+        super().__init__(replace(spec, embedding=spec.detail), classes)
+
+    def forward(self, features):
+        return self.classify(features.detail.mean((2, 3)))
+
+
+def test_a_head_can_learn_from_all_layers(image_folder, tmp_path, small_folder, monkeypatch):
+    monkeypatch.setitem(HEADS._registered, "looks", DetailHead)
+    stage = head_stage(image_folder, ["heads.looks"], epochs=40)
+    stage.head.task, stage.head.sources[0].reader = "looks", "classification"
     recipe = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
-    recipe.neck_layers = ["semantic", "detail"]
     assert Trainer(recipe, tmp_path).run()
-    model = load(tmp_path / "model")
-    assert model.layers == ("semantic", "detail") and model.neck.from_detail[0].weight.abs().sum() > 0
-    assert all(len(cda.inspect(p.read_bytes()).layers) == 2 for p in (tmp_path / "streams").rglob("*.cda"))
+    model, streams = load(tmp_path / "model"), sorted((tmp_path / "streams").rglob("*.cda"))
+    assert all(len(cda.inspect(path).layers) == 3 for path in streams)
+    assert [model.analyze(path, "looks").looks.label for path in streams] == [path.parent.name for path in streams]
+    for change in ({"distill": 1.0}, {"input": "features"}):
+        with pytest.raises(ValueError, match="no teacher sees the detail layer"):
+            open_sets(replace(stage.head, **change))
+
+
+@pytest.mark.parametrize(
+    ("source", "says"), [("streams", "a classification counterpart of"), ("features", "on streams")]
+)
+def test_what_is_distilled_must_be_there(image_folder, small, source, says):
+    """A new head that has no counterpart of its classes cannot be compared with one."""
+    config = HeadConfig("classification", [LabeledSource(str(image_folder))], distill=1.0, input=source)
+    with pytest.raises(ValueError, match=says):
+        prepare_head(copy.deepcopy(small), config, open_sets(config)[0].classes)
+
+
+@pytest.mark.parametrize(
+    ("trains", "source"),
+    [
+        (["codec.spatial", "heads"], "streams"),
+        (["codec"], "streams"),
+        (["counterparts"], "streams"),
+        (["heads"], "features"),
+    ],
+)
+def test_a_heads_stage_moves_that_head_and_nothing_of_the_codec(image_folder, tmp_path, small_folder, trains, source):
+    stage = head_stage(image_folder, trains, input=source)
+    model = load(small_folder)
+    model.counterparts["classification"] = model.new_head("classification", classes=["cat", "dog"])
+    recipe = Recipe(name="pets", stages=[stage], precision="32-true")
+    with pytest.raises(ValueError, match=r"trains (heads|counterparts)\.classification and nothing of the codec"):
+        Trainer(recipe, tmp_path, model).run()
 
 
 def test_counterparts_learn_from_photographs_and_heads_start_from_them(image_folder, tmp_path, small_folder):
-    counterpart = head_stage(image_folder, ["counterparts"], input="features", epochs=40, options={"hidden": 32})
-    head = head_stage(image_folder, ["heads.classification"], lr=0.0, epochs=1, options={"hidden": 32})
+    counterpart = head_stage(image_folder, ["counterparts"], input="features", epochs=40)
+    head = head_stage(image_folder, ["heads.classification"], lr=0.0, epochs=1)
     recipe = Recipe(name="pets", init=str(small_folder), stages=[counterpart, head], precision="32-true")
     assert Trainer(recipe, tmp_path).run()
     assert "classification" not in load(tmp_path / "model").counterparts
@@ -423,7 +484,7 @@ def test_counterparts_learn_from_photographs_and_heads_start_from_them(image_fol
     ("change", "says"),
     [
         ({"classes": "new"}, "'data' or 'keep'"),
-        ({"options": {"depth": 3}}, "head has no option 'depth'; it has: classes, hidden"),
+        ({"options": {"depth": 3}}, "head has no option 'depth'; it has: classes"),
         ({"qualities": []}, r"qualities must be one or more numbers in \[0, 1\], got \[\]"),
         ({"qualities": [1.5]}, "qualities must be one or more"),
         ({"holdout": 1}, "holdout must be 0, or 2 or more"),
@@ -446,8 +507,8 @@ def test_bad_head_stages_say_what_is_wrong(image_folder, tmp_path, small_folder,
 
 def test_top5_is_sorted_and_sums_to_at_most_one():
     torch.manual_seed(0)
-    head = ClassificationHead((4, 4, 4), [f"class {i}" for i in range(8)], hidden=8)
-    (one,) = head.predict([torch.randn(1, 4, 3, 3)], [(96, 96)])
+    head = ClassificationHead(FeatureSpec(4, (4, 4, 4, 4), 4), [f"class {i}" for i in range(8)])
+    (one,) = head.predict(Features([(96, 96)], torch.randn(1, 4), []))
     scores = [score for _, score in one.top5]
     assert len(scores) == 5 and scores == sorted(scores, reverse=True) and 0 < sum(scores) <= 1
     assert (one.label, one.score) == one.top5[0]

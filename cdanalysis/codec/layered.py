@@ -133,9 +133,9 @@ class LayeredCodec(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Of the weights as they are: streams carry it, and no other weights read them. Teachers do not count."""
-        return self._fingerprint.get(
-            (*self.parameters(), *self.buffers()), lambda: fingerprint_of(self, asdict(self.config))
-        )
+        parts = (self.global_layer, self.spatial, self.detail, self.synthesis)
+        tensors = [tensor for part in parts for tensor in (*part.parameters(), *part.buffers())]
+        return self._fingerprint.get([*tensors, self.scale_tables], lambda: fingerprint_of(self, asdict(self.config)))
 
     def settle(self) -> bool:
         """Before streams are written: what is kept of weights must be of the weights as they are.

@@ -18,6 +18,7 @@ from ..notices import notice
 from ..registry import DATASETS
 from ..structures.targets import ClassLabel, Target
 from .coco import CocoImages
+from .coco_masks import CocoMasks
 from .images import ImageSet, data_path
 from .labels import plain_name
 from .segmentation import LabeledPixels
@@ -171,6 +172,11 @@ def class_folders(source: LabeledSource) -> ClassFolders:
 def labeled_pixels(source: LabeledSource) -> LabeledPixels:
     """Reads photographs and label maps in CamVid's layout."""
     return LabeledPixels(source.path)
+
+
+def coco_voc(source: LabeledSource) -> CocoMasks:
+    """Reads COCO's layout as label maps in PASCAL VOC's classes."""
+    return CocoMasks(source.path, source.annotations)
 
 
 def coco(source: LabeledSource) -> CocoImages:

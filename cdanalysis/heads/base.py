@@ -70,8 +70,11 @@ class Head(nn.Module):
         """
         raise NotImplementedError(f"a {type(self).__name__} does not learn")
 
-    def distillation(self, features: Features, teacher: Features) -> Tensor:
-        """Distance (N,) of this head's outputs on ``features`` from its own on ``teacher``, which are the targets.
+    def distillation(self, features: Features, teacher: Features, by: Any = None) -> Tensor:
+        """Distance (N,) of this head's outputs on ``features`` from those on ``teacher``, which are the targets.
+
+        Args:
+            by: the head of this kind whose outputs on ``teacher`` count; by default this one.
 
         Raises:
             ValueError: if it has no dense outputs to compare.

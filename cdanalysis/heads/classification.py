@@ -45,10 +45,10 @@ class ClassificationHead(Head):
         logits = self(features).float()
         return {"classification": nn.functional.cross_entropy(logits, torch.tensor(targets, device=logits.device))}
 
-    def distillation(self, features: Features, teacher: Features) -> Tensor:
-        """Divergence (N,), in nats, of what this head makes of ``features`` from what it makes of ``teacher``."""
+    def distillation(self, features: Features, teacher: Features, by: Any = None) -> Tensor:
+        """Divergence (N,), in nats, of what this head makes of ``features`` from what ``by`` makes of ``teacher``."""
         with torch.no_grad():
-            target = self(teacher)
+            target = (self if by is None else by)(teacher)
         return divergence(self(features), target)
 
     @torch.no_grad()

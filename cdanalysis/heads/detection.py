@@ -66,13 +66,14 @@ class DetectionHead(Head):
             entry["masks"] = target.masks.to(torch.uint8)
         return entry
 
-    def distillation(self, features: Features, teacher: Features) -> Tensor:
-        """How far (N,) what a one-stage detector says of ``features`` is from what it says of ``teacher``.
+    def distillation(self, features: Features, teacher: Features, by: Any = None) -> Tensor:
+        """How far (N,) what a one-stage detector says of ``features`` is from what ``by`` says of ``teacher``.
 
         Raises:
             ValueError: for a two-stage detector.
         """
-        return self.detector.distance(features.pyramid, teacher.pyramid)
+        other = self.detector if by is None else by.detector
+        return self.detector.distance(features.pyramid, teacher.pyramid, other)
 
     @torch.no_grad()
     def predict(self, features: Features) -> list[Detection]:

@@ -116,13 +116,13 @@ class NanoDet(nn.Module):
         }
         return {name: WEIGHTS[name] * loss for name, loss in losses.items()}
 
-    def distance(self, pyramid: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-        """How far (N,) what the head says of one pyramid is from what it says of another.
+    def distance(self, pyramid: Sequence[Tensor], teacher: Sequence[Tensor], by: NanoDet | None = None) -> Tensor:
+        """How far (N,) what the head says of one pyramid is from what it, or another one, says of another.
 
         At every cell: divergence of class probabilities and of sides; cells count by how sure either is of an object.
         """
         with torch.no_grad():
-            right = self.cells(teacher)
+            right = (by or self).cells(teacher)
         ours = self.cells(pyramid)
         sure = right.logits.sigmoid().amax(2)
         seen = torch.maximum(sure, ours.logits.detach().sigmoid().amax(2))

@@ -67,10 +67,10 @@ class SegmentationHead(Head):
         total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
         return {"segmentation": total / (labels != IGNORE).sum().clamp_min(1)}  # a mean over none would be NaN
 
-    def distillation(self, features: Features, teacher: Features) -> Tensor:
-        """Divergence (N,), in nats a cell, of what this head says of ``features`` from what it says of ``teacher``."""
+    def distillation(self, features: Features, teacher: Features, by: Any = None) -> Tensor:
+        """Divergence (N,), in nats a cell, of what it says of ``features`` from what ``by`` says of ``teacher``."""
         with torch.no_grad():
-            target = self(teacher)
+            target = (self if by is None else by)(teacher)
         return divergence(self(features), target).mean((1, 2))
 
     @torch.no_grad()

@@ -63,8 +63,10 @@ class TorchvisionDetector(nn.Module):
         found, _ = self._run(pyramid, None)
         return [{**row, "labels": row["labels"] - self.first_label} for row in found]
 
-    def distance(self, pyramid: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-        """How far (N,) what a one-stage detector says of one pyramid is from what it says of another.
+    def distance(
+        self, pyramid: Sequence[Tensor], teacher: Sequence[Tensor], by: TorchvisionDetector | None = None
+    ) -> Tensor:
+        """How far (N,) what a one-stage detector says of one pyramid is from what it, or another one, says of another.
 
         At every place: the divergence of its class probabilities, and the difference of its box in
         strides; places count by how sure the detector is of an object there, seeing ``teacher``.
@@ -73,7 +75,7 @@ class TorchvisionDetector(nn.Module):
             ValueError: for a two-stage detector.
         """
         with torch.no_grad():
-            target = {name: value.float() for name, value in self(teacher).items()}
+            target = {name: value.float() for name, value in (by or self)(teacher).items()}
         ours = {name: value.float() for name, value in self(pyramid).items()}
         boxes = F.smooth_l1_loss(ours["bbox_regression"], target["bbox_regression"], reduction="none").mean(2)
         if "bbox_ctrness" in ours:

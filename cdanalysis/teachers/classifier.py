@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
+from functools import lru_cache
 
 import timm
 import torch
@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from ..blocks import fold_batch_norms
 from .base import Frozen
 from .imagenet import imagenet_classifier
+
+TRIED = (96, 96)
+"""Rows and columns of what networks are tried on that take any."""
 
 
 class Classifier(Frozen):
@@ -30,13 +33,14 @@ class Classifier(Frozen):
     """
 
     def __init__(self, name: str = "tf_efficientnet_lite0"):
-        net = new_network(name)
+        check_serves(name)
+        net = timm.create_model(name, pretrained=False).eval()
         mean, deviation = ([255 * value for value in net.pretrained_cfg[key]] for key in ("mean", "std"))
         super().__init__(mean, deviation)
         self.name, self.net = name, net
         self.embedding: int = self.classifier_weights()[0].shape[1]
         self.size = input_size(net) if net.pretrained_cfg.get("fixed_input_size") else None
-        self.folds = folds(net)
+        self.folds = folds(name)
         if self.folds:
             fold_batch_norms(net)
         self.freeze()
@@ -65,7 +69,7 @@ class Classifier(Frozen):
 
     def take(self, weights: Mapping[str, Tensor]) -> None:
         """Weights under timm's names, batch norms not folded."""
-        net = new_network(self.name)
+        net = timm.create_model(self.name, pretrained=False).eval()
         net.load_state_dict(weights)
         if self.folds:
             fold_batch_norms(net)
@@ -89,8 +93,9 @@ def input_size(net: nn.Module) -> tuple[int, int]:
     return tuple(net.pretrained_cfg["input_size"][1:])
 
 
-def new_network(name: str) -> nn.Module:
-    """A network of timm's with random weights, in evaluation mode; a ValueError where it cannot serve."""
+@lru_cache
+def check_serves(name: str) -> None:
+    """Raises `ValueError` where a network of timm's cannot be a teacher; what is found is kept."""
     if not timm.is_model(name):
         raise ValueError(f"timm has no network {name!r}; timm.list_models() gives the names of those it has")
     net = timm.create_model(name, pretrained=False).eval()
@@ -98,7 +103,6 @@ def new_network(name: str) -> nn.Module:
         raise ValueError(
             f"{name!r} cannot be a classifier here, because its labels of an RGB photograph come from no one matrix"
         )
-    return net
 
 
 @torch.no_grad()
@@ -115,15 +119,16 @@ def names_by_a_matrix(net: nn.Module) -> bool:
     return bool((F.linear(embedding, weight, bias) - logits).abs().max() <= 1e-3 * logits.abs().max())
 
 
+@lru_cache
 @torch.no_grad()
-def folds(net: nn.Module) -> bool:
-    """Whether folding leaves the embedding what it is, tried with drawn statistics.
+def folds(name: str) -> bool:
+    """Whether folding leaves the embedding what it is, tried with drawn statistics; what is found is kept.
 
     A network may run its parts in another order than it lists them in.
     """
+    net, generator = timm.create_model(name, pretrained=False).eval(), torch.Generator().manual_seed(0)
     if not any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
         return False
-    net, generator = copy.deepcopy(net), torch.Generator().manual_seed(0)
     for norm in net.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_mean.normal_(0, 0.1, generator=generator)
@@ -135,5 +140,6 @@ def folds(net: nn.Module) -> bool:
 
 
 def drawn_photograph(net: nn.Module) -> Tensor:
-    """Normalized noise of the size that a network was trained on, the same every time."""
-    return torch.randn(1, 3, *input_size(net), generator=torch.Generator().manual_seed(0))
+    """Normalized noise of a size that the network takes, the same every time."""
+    size = input_size(net) if net.pretrained_cfg.get("fixed_input_size") else TRIED
+    return torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))

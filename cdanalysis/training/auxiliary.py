@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..data.labeled import LabeledSource
 from ..model import Model
+from ..structures.features import Features
 from ..structures.targets import Target
 from .heads import positions
 
@@ -61,7 +62,7 @@ class AuxiliaryLoss(nn.Module):
         classes: of the data.
 
     Raises:
-        ValueError: if there is no such head, or it does not know the classes.
+        ValueError: if there is no such head, it does not know the classes, or it reads the detail layer.
     """
 
     def __init__(self, model: Model, config: AuxiliaryConfig, classes: list[str]):
@@ -69,16 +70,19 @@ class AuxiliaryLoss(nn.Module):
         if config.task not in model.heads:
             raise ValueError(f"there is no {config.task} head to train")
         self.head, self.weight = model.heads[config.task], config.weight
+        if "detail" in self.head.layers:
+            raise ValueError(f"the {config.task} head reads the detail layer, so it cannot learn from crops")
         self.register_buffer("places", torch.tensor(positions(self.head.classes, classes)), persistent=False)
         if config.task == "segmentation" and self.places.tolist() != list(range(len(self.head.classes))):
             raise ValueError("the segmentation head has other classes than the data")
 
-    def forward(self, pyramid: list[Tensor], auxiliary: AuxiliaryTargets, side: int) -> Tensor:
-        """The head's loss, a scalar, from the pyramid of all photographs of a batch, ``side`` pixels wide and high."""
-        rows = slice(auxiliary.first, auxiliary.first + len(auxiliary.targets))
-        pyramid = [feature[rows].float() for feature in pyramid]
+    def forward(self, features: Features, auxiliary: AuxiliaryTargets, side: int) -> Tensor:
+        """The head's loss, a scalar, from the features of all crops of a batch, ``side`` pixels wide and high."""
+        features = features[auxiliary.first : auxiliary.first + len(auxiliary.targets)].to(torch.float32)
         if auxiliary.task == "classification":  # among the data's classes; what else the head knows stays as it is
             targets = torch.tensor(auxiliary.targets, device=self.places.device)
-            return self.weight * F.cross_entropy(self.head(pyramid).float()[:, self.places], targets)
-        targets = [target.to(self.places.device).relabeled(self.places) for target in auxiliary.targets]
-        return self.weight * sum(self.head.loss(pyramid, targets, [(side, side)] * len(targets)).values())
+            return self.weight * F.cross_entropy(self.head(features).float()[:, self.places], targets)
+        height, width = features.working
+        targets = [target.relabeled(self.places.cpu()) for target in auxiliary.targets]
+        targets = [target.scaled(width / side, height / side).to(self.places.device) for target in targets]
+        return self.weight * sum(self.head.loss(features, targets).values())

@@ -7,13 +7,14 @@ import copy
 import torch
 from lightning_fabric import Fabric
 
+from ..codec.derived import TEACHERS
 from ..data.images import ImageSet
 from ..data.labeled import ClassFolders
 from ..model import Model
-from .head_data import open_sets
+from .head_data import HeadConfig, open_sets
 from .heads import CalibrationConfig, positions, prepare_head
-from .recipe import Recipe, StageConfig, check_values
-from .stages import CodecStage, moves, select
+from .recipe import Recipe, StageConfig, check_values, moves, touches
+from .stages import CodecStage, check_features, layer_of, select
 
 
 def check_recipe(recipe: Recipe, model: Model, first: int, fabric: Fabric, new: bool) -> None:
@@ -43,7 +44,11 @@ def check_recipe(recipe: Recipe, model: Model, first: int, fabric: Fabric, new: 
 
 def _check_stage(recipe: Recipe, model: Model, number: int, fabric: Fabric) -> None:
     stage = recipe.stages[number]
-    if stage.head is None:
+    if stage.features is not None:
+        if stage.head is not None:
+            raise ValueError(f"stage {stage.name!r} trains a head or, on features, a layer; not both")
+        check_features(stage, model)
+    elif stage.head is None:
         CodecStage(model, recipe, number, fabric)
         if stage.validation.source:
             ImageSet(stage.validation.source)
@@ -57,6 +62,15 @@ def _check_stage(recipe: Recipe, model: Model, number: int, fabric: Fabric) -> N
                 f"stage {stage.name!r} has epochs 0, which would leave its new {stage.head.task} head as it was drawn"
             )
     select(model, stage)
+    if stage.head is not None:
+        _check_head_moves(stage, stage.head, model)
+
+
+def _check_head_moves(stage: StageConfig, config: HeadConfig, model: Model) -> None:
+    """Raises `ValueError` unless a head's stage lets that head move, and nothing of the codec."""
+    name = f"{'counterparts' if config.input == 'features' else 'heads'}.{config.task}"
+    if not touches(stage, name) or touches(stage, "codec"):
+        raise ValueError(f"stage {stage.name!r} trains {name} and nothing of the codec: its trains must say so")
 
 
 def _steps(stage: StageConfig) -> int:
@@ -65,16 +79,22 @@ def _steps(stage: StageConfig) -> int:
 
 
 def _check_everything_learns(recipe: Recipe, model: Model) -> None:
-    """A new model has its backbone and its classifier from ImageNet; all else must be trained."""
+    """A new model has its teachers, and heads that are theirs; all else must be trained."""
     stages = [stage for stage in recipe.stages if _steps(stage)]
     for name, _ in model.named_parameters():
-        given = name.startswith(("codec.backbone", "heads.classification"))
-        if not given and not any(moves(stage, name) for stage in stages):
-            part = ".".join(name.split(".")[:2]) if name.startswith("codec.") else name.split(".")[0]
+        given = name.startswith((*TEACHERS, "heads.classification", "heads.detection"))
+        if not given and not any(_learns(stage, name) for stage in stages):
+            part = ".".join(name.split(".")[:2])
             raise ValueError(
                 f"recipe {recipe.name!r} starts from nothing, and would leave {part} as it was drawn: let a stage with "
                 f"steps train it, or start from a model (init: photo)"
             )
+
+
+def _learns(stage: StageConfig, name: str) -> bool:
+    """Whether a stage leaves that parameter other than it was drawn."""
+    starts = stage.features is not None and stage.features.start and name.startswith(f"{layer_of(stage)}.")
+    return starts or moves(stage, name)
 
 
 def _check_calibration(config: CalibrationConfig, model: Model) -> None:

@@ -22,7 +22,8 @@ class ObserverConfig:
 
     Attributes:
         kind: "mse", "ms_ssim", "lpips", "lpips_comp", "features" (of an ImageNet classifier), "adversarial" (a
-            discriminator that sees the semantic layer, and learns along), or another of `registry.OBSERVERS`.
+            discriminator that learns along, and sees the spatial layer where the decoder does), or another of
+            `registry.OBSERVERS`.
         weight: what a distortion of 1 counts, where 1 stands for a mean squared error of 1 on pixels in [0, 1].
         side: whose view it is: "human" counts 1 - alpha times, "machine" alpha times, "both" always.
         weights: SqueezeNet's for "lpips" and "lpips_comp", a path below ``CDANALYSIS_DATA`` or absolute; empty to
@@ -47,46 +48,46 @@ class ObserverConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def new_observer(config: ObserverConfig, semantic: int) -> Observer | Adversary:
-    """The registered observer that a configuration describes; ``semantic`` is the channels of the semantic layer.
+def new_observer(config: ObserverConfig, spatial: int) -> Observer | Adversary:
+    """The registered observer that a configuration describes; ``spatial`` is the channels of the spatial layer.
 
     Raises:
         ValueError: if there is no such kind, layer or loss.
         FileNotFoundError: if its weights are not there.
     """
-    return OBSERVERS[config.kind](config, semantic)
+    return OBSERVERS[config.kind](config, spatial)
 
 
-def squared_error(config: ObserverConfig, semantic: int) -> Observer:
+def squared_error(config: ObserverConfig, spatial: int) -> Observer:
     """Mean squared error."""
     return SquaredError()
 
 
-def ms_ssim(config: ObserverConfig, semantic: int) -> Observer:
+def ms_ssim(config: ObserverConfig, spatial: int) -> Observer:
     """1 - MS-SSIM."""
     return MSSSIM()
 
 
-def lpips(config: ObserverConfig, semantic: int) -> Observer:
+def lpips(config: ObserverConfig, spatial: int) -> Observer:
     """LPIPS."""
     return LPIPS(data_path(config.weights) if config.weights else None)
 
 
-def lpips_comp(config: ObserverConfig, semantic: int) -> Observer:
+def lpips_comp(config: ObserverConfig, spatial: int) -> Observer:
     """LPIPS fitted to preferences."""
     return LPIPSComp(data_path(config.linear), data_path(config.weights) if config.weights else None)
 
 
-def features(config: ObserverConfig, semantic: int) -> Observer:
+def features(config: ObserverConfig, spatial: int) -> Observer:
     """Distance in a classifier's features."""
     net = imagenet_classifier(config.network)
     options: dict[str, Any] = {name: getattr(net, "pretrained_cfg", {})[name] for name in ("mean", "std")}
     return FeatureDistance(net, config.layers, **options)
 
 
-def adversarial(config: ObserverConfig, semantic: int) -> Adversary:
+def adversarial(config: ObserverConfig, spatial: int) -> Adversary:
     """A discriminator."""
-    return Adversary(PatchDiscriminator(semantic), config.loss)
+    return Adversary(PatchDiscriminator(spatial), config.loss)
 
 
 class WeightedDistortion(nn.Module):
@@ -95,13 +96,13 @@ class WeightedDistortion(nn.Module):
     Args:
         configs: the observers.
         alpha: in [0, 1], from the human observers alone to the machine ones alone.
-        semantic: channels of the semantic layer, which an adversary sees.
+        spatial: channels of the spatial layer, which an adversary sees.
 
     Raises:
         ValueError: if nobody looks, or alpha or a side is none.
     """
 
-    def __init__(self, configs: list[ObserverConfig], alpha: float = 0.5, semantic: int = 1):
+    def __init__(self, configs: list[ObserverConfig], alpha: float = 0.5, spatial: int = 1):
         super().__init__()
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
@@ -113,28 +114,29 @@ class WeightedDistortion(nn.Module):
         if not self.asked:
             raise ValueError("no observer has a weight above 0")
         self.counts = [shares[config.side] * config.weight for config in self.asked]
-        self.observers = nn.ModuleList(new_observer(config, semantic) for config in self.asked)
+        self.observers = nn.ModuleList(new_observer(config, spatial) for config in self.asked)
 
     def forward(
-        self, original: Tensor, reconstruction: Tensor, weight: Tensor | None, semantic: Tensor | None = None
+        self, original: Tensor, reconstruction: Tensor, weight: Tensor | None, spatial: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Total distortion (N,), and each observer's own by its name, as `Observer` takes its arguments.
 
-        ``semantic`` (N, C, h, w) is what an adversary sees of the semantic layer.
+        ``spatial`` (N, C, h, w) is what adversaries see: y_hat of the spatial layer on the detail layer's grid; zeros
+        where the codec is not fused.
         """
         each = {}
         for config, observer in zip(self.asked, self.observers, strict=True):
             if isinstance(observer, Adversary):
-                each[config.kind] = observer(reconstruction, semantic, weight).float()
+                each[config.kind] = observer(reconstruction, spatial, weight).float()
                 continue
             with torch.autocast(original.device.type, enabled=False):  # squares lose too much in less than single
                 each[config.kind] = observer(original.float(), reconstruction.float(), weight)
         total = torch.stack([count * one for count, one in zip(self.counts, each.values(), strict=True)]).sum(0)
         return total, each
 
-    def adversary_loss(self, original: Tensor, reconstruction: Tensor, semantic: Tensor) -> Tensor | None:
+    def adversary_loss(self, original: Tensor, reconstruction: Tensor, spatial: Tensor) -> Tensor | None:
         """Loss, a scalar, of the adversaries themselves, which has no gradients for the codec; None without any."""
-        losses = [a.loss_of_its_own(original, reconstruction, semantic).float().mean() for _, a in self.adversaries()]
+        losses = [a.loss_of_its_own(original, reconstruction, spatial).float().mean() for _, a in self.adversaries()]
         return torch.stack(losses).sum() if losses else None
 
     def adversaries(self) -> list[tuple[ObserverConfig, Adversary]]:

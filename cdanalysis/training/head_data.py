@@ -1,4 +1,4 @@
-"""What heads are trained on: cached streams, or the backbone's own features, each with its target."""
+"""What heads are trained on: features from cached streams, or those that teachers see, each with its target."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Any
 
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from ..data.cached import cache_streams, content_key
-from ..data.images import to_tensor
 from ..data.labeled import LabeledSet, LabeledSource, open_labeled
 from ..data.readable import readable
 from ..model import Model
 from ..registry import HEADS
 from ..stream.container import VERSION
+from ..structures.features import Features
 from ..structures.targets import Target
 
 INPUTS = ("streams", "features")
@@ -25,20 +24,21 @@ INPUTS = ("streams", "features")
 
 @dataclass
 class HeadConfig:
-    """What a stage trains a head on. Codec and backbone stand still.
+    """What a stage trains a head on. The codec stands still.
 
     Attributes:
         task: classification, detection, segmentation, or another that a head is registered for.
         sources: labeled sets, all with the same classes.
-        input: "streams" trains the model's head, on the semantic layers of cached streams; "features" trains its
-            counterpart, on the backbone's features of the photographs themselves.
+        input: "streams" trains the model's head, on the layers that it reads of cached streams; "features" trains its
+            counterpart, on what the teachers see in the photographs themselves.
         classes: "data" for a new head with the data's classes (which starts from the counterpart, where there is
             one), "keep" for the head that is there, which must know the data's classes.
         options: arguments of a new head, beside its classes.
         qualities: of the stream; every photograph is encoded at each.
         flip: use every photograph's mirror image too; it is encoded like any other.
         epochs: how often every example is seen; replaces the stage's ``steps``.
-        distill: weight of the distillation of what the counterpart makes of the photographs themselves.
+        distill: weight of the distillation of what the counterpart, a head of the same kind and classes, makes of the
+            photographs themselves; for ``input: streams``.
         holdout: every ``holdout``-th photograph is left out; 0 to use all.
         every: use only each ``every``-th photograph of the sources.
     """
@@ -56,39 +56,33 @@ class HeadConfig:
     every: int = 1
 
 
-@dataclass
 class Batch:
-    """Examples of one grid.
+    """Examples of one working size.
+
+    Neither a tuple nor a dataclass: what these hold, mixed precision rounds.
 
     Attributes:
-        tensors: the pyramid (three), or dequantized latents, one for each layer that the neck reads; (N, C, h, w).
-        qualities: (N, 1, 1, 1) of the semantic layer; only counts for latents.
-        targets: N targets.
-        sizes: true (height, width) of the photographs.
-        features: the photographs' own pyramid, where it is to be distilled; else empty.
+        features: what the head reads.
+        targets: one for each, in pixels of the working size.
+        teacher: what teachers see in the photographs themselves, where it is to be distilled.
     """
 
-    tensors: list[Tensor]
-    qualities: Tensor
-    targets: list[Target]
-    sizes: list[tuple[int, int]]
-    features: list[Tensor]
+    def __init__(self, features: Features, targets: list[Target], teacher: Features | None):
+        self.features, self.targets, self.teacher = features, targets, teacher
 
 
 @dataclass
 class _Example:
-    tensors: list[Tensor]
-    quality: float
+    features: Features
     target: Target
-    size: tuple[int, int]
-    features: list[Tensor]
+    teacher: Features | None
 
 
 class Examples:
-    """All examples of a head's stage, in memory, in half precision.
+    """All examples of a head's stage, decoded, in memory, in half precision.
 
     Args:
-        model: whose codec encodes, and whose backbone gives features.
+        model: whose codec encodes, and whose teachers look.
         config: what to use.
         folder: where streams are cached, by weights, quality, and the content of photographs.
 
@@ -109,8 +103,8 @@ class Examples:
         if not all(len(labeled) for labeled in sets):
             raise ValueError(f"training a {config.task} head needs photographs that can be read")
         self.classes = sets[0].classes
-        self.model, self.config = model, config
-        self.folder = folder / f"{model.fingerprint}-{VERSION}"
+        self.model, self.config, self.layers = model, config, HEADS[config.task].layers
+        self.folder = folder / f"{model.fingerprint}-{VERSION}" / self.layers[-1]
         self.rows: list[_Example] = []
         for labeled in sets:
             for flip in (False, True) if config.flip else (False,):
@@ -122,28 +116,28 @@ class Examples:
         streams, keys = [], [content_key(variant.image(i)) for i in range(len(variant.names))]
         for quality in config.qualities if config.input == "streams" else ():
             folder = self.folder / f"{quality:g}"
-            encode = lambda images, q=quality: model.encode_batch(images, q, model.layers)  # noqa: E731
-            streams.append((quality, cache_streams(variant.names, variant.image, folder, encode, track, keys=keys)))
+            encode = lambda images, q=quality: model.encode_batch(images, q, self.layers)  # noqa: E731
+            streams.append(cache_streams(variant.names, variant.image, folder, encode, track, keys=keys))
         for index in track(range(len(variant.names))):
             image, target = variant[index]
             target = HEADS[config.task].prepared(target, config.options)
-            size = (image.height, image.width)
-            wanted = config.input == "features" or config.distill
-            features = [f[0].half() for f in model.reference.pyramid(to_tensor(image)[None])] if wanted else []
+            teacher = None
+            if config.input == "features" or config.distill:
+                teacher = model.reference.features([image], len(self.layers)).to(torch.float16)
             if config.input == "features":
-                self.rows.append(_Example(features, 1.0, target, size, []))
-            for quality, cached in streams:
-                latents = [layer.half() for layer in model.read_latents(cached[index])[0]]
-                self.rows.append(_Example(latents, quality, target, size, features))
+                found, teacher = [teacher], None
+            else:
+                found = [model.features(cached[index], self.layers).to(torch.float16) for cached in streams]
+            self.rows += [_Example(features, _resized(target, features, image), teacher) for features in found]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def batches(self, size: int, generator: torch.Generator | None = None) -> list[list[int]]:
-        """Row numbers in batches of one grid each; shuffled if there is a generator."""
-        groups: dict[torch.Size, list[int]] = {}
+        """Row numbers in batches of one working size each; shuffled if there is a generator."""
+        groups: dict[tuple, list[int]] = {}
         for index, row in enumerate(self.rows):
-            groups.setdefault(row.tensors[0].shape, []).append(index)
+            groups.setdefault(_grids(row.features), []).append(index)
         batches = []
         for rows in map(torch.tensor, groups.values()):
             order = torch.arange(len(rows)) if generator is None else torch.randperm(len(rows), generator=generator)
@@ -155,17 +149,26 @@ class Examples:
     def batch(self, rows: list[int], device: torch.device) -> Batch:
         """Those examples together, in single precision, on a device."""
         chosen = [self.rows[i] for i in rows]
-
-        def stacked(columns: list[list[Tensor]]) -> list[Tensor]:
-            return [torch.stack(column).to(device).float() for column in zip(*columns, strict=True)]
-
+        teachers = [row.teacher for row in chosen if row.teacher is not None]
         return Batch(
-            stacked([row.tensors for row in chosen]),
-            torch.tensor([row.quality for row in chosen], device=device)[:, None, None, None],
+            Features.joined([row.features for row in chosen]).to(device, torch.float32),
             [row.target.to(device) for row in chosen],
-            [row.size for row in chosen],
-            stacked([row.features for row in chosen]),
+            Features.joined(teachers).to(device, torch.float32) if teachers else None,
         )
+
+
+def _resized(target: Target, features: Features, image: Image.Image) -> Target:
+    """A target in pixels of the working size, where features have one."""
+    if not features.pyramid:
+        return target
+    height, width = features.working
+    return target.scaled(width / image.width, height / image.height)
+
+
+def _grids(features: Features) -> tuple:
+    """What features must have in common to make a batch."""
+    detail = () if features.detail is None else features.detail.shape[-2:]
+    return (*(level.shape for level in features.pyramid), *detail)
 
 
 def open_sets(config: HeadConfig) -> list[LabeledSet]:
@@ -179,6 +182,8 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
         raise ValueError(f"input must be one of {', '.join(INPUTS)}, got {config.input!r}")
     if config.input == "streams" and not config.qualities:
         raise ValueError("qualities must be one or more numbers in [0, 1], got none")
+    if config.distill and config.input == "features":
+        raise ValueError("distill is for a head on streams: a counterpart sees the photographs themselves")
     if config.holdout < 0:
         raise ValueError(f"holdout must be 0, to use all photographs, or above, got {config.holdout}")
     sets = [open_labeled(config.task, source).every(config.every) for source in config.sources]
@@ -192,6 +197,10 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
                 f"nothing is left of {source.path} to learn from: of its images one in {config.every} is used, and of "
                 f"those one in {config.holdout} is held out, the first included"
             )
+    if "detail" in HEADS[config.task].layers and (config.input == "features" or config.distill):
+        raise ValueError(
+            f"no teacher sees the detail layer, so the {config.task} head, which reads it, has no counterpart"
+        )
     return sets
 
 

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from ..data.labeled import ClassFolders
 from ..data.labels import class_index
 from ..data.readable import readable
-from ..heads.base import Head
+from ..heads.base import Head, layers_of
 from ..heads.classification import fit_temperature
 from ..model import Model
+from ..structures.latents import LAYERS
 from .head_data import Batch, HeadConfig
 
 
@@ -24,7 +25,7 @@ class CalibrationConfig:
     Attributes:
         source: photographs in folders named by WordNet id or class name.
         every: use each ``every``-th photograph, the same that ``HeadConfig.holdout`` keeps out.
-        quality: quality of the semantic layer.
+        quality: of the layers that the head reads.
     """
 
     source: str = ""
@@ -36,14 +37,24 @@ def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
     """The head that a stage trains, made if it must be; a new one starts from its counterpart.
 
     Raises:
-        ValueError: if there is no head to keep, or it does not know the classes.
+        ValueError: if there is no head to keep, or it does not know the classes; or no counterpart of its kind, which
+            could be distilled.
     """
+    head = _chosen_head(model, config, classes)
+    if config.distill:
+        if config.task not in model.counterparts or model.counterparts[config.task].describe() != head.describe():
+            raise ValueError(
+                f"distill needs a {config.task} counterpart of the same kind and classes: train one before"
+            )
+    return head
+
+
+def _chosen_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
     heads = model.counterparts if config.input == "features" else model.heads
     if config.classes == "keep":
         if config.task not in model.heads:
             raise ValueError(f"there is no {config.task} head to keep")
-        if config.task not in model.counterparts:  # from here on the two go different ways
-            model.counterparts[config.task] = copy.deepcopy(model.heads[config.task])
+        keep_counterpart(model, config.task)
         if config.task == "classification":
             positions(heads[config.task].classes, classes)
         elif heads[config.task].classes != classes:
@@ -59,6 +70,12 @@ def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
     return head
 
 
+def keep_counterpart(model: Model, task: str) -> None:
+    """Let a head and its counterpart, if they are one, go different ways from here on."""
+    if task in model.heads and task not in model.counterparts:
+        model.counterparts[task] = copy.deepcopy(model.heads[task])
+
+
 class HeadLoss(nn.Module):
     """Model and examples to a scalar loss; one forward, so that data-parallel wrappers can wrap it."""
 
@@ -70,19 +87,18 @@ class HeadLoss(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch, and its terms by name."""
-        pyramid = batch.tensors
-        if self.config.input == "streams":
-            pyramid = self.model.neck(batch.tensors, batch.qualities)
+        features = batch.features
         if self.among and self.config.classes == "keep":
-            logits = self.head(pyramid).float()[:, self.among]
+            logits = self.head(features).float()[:, self.among]
             targets = torch.tensor(batch.targets, device=logits.device)
             terms = {"classification": nn.functional.cross_entropy(logits, targets)}
             terms["accuracy"] = (logits.argmax(1) == targets).float().mean().detach()
         else:
-            terms = self.head.loss(pyramid, batch.targets, batch.sizes)
+            terms = self.head.loss(features, batch.targets)
         if self.config.distill:
             counterpart = self.model.counterpart(self.config.task)
-            terms["distillation"] = self.config.distill * counterpart.distillation(pyramid, batch.features).mean()
+            apart = self.head.distillation(features, batch.teacher, counterpart)
+            terms["distillation"] = self.config.distill * apart.mean()
         loss = sum(term for name, term in terms.items() if name != "accuracy")
         return loss, {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
 
@@ -102,11 +118,12 @@ def calibrate(model: Model, config: CalibrationConfig) -> float:
     labeled, _ = readable(ClassFolders(config.source).every(config.every))
     head = model.heads["classification"]
     places = positions(head.classes, labeled.classes)
+    layers = LAYERS[: layers_of([head])]
     logits, targets = [], []
     for start in range(0, len(labeled), 32):
         group = [labeled[i] for i in range(start, min(start + 32, len(labeled)))]
         images = [image for image, _ in group]
-        logits.append(model.class_logits(model.encode_batch(images, config.quality, layers=("semantic",))))
+        logits.append(model.class_logits(model.encode_batch(images, config.quality, layers)))
         targets += [places[target] for _, target in group]
     with torch.inference_mode(False):
         temperature = fit_temperature(torch.cat(logits).clone().cpu(), torch.tensor(targets))

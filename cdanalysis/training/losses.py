@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..codec.spatial_layer import analysis_inputs
 from ..codec.tiles import STRIDE
 from ..model import Model
 from ..roi.importance import saliency_model
+from ..structures.features import Features
 from .auxiliary import AuxiliaryLoss, CropBatch
 from .distortion import WeightedDistortion
 from .objective import feature_distance, log_interpolate
 from .rate_controller import RateController
-from .recipe import StageConfig
+from .recipe import StageConfig, touches
+
+
+class Semantics(NamedTuple):
+    """What the semantic layers make of crops.
+
+    Attributes:
+        teacher: what the teachers see in them.
+        features: what the layers keep of that.
+        spatial: y_hat of the spatial layer, in steps.
+        bits: of both layers, for each crop.
+    """
+
+    teacher: Features
+    features: Features
+    spatial: Tensor
+    bits: Tensor
 
 
 class StageLoss(nn.Module):
@@ -26,21 +44,17 @@ class StageLoss(nn.Module):
         model: what is trained.
         stage: how.
         classes: for each of the stage's auxiliary tasks, its data's classes.
+
+    Raises:
+        ValueError: if the stage trains nothing that learns from crops, or asks for what its parts cannot do.
     """
 
     def __init__(self, model: Model, stage: StageConfig, classes: Sequence[list[str]] = ()):
         super().__init__()
         self.model, self.stage = model, stage
-        self.semantic = any(name.startswith(("codec.semantic", "neck")) for name in stage.trains)
-        self.detail = any(name.startswith(("codec.detail", "codec.synthesis")) for name in stage.trains)
-        if not stage.semantics and (self.semantic or stage.target_bpp):
-            raise ValueError(
-                "a stage without semantics trains the detail layer and the decoder alone, and holds no rate"
-            )
-        if stage.auxiliary and not self.semantic:
-            raise ValueError(
-                "auxiliary tasks train heads along with the semantic layer or the neck: let one of them move"
-            )
+        self.semantic = touches(stage, "codec.global_layer", "codec.spatial")
+        self.detail = touches(stage, "codec.detail", "codec.synthesis")
+        _check_possible(stage, self.semantic, self.detail, model.codec.config.fused)
         self.auxiliary = nn.ModuleDict(
             {task.task: AuxiliaryLoss(model, task, c) for task, c in zip(stage.auxiliary, classes, strict=True)}
         )
@@ -48,7 +62,7 @@ class StageLoss(nn.Module):
         if stage.target_bpp:
             self.own["controller"] = RateController(stage.target_bpp, stage.control_speed)
         if self.detail:
-            channels = model.codec.semantic.spec.channels
+            channels = model.codec.spatial.spec.channels
             self.distortion = WeightedDistortion(stage.objective.observers, stage.objective.alpha, channels)
             self.saliency = saliency_model(stage.objective.saliency) if stage.objective.saliency else None
             self.own["adversaries"] = nn.ModuleList(adversary for _, adversary in self.distortion.adversaries())
@@ -63,104 +77,109 @@ class StageLoss(nn.Module):
 
     def forward(self, batch: CropBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch at a step of the stage, and its terms by name."""
-        codec, x = self.model.codec, batch.pixels()
-        if not self.stage.semantics:
-            return self._pixel_loss(x)
-        quality = _drawn(self.stage.semantic_quality, torch.rand(len(x), 1, 1, 1, device=x.device))
-        with torch.no_grad():
-            features = codec.backbone(x)
-        with torch.set_grad_enabled(self.semantic and torch.is_grad_enabled()):
-            y_hat, bits = codec.semantic(features, quality, noisy=self.semantic)
-        terms, losses = {}, []
-        rate = bits.flatten(1).sum(1) / (x.shape[-1] * x.shape[-2])
-        terms["bpp_semantic"] = rate.mean()
+        terms: dict[str, Tensor] = {}
+        losses, spatial = [], None
+        if self.semantic or self.model.codec.config.fused:
+            uniform = torch.rand(len(batch.images), 1, 1, 1, device=batch.images.device)
+            quality = _drawn(self.stage.semantic_quality, uniform)
+            with torch.set_grad_enabled(self.semantic and torch.is_grad_enabled()):
+                seen = self._semantics(batch.images, quality)
+            spatial = seen.spatial
         if self.semantic:
-            losses.append(self._semantic_loss(batch, features, y_hat, rate * self._rate_ramp(step), quality, terms))
+            losses.append(self._semantic_loss(batch, seen, quality.flatten(), step, terms))
         if self.detail:
-            losses.append(self._detail_loss(x, y_hat, quality, terms))
-        self._control(terms)
+            losses.append(self._detail_loss(batch.pixels(), spatial, terms))
         loss = torch.stack(losses).sum()
         terms["loss"] = loss
         return loss, {name: value.detach() for name, value in terms.items()}
 
-    def _pixel_loss(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of the detail layer and the decoder alone: they see a semantic layer of zeros."""
-        terms: dict[str, Tensor] = {}
-        y_semantic, quality = self.model.codec.no_semantics(x)
-        loss = self._detail_loss(x, y_semantic, quality, terms)
-        terms["loss"] = loss
-        return loss, {name: value.detach() for name, value in terms.items()}
-
-    def _rate_factor(self) -> float:
-        return self.own["controller"].factor if "controller" in self.own else 1.0
-
-    def _control(self, terms: dict[str, Tensor]) -> None:
-        """Let the controller, if there is one, take note of the rate."""
-        if "controller" in self.own:
-            terms["rate_factor"] = torch.tensor(self._rate_factor())
-            if torch.is_grad_enabled():
-                self.own["controller"].observe(terms["bpp_semantic"] + terms.get("bpp_detail", 0.0))
-
-    def _rate_ramp(self, step: int) -> float:
-        return min(1.0, (step + 1) / self.stage.rate_warmup) if self.stage.rate_warmup else 1.0
+    def _semantics(self, images: Tensor, quality: Tensor) -> Semantics:
+        """Both semantic layers of crops (N, 3, H, W) uint8, each of which is taken for a whole photograph."""
+        codec = self.model.codec
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            seen = codec.teachers_see(images)
+        assert seen.detected is not None
+        pyramid = list(seen.detected.pyramid)
+        embedding, bits = codec.global_layer(seen.embedding, quality, noisy=self.semantic)
+        y_hat, more = codec.spatial(analysis_inputs(seen.detected), embedding, quality, noisy=self.semantic)
+        known = codec.global_layer.dequantize(embedding, quality)
+        found = codec.spatial.g_s(codec.spatial.dequantize(y_hat, quality), quality, known)
+        sizes = [(STRIDE * y_hat.shape[-2], STRIDE * y_hat.shape[-1])] * len(images)
+        return Semantics(
+            Features(sizes, seen.embedding, pyramid),
+            Features(sizes, codec.global_layer.embedding(known), found),
+            y_hat,
+            bits.flatten(1).sum(1) + more.flatten(1).sum(1),
+        )
 
     def _semantic_loss(
-        self,
-        batch: CropBatch,
-        features: list[Tensor],
-        y_hat: Tensor,
-        rate: Tensor,
-        quality: Tensor,
-        terms: dict[str, Tensor],
+        self, batch: CropBatch, seen: Semantics, quality: Tensor, step: int, terms: dict[str, Tensor]
     ) -> Tensor:
-        objective, model = self.stage.objective, self.model
-        pyramid = model.neck([model.codec.semantic.dequantize(y_hat, quality)], quality)
-        distance = feature_distance(pyramid, features, objective.features)
+        objective, features = self.stage.objective, seen.features
+        terms["bytes"] = seen.bits.mean() / 8
+        distance = feature_distance(features.pyramid, seen.teacher.pyramid, objective.features)
         terms["features"] = distance.mean()
-        weight = log_interpolate(objective.semantic_rate, quality.flatten()) * self._rate_factor()
-        loss = weight * rate + distance
-        for task, weight in objective.distillation.items():
-            divergence = model.counterpart(task).distillation(pyramid, features)
+        weight = log_interpolate(objective.semantic_rate, quality) * self._rate_ramp(step)
+        loss = weight * seen.bits / 1000 + distance
+        for task, share in objective.distillation.items():
+            divergence = self.model.counterpart(task).distillation(features, seen.teacher)
             terms[task] = divergence.mean()
-            loss = loss + weight * divergence
+            loss = loss + share * divergence
         loss = loss.mean()
         for auxiliary in batch.auxiliary:
-            learned = self.auxiliary[auxiliary.task](pyramid, auxiliary, batch.images.shape[-1])
+            learned = self.auxiliary[auxiliary.task](features, auxiliary, batch.images.shape[-1])
             terms[f"{auxiliary.task} auxiliary"] = learned
             loss = loss + learned
         return loss
 
-    def _detail_loss(self, x: Tensor, y_semantic: Tensor, quality: Tensor, terms: dict[str, Tensor]) -> Tensor:
+    def _rate_ramp(self, step: int) -> float:
+        return min(1.0, (step + 1) / self.stage.rate_warmup) if self.stage.rate_warmup else 1.0
+
+    def _detail_loss(self, x: Tensor, spatial: Tensor | None, terms: dict[str, Tensor]) -> Tensor:
         objective, codec, stage = self.stage.objective, self.model.codec, self.stage
-        detail_quality = self._detail_quality(x)
-        qualities = (quality, detail_quality)
-        y_hat, y_bits, z_bits = codec.detail(x, y_semantic, qualities)
+        quality = self._detail_quality(x)
+        condition = codec.condition(spatial, (x.shape[-2] // STRIDE, x.shape[-1] // STRIDE))
+        y_hat, y_bits, z_bits = codec.detail(x, quality, condition)
         # A crop without detail: its latents are zero and its rate does not count.
         kept = (torch.rand(len(x), 1, 1, 1, device=x.device) >= stage.blank).float()
-        semantic = codec.semantic.dequantize(y_semantic, quality)
-        x_hat = codec.synthesis(codec.detail.dequantize(y_hat, detail_quality) * kept, semantic, qualities)
-        x_hat = x_hat.float()
+        x_hat = codec.synthesis(codec.detail.dequantize(y_hat, quality) * kept, quality, condition).float()
         # Every place counts by its lambda; `seen` is the observers' mean over places that do.
-        lambdas = log_interpolate(objective.lambdas, detail_quality)
+        lambdas = log_interpolate(objective.lambdas, quality)
         lowest, middle = objective.lambdas[0], log_interpolate(objective.lambdas, torch.tensor(0.5)).item()
         lambdas = torch.where(kept.bool(), lambdas, 0.25 * lowest)
         counts = lambdas if self.saliency is None else lambdas * self._attention(x)
-        seen, each = self.distortion(x, x_hat, counts, semantic)
+        known = self._known(y_hat, condition)
+        seen, each = self.distortion(x, x_hat, counts, known)
         weight = counts.mean((1, 2, 3))
-        cells = x.shape[-1] * x.shape[-2] / STRIDE**2
-        rate = (y_bits.flatten(1).sum(1) + z_bits.flatten(1).sum(1)) / cells / STRIDE**2 * kept.flatten()
+        rate = (y_bits.flatten(1).sum(1) + z_bits.flatten(1).sum(1)) / x[0, 0].numel() * kept.flatten()
         balance = (lambdas / middle).sqrt().mean((1, 2, 3))
         share = kept.flatten() / kept.sum().clamp_min(1)
         terms["bpp_detail"] = rate.sum() / kept.sum().clamp_min(1)
         mse = (x_hat - x).square().mean((1, 2, 3))
         terms["psnr"] = torch.where(kept.any(), -10 * torch.log10((mse * share).sum().clamp_min(1e-10)), torch.nan)
         terms |= {name: (value * share).sum() for name, value in each.items() if name != "mse"}
-        loss = ((self._rate_factor() * rate + 255**2 * weight * seen) / balance).mean()
-        adversary_loss = self.distortion.adversary_loss(x, x_hat, semantic)
+        loss = ((self._rate_factor(terms) * rate + 255**2 * weight * seen) / balance).mean()
+        adversary_loss = self.distortion.adversary_loss(x, x_hat, known)
         if adversary_loss is not None:
             terms["adversary"] = adversary_loss
             loss = loss + adversary_loss
         return loss
+
+    def _known(self, y_hat: Tensor, condition: Tensor | None) -> Tensor:
+        """What adversaries are told of the spatial layer, on the grid of the detail layer's ``y_hat``."""
+        if condition is not None:
+            return condition
+        return y_hat.new_zeros(len(y_hat), self.model.codec.spatial.spec.channels, *y_hat.shape[-2:])
+
+    def _rate_factor(self, terms: dict[str, Tensor]) -> float:
+        """What the controller, if there is one, makes of the rate's weight; it takes note of the rate."""
+        if "controller" not in self.own:
+            return 1.0
+        factor = self.own["controller"].factor
+        terms["rate_factor"] = torch.tensor(factor)
+        if torch.is_grad_enabled():
+            self.own["controller"].observe(terms["bpp_detail"])
+        return factor
 
     def _attention(self, x: Tensor) -> Tensor:
         """What each place of crops counts for observers, (N, 1, H/16, W/16), by its saliency."""
@@ -182,3 +201,17 @@ class StageLoss(nn.Module):
 def _drawn(ends: list[float], uniform: Tensor) -> Tensor:
     """Numbers in [0, 1] as numbers between two qualities."""
     return ends[0] + (ends[1] - ends[0]) * uniform
+
+
+def _check_possible(stage: StageConfig, semantic: bool, detail: bool, fused: bool) -> None:
+    if not semantic and not detail:
+        raise ValueError(
+            f"stage {stage.name!r} trains nothing that learns from crops: no parameter of a layer starts with "
+            f"{list(stage.trains)}; heads learn in stages of their own, by head"
+        )
+    if stage.auxiliary and not semantic:
+        raise ValueError("auxiliary tasks train heads along with the semantic layers: let one of them move")
+    if stage.target_bpp and not detail:
+        raise ValueError("target_bpp holds the rate of the detail layer, which this stage does not train")
+    if stage.blank and not fused:
+        raise ValueError("blank needs a decoder that sees the spatial layer: set codec.fused, or leave blank at 0")

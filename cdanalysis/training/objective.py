@@ -1,18 +1,21 @@
 """The objective: rate + weighted distortions + weighted distillation, one formula.
 
-    L = f w_s(q) R_semantic + w_f D_features + sum_t w_t D_t + sum_t v_t L_t
+    L = w_s(q) R_semantic + w_f D_features + sum_t w_t D_t + sum_t v_t L_t
         + (f R_detail + lambda(q) 255^2 sum_k w_k D_k) / sqrt(lambda(q) / lambda(1/2))
 
-f is 1, or what a rate controller makes of it. D_t is how far what the frozen counterpart of task t predicts has moved,
-L_t the loss of the head of task t on labeled crops. D_k is the distortion that observer k sees; with the squared
+R_semantic are kilobits a photograph of the global and the spatial layer, which see any photograph, and so any crop, at
+one working size; R_detail are bits a pixel. f is 1, or what a rate controller makes of it. D_features is how far the
+decoded pyramid is from the teacher's, D_t how far what the frozen counterpart of task t predicts has moved, L_t the
+loss of the head of task t on labeled crops. D_k is the distortion that observer k sees; with the squared
 error alone, the last sum is the pixels' mean squared error. Both may differ from place to place: lambda by a quality
-map, and what an observer's place counts by saliency. Rates are in bits per pixel. Qualities are drawn anew
+map, and what an observer's place counts by saliency. Qualities are drawn anew
 for every crop, so that one model learns all rates; the last division keeps the rates' gradients alike.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,17 +23,20 @@ from torch import Tensor, distributed
 
 from .distortion import ObserverConfig
 
+FLOOR = 0.3
+"""Features that hardly vary count by this share of the median deviation."""
+
 
 @dataclass
 class ObjectiveConfig:
     """Weights. A pair [a, b] holds the weight at quality 0 and at quality 1, interpolated in the logarithm.
 
     Attributes:
-        semantic_rate: weight of the semantic layer's bpp.
-        features: weights of the feature distillation at strides 8, 16, 32 (mean squared error relative
-            to the channel's variance).
-        distillation: for a task, the weight of how far its counterpart's predictions on the decoded pyramid are from
-            those on the photograph's own features.
+        semantic_rate: weight of the semantic layers' kilobits a photograph.
+        features: weights of the feature distillation at strides 8, 16, 32 and 64 (mean squared error relative
+            to the channel's variance, see `raised`).
+        distillation: for a task, the weight of how far its counterpart's predictions on the decoded features are from
+            those on what the teachers see.
         lambdas: what the observers' distortion counts, against the detail layer's bpp, times 255^2.
         observers: who looks at the reconstruction; by default the squared error of pixels.
         alpha: from the human observers alone (0) to the machine ones alone (1).
@@ -40,8 +46,8 @@ class ObjectiveConfig:
         rest: what the least salient place then counts, where the most salient one counts 1.
     """
 
-    semantic_rate: list[float] = field(default_factory=lambda: [20.0, 2.0])
-    features: list[float] = field(default_factory=lambda: [0.3, 0.6, 1.0])
+    semantic_rate: list[float] = field(default_factory=lambda: [0.1, 0.006])
+    features: list[float] = field(default_factory=lambda: [0.3, 0.6, 1.0, 0.3])
     distillation: dict[str, float] = field(default_factory=lambda: {"classification": 1.0})
     lambdas: list[float] = field(default_factory=lambda: [0.001, 0.05])
     observers: list[ObserverConfig] = field(default_factory=lambda: [ObserverConfig()])
@@ -56,12 +62,17 @@ def log_interpolate(ends: list[float], quality: Tensor) -> Tensor:
     return torch.exp(low + (high - low) * quality)
 
 
-def feature_distance(features: list[Tensor], targets: list[Tensor], weights: list[float]) -> Tensor:
-    """Weighted squared error of feature maps relative to each channel's variance: (N,)."""
+def raised(variance: Tensor) -> Tensor:
+    """Variances of channels; those of channels that hardly vary are raised to a share of the median one's."""
+    return variance + FLOOR**2 * variance.median() + 1e-12
+
+
+def feature_distance(features: Sequence[Tensor], targets: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Weighted squared error of feature maps relative to each channel's variance, `raised`: (N,)."""
     total = torch.zeros(len(targets[0]), device=targets[0].device)
     for feature, target, weight in zip(features, targets, weights, strict=True):
         target = target.float()
-        scale = _variance(target) + 1e-4
+        scale = raised(_variance(target))
         total = total + weight * ((feature.float() - target).square() / scale).mean((1, 2, 3))
     return total
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from ..codec.layered import CodecConfig
+from ..codec.derived import TEACHERS
+from ..codec.shape import CodecConfig
 from ..configs import made, merged, nearest, read_mapping, take_preset, words_of
 from ..data.crops import Source
 from .auxiliary import AuxiliaryConfig
@@ -18,6 +19,7 @@ from .distortion import ObserverConfig
 from .head_data import HeadConfig
 from .heads import CalibrationConfig
 from .objective import ObjectiveConfig
+from .teacher_features import FeatureConfig, GlobalWeights, SpatialWeights
 from .validation import ValidationConfig
 
 
@@ -27,10 +29,12 @@ class StageConfig:
 
     Attributes:
         name: what the logs call it.
-        trains: parts of the model that move: prefixes of parameter names; all else is frozen.
+        trains: parts of the model that move: prefixes of parameter names; all else, and the teachers, is frozen.
         objective: what is minimized.
         head: for a stage that trains a head, what it trains it on; ``objective``, ``sources``, ``steps`` and ``crop``
             then do not count.
+        features: for a stage that trains the global or the spatial layer on what teachers see, where that comes from;
+            ``objective``, ``sources`` and ``crop`` then do not count.
         sources: where crops come from.
         steps, batch, crop: length, crops a step (over all processes), side of a crop in pixels.
         lr, warmup: peak learning rate (Adam), steps of linear warm-up.
@@ -39,26 +43,23 @@ class StageConfig:
         average: decay, in [0, 1), of an exponential moving average of the weights, which is what the stage leaves
             behind; 0 for none.
         validation: images on which the stage is measured while it runs; none where its ``source`` is empty.
-        semantics: whether the detail layer and the fusion decoder see the semantic layer. Without it the pixels are
-            learned alone, and no backbone runs.
-        principal: so many batches give the principal components that semantic layer and neck start
-            from; 0 to start from what is there.
-        rate_warmup: steps over which the weight of the semantic rate grows to its full value, so that
-            the layer learns to carry something before it learns to be short.
+        rate_warmup: steps over which the weight of the semantic layers' rate grows to its full value, so that
+            they learn to carry something before they learn to be short.
         weight_decay: of AdamW.
         clip: largest norm of the gradient.
         varied: share of crops whose detail quality varies over the picture.
-        blank: share of crops decoded without their detail layer, so that previews are possible.
-        semantic_quality, detail_quality: between which the layers' qualities are drawn.
-        target_bpp: a rate, of both layers together, that a controller holds by scaling the rates' weights; 0 for none.
+        blank: share of crops decoded without their detail layer, so that previews are possible in a fused codec.
+        semantic_quality, detail_quality: between which the layers' qualities are drawn; both semantic layers have one.
+        target_bpp: a rate, of the detail layer, that a controller holds by scaling its weight; 0 for none.
         control_speed: see `RateController`.
-        auxiliary: labeled crops, for heads that learn along with the semantic layer; ``trains`` must name the heads.
+        auxiliary: labeled crops, for heads that learn along with the semantic layers; ``trains`` must name the heads.
     """
 
     name: str = MISSING
     trains: list[str] = field(default_factory=list)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     head: HeadConfig | None = None
+    features: FeatureConfig | None = None
     sources: list[Source] = field(default_factory=list)
     steps: int = 1000
     batch: int = 8
@@ -68,8 +69,6 @@ class StageConfig:
     decay: float = 1.0
     average: float = 0.0
     validation: ValidationConfig = field(default_factory=ValidationConfig)
-    semantics: bool = True
-    principal: int = 0
     rate_warmup: int = 0
     weight_decay: float = 0.0
     clip: float = 1.0
@@ -88,22 +87,30 @@ class Recipe:
 
     Attributes:
         init: a model to start from, by zoo name or folder; empty for a new one. Its shape then counts, not ``codec``,
-            except that ``codec.fused`` = false takes the semantic layer from its fusion decoder.
-        neck_layers: layers that the neck reads, and so all heads; empty for those of the model to start from.
+            except for ``codec.fused`` where a stage trains the detail layer or the decoder: these then learn to see the
+            spatial layer, or no longer do.
     """
 
     name: str = MISSING
     init: str = ""
     seed: int = 0
     codec: CodecConfig = field(default_factory=CodecConfig)
-    neck_hidden: int = 160
-    neck_layers: list[str] = field(default_factory=list)
     stages: list[StageConfig] = field(default_factory=list)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     precision: str = "bf16-mixed"
     workers: int = 1
     checkpoint_minutes: float = 5.0
     preset: str = ""
+
+
+def moves(stage: StageConfig, name: str) -> bool:
+    """Whether a stage lets the parameter of that name move."""
+    return name.startswith(tuple(stage.trains)) and not name.startswith(TEACHERS)
+
+
+def touches(stage: StageConfig, *parts: str) -> bool:
+    """Whether a stage lets something move in one of these parts of a model."""
+    return any(name.startswith(part) or part.startswith(name) for name in stage.trains for part in parts)
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
@@ -159,16 +166,23 @@ _AMOUNT = "must be a finite number of at least 0", lambda value: math.isfinite(v
 _POSITIVE = "must be a finite number above 0", lambda value: math.isfinite(value) and value > 0
 _SHARE = "must lie in [0, 1]", lambda value: 0 <= value <= 1
 _QUALITIES = "must be two numbers in [0, 1]", lambda pair: len(pair) == 2 and all(0 <= q <= 1 for q in pair)
+_SIDE = "must be a multiple of 32, and at least 32", lambda side: side >= 32 and side % 32 == 0
+_FOUR = "must be four numbers of at least 0", lambda all_: len(all_) == 4 and all(map(_AMOUNT[1], all_))
 _WEIGHTS = "must be two finite numbers above 0", lambda pair: len(pair) == 2 and all(map(_POSITIVE[1], pair))
 
 RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
-    Recipe: {"workers": _COUNT, "checkpoint_minutes": _AMOUNT, "neck_hidden": _WHOLE},
+    Recipe: {"workers": _COUNT, "checkpoint_minutes": _AMOUNT},
     CodecConfig: {
-        **dict.fromkeys(("semantic_channels", "semantic_hidden", "detail_channels", "hyper_channels", "width"), _WHOLE),
-        **dict.fromkeys(("analysis_depth", "synthesis_depth"), _COUNT),
+        **dict.fromkeys(("global_hidden", "global_context", "spatial_hidden", "spatial_context"), _WHOLE),
+        **dict.fromkeys(("hyper_channels", "width"), _WHOLE),
+        "detail_channels": ("must be an even number of at least 2", lambda n: n >= 2 and n % 2 == 0),
+        **dict.fromkeys(("spatial_depth", "analysis_depth", "synthesis_depth"), _COUNT),
+        **dict.fromkeys(("global_size", "spatial_size"), _SIDE),
+        "global_groups": ("must be one or more numbers of at least 1", lambda all_: all_ and all(n >= 1 for n in all_)),
+        "spatial_channels": ("must be a multiple of 4, and at least 4", lambda n: n >= 4 and n % 4 == 0),
     },
     StageConfig: {
-        **dict.fromkeys(("steps", "warmup", "principal", "rate_warmup"), _COUNT),
+        **dict.fromkeys(("steps", "warmup", "rate_warmup"), _COUNT),
         **dict.fromkeys(("lr", "weight_decay", "target_bpp"), _AMOUNT),
         **dict.fromkeys(("varied", "blank", "decay"), _SHARE),
         "average": ("must lie in [0, 1)", lambda decay: 0 <= decay < 1),
@@ -176,12 +190,12 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
         "control_speed": _POSITIVE,
         "clip": ("must be above 0", lambda norm: norm > 0),
         "batch": _WHOLE,
-        "crop": ("must be a multiple of 32, and at least 32", lambda side: side >= 32 and side % 32 == 0),
+        "crop": _SIDE,
     },
     ObjectiveConfig: {
         **dict.fromkeys(("semantic_rate", "lambdas"), _WEIGHTS),
         **dict.fromkeys(("alpha", "rest"), _SHARE),
-        "features": ("must be three numbers of at least 0", lambda all_: len(all_) == 3 and all(map(_AMOUNT[1], all_))),
+        "features": _FOUR,
         "distillation": ("must have weights of at least 0", lambda weights: all(map(_AMOUNT[1], weights.values()))),
     },
     ObserverConfig: {"weight": _AMOUNT, "lr": _AMOUNT},
@@ -205,6 +219,13 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
             "must be one or more numbers in [0, 1]",
             lambda all_: len(all_) > 0 and all(0 <= q <= 1 for q in all_),
         ),
+    },
+    FeatureConfig: {"views": _WHOLE},
+    GlobalWeights: {"distortions": _WEIGHTS, "squares": _AMOUNT, "logits": _AMOUNT},
+    SpatialWeights: {
+        "rate": _WEIGHTS,
+        "features": _FOUR,
+        **dict.fromkeys(("head", "segmentation"), _AMOUNT),
     },
     AuxiliaryConfig: {"batch": _WHOLE, "weight": _AMOUNT},
     ValidationConfig: {

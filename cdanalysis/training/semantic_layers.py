@@ -13,8 +13,8 @@ counts the places where either of the two sees an object.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,22 +22,15 @@ from torch import Tensor, nn
 
 from ..codec.cosine import silence
 from ..codec.global_layer import GlobalLayer
-from ..codec.spatial_layer import SpatialLayer
-from ..teachers.nanodet import BINS
-from .averaging import WeightAverage
-from .objective import log_interpolate
-from .teacher_features import FeatureBatch
+from ..codec.spatial_layer import SpatialLayer, analysis_inputs
+from ..heads.classification import divergence
+from ..heads.nanodet import NanoDet
+from .objective import log_interpolate, raised
+from .teacher_features import MAPS, SEGMENTATION, FeatureBatch, GlobalWeights, SpatialWeights
 
-PYRAMID = ("p3", "p4", "p5", "p6")
+PYRAMID = MAPS[:4]
 RELATIVE_STEP = 0.35
 """The global layer's step at quality gain 1, in deviations of its first components."""
-FLOOR = 0.3
-"""Features that hardly vary count by this share of the median deviation."""
-
-
-def analysis_inputs(maps: dict[str, Tensor]) -> list[Tensor]:
-    """What the spatial layer's analysis sees at strides 8, 16 and 32: the pyramid, and the backbone behind it."""
-    return [maps["p3"], torch.cat([maps["p4"], maps["c4"]], 1), torch.cat([maps["p5"], maps["c5"]], 1)]
 
 
 @torch.no_grad()
@@ -87,14 +80,31 @@ class Statistics:
             for name, value in batch.maps.items():
                 seen.setdefault(name, []).append(value.movedim(1, 0).flatten(1))
         whole = {name: torch.cat(values, 1) for name, values in seen.items()}
-        deviations = {name: values.std(1) for name, values in whole.items()}
-        raised = {n: (d.square() + (FLOOR * d.median()) ** 2).sqrt() for n, d in deviations.items()}
-        return cls({name: values.mean(1) for name, values in whole.items()}, raised)
+        deviations = {name: raised(values.var(1)).sqrt() for name, values in whole.items()}
+        return cls({name: values.mean(1) for name, values in whole.items()}, deviations)
+
+    def to(self, device: torch.device) -> Statistics:
+        """The same on a device."""
+        return Statistics(*({n: t.to(device) for n, t in each.items()} for each in (self.mean, self.deviation)))
+
+
+def check_room(layer: SpatialLayer) -> None:
+    """Raises `ValueError` where a layer is too narrow to start as principal components."""
+    channels, width, least = layer.spec.channels, layer.g_a.keep.out_channels, 2 * layer.outputs[0]
+    if width < max(channels, least):
+        raise ValueError(
+            f"to start as principal components spatial_hidden must be at least {max(channels, least)}, got {width}"
+        )
 
 
 @torch.no_grad()
 def start_spatial_layer(layer: SpatialLayer, batches: Iterable[FeatureBatch], known: Statistics) -> None:
-    """Start as principal components of the pyramid at stride 16 (p3 unshuffled, p5 spread), and their inverse."""
+    """Start as principal components of the pyramid at stride 16 (p3 unshuffled, p5 spread), and their inverse.
+
+    Raises:
+        ValueError: if the layer is too narrow for that.
+    """
+    check_room(layer)
     rows = [_at_stride_16(batch, known).movedim(1, -1).flatten(0, -2)[::7] for batch in batches]
     whole = torch.cat(rows)
     energy, axes = torch.linalg.eigh(whole.T @ whole / len(whole))
@@ -172,8 +182,7 @@ class GlobalLoss(nn.Module):
         layer: what learns.
         weight, bias: of the classifier, (classes, E) and (classes,).
         embeddings: (n, E), whose spread is the unit of distances.
-        distortions: w at quality 0 and at quality 1.
-        squares, logits: the weights a and b.
+        weights: of the loss's terms.
     """
 
     def __init__(
@@ -182,31 +191,34 @@ class GlobalLoss(nn.Module):
         weight: Tensor,
         bias: Tensor,
         embeddings: Tensor,
-        distortions: tuple[float, float] = (0.5, 100.0),
-        squares: float = 0.2,
-        logits: float = 1.0,
+        weights: GlobalWeights | None = None,
     ):
         super().__init__()
-        self.layer, self.distortions, self.squares, self.logits = layer, distortions, squares, logits
-        self.weight, self.bias, self.centered = weight, bias, weight - weight.mean(0)
+        self.layer, self.weights = layer, weights or GlobalWeights()
+        for name, tensor in (("weight", weight), ("bias", bias), ("centered", weight - weight.mean(0))):
+            self.register_buffer(name, tensor.detach(), persistent=False)
         apart = embeddings - embeddings.mean(0)
         self.spread = float(apart.square().mean()), float((apart @ self.centered.T).square().mean())
 
-    def forward(self, embeddings: Tensor, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of embeddings (N, E) at drawn qualities, and its terms by name; every step is like the others."""
+    def forward(self, batch: FeatureBatch, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch's embeddings at drawn qualities, and its terms by name; every step is like the others."""
+        with torch.autocast(batch.embeddings.device.type, enabled=False):  # small differences of large logits
+            return self._loss(batch.embeddings)
+
+    def _loss(self, embeddings: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        weights = self.weights
         quality = torch.rand(len(embeddings), 1, 1, 1, device=embeddings.device)
         y_hat, bits = self.layer(embeddings, quality)
         found = self.layer.embedding(self.layer.dequantize(y_hat, quality))
-        ours, theirs = (F.linear(e, self.weight, self.bias).log_softmax(1) for e in (found, embeddings))
-        divergence = F.kl_div(ours, theirs, log_target=True, reduction="none").sum(1)
+        apart_in_classes = divergence(*(F.linear(e, self.weight, self.bias) for e in (found, embeddings)))
         apart = found - embeddings
-        distance = self.squares * apart.square().mean(1) / self.spread[0]
-        distance = distance + self.logits * (apart @ self.centered.T).square().mean(1) / self.spread[1]
-        weight = log_interpolate(list(self.distortions), quality.flatten())
-        balance = (weight / math.sqrt(self.distortions[0] * self.distortions[1])).sqrt()
+        distance = weights.squares * apart.square().mean(1) / self.spread[0]
+        distance = distance + weights.logits * (apart @ self.centered.T).square().mean(1) / self.spread[1]
+        weight = log_interpolate(weights.distortions, quality.flatten())
+        balance = (weight / math.sqrt(weights.distortions[0] * weights.distortions[1])).sqrt()
         bits = bits.flatten(1).sum(1)
-        loss = ((bits / 1000 + weight * (divergence + distance)) / balance).mean()
-        return loss, {"bytes": bits.mean().detach() / 8, "divergence": divergence.mean().detach()}
+        loss = ((bits / 1000 + weight * (apart_in_classes + distance)) / balance).mean()
+        return loss, {"bytes": bits.mean().detach() / 8, "divergence": apart_in_classes.mean().detach()}
 
 
 class SegmentationProbe(nn.Module):
@@ -230,138 +242,61 @@ class SegmentationProbe(nn.Module):
         return self.out(x + self.body(x))
 
 
-@dataclass
-class SpatialWeights:
-    """What the terms of the spatial layer's loss count.
-
-    Attributes:
-        rate: w at quality 0 and at quality 1, of bits a cell.
-        features: of the pyramid's levels.
-        head, boxes: c, and what distributions of boxes count in it.
-        segmentation: d.
-        warmup: steps over which the rate's weight grows.
-    """
-
-    rate: tuple[float, float] = (0.06, 0.004)
-    features: tuple[float, ...] = (0.3, 0.6, 1.0, 0.3)
-    head: float = 2.0
-    boxes: float = 0.7
-    segmentation: float = 1.0
-    warmup: int = 300
-
-
 class SpatialLoss(nn.Module):
     """See the module.
 
     Args:
-        layer, probe: what learns.
+        layer: what learns.
+        probe: learns too, where maps hold what a segmenter sees.
         conditions: the trained global layer, which stands still.
-        heads: the teacher's, one for each level of the pyramid; they stand still.
+        head: the teacher's, which stands still.
         known: statistics of the maps.
+        weights: of the loss's terms.
+        warmup: steps over which the rate's weight grows.
     """
 
     def __init__(
         self,
         layer: SpatialLayer,
-        probe: SegmentationProbe,
+        probe: SegmentationProbe | None,
         conditions: GlobalLayer,
-        heads: nn.ModuleList,
+        head: NanoDet,
         known: Statistics,
         weights: SpatialWeights | None = None,
+        warmup: int = 0,
     ):
         super().__init__()
         self.layer, self.probe, self.known, self.weights = layer, probe, known, weights or SpatialWeights()
+        self.warmup = max(1, warmup)
         self.conditions = conditions.eval().requires_grad_(False)
-        self.heads = heads.eval().requires_grad_(False)
+        self.head = head.eval().requires_grad_(False)
 
     def forward(self, batch: FeatureBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch at drawn qualities, and its terms by name; what bits count grows over the first steps."""
-        count, weights = len(batch.embeddings), self.weights
-        quality = torch.rand(count, 1, 1, 1)
+        weights, maps = self.weights, batch.maps
+        quality = torch.rand(len(batch.embeddings), 1, 1, 1, device=batch.embeddings.device)
         with torch.no_grad():  # of the global layer, qualities near that of the spatial one
             near = (quality + 0.25 * torch.randn_like(quality)).clamp(0, 1)
             side, _ = self.conditions(batch.embeddings, near, noisy=False)
             latents = self.conditions.dequantize(side, near)
             embedding = self.conditions.embedding(latents)
-        y_hat, bits = self.layer(analysis_inputs(batch.maps), side, quality)
+        y_hat, bits = self.layer(analysis_inputs(batch.detected()), side, quality)
         pyramid = [f.float() for f in self.layer.g_s(self.layer.dequantize(y_hat, quality), quality, latents)]
-        features, head = self._features(pyramid, batch.maps), self._head(pyramid, batch.maps)
-        said = self.probe(pyramid, embedding).float().log_softmax(1)
-        wanted = batch.maps["segmentation"].log_softmax(1)
-        segments = F.kl_div(said, wanted, log_target=True, reduction="none").sum(1).mean((1, 2))
         bits = bits.flatten(1).sum(1)
-        rate = log_interpolate(list(weights.rate), quality.flatten()) * min(1.0, (step + 1) / weights.warmup)
-        total = rate * bits / y_hat[0, 0].numel() + features + weights.head * head + weights.segmentation * segments
+        said = self.head.distance(pyramid, [maps[name] for name in PYRAMID])
+        terms = {"bytes": bits / 8, "features": self._features(pyramid, maps), "head": said}
+        total = terms["features"] + weights.head * terms["head"]
+        if self.probe is not None:
+            terms[SEGMENTATION] = divergence(self.probe(pyramid, embedding), maps[SEGMENTATION]).mean((1, 2))
+            total = total + weights.segmentation * terms[SEGMENTATION]
+        rate = log_interpolate(weights.rate, quality.flatten()) * min(1.0, (step + 1) / self.warmup)
         balance = (rate / math.sqrt(weights.rate[0] * weights.rate[1])).clamp_min(0.2).sqrt()
-        terms = {"bytes": bits / 8, "features": features, "head": head, "segmentation": segments}
-        return (total / balance).mean(), {name: term.mean().detach() for name, term in terms.items()}
+        total = (total + rate * bits / y_hat[0, 0].numel()) / balance
+        return total.mean(), {name: term.mean().detach() for name, term in terms.items()}
 
     def _features(self, pyramid: list[Tensor], maps: dict[str, Tensor]) -> Tensor:
-        total = torch.zeros(len(pyramid[0]))
+        total = pyramid[0].new_zeros(len(pyramid[0]))
         for name, found, weight in zip(PYRAMID, pyramid, self.weights.features, strict=True):
-            apart = (found - maps[name]) / self.known.deviation[name][:, None, None]
+            apart = (found - maps[name]) / self.known.deviation[name].to(found.device)[:, None, None]
             total = total + weight * apart.square().mean((1, 2, 3))
         return total
-
-    def _head(self, pyramid: list[Tensor], maps: dict[str, Tensor]) -> Tensor:
-        total, places = torch.zeros(len(pyramid[0])), torch.zeros(len(pyramid[0]))
-        for name, found, head in zip(PYRAMID, pyramid, self.heads, strict=True):
-            with torch.no_grad():
-                theirs = head(maps[name]).float()
-            ours = head(found).float()
-            (logits, sides), (wanted, right) = (
-                said.split([said.shape[1] - 4 * BINS, 4 * BINS], 1) for said in (ours, theirs)
-            )
-            sure = wanted.sigmoid().amax(1)
-            seen = torch.maximum(sure, logits.detach().sigmoid().amax(1))
-            chances, apart = (s.unflatten(1, (4, BINS)).log_softmax(2) for s in (right, sides))
-            boxes = F.kl_div(apart, chances, log_target=True, reduction="none").sum(2).mean(1)
-            classes = _binary_divergence(logits, wanted).sum(1)
-            total = total + ((seen + 0.02) * classes + self.weights.boxes * sure * boxes).flatten(1).sum(1)
-            places = places + seen.flatten(1).sum(1)
-        return total / (places + 2)
-
-
-def _binary_divergence(logits: Tensor, targets: Tensor) -> Tensor:
-    """Kullback-Leibler divergence, in nats, of chances of two outcomes, element by element."""
-    chances = targets.sigmoid()
-    cost, least = (F.binary_cross_entropy_with_logits(x, chances, reduction="none") for x in (logits, targets))
-    return cost - least
-
-
-@dataclass
-class Fit:
-    """How long and how fast something learns: AdamW, a warm-up, a cosine down to a fiftieth, averaged weights."""
-
-    steps: int
-    lr: float
-    warmup: int = 200
-    average: float = 0.999
-    clip: float = 2.0
-    frozen: list[nn.Module] = field(default_factory=list)
-
-
-def fit(
-    loss: Callable[..., tuple[Tensor, dict[str, Tensor]]], module: nn.Module, batches: Iterator, how: Fit
-) -> Iterator[tuple[int, dict[str, float]]]:
-    """Train a module by a loss of batches; in the end it holds the average of its weights.
-
-    Yields:
-        steps done, and the terms of the loss, after every step.
-    """
-    still = {id(parameter) for part in how.frozen for parameter in part.parameters()}
-    moving = [p for p in module.parameters() if p.requires_grad and id(p) not in still]
-    optimizer = torch.optim.AdamW(moving, lr=how.lr, weight_decay=0.0, betas=(0.9, 0.98))
-    average = WeightAverage(moving, how.average)
-    for step in range(how.steps):
-        falling = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / how.steps))
-        for group in optimizer.param_groups:
-            group["lr"] = how.lr * falling * min(1.0, (step + 1) / how.warmup)
-        value, terms = loss(next(batches), step)
-        optimizer.zero_grad()
-        value.backward()
-        if torch.isfinite(torch.nn.utils.clip_grad_norm_(moving, how.clip)):
-            optimizer.step()
-        average.update(step + 1)
-        yield step + 1, {name: float(term) for name, term in terms.items()}
-    average.copy_to_weights()

@@ -14,18 +14,31 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..data.crops import Crops
+from ..data.images import ImageSet, data_path
 from ..data.labeled_crops import LabeledCrops
+from ..heads.nanodet import NanoDet
 from ..model import Model
+from ..teachers.deeplab import DeepLab
+from ..teachers.nanodet import BINS
 from .auxiliary import AuxiliaryTargets, CropBatch
 from .head_data import Batch, Examples
-from .heads import HeadLoss
+from .heads import HeadLoss, keep_counterpart
 from .losses import StageLoss
-from .principal import start_semantic_layer
-from .recipe import Recipe, StageConfig
+from .recipe import Recipe, StageConfig, moves, touches
+from .semantic_layers import (
+    GlobalLoss,
+    SegmentationProbe,
+    SpatialLoss,
+    Statistics,
+    check_room,
+    start_global_layer,
+    start_spatial_layer,
+)
+from .teacher_features import FeatureBatch, Teachers, cached_features
 
 
 class CodecStage:
-    """Crops of photographs, for the codec and the neck."""
+    """Crops of photographs, for the codec, and for heads that learn along with it."""
 
     def __init__(self, model: Model, recipe: Recipe, number: int, fabric: Fabric):
         self.recipe, self.number, self.fabric = recipe, number, fabric
@@ -38,6 +51,9 @@ class CodecStage:
             LabeledCrops(task.task, task.sources, config.crop, self._seed(1 + i), config.steps * task.batch)
             for i, task in enumerate(config.auxiliary)
         ]
+        for task in config.objective.distillation:
+            if touches(config, f"heads.{task}"):  # what moves cannot be what it is compared with
+                keep_counterpart(model, task)
         torch.manual_seed(recipe.seed * 1009 + number)  # for the weights of a new adversary
         self.steps, self.loss = config.steps, StageLoss(model, config, [crops.classes for crops in self.labeled_crops])
 
@@ -49,13 +65,12 @@ class CodecStage:
         """What learns or changes beside the model."""
         return self.loss.own
 
+    def own_parameters(self) -> list[dict[str, Any]]:
+        """Optimizer groups of what learns beside the model."""
+        return self.loss.own_parameters()
+
     def start(self, model: Model) -> None:
-        """What happens once, before the first step."""
-        config = self.config
-        if config.principal:
-            crops = Crops(config.sources, config.crop, self.recipe.seed, config.principal * config.batch)
-            batches = (CropBatch(self._placed(batch)).pixels() for batch in DataLoader(crops, batch_size=config.batch))
-            start_semantic_layer(model, batches, config.objective.features)
+        """Nothing happens before the first step."""
 
     def batches(self, first: int, last: int) -> Iterator[CropBatch]:
         """Crops, and labeled ones, for this process, for each step from ``first`` to before ``last``."""
@@ -81,6 +96,122 @@ class CodecStage:
         return crops.to(self.fabric.device, memory_format=torch.channels_last)
 
 
+LAYERS = ("codec.global_layer", "codec.spatial")
+"""What a stage on teachers' features trains: one of these, or parts of it."""
+FEW = 24
+"""So many batches tell the statistics of maps, and so many give the spatial layer's principal components."""
+
+
+def layer_of(stage: StageConfig) -> str:
+    """Which of `LAYERS` a stage on teachers' features trains.
+
+    Raises:
+        ValueError: if it is none, or not it alone.
+    """
+    for layer in LAYERS:
+        if stage.trains and all(f"{name}.".startswith(f"{layer}.") for name in stage.trains):
+            return layer
+    raise ValueError(
+        f"stage {stage.name!r} learns from teachers' features, by which {' or '.join(LAYERS)} is trained, "
+        f"and it alone; it trains {list(stage.trains)}"
+    )
+
+
+class FeatureStage:
+    """What teachers see in photographs, cached, for the global or the spatial layer."""
+
+    def __init__(self, model: Model, recipe: Recipe, number: int, fabric: Fabric, folder: Path):
+        self.recipe, self.number, self.fabric = recipe, number, fabric
+        self.config = config = recipe.stages[number]
+        assert config.features is not None, "a stage that learns from crops is a CodecStage"
+        self.features, self.spatial = config.features, layer_of(config) == "codec.spatial"
+        teachers = Teachers(model.codec.eval(), self.spatial, self._segmenter())
+        shown = partial(track, description=f"{config.name}: features", disable=fabric.global_rank != 0)
+        if fabric.global_rank == 0:
+            self.cache = cached_features(folder / "features", self.features, teachers, shown)
+        fabric.barrier()
+        if fabric.global_rank != 0:
+            self.cache = cached_features(folder / "features", self.features, teachers)
+        torch.manual_seed(recipe.seed * 1009 + number)  # for the weights of a new probe
+        self.steps, self.loss = config.steps, self._spatial_loss(model) if self.spatial else self._global_loss(model)
+
+    def _segmenter(self) -> DeepLab | None:
+        asked = self.spatial and self.features.spatial.segmentation
+        return DeepLab().load().to(self.fabric.device) if asked else None
+
+    def _whole(self) -> Tensor:
+        """Embeddings of images seen whole."""
+        return self.cache.embeddings[[not view.number for view in self.cache.views]].float()
+
+    def _few(self, what: str, device: torch.device) -> Iterator[FeatureBatch]:
+        for number in range(FEW):
+            rows = self.cache.drawn(self.config.batch, f"{self.recipe.seed}/{self.number}/{what}/{number}")
+            yield self.cache.batch(rows).to(device)
+
+    def _global_loss(self, model: Model) -> GlobalLoss:
+        weight, bias = model.codec.classifier.classifier_weights()
+        embeddings = self._whole().to(model.device)
+        return GlobalLoss(model.codec.global_layer, weight, bias, embeddings, self.features.embedding)
+
+    def _spatial_loss(self, model: Model) -> SpatialLoss:
+        codec, weights = model.codec, self.features.spatial
+        classes = codec.detector.heads[0].predict.out_channels - 4 * BINS
+        head = NanoDet(codec.detector.PYRAMID, classes)
+        head.heads = codec.detector.heads
+        probe = None
+        if weights.segmentation:
+            probe = SegmentationProbe(codec.spatial.outputs[0], codec.classifier.embedding, len(DeepLab.CLASSES))
+        self.known, warmup = Statistics.of(self._few("statistics", torch.device("cpu"))), self.config.rate_warmup
+        return SpatialLoss(codec.spatial, probe, codec.global_layer, head, self.known, weights, warmup)
+
+    @property
+    def own(self) -> nn.ModuleDict:
+        """The probe, by which the spatial layer is told what a segmenter sees."""
+        probe = self.loss.probe if isinstance(self.loss, SpatialLoss) else None
+        return nn.ModuleDict({} if probe is None else {"probe": probe})
+
+    def own_parameters(self) -> list[dict[str, Any]]:
+        """Optimizer groups of what learns beside the model."""
+        return [{"params": list(part.parameters()), "share": 1.0} for part in self.own.values()]
+
+    def start(self, model: Model) -> None:
+        """Let the layer start as principal components, if it shall."""
+        if not self.features.start:
+            return
+        codec, device = model.codec, model.device
+        if self.spatial:
+            start_spatial_layer(codec.spatial, self._few("components", device), self.known.to(device))
+        else:
+            start_global_layer(codec.global_layer, self._whole().to(device), codec.classifier.classifier_weights()[0])
+
+    def batches(self, first: int, last: int) -> Iterator[FeatureBatch]:
+        """Features for this process, for each step from ``first`` to before ``last``."""
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        for step in range(first, last):
+            rows = self.cache.drawn(self.config.batch, f"{self.recipe.seed}/{self.number}/{step}")
+            yield self.cache.batch(rows[rank::world] or rows[:1]).to(self.fabric.device)
+
+
+def check_features(stage: StageConfig, model: Model) -> None:
+    """Whether a stage can learn from teachers' features, without asking these.
+
+    Raises:
+        FileNotFoundError: if images or weights are not there.
+        ValueError: if there are no images, or the stage trains what it cannot.
+    """
+    assert stage.features is not None
+    layer = layer_of(stage)
+    if not stage.features.sources:
+        raise ValueError(f"stage {stage.name!r} needs images that teachers look at: name sources")
+    for source in stage.features.sources:
+        ImageSet(source)
+    if layer == "codec.spatial":
+        if stage.features.start:
+            check_room(model.codec.spatial)
+        if stage.features.spatial.segmentation:
+            data_path(DeepLab.WEIGHTS)
+
+
 class HeadStage:
     """Cached examples, for a head."""
 
@@ -101,6 +232,10 @@ class HeadStage:
     def own(self) -> nn.ModuleDict:
         """Nothing but the head changes."""
         return nn.ModuleDict()
+
+    def own_parameters(self) -> list[dict[str, Any]]:
+        """None."""
+        return []
 
     def start(self, model: Model) -> None:
         """Nothing happens before the first step."""
@@ -123,14 +258,16 @@ def _pairs(examples: list[tuple[Tensor, Any]]) -> tuple[Tensor, list[Any]]:
     return torch.stack(crops), list(targets)
 
 
-Stage = CodecStage | HeadStage
+Stage = CodecStage | FeatureStage | HeadStage
 
 
 def stage_of(model: Model, recipe: Recipe, number: int, fabric: Fabric, folder: Path) -> Stage:
     """A recipe's stage, ready to run."""
-    if recipe.stages[number].head is None:
-        return CodecStage(model, recipe, number, fabric)
-    return HeadStage(model, recipe, number, fabric, folder)
+    if recipe.stages[number].head is not None:
+        return HeadStage(model, recipe, number, fabric, folder)
+    if recipe.stages[number].features is not None:
+        return FeatureStage(model, recipe, number, fabric, folder)
+    return CodecStage(model, recipe, number, fabric)
 
 
 def select(model: Model, stage: StageConfig) -> list[nn.Parameter]:
@@ -147,11 +284,6 @@ def select(model: Model, stage: StageConfig) -> list[nn.Parameter]:
     if not chosen:
         raise ValueError(f"stage {stage.name!r} trains nothing: no parameter starts with {stage.trains}")
     return chosen
-
-
-def moves(stage: StageConfig, name: str) -> bool:
-    """Whether a stage lets the parameter of that name move."""
-    return name.startswith(tuple(stage.trains)) and not name.startswith("codec.backbone")
 
 
 class _FromStep(Sampler):

@@ -6,10 +6,11 @@ scale for each channel; the error is a fiftieth of a deviation.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,39 +20,73 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..data.images import ImageSet
-from ..files import read_tensors, write_whole
-from ..structures.latents import PAD
-from ..teachers import Classifier, DeepLab, NanoDetPlus
+from ..codec.layered import LayeredCodec, resized
+from ..data.images import ImageSet, to_pixels
+from ..data.readable import contents_digest
+from ..files import json_text, read_tensors, write_whole
+from ..teachers.deeplab import DeepLab
+from ..teachers.nanodet import DetectorFeatures
 
 INDEX, FIRST = "index.pt", 64
 """So many whole images give the scales of all."""
-MAPS = ("p3", "p4", "p5", "p6", "c4", "c5", "segmentation")
-"""Of the detector, the pyramid at strides 8 to 64 and the backbone at 16 and 32; then the segmenter's logits at 16."""
+MAPS = ("p3", "p4", "p5", "p6", "c4", "c5")
+"""Of the detector, the pyramid at strides 8 to 64 and the backbone at 16 and 32."""
+SEGMENTATION = "segmentation"
+"""The segmenter's logits at stride 16."""
+SEGMENTER_SIDE = 513
+"""Of an image's longer side, where the segmenter looks at it."""
+ONE_CELL = (1, 1)
+"""The grid of views without maps."""
 
 
-def working_size(width: int, height: int, shorter: int = 0, longer: int = 0) -> tuple[int, int]:
-    """Width and height, multiples of 32, at which a semantic layer sees an image.
+@dataclass
+class GlobalWeights:
+    """What the terms of the global layer's loss count: see `cdanalysis.training.semantic_layers`.
 
-    With ``longer`` the longer side becomes that long, and the other follows in proportion. With ``shorter`` the shorter
-    one does, and the longer one becomes at most twice as long.
+    Attributes:
+        distortions: w at quality 0 and at quality 1.
+        squares, logits: a and b.
     """
 
-    def nearest(numerator: int, denominator: int) -> int:
-        return PAD * max(1, (2 * numerator + PAD * denominator) // (2 * PAD * denominator))
-
-    small, large = sorted((width, height))
-    if longer:
-        sides = nearest(small * longer, large), longer
-    else:
-        sides = shorter, min(2 * shorter, nearest(large * shorter, small))
-    return sides if width <= height else sides[::-1]
+    distortions: list[float] = field(default_factory=lambda: [0.5, 100.0])
+    squares: float = 0.2
+    logits: float = 1.0
 
 
-def pixels(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """An image, resized, as teachers take it: (1, 3, H, W) in 0..255."""
-    array = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
-    return torch.from_numpy(array.copy()).permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)
+@dataclass
+class SpatialWeights:
+    """What the terms of the spatial layer's loss count: see `cdanalysis.training.semantic_layers`.
+
+    Attributes:
+        rate: w at quality 0 and at quality 1, of bits a cell.
+        features: of the pyramid's levels.
+        head: c.
+        segmentation: d; at 0 no segmenter is asked.
+    """
+
+    rate: list[float] = field(default_factory=lambda: [0.06, 0.004])
+    features: list[float] = field(default_factory=lambda: [0.3, 0.6, 1.0, 0.3])
+    head: float = 2.0
+    segmentation: float = 1.0
+
+
+@dataclass
+class FeatureConfig:
+    """What a stage that trains the global or the spatial layer learns from.
+
+    Attributes:
+        sources: images, folders or tar archives, absolute or below ``CDANALYSIS_DATA``; their labels do not count.
+        views: how often each is seen: whole, then in crops.
+        start: whether the layer starts as principal components; else as it is.
+        embedding: weights of the loss, where the stage trains the global layer.
+        spatial: weights of the loss, where it trains the spatial one.
+    """
+
+    sources: list[str] = field(default_factory=list)
+    views: int = 2
+    start: bool = True
+    embedding: GlobalWeights = field(default_factory=GlobalWeights)
+    spatial: SpatialWeights = field(default_factory=SpatialWeights)
 
 
 class View(NamedTuple):
@@ -73,40 +108,70 @@ class View(NamedTuple):
         return ImageOps.mirror(cropped) if draw.random() < 0.5 else cropped
 
 
+class Seen(NamedTuple):
+    """What teachers see in one image: an embedding (E,), and maps (C, h, w) by their names."""
+
+    embedding: Tensor
+    maps: dict[str, Tensor]
+
+
 @dataclass
 class Teachers:
-    """The networks whose features are kept, and at which sides, in pixels, they see images."""
+    """The networks whose features are kept.
 
-    classifier: Classifier
-    detector: NanoDetPlus
-    segmenter: DeepLab
-    shorter: int = 224
-    longer: int = 448
-    segmenter_side: int = 513
+    Attributes:
+        codec: whose classifier and detector look at images, at the working sizes of its layers.
+        maps: whether the detector looks.
+        segmenter: also looks, if there is one.
+    """
 
-    @torch.inference_mode()
-    def embedding(self, image: Image.Image) -> Tensor:
-        """(E,), of the classifier."""
-        return self.classifier(pixels(image, working_size(*image.size, shorter=self.shorter)))[0].float()
+    codec: LayeredCodec
+    maps: bool = True
+    segmenter: DeepLab | None = None
 
     @torch.inference_mode()
-    def maps(self, image: Image.Image) -> dict[str, Tensor]:
-        """`MAPS`, (C, h, w) each, on the grid of the detector's working size."""
-        width, height = working_size(*image.size, longer=self.longer)
-        found = self.detector(pixels(image, (width, height)))
-        scale = self.segmenter_side / max(image.size)
-        sides = [max(33, round(side * scale / 16) * 16 + 1) for side in image.size]
-        logits = self.segmenter(pixels(image, (sides[0], sides[1])))
-        logits = F.interpolate(logits, size=(height // 16, width // 16), mode="bilinear", align_corners=False)
-        every = (*found.pyramid, *found.backbone[1:], logits)
-        return {name: value[0].float() for name, value in zip(MAPS, every, strict=True)}
+    def see(self, image: Image.Image) -> Seen:
+        """Features of an image; maps on the grid of the spatial layer's working size."""
+        pixels = to_pixels(image)[None].to(self.codec.scale_tables.device)
+        embedding, detected = self.codec.teachers_see(pixels, 2 if self.maps else 1)
+        if detected is None:
+            return Seen(embedding[0].float().cpu(), {})
+        found = dict(zip(MAPS, (*detected.pyramid, *detected.backbone[1:]), strict=True))
+        if self.segmenter is not None:
+            scale = SEGMENTER_SIDE / max(image.size)
+            sides = [max(33, round(side * scale / 16) * 16 + 1) for side in pixels.shape[-2:]]
+            logits, grid = self.segmenter(resized(pixels, sides)), found["p4"].shape[-2:]
+            found[SEGMENTATION] = F.interpolate(logits, size=grid, mode="bilinear", align_corners=False)
+        return Seen(embedding[0].float().cpu(), {name: value[0].float().cpu() for name, value in found.items()})
+
+    def key(self) -> str:
+        """Hexadecimal digits of all that their features depend on beside the images."""
+        config = self.codec.config
+        digest = hashlib.blake2b(json_text([config.working_sizes, self.maps]).encode(), digest_size=8)
+        for network in (self.codec.classifier, self.codec.detector if self.maps else None, self.segmenter):
+            for name, tensor in [] if network is None else network.state_dict().items():
+                digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()
 
 
-class FeatureBatch(NamedTuple):
-    """Maps (N, C, h, w) by their names, and embeddings (N, E), of views with one grid."""
+class FeatureBatch:
+    """Maps (N, C, h, w) by their names, and embeddings (N, E), of views with one grid.
 
-    maps: dict[str, Tensor]
-    embeddings: Tensor
+    Neither a tuple nor a dataclass: what these hold, mixed precision rounds.
+    """
+
+    def __init__(self, maps: dict[str, Tensor], embeddings: Tensor):
+        self.maps, self.embeddings = maps, embeddings
+
+    def detected(self) -> DetectorFeatures:
+        """The detector's maps; its finest backbone features, which nothing reads, are left empty."""
+        none = self.embeddings.new_empty(0)
+        pyramid = tuple(self.maps[name] for name in MAPS[:4])
+        return DetectorFeatures(pyramid, (none, self.maps["c4"], self.maps["c5"]))
+
+    def to(self, device: torch.device) -> FeatureBatch:
+        """The batch on a device."""
+        return FeatureBatch({name: value.to(device) for name, value in self.maps.items()}, self.embeddings.to(device))
 
 
 class FeatureCache:
@@ -146,6 +211,8 @@ class FeatureCache:
         grid = self.places[numbers[0]][0]
         shapes = self.shapes[grid]
         length = sum(int(np.prod(shape)) for shape in shapes.values())
+        if not length:
+            return FeatureBatch({}, self.embeddings[list(numbers)].float())
         file = np.memmap(self.folder / _file(grid), np.int8, "r")
         rows = [file[self.places[n][1] * length : (self.places[n][1] + 1) * length] for n in numbers]
         whole, maps, first = torch.from_numpy(np.stack(rows)), {}, 0
@@ -156,13 +223,22 @@ class FeatureCache:
             first += size
         return FeatureBatch(maps, self.embeddings[list(numbers)].float())
 
-    def batches(self, size: int, seed: int) -> Iterator[FeatureBatch]:
-        """Batches of one grid each, drawn without end; a grid comes as often as it has views."""
+    def drawn(self, size: int, seed: str) -> list[int]:
+        """Numbers of at most ``size`` views of one grid, by a ``seed``; a grid comes as often as it has views."""
         draw = random.Random(seed)
-        while True:
-            known = {grid: rows for grid, rows in self.grids.items() if len(rows) >= size}
-            (rows,) = draw.choices(list(known.values()), [len(rows) for rows in known.values()])
-            yield self.batch(draw.sample(rows, size))
+        (rows,) = draw.choices(list(self.grids.values()), [len(rows) for rows in self.grids.values()])
+        return draw.sample(rows, min(size, len(rows)))
+
+
+def cached_features(
+    folder: Path, config: FeatureConfig, teachers: Teachers, track: Callable[[list], Iterable] = lambda items: items
+) -> FeatureCache:
+    """What teachers see in a configuration's images, from a cache below ``folder``, which is written where it lacks."""
+    sources = [ImageSet(source) for source in config.sources]
+    words = [teachers.key(), config.views, *map(contents_digest, sources)]
+    name = hashlib.blake2b(json_text(words).encode(), digest_size=8).hexdigest()
+    write_features(folder / name, sources, teachers, config.views, track)
+    return FeatureCache(folder / name)
 
 
 def write_features(
@@ -183,14 +259,15 @@ def write_features(
     jobs = _jobs(list(sources), views)
     done = FeatureCache(folder) if (folder / INDEX).is_file() else None
     start = len(done) if done else 0
+    if start == len(jobs):
+        return
     index = (
         _Index(folder, done)
         if done
         else _Index.measured(folder, [job for job in jobs if not job[1].number][:FIRST], teachers)
     )
     for count, (images, view) in enumerate(track(jobs[start:]), start + 1):
-        image = view.of(images.named(view.name))
-        index.add(view, teachers.maps(image), teachers.embedding(image))
+        index.add(view, teachers.see(view.of(images.named(view.name))))
         if count % every == 0 or count == len(jobs):
             index.save()
 
@@ -225,7 +302,7 @@ class _Index:
         """A new one, whose scales are those of a few views."""
         seen: dict[str, list[Tensor]] = {}
         for images, view in jobs:
-            for name, value in teachers.maps(view.of(images.named(view.name))).items():
+            for name, value in teachers.see(view.of(images.named(view.name))).maps.items():
                 seen.setdefault(name, []).append(value.flatten(1))
         scales = {}
         for name, values in seen.items():
@@ -233,13 +310,15 @@ class _Index:
             scales[name] = (whole.mean(1).abs() + 8 * whole.std(1)).clamp_min(1e-3) / 127
         return cls(folder, None, scales)
 
-    def add(self, view: View, maps: dict[str, Tensor], embedding: Tensor) -> None:
+    def add(self, view: View, seen: Seen) -> None:
         """Take in what teachers saw."""
         assert self.scales is not None
-        grid = (maps["p4"].shape[-2], maps["p4"].shape[-1])
+        embedding, maps = seen
+        grid = (maps["p4"].shape[-2], maps["p4"].shape[-1]) if maps else ONE_CELL
         self.shapes[grid] = {name: tuple(value.shape) for name, value in maps.items()}
         parts = [(maps[n] / self.scales[n][:, None, None]).round().clamp(-127, 127).to(torch.int8) for n in maps]
-        self.pending.setdefault(grid, []).append(torch.cat([part.flatten() for part in parts]).numpy().tobytes())
+        record = b"".join(part.numpy().tobytes() for part in parts)
+        self.pending.setdefault(grid, []).append(record)
         self.views.append(view)
         self.grids.append(grid)
         self.embeddings.append(embedding.half()[None])

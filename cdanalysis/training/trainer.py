@@ -17,17 +17,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from ..codec.derived import saved_tensors
+from ..codec.shape import CodecConfig
 from ..files import json_text, read_tensors
 from ..heads.base import Heads
 from ..model import Model
 from ..teachers.imagenet import imagenet_classes
+from ..teachers.nanodet import COCO_CLASSES
 from ..zoo import check_finite, load, round_weights, save_model
 from .averaging import WeightAverage
 from .checks import check_recipe
 from .heads import calibrate
-from .pretrained import load_imagenet
-from .recipe import Recipe, StageConfig
-from .stages import CodecStage, Stage, select, stage_of
+from .pretrained import load_pretrained
+from .recipe import Recipe, StageConfig, touches
+from .stages import Stage, select, stage_of
 from .validation import VALIDATION, validate
 
 log = logging.getLogger(__name__)
@@ -63,10 +65,8 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.new = model is None and not recipe.init
         self.model = model or _first_model(recipe)
-        if recipe.neck_layers and tuple(recipe.neck_layers) != self.model.layers:
-            self.model.read_layers(recipe.neck_layers)
-        if not recipe.codec.fused:
-            self.model.codec.unfuse()
+        if any(touches(stage, "codec.detail", "codec.synthesis") for stage in recipe.stages):
+            self.model.codec.set_fused(recipe.codec.fused)
         self.model.name = recipe.name
         self.stage, self.step, self.skipped, self.lost = 0, 0, 0, 0
 
@@ -141,7 +141,7 @@ class Trainer:
         self.model.to(memory_format=torch.channels_last)  # also heads that are new, or were loaded: sums depend on it
         if state is not None and config.head is not None:
             self.model.load_state_dict(state["model"])  # the stage has made its head anew
-        groups = [{"params": select(self.model, config), "share": 1.0}, *_own_parameters(stage)]
+        groups = [{"params": select(self.model, config), "share": 1.0}, *stage.own_parameters()]
         optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.98))
         loss_module, optimizer = self.fabric.setup(stage.loss, optimizer)
         average = WeightAverage(groups[0]["params"], config.average) if config.average else None
@@ -176,7 +176,7 @@ class Trainer:
         if writer is None or not validation.source or self.step % validation.every:
             return
         with average.as_weights() if average else nullcontext():
-            row = {"stage": config.name, "step": self.step, **validate(self.model, validation, config.semantics)}
+            row = {"stage": config.name, "step": self.step, **validate(self.model, validation)}
         with open(self.folder / VALIDATION, "a") as file:
             file.write(json_text(row) + "\n")
         for name, value in row.items():
@@ -265,13 +265,8 @@ def _described(heads: Heads) -> dict[str, dict]:
 
 def _same_beginning(old: dict, new: dict, stage: int) -> bool:
     """Whether two recipes agree on all that a run has begun: model, seed, and the stages up to now."""
-    keys = ("init", "codec", "neck_hidden", "neck_layers", "seed")
+    keys = ("init", "codec", "seed")
     return all(old[k] == new[k] for k in keys) and old["stages"][: stage + 1] == new["stages"][: stage + 1]
-
-
-def _own_parameters(stage: Stage) -> list[dict[str, Any]]:
-    """Optimizer groups of what a stage trains beside the model."""
-    return stage.loss.own_parameters() if isinstance(stage, CodecStage) else []
 
 
 def learning_rate(stage: StageConfig, step: int, steps: int) -> float:
@@ -321,8 +316,10 @@ class _Bar:
 
 
 def new_model(recipe: Recipe) -> Model:
-    """A new model with a pre-trained backbone and classifier, ready for training."""
-    heads = {"classification": {"classes": imagenet_classes()}}
-    model = Model(recipe.codec, recipe.neck_hidden, heads, recipe.name, recipe.neck_layers or ("semantic",))
-    load_imagenet(model)
+    """A new model with its teachers' weights, and heads that start as theirs."""
+    heads: dict[str, dict[str, Any]] = {"classification": {"classes": imagenet_classes()}}
+    if recipe.codec.detector == CodecConfig().detector:
+        heads["detection"] = {"classes": COCO_CLASSES}
+    model = Model(recipe.codec, heads, recipe.name)
+    load_pretrained(model)
     return model

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
+from ..codec.layered import LayeredCodec, to_real
 from ..codec.tiles import padded
 from ..data.images import ImageSet, to_tensor
+from ..structures.latents import quality_levels
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -19,7 +22,7 @@ VALIDATION = "validation.jsonl"
 
 @dataclass
 class ValidationConfig:
-    """What a stage that trains the codec is measured on.
+    """What a stage that trains the detail layer or the decoder is measured on.
 
     Attributes:
         source: images, a folder or tar archive, absolute or below ``CDANALYSIS_DATA``; empty for none.
@@ -35,8 +38,11 @@ class ValidationConfig:
 
 
 @torch.no_grad()
-def validate(model: Model, config: ValidationConfig, semantics: bool = True) -> dict[str, float]:
-    """Mean bits per pixel (entropy models' estimate) and PSNR in dB at each quality: ``bpp@q``, ``psnr@q``."""
+def validate(model: Model, config: ValidationConfig) -> dict[str, float]:
+    """Mean bits per pixel of the detail layer (the entropy models' estimate) and PSNR in dB: ``bpp@q``, ``psnr@q``.
+
+    In a fused codec the semantic layers, which do not count, have the same quality q.
+    """
     images = ImageSet(config.source)
     images = images.every(max(1, len(images) // config.limit))
     codec, device, training = model.codec, model.device, model.training
@@ -46,9 +52,10 @@ def validate(model: Model, config: ValidationConfig, semantics: bool = True) -> 
         rates, fidelities = [], []
         for image, _ in images:
             x = to_tensor(image)[None].to(device)
-            coded = codec(padded(x), _qualities(quality, x), noisy=False, semantics=semantics)
+            spatial = _spatial_layer(codec, x, quality) if codec.config.fused else None
+            coded = codec(padded(x), x.new_full((1, 1, 1, 1), quality), noisy=False, spatial=spatial)
             x_hat = coded.x_hat[..., : x.shape[-2], : x.shape[-1]].clamp(0, 1)
-            rates.append(float(coded.semantic_bits + coded.detail_bits) / (x.shape[-1] * x.shape[-2]))
+            rates.append(float(coded.detail_bits) / (x.shape[-1] * x.shape[-2]))
             fidelities.append(-10 * torch.log10((x_hat - x).square().mean()).item())
         row[f"bpp@{quality:g}"] = sum(rates) / len(rates)
         row[f"psnr@{quality:g}"] = sum(fidelities) / len(fidelities)
@@ -56,6 +63,6 @@ def validate(model: Model, config: ValidationConfig, semantics: bool = True) -> 
     return row
 
 
-def _qualities(quality: float, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    level = like.new_full((1, 1, 1, 1), quality)
-    return level, level
+def _spatial_layer(codec: LayeredCodec, x: Tensor, quality: float) -> Tensor:
+    """y_hat in steps of the spatial layer of an image, as a stream would hold it."""
+    return to_real(codec.to_latents(x, quality_levels(quality, 2), 2).spatial)
