@@ -102,13 +102,13 @@ def test_weights_that_a_file_cannot_hold_have_a_fingerprint_of_their_own(small_f
 @pytest.mark.parametrize("added", [1.0, 1e-4])
 @pytest.mark.parametrize(
     "place",
-    ["heads.classification.classify.weight", "codec.classifier.net.conv_stem.weight", "codec.detector.stem.0.0.weight"],
+    ["heads.classification.classify.weight", "codec.classifier.net.conv_stem.weight", "codec.detector.stem.0.weight"],
 )
 def test_what_streams_are_not_read_with_changes_no_fingerprint(small_folder, tmp_path, place, added):
     """Heads, and the teachers that look at images; also by less than half precision can tell."""
     model, plain = load(small_folder), load(small_folder)
     with torch.no_grad():
-        next(p for name, p in model.named_parameters() if name.startswith(place.rsplit(".", 1)[0])).add_(added)
+        model.get_parameter(place).add_(added)
     assert model.fingerprint == plain.fingerprint == describe(small_folder)["fingerprint"]
     stream = model.encode(PICTURE, 0.5)
     assert plain.to_latents([stream]).equals(model.to_latents([stream]))
@@ -232,7 +232,7 @@ def test_latents_of_streams_that_differ_are_refused_by_a_sentence(small):
     for streams, says in (
         (
             [stream, other],
-            r"stream 0 is 56x40 \(global 60 at 64 px, spatial 60 at 96 px, detail 60\), and stream 1 is 56x40 \(global 24",
+            r"stream 0 is 56x40 \(global 60 at 64 px, spatial 60 at 96 px, detail 60\), and stream 1 is 56x40",
         ),
         ([stream, stream, smaller], r"stream 2 is 56x30"),
         ([stream, base], r"stream 1 is 56x40 \(global 60 at 64 px, spatial 60 at 96 px\)"),
@@ -294,6 +294,7 @@ DESCRIPTIONS = {
 def test_a_description_that_fits_nothing_is_called_damaged(whole, tmp_path, what):
     info = describe(whole)
     DESCRIPTIONS[what](info)
+    (tmp_path / TEACHERS).write_bytes((whole / TEACHERS).read_bytes())
     save_file(load_file(whole / WEIGHTS), tmp_path / WEIGHTS, metadata={"cdanalysis": json.dumps(info)})
     with pytest.raises(ValueError, match=rf"{WEIGHTS} is damaged[^\n]+$"):
         load(tmp_path)
