@@ -18,6 +18,7 @@ from ..notices import notice
 from ..registry import DATASETS
 from ..structures.targets import ClassLabel, Target
 from .coco import CocoImages
+from .coco_labels import CocoLabels
 from .images import ImageSet, data_path
 from .labels import plain_name
 from .segmentation import LabeledPixels
@@ -179,6 +180,15 @@ def coco(source: LabeledSource) -> CocoImages:
     Raises:
         ValueError: if the source names no annotations.
     """
+    return CocoImages(source.path, _annotations_of(source, "detection"))
+
+
+def coco_labels(source: LabeledSource) -> CocoLabels:
+    """Reads COCO's layout as label maps of VOC's classes; errors as those of `coco`."""
+    return CocoLabels(source.path, _annotations_of(source, "segmentation by COCO's masks"))
+
+
+def _annotations_of(source: LabeledSource, what: str) -> str:
     if not source.annotations:
-        raise ValueError(f"detection needs a COCO JSON file beside {source.path}: set annotations")
-    return CocoImages(source.path, source.annotations)
+        raise ValueError(f"{what} needs a COCO JSON file beside {source.path}: set annotations")
+    return source.annotations
