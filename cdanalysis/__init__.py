@@ -8,7 +8,11 @@ decoding it; a synthesis network reconstructs the photograph for people who want
     model = cda.load("photo")
     stream = model.encode(image, quality=0.5)
     label = model.analyze(stream).classification.label
+    vector = model.embed(stream)
     image = model.decode(stream)
+
+A stream has three layers, each on a grid of its own: ``global`` (what the photograph shows: one vector), ``spatial``
+(where things are) and ``detail`` (what it looks like). It may be cut after any of them.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
     from .data.images import ImageLike
     from .model import Model
@@ -43,6 +48,7 @@ __all__ = [
     "__version__",
     "analyze",
     "decode",
+    "embed",
     "encode",
     "inspect",
     "load",
@@ -54,7 +60,7 @@ def inspect(stream: StreamBytes) -> Info:
     """Read a stream's header: size, model, quality, bytes of each layer. Loads no network.
 
     Args:
-        stream: the bytes of a ``.cda`` file, or its path; it may be cut after its first layer.
+        stream: the bytes of a ``.cda`` file, or its path; it may be cut after any of its layers.
 
     Returns:
         what the header says, and the size in bits per pixel.
@@ -96,8 +102,8 @@ def encode(
     quality: Quality | None = None,
     layers: Sequence[str] = LAYERS,
     *,
-    bpp: float | tuple[float, float] | None = None,
-    max_bytes: int | tuple[int, int] | None = None,
+    bpp: float | tuple[float, ...] | None = None,
+    max_bytes: int | tuple[int, ...] | None = None,
     importance: Importance | None = None,
     model: str = "photo",
 ) -> bytes:
@@ -106,9 +112,9 @@ def encode(
     Args:
         image: PIL image of any mode, the path of an image file, uint8 array (H, W, 3) or (H, W), or float tensor
             (3, H, W) in [0, 1].
-        quality: in [0, 1], or a pair (semantic, detail); 0.5 where no budget is given.
-        layers: ``("semantic",)`` for a stream without detail layer.
-        bpp: maximum bits per pixel of the whole stream; or a pair, for the symbols of each layer.
+        quality: in [0, 1], for all layers, or one for each: (global, spatial, detail); 0.5 where no budget is given.
+        layers: the first one or more of ``("global", "spatial", "detail")``.
+        bpp: maximum bits per pixel of the whole stream; or one number for the symbols of each layer.
         max_bytes: the same in bytes.
         importance: region of interest, see `Model.encode`.
         model: zoo name or folder.
@@ -124,10 +130,11 @@ def encode(
 
 
 def analyze(stream: StreamBytes, tasks: Sequence[str] | None = None, model: str = "photo") -> Result:
-    """Predict from a stream's semantic layer, without decoding pixels. The model is loaded once and kept.
+    """Predict from a stream's semantic layers, without decoding pixels. The model is loaded once and kept.
 
     Args:
-        stream: the bytes of a ``.cda`` file, or its path; the detail layer is not needed.
+        stream: the bytes of a ``.cda`` file, or its path; only the layers that the tasks read are needed: the global one
+            for classification, that and the spatial one for detection and segmentation.
         tasks: tasks to run; by default all of the model's.
         model: zoo name or folder of the model that wrote the stream.
 
@@ -135,10 +142,23 @@ def analyze(stream: StreamBytes, tasks: Sequence[str] | None = None, model: str 
         predictions by task; geometry is in pixels of the original photograph.
 
     Raises:
-        StreamError: if the stream is bad, or was written by another model.
+        StreamError: if the stream is bad, was written by another model, or lacks a layer that a task needs.
         ValueError: for a task that the model has no head for.
     """
     return _loaded(model).analyze(stream, tasks)
+
+
+def embed(stream: StreamBytes, model: str = "photo") -> Tensor:
+    """The vector (E,) that a stream's global layer holds, to search by. The model is loaded once and kept.
+
+    Args:
+        stream: the bytes of a ``.cda`` file, or its path; layers after the global one are not read.
+        model: zoo name or folder of the model that wrote the stream.
+
+    Raises:
+        StreamError: if the stream is bad, or was written by another model.
+    """
+    return _loaded(model).embed(stream)
 
 
 def decode(stream: StreamBytes, preview: bool = False, model: str = "photo") -> Image.Image:
@@ -146,7 +166,7 @@ def decode(stream: StreamBytes, preview: bool = False, model: str = "photo") -> 
 
     Args:
         stream: the bytes of a ``.cda`` file, or its path.
-        preview: accept a stream without detail layer, and return a rough picture.
+        preview: accept a stream without detail layer, and return a rough picture, if the model makes such.
         model: zoo name or folder of the model that wrote the stream.
 
     Returns:
@@ -154,5 +174,6 @@ def decode(stream: StreamBytes, preview: bool = False, model: str = "photo") -> 
 
     Raises:
         StreamError: if the stream is bad, was written by another model, or lacks its detail layer.
+        ValueError: for a preview by a model that makes none.
     """
     return _loaded(model).decode(stream, preview)

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 
 from . import __version__
 from .registry import HEADS
+from .structures.latents import LAYERS, SEMANTIC, layer_count
 
 SECTIONS = ("heads", "codec", "labels", "parts", "start", "memory", "growth")
-COMMANDS = ("encode", "decode", "analyze", "inspect", "train", "evaluate", "benchmark", "zoo", "demo")
+EACH = ",".join(name.upper() for name in LAYERS)
+COMMANDS = ("encode", "decode", "analyze", "inspect", "strip", "train", "evaluate", "benchmark", "zoo", "demo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     _decode(sub)
     _analyze(sub)
     _inspect(sub)
+    _strip(sub)
     _train(sub)
     _evaluate(sub)
     _benchmark(sub)
@@ -75,26 +78,41 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def quality(text: str) -> float | tuple[float, float]:
-    """``0.5``, or ``0.3,0.7`` for the semantic and the detail layer."""
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"not a number: {text!r}") from None
-    if len(numbers) > 2 or not all(0 <= number <= 1 for number in numbers):
-        raise argparse.ArgumentTypeError(f"quality lies in [0, 1], one number or two with a comma; got {text!r}")
-    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+def quality(text: str) -> float | tuple[float, ...]:
+    """``0.5``, or ``0.3,0.3,0.7`` for the global, the spatial and the detail layer."""
+    numbers = _numbers(text)
+    if not all(0 <= number <= 1 for number in numbers):
+        raise argparse.ArgumentTypeError(f"quality lies in [0, 1], one number or one for each layer; got {text!r}")
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
-def budget(text: str) -> float | tuple[float, float]:
-    """``20000``, or ``500,19000`` for the semantic and the detail layer."""
+def budget(text: str) -> float | tuple[float, ...]:
+    """``20000``, or ``100,1400,18500`` for the global, the spatial and the detail layer."""
+    numbers = _numbers(text)
+    if not all(number > 0 for number in numbers):
+        raise argparse.ArgumentTypeError(f"a budget is a number above 0, or one for each layer; got {text!r}")
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them, at most one for each layer."""
     try:
-        numbers = [float(part) for part in text.split(",")]
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"not a number: {text!r}") from None
-    if len(numbers) > 2 or not all(number > 0 for number in numbers):
-        raise argparse.ArgumentTypeError(f"a budget is a number above 0, or two with a comma; got {text!r}")
-    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+    if len(numbers) > len(LAYERS):
+        raise argparse.ArgumentTypeError(f"there are {len(LAYERS)} layers ({', '.join(LAYERS)}), and not {text!r}")
+    return numbers
+
+
+def layers(text: str) -> tuple[str, ...]:
+    """``global``, ``global,spatial``, or ``all``; a layer needs those before it."""
+    names = LAYERS if text == "all" else tuple(text.split(","))
+    try:
+        layer_count(names)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or all") from None
+    return names
 
 
 def importance(text: str) -> str | list[tuple[float, ...]]:
@@ -146,16 +164,21 @@ def _encode(sub) -> None:
         "-o", "--output", help="a .cda file for one input, otherwise a folder (default: next to each input)"
     )
     rate = command.add_mutually_exclusive_group()
-    rate.add_argument("--quality", type=quality, help="in [0, 1], or SEMANTIC,DETAIL (default: 0.5)")
-    rate.add_argument("--bpp", type=budget, help="maximum bits per pixel of a stream, or SEMANTIC,DETAIL")
-    rate.add_argument("--max-bytes", type=budget, help="maximum size of a stream in bytes, or SEMANTIC,DETAIL")
+    rate.add_argument("--quality", type=quality, help=f"in [0, 1], or {EACH} (default: 0.5)")
+    rate.add_argument("--bpp", type=budget, help=f"maximum bits per pixel of a stream, or {EACH}")
+    rate.add_argument("--max-bytes", type=budget, help=f"maximum size of a stream in bytes, or {EACH}")
     command.add_argument(
         "--importance",
         type=importance,
         help="region of interest: 'saliency', an .onnx network, a mask image, or boxes X,Y,W,H;...",
     )
-    command.add_argument("--layers", choices=("semantic", "all"), default="all", help="layers to write (default: all)")
+    _layers(command, LAYERS, "layers to write: global (labels, search), global,spatial (boxes and masks too), or all")
     _files(command)
+
+
+def _layers(command: argparse.ArgumentParser, default: tuple[str, ...], help: str) -> None:
+    named = "all" if default == LAYERS else ",".join(default)
+    command.add_argument("--layers", type=layers, default=default, metavar="LAYERS", help=f"{help} (default: {named})")
 
 
 def _decode(sub) -> None:
@@ -173,7 +196,11 @@ def _decode(sub) -> None:
 def _analyze(sub) -> None:
     command = _command(sub, "analyze", "predict labels, boxes and masks from streams, without decoding them")
     command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
-    command.add_argument("--tasks", nargs="+", help="tasks to run (default: all of the model's)")
+    command.add_argument(
+        "--tasks",
+        nargs="+",
+        help="tasks to run (default: all of the model's); streams need only the layers that these read",
+    )
     command.add_argument(
         "-o", "--output", help="folder or file for predictions (JSON) and segmentations (PNG of class indices)"
     )
@@ -184,10 +211,18 @@ def _inspect(sub) -> None:
     command = _command(sub, "inspect", "show what the headers of streams say", model=False)
     command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
     command.add_argument(
-        "--bits-map", help="also draw the bits spent per place: a PNG file, or a folder; needs the model"
+        "--bits-map", help="also draw the bits of each layer per place: a PNG file, or a folder; needs the model"
     )
     command.add_argument("--model", help="the model that wrote them, for --bits-map (default: photo)")
     _overwrite(command)
+
+
+def _strip(sub) -> None:
+    command = _command(sub, "strip", "cut layers off the end of streams; needs no model", model=False)
+    command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
+    command.add_argument("-o", "--output", required=True, help="a .cda file for one input, otherwise a folder")
+    _layers(command, SEMANTIC, "layers to keep: global, or global,spatial")
+    _files(command)
 
 
 def _train(sub) -> None:
@@ -257,7 +292,7 @@ def _demo(sub) -> None:
     )
     command.add_argument("inputs", nargs="*", help="photographs (default: four that come with scikit-image)")
     command.add_argument("-o", "--output", default="cdanalysis-demo", help="output folder (default: cdanalysis-demo)")
-    command.add_argument("--quality", type=quality, default=0.5, help="in [0, 1], or SEMANTIC,DETAIL (default: 0.5)")
+    command.add_argument("--quality", type=quality, default=0.5, help=f"in [0, 1], or {EACH} (default: 0.5)")
     _overwrite(command)
 
 

@@ -23,10 +23,9 @@ QUALITIES = (0.25, 0.5, 0.75)
 def encode(options: argparse.Namespace) -> int:
     from .batch.work import EncodeWork
 
-    layers = ("semantic",) if options.layers == "semantic" else ("semantic", "detail")
     rate = {"quality": options.quality, "bpp": options.bpp, "max_bytes": options.max_bytes}
     rate["max_pixels"] = options.max_pixels
-    work = EncodeWork(options.model, options.device, layers=layers, importance=options.importance, **rate)
+    work = EncodeWork(options.model, options.device, layers=options.layers, importance=options.importance, **rate)
     return _run(work, options)
 
 
@@ -53,6 +52,12 @@ def inspect(options: argparse.Namespace) -> int:
     return _run(InspectWork((options.model or "photo") if options.bits_map else None), options)
 
 
+def strip(options: argparse.Namespace) -> int:
+    from .batch.work import StripWork
+
+    return _run(StripWork(options.layers), options)
+
+
 def train(options: argparse.Namespace) -> int:
     import torch
 
@@ -75,7 +80,7 @@ def _check_run(options: argparse.Namespace, init: str, folder: Path) -> None:
     """Refuse to train over what training starts from, over files of others, or over a run that was stopped."""
     model, checkpoint = folder / "model", folder / "checkpoint.pt"
     start = list(zoo_module.find(init).iterdir()) if init else []
-    ours = {zoo_module.WEIGHTS, zoo_module.COUNTERPARTS, zoo_module.RECIPE}
+    ours = {zoo_module.WEIGHTS, zoo_module.TEACHERS, zoo_module.COUNTERPARTS, zoo_module.RECIPE}
     written = [model / name for name in sorted(ours) if (model / name).exists()]
     is_model = (model / zoo_module.WEIGHTS).is_file() and bool(zoo_module.describe(model))
     check_outputs(written, [options.recipe, *start], overwrite=options.overwrite or is_model)
@@ -145,7 +150,8 @@ def _study(options: argparse.Namespace) -> int:
     words = [*options.overrides, *words]
     config = load_study(options.photographs, words)
     if options.no_baselines:
-        config.baselines, config.retrained, words = {}, {}, [*words, "--no-baselines"]
+        config.baselines, config.reduced, config.retrained = {}, {}, {}
+        words = [*words, "--no-baselines"]
     folder = Path(options.output or Path("runs") / "evaluate" / run_name(config.name, words))
     command = " ".join(["cdanalysis evaluate", options.photographs, *words])
     files = [folder / f"{config.name}.json", folder / f"{config.name}.html"]

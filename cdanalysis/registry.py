@@ -174,7 +174,7 @@ DATASETS = Registry(
         "classification": "data.labeled:class_folders",
         "detection": "data.labeled:coco",
         "segmentation": "data.labeled:labeled_pixels",
-        "coco_voc": "data.labeled:coco_labels",
+        "coco_voc": "data.labeled:coco_voc",
     },
 )
 """Tasks, or names that a source's ``reader`` gives, to functions of a `LabeledSource` that return a `LabeledSet`."""

@@ -31,7 +31,7 @@ TEACHERS = "teachers.safetensors"
 RECIPE, METRICS, CARD = "config.yaml", "metrics.json", "README.md"
 LONGEST_HEAD = 100_000_000
 """Bytes of a weights file's head."""
-DESCRIBED = {"name": str, "fingerprint": str, "codec": dict, "heads": dict}
+DESCRIBED = {"name": str, "fingerprint": str, "teachers": str, "codec": dict, "heads": dict}
 """What the description of a model holds."""
 
 
@@ -88,7 +88,7 @@ def describe(folder: Path, file: str = WEIGHTS) -> dict[str, Any]:
         raise ValueError(
             f"{path} was written by an edition before 0.2 of this library, whose models this one cannot use"
         )
-    wanted = {WEIGHTS: DESCRIBED, COUNTERPARTS: {"name": str, "heads": dict}}.get(file, {"saved": str})
+    wanted = {WEIGHTS: DESCRIBED, COUNTERPARTS: {"name": str, "heads": dict}}.get(file, {"digest": str})
     for key, kind in wanted.items():
         if not isinstance(info, dict) or not isinstance(info.get(key), kind):
             raise ValueError(f"{path} is damaged: its description lacks {key!r}")
@@ -188,24 +188,21 @@ def _first_line(error: Exception) -> str:
 
 
 def _teachers(folder: Path, info: dict[str, Any]) -> dict[str, Tensor]:
-    """The teachers' weights; networks that never learn may stand in several folders, but are in each whole."""
+    """The teachers' weights: networks that never learn, and so in one file that many models may have alike."""
     path = folder / TEACHERS
     if not path.is_file():
         raise ValueError(f"{folder} is damaged: it lacks {TEACHERS}, by which images are encoded")
-    _check_belongs(path, describe(folder, TEACHERS), info)
+    if describe(folder, TEACHERS)["digest"] != info["teachers"]:
+        raise ValueError(f"{path} holds other teachers than those of {WEIGHTS} beside it: save the model again")
     return _tensors(path)
-
-
-def _check_belongs(path: Path, described: dict[str, Any], info: dict[str, Any]) -> None:
-    if described.get("saved") != info.get("saved"):
-        raise ValueError(
-            f"{path} belongs to another model than {WEIGHTS} beside it: save the model again, or remove it"
-        )
 
 
 def _load_counterparts(model: Model, folder: Path, info: dict[str, Any]) -> None:
     path, described = folder / COUNTERPARTS, describe(folder, COUNTERPARTS)
-    _check_belongs(path, described, info)
+    if described.get("saved") != info.get("saved"):
+        raise ValueError(
+            f"{path} belongs to another model than {WEIGHTS} beside it: save the model again, or remove it"
+        )
     try:
         for task, options in described["heads"].items():
             model.counterparts[task] = model.new_head(task, **options)
@@ -239,9 +236,10 @@ def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> N
         {name: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
         for prefix in ("counterparts.", TEACHER_NAMES)
     )
+    info["teachers"] = _digest(teachers)
     with _staged(folder, info["saved"]) as stage:
         _write(stage / WEIGHTS, tensors, info)
-        _write(stage / TEACHERS, teachers, {"saved": info["saved"]})
+        _write(stage / TEACHERS, teachers, {"digest": info["teachers"]})
         if heads:
             _write(stage / COUNTERPARTS, heads, {"name": model.name, "heads": counterparts, "saved": info["saved"]})
         if recipe is not None:

@@ -50,6 +50,8 @@ def new_small_model(seed: int = 0) -> Model:
     with torch.no_grad():
         model.codec.global_layer.g_a[0].weight.mul_(1000)
         model.codec.spatial.g_a.out.weight.mul_(40)
+        for part in (*model.codec.global_layer.context.heads, model.codec.spatial.g_s.context):
+            part.weight.normal_(std=0.05)
         for name, parameter in model.codec.named_parameters():
             if "narrow.weight" in name and not name.startswith(("classifier", "detector")):
                 parameter.normal_(std=0.1)

@@ -7,13 +7,13 @@ import contextlib
 import numpy as np
 import pytest
 import torch
+from cdanalysis.codec.double import in_double
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import cdanalysis as cda
 from cdanalysis.codec import layered
-from cdanalysis.codec.double import in_double
 from cdanalysis.codec.gains import quality_plane
 from cdanalysis.codec.tiles import padded
 from cdanalysis.data.images import to_tensor

@@ -19,7 +19,7 @@ from PIL import ExifTags, Image
 from cdanalysis.data.coco import CocoImages
 from cdanalysis.data.crops import Crops, Source
 from cdanalysis.data.images import ImageSet
-from cdanalysis.data.labeled import ClassFolders, LabeledSource
+from cdanalysis.data.labeled import ClassFolders, LabeledSource, open_labeled
 from cdanalysis.data.labels import class_index
 from cdanalysis.data.segmentation import LabeledPixels
 from cdanalysis.heads.segmentation import SegmentationHead
@@ -574,3 +574,30 @@ def test_crops_come_from_the_folder_that_is_named(image_folder):
     ):
         with pytest.raises(ValueError, match=says):
             Crops([source], 8, 0, 1)
+
+
+def test_coco_masks_become_vocs_classes(tmp_path):
+    """The smallest object wins, crowds do not count, and what VOC does not know is background."""
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+
+    def square(number: int, category: int, left: int, top: int, side: int, **more) -> dict:
+        right, bottom = left + side, top + side
+        outline = [[left, top, right, top, right, bottom, left, bottom]]
+        box = {"bbox": [left, top, side, side], "area": side * side, "segmentation": outline}
+        return {"id": number, "image_id": 1, "category_id": category, **box, **more}
+
+    rows = {"counts": [0, 200], "size": [10, 20]}
+    crowd = {"id": 9, "image_id": 1, "category_id": 4, "bbox": [0, 0, 20, 10], "area": 200, "iscrowd": 1}
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 20, "height": 10}],
+        "categories": [{"id": 3, "name": "couch"}, {"id": 4, "name": "dog"}, {"id": 5, "name": "zebra"}],
+        "annotations": [
+            square(1, 4, 2, 2, 2), square(2, 3, 0, 0, 8), square(3, 5, 10, 1, 6), {**crowd, "segmentation": rows},
+        ],
+    }  # fmt: skip
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    source = LabeledSource(str(tmp_path), str(tmp_path / "boxes.json"), "coco_voc")
+    labeled = open_labeled("segmentation", source)
+    labels = labeled[0][1].labels.numpy()
+    assert labeled.classes[labels[2, 2]] == "dog" and labeled.classes[labels[5, 5]] == "sofa"
+    assert labels[3, 12] == 0 and labels[9, 19] == 255 and len(labeled.every(2)) == 1

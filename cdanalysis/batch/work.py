@@ -13,7 +13,7 @@ from .. import inspect as inspect_stream
 from .. import zoo
 from ..files import json_text, json_value
 from ..outputs import Origin, file_digest, write_result
-from ..stream.container import unpack
+from ..stream.container import LAYERS, SEMANTIC, strip, unpack
 from .base import Work
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class EncodeWork(Work):
     model: str
     device: str = "cpu"
     quality: Any = None
-    layers: tuple[str, ...] = ("semantic", "detail")
+    layers: tuple[str, ...] = LAYERS
     bpp: Any = None
     max_bytes: Any = None
     importance: Any = None
@@ -86,7 +86,11 @@ class EncodeWork(Work):
         from ..codec.budget import budget_of
 
         zoo.describe(zoo.find(self.model))
+        self._levels()
         budget_of(1, self.bpp, self.max_bytes)
+        for each in (self.bpp, self.max_bytes):
+            if isinstance(each, tuple) and len(each) != len(self.layers):
+                raise ValueError(f"a budget is one number, or one for each of {', '.join(self.layers)}, got {each}")
         self._importance_file()
         if self.importance is not None and "detail" not in self.layers:
             raise ValueError("importance says where the bits of the detail layer go, and that is not written")
@@ -95,13 +99,12 @@ class EncodeWork(Work):
         _model(self.model, self.device, self.max_pixels)
 
     def settings(self) -> dict[str, Any]:
-        from ..structures.latents import quality_levels
-
-        fixed, file = self.bpp is None and self.max_bytes is None, self._importance_file()
+        fixed, file, folder = self.bpp is None and self.max_bytes is None, self._importance_file(), zoo.find(self.model)
         return {
             "verb": "encode",
-            "model": zoo.describe(zoo.find(self.model))["fingerprint"],
-            "levels": quality_levels(0.5 if self.quality is None else self.quality) if fixed else None,
+            "model": zoo.describe(folder)["fingerprint"],
+            "teachers": file_digest(folder / zoo.TEACHERS),  # no part of the fingerprint, but they look at the image
+            "levels": self._levels() if fixed else None,
             "layers": self.layers,
             "bpp": self.bpp,
             "max_bytes": self.max_bytes,
@@ -111,6 +114,11 @@ class EncodeWork(Work):
     def inputs(self) -> Sequence[Path]:
         file = self._importance_file()
         return [*_model_files(self.model), *([file] if file else ())]
+
+    def _levels(self) -> tuple[int, ...]:
+        from ..structures.latents import layer_count, quality_levels
+
+        return quality_levels(0.5 if self.quality is None else self.quality, layer_count(self.layers))
 
     def _importance_file(self) -> Path | None:
         from ..roi.importance import importance_file
@@ -254,13 +262,11 @@ class InspectWork(Work):
         data = Path(source).read_bytes()
         info = inspect_stream(data).to_dict()
         if self.model is not None:
-            from ..reports.predictions import heat_map
+            from ..reports.predictions import bits_picture
 
-            model = _model(self.model)
-            bits = sum(model.bit_maps(data).values()).cpu().numpy()
-            stride = model.codec.semantic.spec.stride
-            write_result(target, png(heat_map(bits, (info["width"], info["height"]), stride)), origin)
-        layers = " + ".join(f"{layer['name']} {layer['bytes']}" for layer in info["layers"])
+            maps = {name: bits.cpu().numpy() for name, bits in _model(self.model).bit_maps(data).items()}
+            write_result(target, png(bits_picture(maps, (info["width"], info["height"]))), origin)
+        layers = " + ".join(map(_described_layer, info["layers"]))
         return {"file": source, **info, "summary": {"layers": layers}}
 
     def done(self, source: str, target: str) -> dict[str, Any] | None:
@@ -286,6 +292,37 @@ class InspectWork(Work):
 
     def check_whole(self, path: str) -> None:
         _check_image(path)
+
+
+@dataclass(frozen=True)
+class StripWork(Work):
+    """A stream to the same one without its last layers."""
+
+    writes: ClassVar[str] = ".cda"
+    writes_beside: ClassVar[str] = ".cda"
+    columns: ClassVar[tuple[str, ...]] = ("stream", "bytes", "bpp")
+
+    layers: tuple[str, ...] = SEMANTIC
+
+    def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
+        stream = strip(source, self.layers)
+        write_result(target, stream, origin)
+        return EncodeWork._row(source, target, stream)
+
+    def done(self, source: str, target: str) -> dict[str, Any] | None:
+        return EncodeWork._row(source, target, Path(target).read_bytes())
+
+    def settings(self) -> dict[str, Any]:
+        return {"verb": "strip", "layers": self.layers}
+
+    def check_whole(self, path: str) -> None:
+        unpack(path)
+
+
+def _described_layer(layer: dict[str, Any]) -> str:
+    """``spatial 1240 B at 448 px``: bytes, and the side to which the photograph was reduced for a semantic layer."""
+    at = f" at {layer['working']} px" if layer["working"] else ""
+    return f"{layer['name']} {layer['bytes']} B{at}"
 
 
 def _mask_of(target: str) -> Path:

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..data.images import to_tensor
+from ..heads.base import layers_of
 from ..model import Model
 from ..stream.container import strip
+from ..structures.latents import LAYERS
 
 
 def macs(work: Callable[[], object]) -> int:
@@ -24,15 +25,16 @@ def macs(work: Callable[[], object]) -> int:
 def costs(model: Model, image: np.ndarray, task: str, quality: float = 0.5) -> dict[str, int]:
     """Multiply-accumulates for one photograph, uint8 (H, W, 3): what each step takes.
 
-    ``encode`` both layers; ``decode`` with the synthesis network; and with a task ``from latents`` (entropy networks,
-    neck and head) and ``from pixels`` (backbone and head).
+    ``encode`` all layers; ``decode`` with the synthesis network; and with a task ``encode for the head`` (no more layers
+    than it reads), ``from latents`` (entropy networks, synthesis of features, head) and ``from pixels`` (teachers and
+    head).
     """
     stream = model.encode(image, quality)
-    base = strip(stream)
     counted = {"encode": macs(lambda: model.encode(image, quality)), "decode": macs(lambda: model.decode(stream))}
     if task:
-        head = model.counterpart(task)
+        count = layers_of([model.heads[task]])
+        base = strip(stream, LAYERS[:count])
+        counted["encode for the head"] = macs(lambda: model.encode(image, quality, LAYERS[:count]))
         counted["from latents"] = macs(lambda: model.analyze(base, (task,)))
-        sizes = [image.shape[:2]]
-        counted["from pixels"] = macs(lambda: head.predict(model.reference.pyramid(to_tensor(image)[None]), sizes))
+        counted["from pixels"] = macs(lambda: model.reference.analyze([image], (task,)))
     return counted

@@ -8,43 +8,54 @@ from typing import Any
 
 import torch
 
-from ..codec.encoder import Encoder
+from ..codec.detail import DetailLayer
 from ..codec.entropy import symbols
 from ..codec.entropy.symbols import SymbolCoder
+from ..codec.global_layer import GlobalLayer
 from ..codec.layered import LayeredCodec
-from ..codec.second_look import SecondLook
+from ..codec.spatial_layer import SpatialAnalysis, SpatialLayer, SpatialSynthesis
 from ..data.images import open_image
 from ..data.samples import jpegs, sample_of_size
 from ..heads.classification import ClassificationHead
+from ..heads.detection import DetectionHead
+from ..heads.segmentation import SegmentationHead
 from ..model import Model
-from .speed import BASE_QUALITY, BATCH, QUALITY, SIDE, SIZE
+from ..structures.latents import LAYERS
+from .speed import BATCH, LABEL_QUALITY, QUALITY, SIDE, SIZE
 from .timing import now
 
 PARTS: dict[str, tuple[tuple[object, str], ...]] = {
-    "backbone": ((Encoder, "features"),),
-    "analysis": ((Encoder, "analyze"),),
-    "second look": ((SecondLook, "semantic"), (SecondLook, "detail"), (SecondLook, "hyper")),
-    "entropy models": ((Encoder, "quantize"), (SymbolCoder, "read")),
+    "teachers": ((LayeredCodec, "teachers_see"),),
+    "spatial analysis": ((SpatialAnalysis, "forward"),),
+    "detail analysis": ((LayeredCodec, "analyze"),),
+    "entropy models": (
+        (GlobalLayer, "quantize"),
+        (SpatialLayer, "quantize"),
+        (DetailLayer, "quantize"),
+        (SymbolCoder, "read"),
+    ),
     "entropy coder": ((SymbolCoder, "write"), (symbols, "pop_each")),
+    "spatial synthesis": ((SpatialSynthesis, "forward"),),
+    "features": ((LayeredCodec, "features"),),
     "synthesis": ((LayeredCodec, "to_images"),),
-    "neck": ((Model, "pyramid"),),
-    "head": ((ClassificationHead, "predict"),),
+    "head": ((ClassificationHead, "predict"), (DetectionHead, "predict"), (SegmentationHead, "predict")),
 }
 """Functions that are a part each, less what they call of other parts."""
 REST = "rest"
 
 
 def parts(model: Model, repeats: int = 5) -> dict[str, Any]:
-    """Seconds of every part of encoding and decoding one photograph of 768 x 512, and of reading 32 streams' labels.
+    """Seconds of every part of encoding, analyzing and decoding one photograph of 768 x 512, and of 32 streams' labels.
 
     Those of the fastest of ``repeats`` runs. Photographs in float32, labels under torch's autocast to bfloat16.
     """
     image, images = sample_of_size(SIZE), [open_image(data) for data in jpegs(BATCH, SIDE)]
     stream = model.encode(image, QUALITY)
-    streams = model.encode_batch(images, BASE_QUALITY, layers=("semantic",))
+    streams = model.encode_batch(images, LABEL_QUALITY, LAYERS[:1])
     found = {
         "encode_s": _fastest(lambda: model.encode(image, QUALITY), repeats),
         "decode_s": _fastest(lambda: model.decode(stream), repeats),
+        "analyze_s": _fastest(lambda: model.analyze(stream), repeats),
     }
     with torch.autocast(model.device.type, torch.bfloat16):
         found["labels_s"] = _fastest(lambda: model.analyze_batch(streams, ("classification",)), repeats)

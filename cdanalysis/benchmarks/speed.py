@@ -10,19 +10,20 @@ import torch
 from PIL import Image
 
 from ..codecs.compressai import RANDOM, CompressAI
-from ..data.images import ImageLike, open_image, to_tensor
+from ..data.images import open_image
 from ..data.samples import jpegs, sample_of_size
 from ..metrics.image import bpp
 from ..model import Model
+from ..structures.latents import LAYERS, SEMANTIC
 from .timing import PRECISIONS, least, timed
 
 RIVAL, RIVAL_LEVEL = "mbt2018-mean", 3
 """The learned codec to compare with, at a level at which it has 128 and 192 channels."""
 SIZE = (768, 512)
-QUALITY = (0.0, 0.4)
-"""Of photographs for people: 0.27 bpp on Kodak."""
-BASE_QUALITY = 0.19
-"""Of streams for labels: 0.05 bpp on Imagenette."""
+QUALITY = (0.0, 0.0, 0.4)
+"""Of photographs for people."""
+LABEL_QUALITY = 0.4
+"""Of streams for labels: about a hundred bytes of the global layer."""
 COUNTS = (1, 10, 100, 1000)
 MEGAPIXELS = (0.05, 0.2, 1.0, 4.0, 12.0, 24.0)
 BATCH, SIDE = 32, 224
@@ -54,20 +55,20 @@ def codec_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, 
 def label_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, Any]:
     """Seconds from the bytes of 32 photographs of 224 x 224 to their labels.
 
-    From streams, by the classification head; from JPEG files, by EfficientNet-Lite0 (the codec's own backbone, its
-    batch norms folded, with its classifier); from files of CompressAI's model, decoded, by the same. Each in float32
-    and under torch's autocast to bfloat16; the ratio is of the faster of each.
+    From streams cut after the global layer, by the classification head; from JPEG files, by the layer's teacher
+    (EfficientNet-Lite0, its batch norms folded) and the head's counterpart; from files of CompressAI's model, decoded,
+    by the same. Each in float32 and under torch's autocast to bfloat16; the ratio is of the faster of each.
     """
     files = jpegs(BATCH, SIDE)
     images = [open_image(data) for data in files]
-    streams = model.encode_batch(images, BASE_QUALITY, layers=("semantic",))
+    streams = model.encode_batch(images, LABEL_QUALITY, LAYERS[:1])
     ways: dict[str, Callable[[], object]] = {
         "streams": lambda: model.analyze_batch(streams, ("classification",)),
-        "JPEG": lambda: _labels(model, [open_image(data) for data in files]),
+        "JPEG": lambda: model.reference.analyze([open_image(data) for data in files], ("classification",)),
     }
     if rival := _rival(weights):
         coded = [rival.encode(image, RIVAL_LEVEL) for image in images]
-        ways[RIVAL] = lambda: _labels(model, [rival.decode(data) for data in coded])
+        ways[RIVAL] = lambda: model.reference.analyze([rival.decode(data) for data in coded], ("classification",))
     times, rows = {precision: least(ways, repeats, precision) for precision in PRECISIONS}, []
     for name in ways:
         seconds = {f"{precision}_s": found[name] for precision, found in times.items()}
@@ -78,7 +79,10 @@ def label_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, 
 def growth(
     model: Model, counts: Sequence[int] = COUNTS, megapixels: Sequence[float] = MEGAPIXELS
 ) -> dict[str, list[dict[str, float]]]:
-    """Seconds as work grows: by the number of photographs of 224 x 224, and by the size of one of 3:2."""
+    """Seconds as work grows: by the number of photographs of 224 x 224, and by the size of one of 3:2.
+
+    ``semantic_s`` is the time of encoding the semantic layers alone.
+    """
     samples = [open_image(data) for data in jpegs(min(max(counts), 64), SIDE)]
     model.analyze_batch(model.encode_batch(samples[:1]))
     by_count = [_many(model, [samples[i % len(samples)] for i in range(count)]) for count in counts]
@@ -87,28 +91,24 @@ def growth(
 
 def _many(model: Model, images: Sequence[Image.Image]) -> dict[str, float]:
     groups, streams = [images[first : first + BATCH] for first in range(0, len(images), BATCH)], []
-    encode_s = timed(lambda: streams.extend(model.encode_batch(g, BASE_QUALITY, layers=("semantic",)) for g in groups))
+    encode_s = timed(lambda: streams.extend(model.encode_batch(g, layers=SEMANTIC) for g in groups))
     analyze_s = timed(lambda: [model.analyze_batch(group) for group in streams])
     return {"photographs": len(images), "encode_s": encode_s, "analyze_s": analyze_s}
 
 
 def _large(model: Model, megapixels: float) -> dict[str, float]:
     image, streams = sample_of_size(sides(megapixels)), []
+    semantic_s = timed(lambda: model.encode(image, layers=SEMANTIC))
     encode_s = timed(lambda: streams.append(model.encode(image, QUALITY)))
     decode_s, analyze_s = (timed(lambda verb=verb: verb(streams[0])) for verb in (model.decode, model.analyze))
-    return {"megapixels": megapixels, "encode_s": encode_s, "decode_s": decode_s, "analyze_s": analyze_s}
+    times = {"semantic_s": semantic_s, "encode_s": encode_s, "decode_s": decode_s, "analyze_s": analyze_s}
+    return {"megapixels": megapixels, **times}
 
 
 def sides(megapixels: float) -> tuple[int, int]:
     """(width, height) of a photograph of 3:2."""
     height = round((megapixels * 1e6 / 1.5) ** 0.5)
     return round(1.5 * height), height
-
-
-def _labels(model: Model, images: Sequence[ImageLike]) -> object:
-    x = torch.stack([to_tensor(image) for image in images]).to(model.device, memory_format=torch.channels_last)
-    with torch.inference_mode():
-        return model.counterpart("classification").predict(model.codec.backbone(x), [])
 
 
 def _rival(weights: str) -> CompressAI | None:

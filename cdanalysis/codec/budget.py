@@ -154,7 +154,7 @@ def highest_level(size_at: Callable[[int], float], budget: float, max_level: int
     while high - low > 1:
         level = (low + high) // 2
         if (
-            straight and low in sizes and high in sizes and len(sizes) % 3
+            straight and low in sizes and high in sizes and sizes[low] and len(sizes) % 3
         ):  # now and then the middle, should they be no lines at all
             share = math.log(budget / sizes[low]) / math.log(sizes[high] / sizes[low])
             level = min(max(low + int(share * (high - low)), low + 1), high - 1)

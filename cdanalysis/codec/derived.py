@@ -119,9 +119,10 @@ def fingerprint(tensors: dict[str, Tensor], codec: dict[str, Any]) -> str:
 
 def fingerprint_of(codec: nn.Module, shape: dict[str, Any]) -> str:
     """The fingerprint of a codec's weights as they are: that of its file, if a file would hold just these weights."""
-    whole = {name.replace(WRAPPED, ""): tensor.cpu() for name, tensor in codec.state_dict().items()}
+    named = {f"codec.{name.replace(WRAPPED, '')}": tensor for name, tensor in codec.state_dict().items()}
+    whole = {name: tensor.cpu() for name, tensor in named.items() if not name.startswith(TEACHERS)}
     tensors = {name: _halved(tensor) for name, tensor in whole.items()}
     if not all(torch.equal(tensors[name].to(tensor.dtype), tensor) for name, tensor in whole.items()):
         # As they are; but numpy, which makes bytes of them, knows no bfloat16.
         tensors = {n: t.float() if t.dtype == torch.bfloat16 else t for n, t in whole.items()}
-    return fingerprint({f"codec.{name}": tensor for name, tensor in tensors.items()}, shape)
+    return fingerprint(tensors, shape)

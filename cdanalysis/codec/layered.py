@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..registry import TEACHERS
+from ..stream.container import MAX_WORKING
 from ..structures.features import Features, FeatureSpec
-from ..structures.latents import STEPS, Latents, Levels, lowered, working_size
+from ..structures.latents import PAD, SEMANTIC, STEPS, Latents, Levels, lowered, working_size
 from ..teachers.classifier import Classifier
 from ..teachers.nanodet import DetectorFeatures, NanoDetPlus
 from .derived import Derived, checksum, fingerprint_of, forget_derived
@@ -67,6 +68,9 @@ class LayeredCodec(nn.Module):
     def __init__(self, config: CodecConfig):
         super().__init__()
         self.config = config = replace(config, global_groups=list(config.global_groups))
+        for size in config.working_sizes[: len(SEMANTIC)]:
+            if size % PAD or not 0 < size <= MAX_WORKING:
+                raise ValueError(f"a working size is a multiple of {PAD} up to {MAX_WORKING}, got {size}")
         self.classifier, self.detector = Classifier(config.classifier), _detector(config.detector)
         self.global_layer = GlobalLayer(
             self.classifier.embedding, config.global_groups, config.global_hidden, config.global_context
@@ -95,17 +99,21 @@ class LayeredCodec(nn.Module):
             noisy: whether bits are those of y with uniform noise, as in training, or of y_hat itself.
             spatial: y_hat of the spatial layer in steps, where the codec is fused.
         """
-        condition = self.condition(spatial, grid_of(x.shape[-2], x.shape[-1]))
+        condition = self.condition(spatial, (x.shape[-2], x.shape[-1]))
         y_hat, y_bits, z_bits = self.detail(x, quality, condition, noisy)
         x_hat = self.synthesis(self.detail.dequantize(y_hat, quality), quality, condition)
         return Coded(x_hat, y_bits.flatten(1).sum(1) + z_bits.flatten(1).sum(1))
 
-    def condition(self, spatial: Tensor | None, grid: Sequence[int]) -> Tensor | None:
-        """A spatial layer (N, C, h, w) on the detail layer's grid, which is told of it; None in a codec not fused."""
+    def condition(self, spatial: Tensor | None, size: tuple[int, int]) -> Tensor | None:
+        """A spatial layer (N, C, h, w) on the detail layer's grid, which is told of it; None in a codec not fused.
+
+        Args:
+            size: of the images, (height, width) in pixels.
+        """
         if not self.config.fused:
             return None
         assert spatial is not None, "in a fused codec the spatial layer comes before the detail layer"
-        return resampled(spatial, grid)
+        return resampled(spatial, size)
 
     @torch.no_grad()
     def set_fused(self, fused: bool) -> None:
@@ -125,9 +133,9 @@ class LayeredCodec(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Of the weights as they are: streams carry it, and no other weights read them. Teachers do not count."""
-        return self._fingerprint.get(
-            (*self.parameters(), *self.buffers()), lambda: fingerprint_of(self, asdict(self.config))
-        )
+        parts = (self.global_layer, self.spatial, self.detail, self.synthesis)
+        tensors = [tensor for part in parts for tensor in (*part.parameters(), *part.buffers())]
+        return self._fingerprint.get([*tensors, self.scale_tables], lambda: fingerprint_of(self, asdict(self.config)))
 
     def settle(self) -> bool:
         """Before streams are written: what is kept of weights must be of the weights as they are.
@@ -197,7 +205,7 @@ class LayeredCodec(nn.Module):
             passes.append(spatial.passes)
         if y.detail is not None:
             level = levels[2] if quality_offsets is None else lowered(levels[2], quality_offsets)
-            condition = self.condition(latents.spatial, y.detail.shape[-2:])
+            condition = self.condition(latents.spatial, size)
             detail, hyper = self.detail.quantize(y.detail, level, condition)
             latents = replace(
                 latents, detail=detail.values, hyper=hyper, quality_offsets=quality_offsets, quality=levels
@@ -218,7 +226,7 @@ class LayeredCodec(nn.Module):
 
     def features(self, latents: Latents) -> Features:
         """What heads read of latents; no pixel is decoded, and no teacher runs."""
-        like = self.global_layer.g_a[0].weight
+        like = self.global_layer.g_s[1].weight
         planes = [quality_plane(level, like) for level in latents.quality]
         embedding = self.global_layer.dequantize(to_real(latents.embedding, like.dtype), planes[0])
         pyramid: list[Tensor] = []
@@ -253,7 +261,7 @@ class LayeredCodec(nn.Module):
             raise ValueError("this codec's decoder does not see the semantic layers, and so has no previews")
         (height, width), like = latents.size, self.synthesis.stem.weight
         known = None if latents.spatial is None else to_real(latents.spatial, like.dtype)
-        condition = self.condition(known, grid_of(height, width))
+        condition = self.condition(known, latents.size)
         x = torch.empty((len(latents), 3, height, width), dtype=torch.uint8, device=like.device)
         for tile in tiles(grid_of(height, width), self.synthesis.receptive_radius):
             seen = None if condition is None else condition[..., tile.seen[0], tile.seen[1]]
@@ -284,7 +292,7 @@ class LayeredCodec(nn.Module):
         if latents.detail is not None:
             z, y = latents.hyper.float(), to_real(latents.detail)
             plane = quality_plane(latents.detail_level, y)
-            side = self.condition(None if latents.spatial is None else to_real(latents.spatial), y.shape[-2:])
+            side = self.condition(None if latents.spatial is None else to_real(latents.spatial), latents.size)
             bits = self.detail.context(y, self.detail.entropy_base(z, plane, side, y), noisy=False)[1]
             maps["detail"] = (
                 bits + _shared(self.detail.prior.bits(z).sum(1, keepdim=True), bits.shape[-2:]) / bits.shape[1]
@@ -301,18 +309,26 @@ def _detector(name: str) -> NanoDetPlus:
 
 def resized(pixels: Tensor, size: Sequence[int]) -> Tensor:
     """Images (N, 3, H, W), uint8, resized to ``size`` (rows, columns) by Pillow's fixed-point resampling."""
-    return F.interpolate(pixels, list(size), mode="bicubic", antialias=True)
+    if pixels.device.type == "cpu":
+        return F.interpolate(pixels, list(size), mode="bicubic", antialias=True)
+    # Accelerators know no bytes here; what they make of floats is as near as no matter.
+    return (
+        F.interpolate(pixels.float(), list(size), mode="bicubic", antialias=True).round().clamp(0, 255).to(torch.uint8)
+    )
 
 
-def resampled(x: Tensor, grid: Sequence[int]) -> Tensor:
-    """A layer (N, C, h, w) on a grid of H x W cells: row i takes row min(h - 1, (16 i + 8) h // (16 H)), columns alike.
+def resampled(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """A layer (N, C, h, w) of the whole image on the detail layer's grid, that of the padded one.
 
-    Integers throughout: part of the format.
+    Row i takes row min(h - 1, (16 i + 8) h // height), where its middle lies; columns alike. Integers throughout: part
+    of the format.
+
+    Args:
+        size: of the image, (height, width) in pixels.
     """
-    for axis, cells in zip((2, 3), grid, strict=True):
-        have = x.shape[axis]
-        at = torch.arange(cells, device=x.device)
-        x = x.index_select(axis, ((2 * at + 1) * have // (2 * cells)).clamp_max(have - 1))
+    for axis, side, cells in zip((2, 3), size, grid_of(*size), strict=True):
+        middles = STRIDE * torch.arange(cells, device=x.device) + STRIDE // 2
+        x = x.index_select(axis, (middles * x.shape[axis] // side).clamp_max(x.shape[axis] - 1))
     return x
 
 

@@ -1,4 +1,4 @@
-"""This library's models as codecs: both layers, the semantic layer alone, or rough previews of it."""
+"""This library's models as codecs: all layers, the semantic layers alone, or rough previews of these."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from PIL import Image
 
 from ..model import Model
 from ..roi.importance import Importance
-from ..structures.latents import QUALITY_LEVELS, quality_level
+from ..structures.latents import QUALITY_LEVELS, SEMANTIC, quality_level
 from .base import Codec
 
 
 class ModelCodec(Codec):
-    """A model of this library, with both its layers.
+    """A model of this library, with all its layers. Its level is that of the detail layer.
 
     Args:
         name: what tables call it.
-        semantic: quality in [0, 1] of the semantic layer; by default that of the detail layer.
+        semantic: quality in [0, 1] of both semantic layers; by default that of the detail layer.
         importance: where the detail layer's bits go, see `Model.encode`; by default everywhere alike.
     """
 
@@ -38,25 +38,34 @@ class ModelCodec(Codec):
     def writer(self, image: Image.Image) -> Callable[[int], bytes]:
         writer = self.model.writer([image], importance=self.importance)
         fixed = None if self.semantic is None else quality_level(self.semantic)
-        return lambda level: writer.at((level if fixed is None else fixed, level))[0]
+        return lambda level: writer.at((*[level if fixed is None else fixed] * len(SEMANTIC), level))[0]
 
     def decode(self, data: bytes) -> np.ndarray:
         return np.asarray(self.model.decode(data))
 
 
-class BaseLayerCodec(ModelCodec):
-    """A model's semantic layer alone: files for heads, which nobody can decode to a photograph."""
+class SemanticCodec(ModelCodec):
+    """A model's semantic layers alone, all at its level: files for heads, which nobody can decode to a photograph.
+
+    Args:
+        name: what tables call it.
+        layers: how many to write: 1 for heads that read the global layer alone.
+    """
+
+    def __init__(self, name: str, model: Model, layers: int = len(SEMANTIC)):
+        super().__init__(name, model)
+        self.layers = layers
 
     def writer(self, image: Image.Image) -> Callable[[int], bytes]:
-        writer = self.model.writer([image], layers=1)
-        return lambda level: writer.at((level, level))[0]
+        writer = self.model.writer([image], layers=self.layers)
+        return lambda level: writer.at((level,) * self.layers)[0]
 
     def decode(self, data: bytes) -> np.ndarray:
         raise ValueError("a stream without a detail layer is not decoded")
 
 
-class PreviewCodec(BaseLayerCodec):
-    """A model's semantic layer alone, for people: rates below those of both layers, and rough pictures."""
+class PreviewCodec(SemanticCodec):
+    """A model's semantic layers alone, for people: rates below those of all layers, and rough pictures."""
 
     def decode(self, data: bytes) -> np.ndarray:
         return np.asarray(self.model.decode(data, preview=True))

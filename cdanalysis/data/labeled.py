@@ -18,7 +18,7 @@ from ..notices import notice
 from ..registry import DATASETS
 from ..structures.targets import ClassLabel, Target
 from .coco import CocoImages
-from .coco_labels import CocoLabels
+from .coco_masks import CocoMasks
 from .images import ImageSet, data_path
 from .labels import plain_name
 from .segmentation import LabeledPixels
@@ -174,21 +174,17 @@ def labeled_pixels(source: LabeledSource) -> LabeledPixels:
     return LabeledPixels(source.path)
 
 
+def coco_voc(source: LabeledSource) -> CocoMasks:
+    """Reads COCO's layout as label maps in PASCAL VOC's classes."""
+    return CocoMasks(source.path, source.annotations)
+
+
 def coco(source: LabeledSource) -> CocoImages:
     """Reads COCO's layout.
 
     Raises:
         ValueError: if the source names no annotations.
     """
-    return CocoImages(source.path, _annotations_of(source, "detection"))
-
-
-def coco_labels(source: LabeledSource) -> CocoLabels:
-    """Reads COCO's layout as label maps of VOC's classes; errors as those of `coco`."""
-    return CocoLabels(source.path, _annotations_of(source, "segmentation by COCO's masks"))
-
-
-def _annotations_of(source: LabeledSource, what: str) -> str:
     if not source.annotations:
-        raise ValueError(f"{what} needs a COCO JSON file beside {source.path}: set annotations")
-    return source.annotations
+        raise ValueError(f"detection needs a COCO JSON file beside {source.path}: set annotations")
+    return CocoImages(source.path, source.annotations)

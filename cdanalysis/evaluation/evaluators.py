@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..codecs.base import Codec
 from ..codecs.ours import ModelCodec
 from ..data.images import data_path, to_tensor
 from ..data.labeled import ClassFolders, LabeledSet
+from ..heads.base import Head, layers_of
 from ..metrics import image as metrics
 from ..metrics.tasks import ClassificationScorer, Scorer
 from ..model import Model
@@ -24,6 +25,7 @@ from ..observers.base import weighted_mean
 from ..registry import EVALUATORS, METRICS
 from ..roi.saliency import Saliency, SpectralResidual
 from ..stream.container import strip
+from ..structures.latents import LAYERS
 from ..teachers.imagenet import imagenet_classes, imagenet_classifier
 
 Figures = dict[str, float | None]
@@ -84,17 +86,23 @@ class TaskEvaluator:
 
     Args:
         scorer: has seen nothing.
-        predict: (decoded photograph, file) to what the scorer takes.
+        predict: ((height, width) of the photograph, decoded, file) to what the scorer takes.
         decodes: whether it predicts from the photograph.
         prefix: of its figures' names.
     """
 
-    def __init__(self, scorer: Scorer, predict: Callable[[np.ndarray, bytes], Any], decodes: bool, prefix: str = ""):
+    def __init__(
+        self,
+        scorer: Scorer,
+        predict: Callable[[tuple[int, int], np.ndarray, bytes], Any],
+        decodes: bool,
+        prefix: str = "",
+    ):
         self.scorer, self.predict, self.decodes, self.prefix = scorer, predict, decodes, prefix
 
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, Any]:
         started = time.perf_counter()
-        prediction = self.predict(decoded, data)
+        prediction = self.predict(original.shape[:2], decoded, data)
         seconds = round(time.perf_counter() - started, 6)
         self.scorer.update(index, prediction)
         return {"read_s": seconds, f"_{self.prefix}part": self.scorer.parts[index]}
@@ -107,22 +115,35 @@ class TaskEvaluator:
 
 
 def task_evaluator(model: Model, task: str, labeled: LabeledSet, latents: bool, prefix: str = "") -> TaskEvaluator:
-    """Scores of a model's head on the latents of files, or of its counterpart on decoded photographs.
+    """Scores of a model's head on the layers of files that it reads, or of its counterpart on what files decode to.
+
+    What files decode to may be smaller than the photograph; predictions are in pixels of the photograph all the same.
 
     Raises:
         ValueError: if the model has none of that task, or it does not know the data's classes.
     """
-    if task not in model.heads:
-        raise ValueError(f"model {model.name!r} has no {task} head; it has: {', '.join(model.heads)}")
+    head_of(model, task)
     head = model.heads[task] if latents else model.counterpart(task)
+    layers = layers_of([head])
 
-    def predict(decoded: np.ndarray, data: bytes) -> Any:
-        if task == "classification":
-            return (model.class_logits([strip(data)]) if latents else model.reference.logits([decoded]))[0].cpu()
-        result = model.analyze(strip(data), (task,)) if latents else model.reference.analyze([decoded], (task,))[0]
-        return result[task]
+    def predict(size: tuple[int, int], decoded: np.ndarray, data: bytes) -> Any:
+        if latents:
+            data = strip(data, LAYERS[:layers])
+            return (
+                model.class_logits([data])[0].cpu() if task == "classification" else model.analyze(data, (task,))[task]
+            )
+        with torch.inference_mode():
+            features = replace(model.reference.features([decoded], layers), sizes=[size])
+            return head(features)[0].cpu() if task == "classification" else head.predict(features)[0]
 
     return TaskEvaluator(METRICS[task](labeled, head.classes), predict, not latents, prefix)
+
+
+def head_of(model: Model, task: str) -> Head:
+    """A model's head; raises `ValueError` if it has none of that task."""
+    if task not in model.heads:
+        raise ValueError(f"model {model.name!r} has no {task} head; it has: {', '.join(model.heads)}")
+    return model.heads[task]
 
 
 def lpips_of(weights: str) -> LPIPS:
@@ -239,18 +260,17 @@ def _classifier(labeled: ClassFolders, network: str = "tf_efficientnet_lite0") -
 
 
 def _detector(labeled: LabeledSet, model: Model) -> TaskEvaluator:
-    """Average precision of a model's RGB detector (its counterpart), which never saw a compressed photograph."""
-    if "detection" not in model.counterparts:
-        raise ValueError(f"model {model.name!r} has no RGB detector: load it with its counterparts")
+    """Average precision of a model's RGB detector (its counterpart), which reads decoded photographs."""
     return task_evaluator(model, "detection", labeled, latents=False)
 
 
 def _head(labeled: LabeledSet, codec: Codec | None) -> list[Evaluator]:
-    """The scores of a model's own head on its own streams' semantic layers, and what these take in bits a pixel."""
+    """The scores of a model's own head on its own streams, and what the layers that it reads take in bits a pixel."""
     if not isinstance(codec, ModelCodec):
         return []
     head = task_evaluator(codec.model, labeled.task, labeled, latents=True, prefix="head_")
-    rate = lambda index, image, _, data: {"head_bpp": metrics.bpp(len(strip(data)), *image.shape[1::-1])}  # noqa: E731
+    read = LAYERS[: layers_of([head_of(codec.model, labeled.task)])]
+    rate = lambda index, image, _, data: {"head_bpp": metrics.bpp(len(strip(data, read)), *image.shape[1::-1])}  # noqa: E731
     return [MeanEvaluator(rate, "head_bpp", decodes=False), head]
 
 

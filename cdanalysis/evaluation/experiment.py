@@ -183,8 +183,8 @@ class Table:
         probe = [self.images.image(i) for i in range(0, len(self.images), max(1, len(self.images) // asked.probe))]
         level = level_at(codec, probe, rate)
         if asked.preview and isinstance(codec, ModelCodec):
-            facts["layers"] = "both"
-            if level is None:
+            facts["layers"] = "all"
+            if level is None and codec.model.codec.config.fused:
                 codec, facts["layers"] = PreviewCodec(codec.name, codec.model), "semantic"
                 level = level_at(codec, probe, rate)
         if level is None:

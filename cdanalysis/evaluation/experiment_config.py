@@ -30,7 +30,8 @@ class MeasureConfig:
         bpp: rates at which files are compared, approached from below.
         each: whether every photograph's file has the rate, and the report a line for it; otherwise all are made at one
             level, and the mean has it.
-        preview: whether models may write the semantic layer alone where both layers take more than the rate.
+        preview: whether models whose decoder sees the semantic layers may write these alone where all layers take more
+            than the rate.
         evaluators: who looks at the files; see `EVALUATORS`.
         variants: which variants; by default all.
         importance: more variants: the base with its detail layer's bits where this says: "saliency", or the ONNX file
@@ -94,8 +95,8 @@ class ExperimentConfig:
         name: of its files.
         question: what it asks.
         base: zoo name or folder of the model that all variants start from; it also has the RGB detector.
-        semantic: quality in [0, 1] of the semantic layer in all files.
-        bases: more rows: the base with another quality of the semantic layer, by name.
+        semantic: quality in [0, 1] of both semantic layers in all files.
+        bases: more rows: the base with another quality of the semantic layers, by name.
         weights: SqueezeNet's, for LPIPS and FID; empty to download them.
         saliency: U2-Net-P's ONNX file, for the evaluator of salient places; empty for spectral residuals.
         recipe: how variants are trained, but for what is the experiment's: name and ``init``.

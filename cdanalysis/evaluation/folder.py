@@ -13,17 +13,18 @@ from PIL import Image
 
 from ..benchmarks.hardware import versions
 from ..codecs.base import Codec
-from ..codecs.ours import BaseLayerCodec, ModelCodec
+from ..codecs.ours import ModelCodec
 from ..codecs.pillow import BASELINES
 from ..data.images import ImageSet
 from ..data.labels import class_index
 from ..data.readable import readable
+from ..heads.base import layers_of
 from ..metrics import image as metrics
 from ..metrics.tasks import ClassificationScorer
 from ..model import Model
 from ..notices import notice
 from ..registry import METRICS
-from ..structures.latents import Quality, quality_levels
+from ..structures.latents import LAYERS, Quality
 from . import engine
 from .evaluators import Context, Evaluator, Figures, MeanEvaluator, new_evaluators, task_evaluator
 
@@ -65,7 +66,7 @@ def evaluate_folder(
 def evaluate_task(
     model: Model, task: str, labeled: engine.Images, qualities: Sequence[Quality], track: engine.Track = engine.no_track
 ) -> dict[str, Any]:
-    """Scores from streams of the semantic layer alone, beside the counterpart on the photographs themselves.
+    """Scores from streams of no more layers than the head reads, beside the counterpart on photographs themselves.
 
     Bytes are those of whole files. ``kept`` is the share of the counterpart's main score that is left, for
     classification ``points_lost`` the points of a hundred that are not; None where no photograph has anything to find.
@@ -96,8 +97,9 @@ def _task_row(
     evaluators = [new(model, labeled=labeled, latents=quality is not None)]
     case = engine.uncompressed(evaluators)
     if quality is not None:
-        codec = BaseLayerCodec(model.name, model)
-        case = engine.at_level(codec, quality_levels(quality)[0], evaluators)
+        layers = LAYERS[: layers_of([model.heads[task]])]
+        own = tuple(quality)[: len(layers)] if isinstance(quality, (tuple, list)) else quality
+        case = engine.Case(lambda index, image: model.encode(image, own, layers), None, evaluators)
     point = engine.measure(labeled, lambda: case, track=track)
     row = {"input": "photograph" if quality is None else "stream", "quality": quality}
     row |= {name: None if quality is None else point.mean(name) for name in ("bpp", "bytes")}

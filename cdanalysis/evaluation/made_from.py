@@ -10,15 +10,15 @@ from typing import Any
 from ..files import json_text, json_value, write_whole
 from ..notices import notice
 from ..outputs import file_digest
-from ..zoo import COUNTERPARTS, WEIGHTS, find
+from ..zoo import COUNTERPARTS, TEACHERS, WEIGHTS, find
 
 MADE_FROM = "made_from.json"
 
 
 def model_digests(model: str) -> list[str]:
-    """Digests of all of a model's weights, its counterparts' among them."""
+    """Digests of all of a model's weights, its teachers' and counterparts' among them."""
     folder = find(model)
-    return [file_digest(folder / name) for name in (WEIGHTS, COUNTERPARTS) if (folder / name).is_file()]
+    return [file_digest(folder / name) for name in (WEIGHTS, TEACHERS, COUNTERPARTS) if (folder / name).is_file()]
 
 
 def begin_from(folder: Path, parts: Sequence[str], made_from: dict[str, Any]) -> None:

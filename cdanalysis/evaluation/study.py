@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,21 @@ import numpy as np
 from ..benchmarks.hardware import hardware, versions
 from ..benchmarks.macs import costs
 from ..codecs.base import Codec, open_codec
-from ..codecs.ours import BaseLayerCodec, ModelCodec
+from ..codecs.ours import ModelCodec, SemanticCodec
+from ..codecs.reduced import ReducedCodec
 from ..data.images import data_path
 from ..data.readable import contents_digest, readable
+from ..heads.base import layers_of
 from ..metrics.bjontegaard import Curve, comparisons, interval, resamples, savings
 from ..metrics.image import LEFT_OUT, LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
 from ..outputs import file_digest, write_result
+from ..structures.latents import working_size
 from ..training.retraining import retrained
 from ..zoo import load
 from . import engine
-from .evaluators import Context, new_evaluators, task_evaluator
+from .evaluators import Context, head_of, new_evaluators, task_evaluator
 from .made_from import begin_from, model_digests
 from .study_config import StudyConfig
 
@@ -60,7 +64,8 @@ class StudyPoint:
             if codec is None:
                 return engine.uncompressed(tasks)
             context = Context(images, self.model, config.weights, codec)
-            seen = [] if latents else new_evaluators(config.perception, context)
+            smaller = isinstance(codec, ReducedCodec)
+            seen = [] if latents or smaller else new_evaluators(config.perception, context)
             return engine.at_level(codec, self.level, [*seen, *tasks])
 
         name = f"{self.series}-{self.level or 0}.jsonl".replace(" ", "-").replace(",", "")
@@ -119,7 +124,7 @@ def run_study(
         each.measure(config, images, folder, track)
     summary = summarize(config, points, len(images))
     write_result(folder / "photographs.csv", table_of_images(points, images.names, summary))
-    others = (*config.baselines, *config.retrained)
+    others = (*config.baselines, *config.reduced, *config.retrained)
     report = {
         "config": asdict(config),
         "command": command,
@@ -150,18 +155,29 @@ def _plan(config: StudyConfig, model: Model, folder: Path, track: engine.Track) 
     """Every point, to be measured."""
     if config.task:
         yield StudyPoint(engine.UNCOMPRESSED, None, None, model)
-        base = BaseLayerCodec(LATENTS, model)
+        base = SemanticCodec(LATENTS, model, layers_of([head_of(model, config.task)]))
         yield from [StudyPoint(LATENTS, base, base.level(quality), model) for quality in config.streams]
     whole = ModelCodec(DECODED, model, config.semantic)
     yield from [StudyPoint(DECODED, whole, whole.level(quality), model) for quality in config.reconstructions]
     for name, levels in config.baselines.items():
         yield from [StudyPoint(name, open_codec(name, config.compressai), level, model) for level in levels]
+    for name, levels in config.reduced.items():
+        codec = ReducedCodec(open_codec(name, config.compressai), partial(_working_size, model, config.task))
+        yield from [StudyPoint(codec.name, codec, level, model) for level in levels]
     for name, levels in config.retrained.items():
         codec = open_codec(name, config.compressai)
         for level in levels:
             place = folder / "retrained" / f"{name}-{level}".replace(" ", "-")
             learned = retrained(config.model, config.task, config.retraining, codec, level, place, track)
             yield StudyPoint(f"{name}, retrained", codec, level, learned.to(model.device))
+
+
+def _working_size(model: Model, task: str, height: int, width: int) -> tuple[int, int]:
+    """The size at which the last layer that a task's head reads sees a photograph."""
+    shape = model.codec.config
+    if layers_of([head_of(model, task)]) == 1:
+        return working_size(height, width, shorter=shape.global_size)
+    return working_size(height, width, longer=shape.spatial_size)
 
 
 def summarize(config: StudyConfig, points: list[StudyPoint], images: int) -> dict[str, Any]:

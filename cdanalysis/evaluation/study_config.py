@@ -27,11 +27,13 @@ class StudyConfig:
         model: zoo name or folder; its heads read latents, their counterparts read photographs.
         source: the data.
         every: use each so many-th photograph only.
-        streams: qualities in [0, 1] of streams of the semantic layer alone, which heads read.
-        semantic: quality of the semantic layer in whole streams.
+        streams: qualities in [0, 1] of streams that end after the last layer that the task's head reads.
+        semantic: quality of both semantic layers in whole streams.
         reconstructions: qualities of the detail layer in whole streams; the counterpart reads what they decode to.
         baselines: for other codecs their levels, 0..100, of CompressAI's models 1..8; the counterpart reads what they
             decode to.
+        reduced: for other codecs their levels; files of the photograph reduced to the working size of the layer that
+            the head reads, for anyone may send a small picture; the counterpart reads what they decode to.
         compressai: folder with weights of CompressAI's models; empty to download them.
         retrained: for other codecs, levels; a counterpart that learned on from photographs so compressed reads them.
         retraining: how it learned, as a stage of a recipe; see `retraining.retrained`.
@@ -52,6 +54,7 @@ class StudyConfig:
     semantic: float = 0.3
     reconstructions: list[float] = field(default_factory=list)
     baselines: dict[str, list[int]] = field(default_factory=dict)
+    reduced: dict[str, list[int]] = field(default_factory=dict)
     compressai: str = ""
     retrained: dict[str, list[int]] = field(default_factory=dict)
     retraining: dict[str, Any] = field(default_factory=dict)
@@ -81,7 +84,7 @@ def _check(config: StudyConfig, where: str) -> None:
     """Raises `ValueError` for a value that means nothing."""
     check_known(f"{where}: perception", "measure", config.perception, EVALUATORS)
     check_known(f"{where}: task", "task", [config.task] if config.task else [], METRICS)
-    for key in ("baselines", "retrained"):
+    for key in ("baselines", "reduced", "retrained"):
         _check_levels(f"{where}: {key}", getattr(config, key))
     qualities = {"streams": config.streams, "reconstructions": config.reconstructions, "semantic": [config.semantic]}
     for key, values in qualities.items():
@@ -92,6 +95,8 @@ def _check(config: StudyConfig, where: str) -> None:
     for key, least in (("every", 1), ("draws", 0)):
         if getattr(config, key) < least:
             raise ValueError(f"{where}: {key} must be at least {least}, got {getattr(config, key)}")
+    if config.reduced and not config.task:
+        raise ValueError(f"{where}: reduced photographs are for tasks, and this study has none")
     if config.retrained:
         retraining_recipe(config.model, config.task, config.retraining, f"{where}: retraining")
 

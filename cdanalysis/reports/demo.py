@@ -17,7 +17,7 @@ from ..metrics import image as metrics
 from ..model import Model
 from ..outputs import check_outputs, write_result
 from ..stream.container import strip
-from ..structures.latents import Quality
+from ..structures.latents import LAYERS, Quality
 from ..structures.predictions import Result
 from .pages import data_uri, rendered
 from .predictions import drawn_classes, drawn_objects, gray_canvas, summary
@@ -41,7 +41,7 @@ def run_demo(
         overwrite: write over files in ``folder`` that are no results of this library; never over an input.
 
     Returns:
-        ``{"photographs": [{name, bytes, bpp, base_bytes, TASK: one line…, psnr}…], "failures": [{file, error}…],
+        ``{"photographs": [{name, bytes, bpp, global_bytes, semantic_bytes, TASK: one line…, psnr}…], "failures": [{file, error}…],
         "page": path}``.
 
     Raises:
@@ -78,7 +78,7 @@ def _named(inputs: Sequence[str]) -> dict[str, str]:
 def _card(model: Model, name: str, image: Image.Image, quality: Quality, folder: Path) -> tuple[dict, list, list]:
     """(row of the table; captions, pictures and sizes; best labels) of one photograph; writes its files."""
     stream = model.encode(image, quality)
-    base = strip(stream, ("semantic",))
+    base = strip(stream)
     result = model.analyze(base)
     decoded = model.decode(stream)
     write_result(folder / f"{name}.cda", stream)
@@ -92,7 +92,8 @@ def _card(model: Model, name: str, image: Image.Image, quality: Quality, folder:
         "name": name,
         "bytes": len(stream),
         "bpp": metrics.bpp(len(stream), image.width, image.height),
-        "base_bytes": len(base),
+        "global_bytes": len(strip(stream, LAYERS[:1])),
+        "semantic_bytes": len(base),
         **summary(result),
         "psnr": metrics.defined(metrics.psnr(np.asarray(image), np.asarray(decoded))),
     }
@@ -105,10 +106,10 @@ def _images(image: Image.Image, decoded: Image.Image, result: Result) -> Iterato
     yield "decoded", "decoded", decoded
     if result.detection is not None:
         canvas = gray_canvas(image.width, image.height)
-        yield "objects", "objects, from the semantic layer alone", drawn_objects(result.detection, canvas)
+        yield "objects", "objects, from the semantic layers alone", drawn_objects(result.detection, canvas)
         yield "objects-over", "the same over the decoded photograph", drawn_objects(result.detection, decoded)
     if result.segmentation is not None:
         canvas, known = gray_canvas(image.width, image.height), ", ".join(result.segmentation.classes)
-        caption = f"classes of pixels, from the semantic layer alone; the head knows nothing but {known}"
+        caption = f"classes of pixels, from the semantic layers alone; the head knows nothing but {known}"
         yield "classes", caption, drawn_classes(result.segmentation, canvas)
         yield "classes-over", "the same over the decoded photograph", drawn_classes(result.segmentation, decoded)

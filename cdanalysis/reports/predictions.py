@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..codec.tiles import STRIDE
+from ..structures.latents import LAYERS
 from ..structures.predictions import SURE, Detection, Prediction, Result, Segmentation
 
 GRAY = (96, 96, 96)
@@ -86,25 +89,42 @@ def gray_canvas(width: int, height: int) -> Image.Image:
     return Image.new("RGB", (width, height), GRAY)
 
 
+GAP = 8
 HEAT = np.array([(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], np.float32)
 """From nothing to most, dark to light."""
 
 
-def heat_map(bits: np.ndarray, size: tuple[int, int], stride: int) -> Image.Image:
-    """Bits of cells of ``stride`` pixels as a picture of ``size`` (width, height): the brighter, the more."""
-    density = bits / stride**2
+def heat_map(bits: np.ndarray, size: tuple[int, int], stride: int = 0, title: str = "") -> Image.Image:
+    """Bits (h, w) of a grid's cells as a picture of ``size`` (width, height): the brighter, the more.
+
+    Args:
+        stride: pixels of the photograph a cell; 0 where the whole photograph was resized to the grid.
+        title: before the scale that the picture shows.
+    """
+    rows, columns = bits.shape
+    density = bits / (stride**2 or size[0] * size[1] / bits.size)
     densest = float(density.max()) or 1.0
     places = density / densest * (len(HEAT) - 1)
     colors = np.stack([np.interp(places, np.arange(len(HEAT)), HEAT[:, c]) for c in range(3)], -1)
     image = Image.fromarray(colors.round().astype(np.uint8))
-    image = image.resize((bits.shape[1] * stride, bits.shape[0] * stride), Image.Resampling.NEAREST)
+    image = image.resize((columns * stride, rows * stride) if stride else size, Image.Resampling.NEAREST)
     image = image.crop((0, 0, *size))
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=max(11, min(size) // 28))
-    text = f"white: {densest:.2f} bits a pixel"
+    text = f"{title}white: {densest:.2g} bits a pixel"
     place = draw.textbbox((4, 4), text, font=font)
     draw.rectangle((2, 2, place[2] + 3, place[3] + 3), fill=(0, 0, 0))
     draw.text((4, 4), text, fill="white", font=font)
     return image
+
+
+def bits_picture(maps: Mapping[str, np.ndarray], size: tuple[int, int]) -> Image.Image:
+    """Heat maps of a stream's layers one below the other, each on its own grid over a photograph of ``size``."""
+    strides = {LAYERS[-1]: STRIDE}
+    panels = [heat_map(bits, size, strides.get(name, 0), f"{name}, ") for name, bits in maps.items()]
+    page = Image.new("RGB", (size[0], len(panels) * size[1] + GAP * (len(panels) - 1)), "white")
+    for number, panel in enumerate(panels):
+        page.paste(panel, (0, number * (size[1] + GAP)))
+    return page
 
 
 def _color(names: list[str], detection: Detection, index: int) -> tuple[int, int, int]:

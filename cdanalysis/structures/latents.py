@@ -144,7 +144,12 @@ class Latents:
         return self.embedding.shape[0]
 
     def __getitem__(self, index: int) -> Latents:
-        """The latents of one photograph, still with a batch axis of length 1."""
+        """The latents of one photograph, still with a batch axis of length 1.
+
+        Raises:
+            IndexError: if there is none of that index.
+        """
+        index = range(len(self))[index]
         rows = {name: t[index : index + 1] for name, t in self._tensors().items() if t is not None}
         return replace(self, **rows)
 

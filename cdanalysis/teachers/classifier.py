@@ -14,7 +14,6 @@ from ..blocks import fold_batch_norms
 from .base import Frozen
 from .imagenet import imagenet_classifier
 
-
 TRIED = (96, 96)
 """Rows and columns of what networks are tried on that take any."""
 

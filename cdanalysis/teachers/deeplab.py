@@ -11,12 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data.coco_masks import VOC_CLASSES
 from .base import Frozen
-
-VOC_CLASSES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
-    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
 
 STAGES = (
     (1, 16, 1, 1), (2, 24, 2, 1), (3, 32, 2, 1), (4, 64, 2, 1),

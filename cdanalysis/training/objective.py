@@ -4,12 +4,12 @@
         + (f R_detail + lambda(q) 255^2 sum_k w_k D_k) / sqrt(lambda(q) / lambda(1/2))
 
 R_semantic are kilobits a photograph of the global and the spatial layer, which see any photograph, and so any crop, at
-one working size; R_detail are bits a pixel. f is 1, or what a rate controller makes of it. D_features and
-D_embedding are how far the decoded pyramid and embedding are from the teachers', D_t how far what the frozen counterpart of task t predicts has moved, L_t the
-loss of the head of task t on labeled crops. D_k is the distortion that observer k sees; with the squared
-error alone, the last sum is the pixels' mean squared error. Both may differ from place to place: lambda by a quality
-map, and what an observer's place counts by saliency. Qualities are drawn anew
-for every crop, so that one model learns all rates; the last division keeps the rates' gradients alike.
+one working size; R_detail are bits a pixel. f is 1, or what a rate controller makes of it. D_features and D_embedding
+are how far the decoded pyramid and embedding are from the teachers', D_t how far what the frozen counterpart of task t
+predicts has moved, L_t the loss of the head of task t on labeled crops. D_k is the distortion that observer k sees;
+with the squared error alone, the last sum is the pixels' mean squared error. Both may differ from place to place:
+lambda by a quality map, and what an observer's place counts by saliency. Qualities are drawn anew for every crop, so
+that one model learns all rates; the last division keeps the rates' gradients alike.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class SymbolCoder:
         shape = len(streams), detail.hyper_spec.channels, *hyper_grid
         symbols = pop_each(readers, _hyper_indices(shape), self.hyper)
         z = torch.from_numpy(symbols).reshape(shape).to(device)
-        exact = detail.exact_base(z, known.detail_level, self.codec.condition(known.spatial, grid), grid)
+        exact = detail.exact_base(z, known.detail_level, self.codec.condition(known.spatial, known.size), grid)
         values = detail.context.read(grid, exact, self._pop(readers, self.scales))
         _close(readers)
         return replace(known, detail=values, hyper=z)
