@@ -141,7 +141,9 @@ def test_targets_of_crops_are_those_of_the_working_size(world, monkeypatch):
     stage, heard = joint_recipe(world).stages[0], []
     stage.trains, stage.auxiliary = ["codec.spatial", "heads.detection"], [task]
     loss_of = StageLoss(model, stage, [crops.classes])
-    monkeypatch.setattr(model.heads["detection"], "loss", lambda f, t: heard.append((f, t)) or {})
+    monkeypatch.setattr(
+        model.heads["detection"], "loss", lambda f, t: heard.append((f, t)) or {"loss": f.embedding.sum()}
+    )
     batch = CropBatch(torch.stack(images), [AuxiliaryTargets("detection", 0, list(targets))])
     loss_of(batch, 0)
     (features, scaled), *_ = heard

@@ -91,7 +91,7 @@ stages:
     sources: [{{path: {squares}, annotations: {squares.parent / "points.json"}}}]
     qualities: [1.0]
     flip: true
-    epochs: 15
+    epochs: 40
     options: {{width: 24}}
 """)
     trainer = Trainer(load_recipe(recipe), tmp_path / "run")
