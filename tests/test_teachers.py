@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from cdanalysis.blocks import fold_batch_norms
 from cdanalysis.teachers import TEACHERS, Classifier, DeepLab, NanoDetPlus, PicoDet, teacher
+from cdanalysis.teachers.classifier import check_serves, folds
 from cdanalysis.teachers.imagenet import imagenet_classes, imagenet_classifier
 from cdanalysis.teachers.nanodet import BINS, STRIDES, DetectorHead, decode_boxes
 
@@ -374,3 +375,13 @@ def test_teachers_by_name():
     assert teacher("classifier", name="mobilenetv3_small_050").embedding == 1024
     with pytest.raises(ValueError, match=r"nanodet_plus.*picodet"):
         teacher("owl")
+
+
+def test_a_new_classifier_is_a_function_of_the_seed():
+    """Also the first one, for which the network of that name is tried."""
+    states = []
+    check_serves.cache_clear(), folds.cache_clear()
+    for _ in range(2):
+        torch.manual_seed(0)
+        states.append([*Classifier("test_efficientnet").state_dict().values(), torch.rand(1)])
+    assert all(map(torch.equal, *states))

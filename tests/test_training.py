@@ -246,8 +246,8 @@ def test_recipes_that_ship_load(path):
 
 
 def test_recipe_overrides_reach_stages_and_lists():
-    recipe = load_recipe(PHOTO, ["stages.detail.steps=7", "codec.width=64"])
-    assert [s.steps for s in recipe.stages if s.name == "detail"] == [7] and recipe.codec.width == 64
+    recipe = load_recipe(PHOTO, ["stages.pixels.steps=7", "codec.width=64"])
+    assert [s.steps for s in recipe.stages if s.name == "pixels"] == [7] and recipe.codec.width == 64
     assert load_recipe(PHOTO, ["preset=quick"]).stages[0].steps < recipe.stages[0].steps
 
 
@@ -256,8 +256,8 @@ def test_recipe_overrides_reach_stages_and_lists():
     [
         (["sed=1"], "unknown key 'sed'; the nearest known one is 'seed'"),
         (["codec.widht=3"], "the nearest known one is 'width'"),
-        (["stages.detial.steps=3"], "unknown stage 'detial'; the nearest known one is 'detail'"),
-        (["stages.detail.stepz=3"], "the nearest known one is 'steps'"),
+        (["stages.pixel.steps=3"], "unknown stage 'pixel'; the nearest known one is 'pixels'"),
+        (["stages.pixels.stepz=3"], "the nearest known one is 'steps'"),
         (["seed=many"], "seed"),
         (["preset=slow"], "no preset 'slow'; it has: quick"),
     ],

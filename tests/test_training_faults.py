@@ -24,6 +24,7 @@ from cdanalysis.training.auxiliary import AuxiliaryConfig
 from cdanalysis.training.head_data import Examples
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.recipe import CalibrationConfig, HeadConfig, Recipe
+from cdanalysis.training.teacher_features import FeatureConfig
 from cdanalysis.training.trainer import Trainer
 from cdanalysis.zoo import WEIGHTS, load
 
@@ -39,8 +40,8 @@ def painted(folder, colors, side=64):
 # -- caches ------------------------------------------------------------------------------------
 
 
-def latents_of(examples: Examples) -> list[torch.Tensor]:
-    return [row.tensors[0].float() for row in examples.rows]
+def embeddings_of(examples: Examples) -> list[torch.Tensor]:
+    return [row.features.embedding for row in examples.rows]
 
 
 def test_streams_are_cached_by_content_and_not_by_name(tmp_path, small):
@@ -52,17 +53,17 @@ def test_streams_are_cached_by_content_and_not_by_name(tmp_path, small):
 
     def fresh(*folders):
         shutil.rmtree(tmp_path / "cache")
-        return latents_of(examples(*folders))
+        return embeddings_of(examples(*folders))
 
     first = painted(tmp_path / "first", {"cold": "blue", "warm": "red"})
     second = painted(tmp_path / "second", {"cold": "green", "warm": "orange"})
     examples(first)
     for folders in ((second,), (first, second), (second, first)):
-        found = latents_of(examples(*folders))
+        found = embeddings_of(examples(*folders))
         assert all(map(torch.equal, found, fresh(*folders))) and len(found) == 2 * len(folders)
-    before = latents_of(examples(first))
+    before = embeddings_of(examples(first))
     Image.new("RGB", (64, 64), "yellow").save(first / "warm" / "a.png")
-    after = latents_of(examples(first))
+    after = embeddings_of(examples(first))
     assert torch.equal(before[0], after[0]) and not torch.equal(before[1], after[1])
     assert torch.equal(after[1], fresh(first)[1])
 
@@ -95,9 +96,9 @@ def test_streams_of_other_weights_are_others(image_folder, tmp_path):
     model, config = new_small_model(), HeadConfig("classification", [LabeledSource(str(image_folder))])
     for name in (
         None,
-        "codec.semantic.g_a.out.weight",
+        "codec.global_layer.g_a.0.weight",
+        "codec.spatial.g_a.out.weight",
         "codec.synthesis.stem.weight",
-        "codec.backbone.net.conv_stem.weight",
     ):
         if name:
             with torch.no_grad():
@@ -112,7 +113,7 @@ def test_training_again_with_other_photographs_learns_those(tmp_path, small_fold
     """The same folder, the same names, the labels turned round."""
     for colors in ({"cold": "blue", "warm": "red"}, {"cold": "red", "warm": "blue"}):
         source = painted(tmp_path / "source", colors)
-        stage = head_stage(source, ["heads.classification"], epochs=120, options={"hidden": 32})
+        stage = head_stage(source, ["heads.classification"], epochs=120)
         recipe = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
         assert Trainer(recipe, tmp_path / "run").run()
         model = load(tmp_path / "run" / "model")
@@ -163,7 +164,7 @@ def test_a_training_that_went_astray_is_not_saved(image_folder, tmp_path, small_
             stage.lr = lr
         model = new_small_model()
     else:
-        stage = head_stage(image_folder, ["heads.classification", "neck"], lr=lr, epochs=12, options={"hidden": 8})
+        stage = head_stage(image_folder, ["heads.classification"], lr=lr, epochs=12)
         recipe, model = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true"), None
     with pytest.raises(ValueError, match=r"came to nothing, and no model is written|holds what is no finite number"):
         trained(tmp_path, recipe, model)
@@ -207,7 +208,7 @@ stages:
     trains: [heads.classification]
     batch: 4
     warmup: 1
-    head: {{task: classification, sources: [{{path: {image_folder}}}], options: {{hidden: 8}}}}
+    head: {{task: classification, sources: [{{path: {image_folder}}}]}}
 """
     (tmp_path / "pets.yaml").write_text(recipe)
     for word in ("lr=1.0e30", "head.epochs=0", "head.qualities=[]", "head.holdout=1", "head.every=0", "lr=.nan"):
@@ -219,11 +220,12 @@ stages:
 
 
 @pytest.mark.parametrize("left", [0, 1])
-def test_a_new_model_is_trained_whole_or_not_published(image_folder, tmp_path, left):
+def test_a_new_model_is_trained_whole_or_not_published(image_folder, tmp_path, left, monkeypatch):
     """Stages left out, or of no steps: the layer that they would have trained is not saved as it was drawn."""
     recipe = recipe_for(image_folder)
     recipe.stages[left].steps = 0
-    with pytest.raises(ValueError, match=("codec.semantic", "codec.detail")[left] + " as it was drawn"):
+    monkeypatch.setattr("cdanalysis.training.trainer.load_pretrained", lambda model: None)
+    with pytest.raises(ValueError, match=("codec.global_layer", "codec.detail")[left] + " as it was drawn"):
         trained(tmp_path, recipe)
     recipe.stages.pop(left)
     with pytest.raises(ValueError, match=r"as it was drawn"):
@@ -262,6 +264,24 @@ def fault_auxiliary(recipe, world):
     recipe.stages[0].auxiliary = [AuxiliaryConfig("segmentation", [LabeledSource(str(world / "pixels"))])]
 
 
+def fault_features(recipe, world):
+    recipe.stages[0].features = FeatureConfig(["nowhere"])
+    recipe.stages[0].trains = ["codec.global_layer"]
+
+
+def fault_features_of_both(recipe, world):
+    recipe.stages[0].features = FeatureConfig([str(world / "classes")])
+
+
+def fault_features_narrow(recipe, world):
+    recipe.stages[0].features = FeatureConfig([str(world / "classes")])
+    recipe.stages[0].trains = ["codec.spatial"]
+
+
+def fault_blank(recipe, world):
+    recipe.stages[1].blank = 0.1
+
+
 def fault_head(recipe, world):
     recipe.stages.append(head_stage(world / "classes", ["heads"], options={"depth": 9}))
 
@@ -292,6 +312,10 @@ FAULTS = {
     fault_observer: "unknown observer",
     fault_trains: "trains nothing",
     fault_auxiliary: "no segmentation head",
+    fault_features: "no data at nowhere",
+    fault_features_of_both: "codec.global_layer or codec.spatial is trained",
+    fault_features_narrow: "spatial_hidden must be at least 192",
+    fault_blank: "blank needs a decoder",
     fault_head: "no option 'depth'",
     fault_kept: "'blue' names none of the head's classes",
     fault_held_out: "nothing is left",
@@ -313,7 +337,7 @@ def test_faults_of_later_stages_are_found_before_the_first_step(world, tmp_path,
 
 def test_looking_before_training_changes_nothing(world, tmp_path, small_folder, monkeypatch):
     """Random numbers, heads and weights are as if nobody had looked."""
-    heads = [head_stage(world / "classes", ["heads.classification"], epochs=1, options={"hidden": 8}) for _ in "ab"]
+    heads = [head_stage(world / "classes", ["heads.classification"], epochs=1) for _ in "ab"]
     states = []
     for looking in (True, False):
         if not looking:
@@ -327,7 +351,7 @@ def test_looking_before_training_changes_nothing(world, tmp_path, small_folder, 
 
 
 def test_calibration_knows_the_classes_that_a_stage_will_make(image_folder, tmp_path, small_folder):
-    stage = head_stage(image_folder, ["heads.classification"], epochs=1, options={"hidden": 8})
+    stage = head_stage(image_folder, ["heads.classification"], epochs=1)
     recipe = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
     recipe.calibration = CalibrationConfig(str(image_folder), every=1)
     trained(tmp_path, recipe)
@@ -367,7 +391,7 @@ def test_weights_that_are_none_are_called_damaged(tmp_path, content):
             read(path)
 
 
-@pytest.mark.parametrize("change", [{"neck_layers": ["semantic", "detail"]}, {"init": "other"}])
+@pytest.mark.parametrize("change", [{"codec": replace(SMALL, fused=True)}, {"init": "other"}])
 def test_a_run_goes_on_with_the_model_that_it_began_with(image_folder, tmp_path, change):
     train(tmp_path, recipe_for(image_folder), stop_after=1)
     with pytest.raises(ValueError, match="another recipe"):

@@ -98,7 +98,7 @@ def check_serves(name: str) -> None:
     """Raises `ValueError` where a network of timm's cannot be a teacher; what is found is kept."""
     if not timm.is_model(name):
         raise ValueError(f"timm has no network {name!r}; timm.list_models() gives the names of those it has")
-    net = timm.create_model(name, pretrained=False).eval()
+    net = drawn_network(name)
     if not names_by_a_matrix(net):
         raise ValueError(
             f"{name!r} cannot be a classifier here, because its labels of an RGB photograph come from no one matrix"
@@ -126,7 +126,7 @@ def folds(name: str) -> bool:
 
     A network may run its parts in another order than it lists them in.
     """
-    net, generator = timm.create_model(name, pretrained=False).eval(), torch.Generator().manual_seed(0)
+    net, generator = drawn_network(name), torch.Generator().manual_seed(0)
     if not any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
         return False
     for norm in net.modules():
@@ -137,6 +137,12 @@ def folds(name: str) -> bool:
     before = embed(net, photograph)
     fold_batch_norms(net)
     return bool((embed(net, photograph) - before).abs().max() <= 1e-3 * before.abs().max())
+
+
+def drawn_network(name: str) -> nn.Module:
+    """A network of timm's with random weights, which takes no random numbers from whoever makes a teacher."""
+    with torch.random.fork_rng(devices=[]):
+        return timm.create_model(name, pretrained=False).eval()
 
 
 def drawn_photograph(net: nn.Module) -> Tensor:

@@ -41,11 +41,9 @@ def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
             could be distilled.
     """
     head = _chosen_head(model, config, classes)
-    if config.distill:
-        if config.task not in model.counterparts or model.counterparts[config.task].describe() != head.describe():
-            raise ValueError(
-                f"distill needs a {config.task} counterpart of the same kind and classes: train one before"
-            )
+    known = model.counterparts[config.task].describe() if config.task in model.counterparts else None
+    if config.distill and known != head.describe():
+        raise ValueError(f"distill needs a {config.task} counterpart of the same kind and classes: train one before")
     return head
 
 

@@ -117,7 +117,8 @@ class StageLoss(nn.Module):
     ) -> Tensor:
         objective, features = self.stage.objective, seen.features
         terms["bytes"] = seen.bits.mean() / 8
-        distance = feature_distance(features.pyramid, seen.teacher.pyramid, objective.features)
+        ours, theirs = ([*f.pyramid, f.embedding[:, None, :, None]] for f in (features, seen.teacher))
+        distance = feature_distance(ours, theirs, [*objective.features, objective.embedding])
         terms["features"] = distance.mean()
         weight = log_interpolate(objective.semantic_rate, quality) * self._rate_ramp(step)
         loss = weight * seen.bits / 1000 + distance

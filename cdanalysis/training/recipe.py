@@ -195,6 +195,7 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
     ObjectiveConfig: {
         **dict.fromkeys(("semantic_rate", "lambdas"), _WEIGHTS),
         **dict.fromkeys(("alpha", "rest"), _SHARE),
+        "embedding": _AMOUNT,
         "features": _FOUR,
         "distillation": ("must have weights of at least 0", lambda weights: all(map(_AMOUNT[1], weights.values()))),
     },

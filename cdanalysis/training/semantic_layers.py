@@ -33,13 +33,31 @@ RELATIVE_STEP = 0.35
 """The global layer's step at quality gain 1, in deviations of its first components."""
 
 
+def check_room(layer: GlobalLayer | SpatialLayer) -> None:
+    """Raises `ValueError` where a layer has no room to start as principal components."""
+    if isinstance(layer, GlobalLayer):
+        most = layer.g_a[0].in_features
+        if layer.channels > most:
+            raise ValueError(
+                f"to start as principal components global_groups must add up to at most {most}, got {layer.channels}"
+            )
+        return
+    width, least = layer.g_a.keep.out_channels, max(layer.spec.channels, 2 * layer.outputs[0])
+    if width < least:
+        raise ValueError(f"to start as principal components spatial_hidden must be at least {least}, got {width}")
+
+
 @torch.no_grad()
 def start_global_layer(layer: GlobalLayer, embeddings: Tensor, weight: Tensor) -> None:
     """Start as principal components in the metric of the classifier's weights (classes, E), and their inverse.
 
     Args:
         embeddings: (n, E), of images seen whole.
+
+    Raises:
+        ValueError: if the layer has more channels than there are components.
     """
+    check_room(layer)
     centered = weight - weight.mean(0)
     gram = centered.T @ centered
     gram += 1e-3 * gram.diagonal().mean() * torch.eye(len(gram))
@@ -86,15 +104,6 @@ class Statistics:
     def to(self, device: torch.device) -> Statistics:
         """The same on a device."""
         return Statistics(*({n: t.to(device) for n, t in each.items()} for each in (self.mean, self.deviation)))
-
-
-def check_room(layer: SpatialLayer) -> None:
-    """Raises `ValueError` where a layer is too narrow to start as principal components."""
-    channels, width, least = layer.spec.channels, layer.g_a.keep.out_channels, 2 * layer.outputs[0]
-    if width < max(channels, least):
-        raise ValueError(
-            f"to start as principal components spatial_hidden must be at least {max(channels, least)}, got {width}"
-        )
 
 
 @torch.no_grad()

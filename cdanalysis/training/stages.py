@@ -205,11 +205,10 @@ def check_features(stage: StageConfig, model: Model) -> None:
         raise ValueError(f"stage {stage.name!r} needs images that teachers look at: name sources")
     for source in stage.features.sources:
         ImageSet(source)
-    if layer == "codec.spatial":
-        if stage.features.start:
-            check_room(model.codec.spatial)
-        if stage.features.spatial.segmentation:
-            data_path(DeepLab.WEIGHTS)
+    if stage.features.start:
+        check_room(model.codec.spatial if layer == "codec.spatial" else model.codec.global_layer)
+    if layer == "codec.spatial" and stage.features.spatial.segmentation:
+        data_path(DeepLab.WEIGHTS)
 
 
 class HeadStage:
