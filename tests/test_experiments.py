@@ -17,8 +17,9 @@ from PIL import Image
 
 from cdanalysis.codecs.base import level_at, mean_bpp, open_codec
 from cdanalysis.codecs.compressai import MODELS, CompressAI
-from cdanalysis.codecs.ours import ModelCodec, PreviewCodec
+from cdanalysis.codecs.ours import ModelCodec, PreviewCodec, SemanticCodec
 from cdanalysis.codecs.pillow import BASELINES, MORE_BASELINES
+from cdanalysis.codecs.reduced import ReducedCodec
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders
 from cdanalysis.evaluation.evaluators import Context, new_evaluators
@@ -29,6 +30,7 @@ from cdanalysis.reports.contact_sheet import GAP, LINE, crops_sheet
 from cdanalysis.reports.plots import experiment_figure
 from cdanalysis.stream.container import strip, unpack
 from cdanalysis.stream.errors import StreamError
+from cdanalysis.structures.latents import LAYERS, working_size
 from cdanalysis.zoo import load, save_model
 
 ROOT = Path(__file__).parent.parent
@@ -105,27 +107,49 @@ def test_a_missing_compressai_is_named(monkeypatch):
         CompressAI("cheng")
 
 
-def test_a_model_is_a_coder(photo, chelsea):
+def test_a_model_is_a_coder(small, chelsea):
     image = Image.fromarray(chelsea[:96, 100:228])
-    codec = ModelCodec("photo", photo, semantic=0.2)
-    level = level_at(codec, [image], 1.0)
-    assert mean_bpp(codec, [image], level) <= 1.0 < mean_bpp(codec, [image], level + 1)
-    assert codec.encode(image, level) == photo.encode(image, (0.2, level / 120))
+    codec = ModelCodec("small", small, semantic=0.2)
+    rate = mean_bpp(codec, [image], 60)
+    level = level_at(codec, [image], rate)
+    assert mean_bpp(codec, [image], level) <= rate < mean_bpp(codec, [image], level + 1)
+    assert codec.encode(image, level) == small.encode(image, (0.2, 0.2, level / 120))
     assert codec.decode(codec.encode(image, level)).shape == (96, 128, 3)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_streams_for_heads_end_where_these_stop_reading(small, chelsea, layers):
+    image, codec = Image.fromarray(chelsea[:64, :96]), SemanticCodec("small", small, layers)
+    data = codec.encode(image, 30)
+    assert data == small.encode(image, 0.25, LAYERS[:layers])
+    with pytest.raises(ValueError, match="not decoded"):
+        codec.decode(data)
+
+
+@given(width=st.integers(1, 900), height=st.integers(1, 900))
+def test_reduced_photographs_are_never_enlarged(width, height):
+    coded = []
+    inner = Steps([1] * 10)
+    inner.encode = lambda image, level: coded.append(image.size) or b"file"
+    codec = ReducedCodec(inner, lambda h, w: working_size(h, w, longer=448))
+    assert codec.encode(Image.new("RGB", (width, height)), 3) == b"file" and codec.max_level == 9
+    assert coded[0] in ((width, height), working_size(height, width, longer=448)[::-1])
+    assert coded[0][0] * coded[0][1] <= width * height
 
 
 def test_coders_come_near_a_size_from_below(photo, chelsea):
     image = Image.fromarray(chelsea[:96, 100:228])
     uniform = ModelCodec("uniform", photo, semantic=0.2)
     steered = ModelCodec("steered", photo, semantic=0.2, importance=[(0, 0, 64, 64)])
-    wanted = len(photo.encode(image, (0.2, 0.5)))
+    wanted = len(photo.encode(image, (0.2, 0.2, 0.5)))
     for codec in (uniform, steered, open_codec("WebP")):
         data = codec.encode_near(image, wanted)
         assert 0.9 * wanted <= len(data) <= wanted
         assert len(codec.encode_near(image, 1)) == len(codec.encode(image, 0)) > 1
     layers = [unpack(codec.encode_near(image, wanted)).layers for codec in (uniform, steered)]
-    assert [layer[0].level for layer in layers] == [24, 24] and [layer[1].mapped for layer in layers] == [False, True]
-    assert layers[1][1].level > layers[0][1].level
+    assert [layer[i].level for layer in layers for i in (0, 1)] == [24] * 4
+    assert [layer[2].mapped for layer in layers] == [False, True]
+    assert layers[1][2].level > layers[0][2].level
 
 
 # -- judges ------------------------------------------------------------------------------------
@@ -166,7 +190,7 @@ def test_a_head_is_judged_by_its_streams(image_folder, small, three_tasks):
     for index in range(len(labeled)):
         image, target = labeled[index]
         data = small.encode(image, 0.5)
-        rates.append(8 * len(strip(data)) / (image.width * image.height))
+        rates.append(8 * len(strip(data, LAYERS[:1])) / (image.width * image.height))
         for evaluator in evaluators:
             evaluator.update(index, np.asarray(image), None, data)
         logits = small.class_logits([data])[0]
@@ -176,7 +200,7 @@ def test_a_head_is_judged_by_its_streams(image_folder, small, three_tasks):
     with pytest.raises(ValueError, match="unknown evaluator 'taste'"):
         new_evaluators(["taste"], Context(labeled, small))
     assert new_evaluators(["head"], Context(labeled, codec=open_codec("JPEG"))) == []
-    with pytest.raises(ValueError, match="no RGB detector"):
+    with pytest.raises(ValueError, match="model 'small' has no detection head"):
         new_evaluators(["detection"], Context(labeled, small))
 
 

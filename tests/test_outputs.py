@@ -20,7 +20,7 @@ OTHER = '{"shapes": [], "tool": "labels"}'
 STUDY = "name: s\ntitle: S\nmodel: {model}\nsource: {{path: photos}}\nreconstructions: [0.5]\n"
 RECIPE = (
     "name: pets\ninit: {model}\nprecision: 32-true\nstages:\n- name: labels\n  trains: [heads.classification]\n"
-    "  head: {{sources: [{{path: photos}}], options: {{hidden: 8}}, epochs: 1}}\n"
+    "  head: {{sources: [{{path: photos}}], epochs: 1}}\n"
 )
 
 
@@ -233,7 +233,7 @@ def others(small_folder, tmp_path) -> Path:
 
 
 ENCODING = [
-    ["--quality", "0.9"], ["--quality", "0.5,0.6"], ["--max-bytes", "700"], ["--bpp", "1.2"], ["--layers", "semantic"],
+    ["--quality", "0.9"], ["--quality", "0.5,0.5,0.6"], ["--max-bytes", "700"], ["--bpp", "1.2"], ["--layers", "global"],
     ["--importance", "0,0,20,20"], ["--importance", "saliency"],
 ]  # fmt: skip
 

@@ -40,14 +40,15 @@ def model_folder(tmp_path) -> Path:
     torch.manual_seed(3)
     model = new_small_model()
     options = {
-        "classification": {"classes": ["blue", "red"], "hidden": 32},
-        "detection": {"classes": ["red", "blue"], "width": 64, "convs": 1},
+        "classification": {"classes": ["blue", "red"]},
+        "detection": {"classes": ["red", "blue"]},
         "segmentation": {"classes": list("brd"), "width": 32},
     }
     for heads in (model.heads, model.counterparts):
         for task, own in options.items():
             heads[task] = model.new_head(task, **own)
-        torch.nn.init.constant_(heads["detection"].detector.head.classification_head.cls_logits.bias, 0.0)
+        for head in heads["detection"].detector.heads:
+            torch.nn.init.zeros_(head.predict.bias)
     save_model(model, tmp_path / "model")
     return tmp_path / "model"
 
