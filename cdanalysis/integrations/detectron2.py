@@ -84,13 +84,14 @@ class LatentBackbone(Backbone):
 
     def forward(self, batch: LatentBatch) -> dict[str, Tensor]:
         """Features (N, C, h, w) by name; those of smaller photographs have zeros to the right and below."""
-        rows = grouped(list(zip(*batch, strict=True)), lambda row: row[0].shape, self._rows)
+        each = grouped(list(zip(*batch, strict=True)), lambda row: row[0].shape, self._rows)
         height, width = (max(latents.shape[axis] for latents in batch.latents) * STRIDE for axis in (1, 2))
         features = {}
         for name in self._out_features:
-            at, levels = LEVELS[name], [row[name] for row in rows]
-            places = [(0, width // at - x.shape[2], 0, height // at - x.shape[1]) for x in levels]
-            features[name] = torch.stack([F.pad(x, place) for x, place in zip(levels, places, strict=True)])
+            at, levels = LEVELS[name], [row[name] for row in each]
+            rows, columns = -(-height // at), -(-width // at)
+            padded = [F.pad(x, (0, columns - x.shape[2], 0, rows - x.shape[1])) for x in levels]
+            features[name] = torch.stack(padded)
         return features
 
     def _rows(self, rows: list[tuple[Tensor, Tensor, Tensor]]) -> list[dict[str, Tensor]]:
