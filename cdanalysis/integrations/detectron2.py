@@ -244,8 +244,13 @@ class LatentMapper:
     def _instances(self, annotations: list[dict[str, Any]], size: tuple[int, int], working: tuple[int, int]) -> Any:
         kept = [a for a in annotations if not a.get("iscrowd", 0)]
         for annotation in kept:
+            annotation["bbox"] = [
+                float(value) for value in annotation["bbox"]
+            ]  # whole numbers would be scaled to whole ones
             if not self.masks:
                 annotation.pop("segmentation", None)
+            elif isinstance(annotation["segmentation"], list):
+                annotation["segmentation"] = [[float(v) for v in ring] for ring in annotation["segmentation"]]
         scaled = TransformList([ResizeTransform(*size, *working)])
         moved = [detection_utils.transform_instance_annotations(a, scaled, working) for a in kept]
         form = "polygon" if all(isinstance(a.get("segmentation"), list) for a in moved) else "bitmask"
