@@ -509,7 +509,7 @@ def test_budgets_are_answered_in_the_unit_they_were_asked_in(small, photograph):
     assert 8 * len(small.encode(photograph, bpp=low)) / 4800 <= low
     assert 8 * len(small.encode(photograph, bpp=high)) / 4800 <= high
     with pytest.raises(ValueError, match=r"the detail layer of this photograph can have .* bits a pixel, not 90"):
-        small.encode(photograph, bpp=(low, 90.0))
+        small.encode(photograph, bpp=(low, low, 90.0))
     with pytest.raises(ValueError, match="bytes, not 9"):
         small.encode(photograph, max_bytes=9)
 

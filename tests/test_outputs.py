@@ -281,7 +281,7 @@ def test_a_mask_that_changed_under_its_name_counts(desk, capsys):
 
 @pytest.mark.parametrize(("verb", "other"), [("analyze", "--model"), ("decode", "--preview"), ("analyze", "--tasks")])
 def test_results_of_other_models_and_settings_are_made_again(desk, others, capsys, verb, other):
-    layers = "semantic" if other == "--preview" else "all"
+    layers = "global,spatial" if other == "--preview" else "all"
     assert main(["encode", "photos", "-o", "s", "--model", "model", "--layers", layers]) == 0
     start = [verb, "s", "--workers", "1"]
     if other == "--preview":
