@@ -148,8 +148,7 @@ def test_other_tasks_can_be_studied(study, world, tmp_path, task):
 
 
 @pytest.mark.parametrize("size", [(96, 64), (300, 451), (1000, 40)])
-def test_predictions_from_reduced_photographs_are_in_pixels_of_the_photograph(small_folder, chelsea, monkeypatch, size):
-    """Of files that hold the photograph at another size: boxes and masks that cover all of one cover all of the other."""
+def test_predictions_from_reduced_files_are_in_pixels_of_the_photograph(small_folder, chelsea, monkeypatch, size):
     model = load(small_folder)
     model.heads["detection"] = model.new_head("detection", classes=["cat"]).eval()
     model.heads["segmentation"] = model.new_head("segmentation", classes=["sky", "road"], width=32).eval()
