@@ -136,7 +136,7 @@ def test_other_tasks_can_be_studied(study, world, tmp_path, task):
     sources = {
         "detection": [f"source.path={world / 'pixels' / 'images'}", f"source.annotations={world / 'boxes.json'}"],
         "segmentation": [f"source.path={world / 'pixels'}"],
-        "": [f"source.path={world / 'pixels' / 'images'}", "streams=[]", "reduced={}"],
+        "": [f"source.path={world / 'pixels' / 'images'}", "streams=[]", "reduced={JPEG: []}"],
     }
     words = [f"task='{task}'", *sources[task], "reconstructions=[0.5]", "baselines={JPEG: [30]}", "draws=3"]
     report, images = study_report(load_study(study, words), tmp_path / "run", "a command")
@@ -171,7 +171,14 @@ def test_photographs_too_small_for_a_measure_do_not_count_in_it(study, chelsea, 
     folder.mkdir()
     for side in (100, 180, 190):
         Image.fromarray(chelsea[:side, : 2 * side]).save(folder / f"{side}.png")
-    words = [f"source.path={folder}", "task=''", "streams=[]", "reduced={}", "reconstructions=[0.2, 0.8]", "draws=3"]
+    words = [
+        f"source.path={folder}",
+        "task=''",
+        "streams=[]",
+        "reduced={JPEG: []}",
+        "reconstructions=[0.2, 0.8]",
+        "draws=3",
+    ]
     words.append("baselines={JPEG: [5, 80]}")
     config = load_study(study, [*words, "perception=[ms_ssim, psnr]"])
     report, images = study_report(config, tmp_path / "run", "a command")
@@ -200,7 +207,13 @@ def test_a_counterpart_learns_from_compressed_photographs(study, world, tmp_path
     }
     source = ", ".join(f"{key}: {value}" for key, value in sources[task].items())
     retraining = f"{{lr: 0.001, batch: 2, warmup: 0, head: {{epochs: 1, flip: true, sources: [{{{source}}}]}}}}"
-    words = [f"task={task}", f"source={{{source}}}", f"retraining={retraining}", "retrained={JPEG: [5]}", "reduced={}"]
+    words = [
+        f"task={task}",
+        f"source={{{source}}}",
+        f"retraining={retraining}",
+        "retrained={JPEG: [5]}",
+        "reduced={JPEG: []}",
+    ]
     config = load_study(study, [*words, "streams=[]", "reconstructions=[]", "baselines={JPEG: [5]}", "draws=0"])
     seen = []
     compress = retraining_module.compressed
@@ -260,7 +273,7 @@ def test_what_the_command_line_says_to_a_study_is_heard(study, tmp_path, model_f
         str(study),
         "task=''",
         "streams=[]",
-        "reduced={}",
+        "reduced={JPEG: []}",
         "reconstructions=[0.5]",
         "draws=0",
         "-o",
