@@ -105,7 +105,7 @@ def test_what_is_done_is_not_done_again(streams, tmp_path, capsys, monkeypatch):
 def test_other_settings_and_newer_photographs_are_done_again(streams, image_folder, monkeypatch):
     first = streams("--workers", 1)
     assert streams("--workers", 1, "--quality", 0.2) != first
-    assert streams("--workers", 1, "--layers", "semantic").keys() == first.keys()
+    assert streams("--workers", 1, "--layers", "global").keys() == first.keys()
     assert streams("--workers", 1) == first
     path = next(image_folder.rglob("*.png"))
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)

@@ -25,6 +25,7 @@ from cdanalysis.data.segmentation import LabeledPixels
 from cdanalysis.heads.segmentation import SegmentationHead
 from cdanalysis.metrics.tasks import DetectionScorer, SegmentationScorer
 from cdanalysis.notices import InputWarning, collected
+from cdanalysis.structures.features import STRIDES, Features, FeatureSpec
 from cdanalysis.structures.predictions import Detection, Segmentation
 from cdanalysis.structures.targets import IGNORE, LabelMap
 from cdanalysis.teachers.imagenet import imagenet_classes
@@ -475,13 +476,13 @@ def test_labels_of_another_size_are_refused_where_they_are_scored_too(tmp_path):
 def test_a_photograph_without_labeled_pixels_teaches_nothing_and_spoils_nothing():
     """The mean over no pixel is NaN, and the step that it was in was skipped, the other photographs with it."""
     torch.manual_seed(0)
-    head = SegmentationHead((8, 8, 8), ["sky", "road"], 32)
-    pyramid = [torch.randn(2, 8, 64 // stride, 64 // stride) for stride in (8, 16, 32)]
+    head = SegmentationHead(FeatureSpec(4, (8, 8, 8, 8), 0), ["sky", "road"], 32)
+    pyramid = [torch.randn(2, 8, 64 // stride, 64 // stride) for stride in STRIDES]
+    features = Features([(64, 64)] * 2, torch.randn(2, 4), pyramid)
     void, seen = LabelMap(torch.full((64, 64), IGNORE)), LabelMap(torch.randint(0, 2, (64, 64)))
-    one = [feature[1:] for feature in pyramid]
-    both = head.loss(pyramid, [void, seen], [(64, 64)] * 2)["segmentation"]
-    assert both.item() == pytest.approx(head.loss(one, [seen], [(64, 64)])["segmentation"].item(), rel=1e-5)
-    nothing = head.loss(one, [void], [(64, 64)])["segmentation"]
+    both = head.loss(features, [void, seen])["segmentation"]
+    assert both.item() == pytest.approx(head.loss(features[1:], [seen])["segmentation"].item(), rel=1e-5)
+    nothing = head.loss(features[1:], [void])["segmentation"]
     nothing.backward()
     assert nothing.item() == 0 and all(p.grad is None or not p.grad.any() for p in head.parameters())
 

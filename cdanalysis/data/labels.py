@@ -9,8 +9,8 @@ def class_index(folder: str, classes: Sequence[str]) -> int | None:
     """The index of the class that a folder name means, or None.
 
     A folder may carry the class's full name, one of the synonyms in it ("tench" of "tench, Tinca
-    tinca"), or, for the 1000 ImageNet classes, its WordNet id ("n01440764"). Case does not count,
-    and an underscore counts as a space. A full name goes before a synonym.
+    tinca"), or, for the 1000 ImageNet classes, its WordNet id ("n01440764") or its number ("0000").
+    Case does not count, and an underscore counts as a space. A full name goes before a synonym.
 
     Raises:
         ValueError: if it means several classes, as "crane" does, which is a bird and a machine.
@@ -24,6 +24,8 @@ def class_index(folder: str, classes: Sequence[str]) -> int | None:
         raise ValueError(f"{folder!r} means several classes, {names}: use a WordNet id, or a name that only one has")
     if found:
         return found[0]
+    if len(classes) == 1000 and folder.isdecimal():
+        return int(folder) if int(folder) < 1000 else None
     if len(classes) == 1000 and folder.startswith("n") and folder[1:].isdigit():
         from timm.data import ImageNetInfo
 
