@@ -1,0 +1,19 @@
+from .latents import Latents, LatentSpec, quality_level, quality_levels
+from .predictions import Classification, Detection, Prediction, Result, Segmentation
+from .targets import ClassLabel, Instances, LabelMap, Target
+
+__all__ = [
+    "ClassLabel",
+    "Classification",
+    "Detection",
+    "Instances",
+    "LabelMap",
+    "LatentSpec",
+    "Latents",
+    "Prediction",
+    "Result",
+    "Segmentation",
+    "Target",
+    "quality_level",
+    "quality_levels",
+]

@@ -1,0 +1,45 @@
+from .auxiliary import AuxiliaryConfig, AuxiliaryLoss
+from .averaging import WeightAverage
+from .checks import check_recipe
+from .distortion import ObserverConfig, WeightedDistortion
+from .head_data import Examples, HeadConfig
+from .heads import CalibrationConfig, HeadLoss, calibrate
+from .losses import StageLoss
+from .objective import ObjectiveConfig
+from .preferences import fit_weights
+from .pretrained import load_imagenet
+from .rate_controller import RateController
+from .recipe import Recipe, StageConfig, load_recipe
+from .retraining import retrained
+from .stages import CodecStage, HeadStage
+from .trainer import Trainer, learning_rate
+from .validation import ValidationConfig, validate
+
+__all__ = [
+    "AuxiliaryConfig",
+    "AuxiliaryLoss",
+    "CalibrationConfig",
+    "CodecStage",
+    "Examples",
+    "HeadConfig",
+    "HeadLoss",
+    "HeadStage",
+    "ObjectiveConfig",
+    "ObserverConfig",
+    "RateController",
+    "Recipe",
+    "StageConfig",
+    "StageLoss",
+    "Trainer",
+    "ValidationConfig",
+    "WeightAverage",
+    "WeightedDistortion",
+    "calibrate",
+    "check_recipe",
+    "fit_weights",
+    "learning_rate",
+    "load_imagenet",
+    "load_recipe",
+    "retrained",
+    "validate",
+]
