@@ -15,18 +15,21 @@ class Work:
     """Done to one file. A frozen dataclass, which can be pickled.
 
     Attributes:
-        reads: suffixes of the files in a folder that it is for.
         writes: suffix of what it writes into a folder of results.
         writes_beside: suffix of what it writes beside its source.
         columns: of the rows, what a table shows.
         tells_others: whether the user should know of files in a folder that it is not for.
     """
 
-    reads: ClassVar[frozenset[str]] = STREAMS
     writes: ClassVar[str]
     writes_beside: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
     tells_others: ClassVar[bool] = False
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Suffixes of the files in a folder that it is for."""
+        return STREAMS
 
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
         """Do it, write ``target`` whole or not at all, and give a row of plain data.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -257,7 +258,7 @@ class InspectWork(Work):
             from ..reports.predictions import heat_map
 
             model = _model(self.model)
-            bits = sum(model.bit_maps(data).values()).cpu().numpy()
+            bits = reduce(add, model.bit_maps(data).values()).cpu().numpy()
             stride = model.codec.semantic.spec.stride
             write_result(target, png(heat_map(bits, (info["width"], info["height"]), stride)), origin)
         layers = " + ".join(f"{layer['name']} {layer['bytes']}" for layer in info["layers"])

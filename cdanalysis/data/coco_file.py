@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..notices import notice
 from .images import ImageSet, header_of, note_turned
@@ -249,6 +249,6 @@ def _repeated(values: list[Any]) -> list[Any]:
     return [value for value, count in Counter(values).items() if count > 1]
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     """Whether it is a number that pixels can have; Python's JSON also holds NaN, and integers of any length."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53

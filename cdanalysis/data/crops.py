@@ -63,7 +63,8 @@ class Crops(Dataset):
     def __getitem__(self, index: int) -> Tensor:
         rng = np.random.default_rng([self.seed, index])
         which, image = self._drawn(rng)
-        image = self._resize(image, rng.uniform(*self.sources[which].scale))
+        low, high = self.sources[which].scale
+        image = self._resize(image, rng.uniform(low, high))
         left = int(rng.integers(image.width - self.crop + 1))
         top = int(rng.integers(image.height - self.crop + 1))
         array = np.asarray(image)[top : top + self.crop, left : left + self.crop]

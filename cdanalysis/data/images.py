@@ -58,7 +58,7 @@ def upright(image: Image.Image, name: str = "the image") -> Image.Image:
     """The image as its EXIF orientation wants it. Other entries of EXIF are not looked at, and may be damaged."""
     image.load()  # some decoders turn it then, and say so
     try:
-        turn = TURNS.get(image.getexif().get(0x0112))
+        turn = TURNS.get(image.getexif().get(0x0112, 1))
     except Exception as error:  # what a damaged block makes Pillow raise is anything
         notice(f"{name}: EXIF cannot be read ({error}); taken as upright")
         turn = None
@@ -165,8 +165,8 @@ def open_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, name: s
                 raise TooLarge
             photograph = to_rgb(image, name)
             with suppress(Exception):  # how many there are takes reading them, and they may be damaged
-                if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
-                    notice(f"{name} holds {image.n_frames} pictures, of which the first was read")
+                if image.format in ANIMATED and (count := getattr(image, "n_frames", 1)) > 1:
+                    notice(f"{name} holds {count} pictures, of which the first was read")
             return photograph
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {name}") from None

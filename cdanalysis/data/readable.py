@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from PIL import Image
 
 from ..faults import sentence
 from ..notices import notice
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 S = TypeVar("S", bound="Images")
 
@@ -17,13 +20,15 @@ S = TypeVar("S", bound="Images")
 class Images(Protocol):
     """What photographs, and labeled sets of all kinds, have."""
 
-    title: str
-    names: list[str]
+    @property
+    def title(self) -> str: ...
+    @property
+    def names(self) -> Sequence[str]: ...
 
     def __len__(self) -> int: ...
     def image(self, index: int) -> Image.Image: ...
     def read(self, index: int) -> bytes: ...
-    def chosen(self, indices: Any) -> Images: ...
+    def chosen(self, indices: Sequence[int]) -> Self: ...
 
 
 def readable(images: S, track: Callable[[Iterable], Iterable] = lambda items: items) -> tuple[S, list[dict[str, str]]]:
@@ -32,7 +37,8 @@ def readable(images: S, track: Callable[[Iterable], Iterable] = lambda items: it
     Raises:
         ValueError: if there is none that can.
     """
-    good, failures = [], []
+    good: list[int] = []
+    failures: list[dict[str, str]] = []
     for index in track(range(len(images))):
         try:
             images.image(index)

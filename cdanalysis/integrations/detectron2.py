@@ -58,7 +58,8 @@ class LatentBackbone(Backbone):
             raise ValueError(f"unknown feature {unknown[0]!r}; there are {', '.join(LEVELS)}")
         model = model if isinstance(model, Model) else load(model)
         self.neck = copy.deepcopy(model.neck).requires_grad_(not freeze_neck)
-        self.pyramid = FeaturePyramid(model.codec.backbone.channels, out_channels)
+        finest, middle, coarsest = model.codec.backbone.channels
+        self.pyramid = FeaturePyramid((finest, middle, coarsest), out_channels)
         self.finest = Upsample(out_channels, out_channels) if "p2" in out_features else None
         self._out_features = list(out_features)
         self._out_channels = out_channels
@@ -88,8 +89,11 @@ class ReadsLatents:
     ``pixel_mean`` and ``pixel_std`` nothing: there are no pixels.
     """
 
+    device: torch.device
+    """Of the meta-architecture."""
+
     def __init__(self, **options: Any):
-        super().__init__(pixel_mean=(0.0,), pixel_std=(1.0,), **options)
+        super().__init__(**{"pixel_mean": (0.0,), "pixel_std": (1.0,), **options})
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Latents side by side, zeros to the right and below; sizes are the photographs'."""

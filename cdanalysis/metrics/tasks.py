@@ -64,9 +64,10 @@ class ClassificationScorer:
     def __init__(self, labeled: ClassFolders, classes: Sequence[str]):
         self.labeled = labeled
         self.parts: dict[int, Any] = {}
-        self.among = [class_index(name, classes) for name in labeled.classes]
-        if None in self.among:
-            raise ValueError(f"the folder {labeled.classes[self.among.index(None)]!r} names no class that is known")
+        found = [class_index(name, classes) for name in labeled.classes]
+        if None in found:
+            raise ValueError(f"the folder {labeled.classes[found.index(None)]!r} names no class that is known")
+        self.among = [index for index in found if index is not None]
 
     def target(self, index: int) -> int:
         """The class of a photograph, as a number among ``classes``."""

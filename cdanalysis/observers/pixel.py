@@ -29,6 +29,8 @@ class MSSSIM(Observer):
         scales: exponents of the scales, the finest first; sides must have at least 11 pixels at the coarsest.
     """
 
+    window: Tensor
+
     def __init__(self, scales: tuple[float, ...] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
         super().__init__()
         self.scales = scales

@@ -27,6 +27,9 @@ class FeatureDistance(Observer):
         ValueError: if a layer is not there; the message lists some that are.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         net: nn.Module,

@@ -22,7 +22,7 @@ class SpectralResidual:
         try:
             import cv2
 
-            self._compute = cv2.saliency.StaticSaliencySpectralResidual_create().computeSaliency
+            self._compute = cv2.saliency.StaticSaliencySpectralResidual.create().computeSaliency
         except (ImportError, AttributeError):
             raise ModuleNotFoundError("spectral-residual saliency needs: pip install 'cdanalysis[saliency]'") from None
 

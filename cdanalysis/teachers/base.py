@@ -26,6 +26,8 @@ class Frozen(nn.Module):
 
     WEIGHTS: str | None = None
     """The file of weights, below ``CDANALYSIS_DATA``."""
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, mean: Sequence[float], deviation: Sequence[float]):
         super().__init__()

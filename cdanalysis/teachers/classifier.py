@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import timm
 import torch
@@ -13,6 +14,10 @@ from torch.nn import functional as F
 from ..blocks import fold_batch_norms
 from .base import Frozen
 from .imagenet import imagenet_classifier
+
+Network = Any
+"""A network of timm's: a module with ``pretrained_cfg``, ``forward_features``, ``forward_head`` and ``get_classifier``,
+which no base class of theirs declares."""
 
 
 class Classifier(Frozen):
@@ -72,24 +77,24 @@ class Classifier(Frozen):
         self.net.load_state_dict(net.state_dict())
 
 
-def embed(net: nn.Module, x: Tensor) -> Tensor:
+def embed(net: Network, x: Tensor) -> Tensor:
     """Normalized pixels to what the network's last matrix reads."""
     return net.forward_head(net.forward_features(x), pre_logits=True).flatten(1)
 
 
-def matrix(net: nn.Module) -> tuple[Tensor, Tensor]:
+def matrix(net: Network) -> tuple[Tensor, Tensor]:
     """The matrix and the bias of a network's last layer, also where it is a pointwise convolution."""
     last = net.get_classifier()
     weight = last.weight.flatten(1)
     return weight, weight.new_zeros(len(weight)) if last.bias is None else last.bias
 
 
-def input_size(net: nn.Module) -> tuple[int, int]:
+def input_size(net: Network) -> tuple[int, int]:
     """Rows and columns of the photographs that a network was trained on."""
     return tuple(net.pretrained_cfg["input_size"][1:])
 
 
-def new_network(name: str) -> nn.Module:
+def new_network(name: str) -> Network:
     """A network of timm's with random weights, in evaluation mode; a ValueError where it cannot serve."""
     if not timm.is_model(name):
         raise ValueError(f"timm has no network {name!r}; timm.list_models() gives the names of those it has")
@@ -102,7 +107,7 @@ def new_network(name: str) -> nn.Module:
 
 
 @torch.no_grad()
-def names_by_a_matrix(net: nn.Module) -> bool:
+def names_by_a_matrix(net: Network) -> bool:
     """Whether logits are one linear map of the pooled embedding, as tried on a drawn photograph."""
     last = net.get_classifier() if hasattr(net, "get_classifier") and hasattr(net, "forward_head") else None
     pointwise = isinstance(last, nn.Linear) or (isinstance(last, nn.Conv2d) and last.kernel_size == (1, 1))
@@ -116,7 +121,7 @@ def names_by_a_matrix(net: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def folds(net: nn.Module) -> bool:
+def folds(net: Network) -> bool:
     """Whether folding leaves the embedding what it is, tried with drawn statistics.
 
     A network may run its parts in another order than it lists them in.
@@ -125,7 +130,7 @@ def folds(net: nn.Module) -> bool:
         return False
     net, generator = copy.deepcopy(net), torch.Generator().manual_seed(0)
     for norm in net.modules():
-        if isinstance(norm, nn.BatchNorm2d):
+        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
             norm.running_mean.normal_(0, 0.1, generator=generator)
             norm.running_var.uniform_(0.5, 1.5, generator=generator)
     photograph = drawn_photograph(net)
@@ -134,6 +139,6 @@ def folds(net: nn.Module) -> bool:
     return bool((embed(net, photograph) - before).abs().max() <= 1e-3 * before.abs().max())
 
 
-def drawn_photograph(net: nn.Module) -> Tensor:
+def drawn_photograph(net: Network) -> Tensor:
     """Normalized noise of the size that a network was trained on, the same every time."""
     return torch.randn(1, 3, *input_size(net), generator=torch.Generator().manual_seed(0))

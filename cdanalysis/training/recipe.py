@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -138,7 +138,7 @@ def changed(tree: DictConfig, words: DictConfig, where: str) -> DictConfig:
     Raises:
         ValueError: for the name of no stage, or what is no change of one.
     """
-    words = OmegaConf.create(OmegaConf.to_container(words))
+    words = cast(DictConfig, OmegaConf.create(OmegaConf.to_container(words)))
     changes = words.get("stages")
     if not isinstance(changes, DictConfig):
         return merged(where, tree, words)

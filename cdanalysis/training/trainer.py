@@ -9,7 +9,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -27,7 +27,7 @@ from .checks import check_recipe
 from .heads import calibrate
 from .pretrained import load_imagenet
 from .recipe import Recipe, StageConfig
-from .stages import CodecStage, Stage, select, stage_of
+from .stages import CodecStage, HeadStage, Stage, select, stage_of
 from .validation import VALIDATION, validate
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Trainer:
             accelerator=accelerator,
             devices=devices,
             num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", 1)),
-            precision=recipe.precision,
+            precision=cast(Any, recipe.precision),  # Fabric checks that it is one of its words
         )
         torch.manual_seed(recipe.seed)
         self.new = model is None and not recipe.init
@@ -151,7 +151,7 @@ class Trainer:
             if average:
                 average.load(state["average"])
         loss_module.train(config.head is None)
-        if config.head is not None:
+        if isinstance(stage, HeadStage):
             stage.loss.head.train()
         return stage, loss_module, optimizer, average
 
@@ -201,7 +201,7 @@ class Trainer:
         norms = [torch.nn.utils.clip_grad_norm_(group["params"], clip) for group in optimizer.param_groups]
         finite = torch.isfinite(torch.stack([*norms, loss.detach()])).all()
         if self.fabric.world_size > 1:
-            finite = self.fabric.all_reduce(finite.float(), reduce_op="mean") == 1
+            finite = cast(torch.Tensor, self.fabric.all_reduce(finite.float(), reduce_op="mean")) == 1
         if finite:
             optimizer.step()
             self.lost = 0

@@ -44,8 +44,8 @@ def validate(model: Model, config: ValidationConfig, semantics: bool = True) -> 
     row: dict[str, float] = {}
     for quality in config.qualities:
         rates, fidelities = [], []
-        for image, _ in images:
-            x = to_tensor(image)[None].to(device)
+        for index in range(len(images)):
+            x = to_tensor(images.image(index))[None].to(device)
             coded = codec(padded(x), _qualities(quality, x), noisy=False, semantics=semantics)
             x_hat = coded.x_hat[..., : x.shape[-2], : x.shape[-1]].clamp(0, 1)
             rates.append(float(coded.semantic_bits + coded.detail_bits) / (x.shape[-1] * x.shape[-2]))
