@@ -368,7 +368,7 @@ def test_of_several_pictures_the_first_is_read_and_that_is_told(tmp_path, chelse
     first, second = Image.fromarray(chelsea[:60, :80]), Image.fromarray(255 - chelsea[:60, :80])
     for kind, name in (("TIFF", "pages.tif"), ("GIF", "moving.gif"), ("PNG", "moving.png"), ("WEBP", "moving.webp")):
         first.save(tmp_path / name, kind, save_all=True, append_images=[second, first])
-        with pytest.warns(InputWarning, match=f"{name} holds 3 pictures, of which the first was read"):
+        with pytest.warns(InputWarning, match=f"{name} has 3 frames, of which the first was read"):
             found = np.asarray(open_image(tmp_path / name)).astype(int)
         assert np.abs(found - np.asarray(first)).mean() < 12, kind
     exif = Image.Exif()

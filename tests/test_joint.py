@@ -100,7 +100,7 @@ def test_boxes_are_cut_and_dropped_at_a_window():
 
 @pytest.mark.parametrize(
     ("task", "sources", "says"),
-    [("detection", [], "need photographs"), ("segmentation", ["pixels", "other"], "different classes")],
+    [("detection", [], "has no photographs"), ("segmentation", ["pixels", "other"], "different classes")],
 )
 def test_impossible_auxiliary_tasks_are_refused(world, task, sources, says):
     (world / "other" / "images").mkdir(parents=True)

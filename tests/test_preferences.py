@@ -89,11 +89,11 @@ def test_choices_are_read_as_they_were_written(constructed, tmp_path):
     ("text", "error", "says"),
     [
         ("original,a,b\n", ValueError, "no column 'share'; it needs original, a, b, share"),
-        ("original,a,b,share\n", ValueError, "holds no choice"),
+        ("original,a,b,share\n", ValueError, "has no rows"),
         ("original,a,b,share\n0.png,1.png,2.png,1.2\n", ValueError, r"line 2: the share must be .* got '1.2'"),
         ("original,a,b,share\n0.png,1.png,2.png,most\n", ValueError, "got 'most'"),
         ("original,a,b,share\n0.png,1.png,2.png,nan\n", ValueError, "got 'nan'"),
-        ("original,a,b,share\n0.png,1.png,9.png,0.5\n", FileNotFoundError, "line 2: no file .*9.png"),
+        ("original,a,b,share\n0.png,1.png,9.png,0.5\n", FileNotFoundError, "line 2: no such file: .*9.png"),
     ],
 )
 def test_bad_tables_say_what_is_wrong(images, tmp_path, text, error, says):
