@@ -118,13 +118,13 @@ def test_auxiliary_tasks_need_heads_that_know_their_classes(world):
     model = new_model()
     with pytest.raises(ValueError, match="no mask head"):
         AuxiliaryLoss(model, AuxiliaryConfig("mask"), [])
-    with pytest.raises(ValueError, match="'tree' names none"):
+    with pytest.raises(ValueError, match="the class 'tree' of the data is not among"):
         AuxiliaryLoss(model, AuxiliaryConfig("detection"), ["tree"])
     with pytest.raises(ValueError, match="other classes than the data"):
         AuxiliaryLoss(model, AuxiliaryConfig("segmentation"), ["r", "d"])
     stage = joint_recipe(world).stages[0]
     stage.trains = ["codec.detail"]
-    with pytest.raises(ValueError, match="let one of them move"):
+    with pytest.raises(ValueError, match="add one of them to trains"):
         StageLoss(model, stage, [["red", "blue"]] * 3)
 
 

@@ -119,7 +119,7 @@ def test_a_stage_without_semantics_is_refused_what_it_cannot_do(image_folder, ch
     config = stage(image_folder)
     for name, value in changes.items():
         setattr(config, name, value)
-    with pytest.raises(ValueError, match="without semantics"):
+    with pytest.raises(ValueError, match="semantics: false"):
         StageLoss(new_small_model(), config)
 
 

@@ -1,4 +1,4 @@
-"""Which observers a stage asks, and how much each counts."""
+"""The observers of a stage, and the weighted sum of their distortions."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class ObserverConfig:
 
     Attributes:
         kind: "mse", "ms_ssim", "lpips", "lpips_comp", "features" (of an ImageNet classifier), "adversarial" (a
-            discriminator that sees the semantic layer, and learns along), or another of `registry.OBSERVERS`.
-        weight: what a distortion of 1 counts, where 1 stands for a mean squared error of 1 on pixels in [0, 1].
-        side: whose view it is: "human" counts 1 - alpha times, "machine" alpha times, "both" always.
-        weights: SqueezeNet's for "lpips" and "lpips_comp", a path below ``CDANALYSIS_DATA`` or absolute; empty to
-            download them.
-        linear: what every channel counts, for "lpips_comp": a file that ``tools/lpips_comp.py`` wrote.
+            discriminator conditioned on the semantic layer, trained along), or another of `registry.OBSERVERS`.
+        weight: of its distortion, at least 0; a weight of 1 on "mse" is the mean squared error of pixels in [0, 1].
+        side: "human" is multiplied by 1 - alpha, "machine" by alpha, "both" by 1.
+        weights: SqueezeNet's, for "lpips" and "lpips_comp", absolute or below ``CDANALYSIS_DATA``; empty to download
+            them.
+        linear: channel weights, for "lpips_comp": a file that ``tools/lpips_comp.py`` wrote.
         network: timm's name of the classifier, for "features".
         layers: its modules whose outputs are compared.
         loss: of an adversary: "hinge" or "non_saturating".
-        lr: an adversary's own learning rate; it follows the stage's schedule.
-        options: for observers of other packages, what they are told beside.
+        lr: learning rate of an adversary; it follows the stage's schedule.
+        options: further arguments, for observers of other packages.
     """
 
     kind: str = "mse"
@@ -48,11 +48,15 @@ class ObserverConfig:
 
 
 def new_observer(config: ObserverConfig, semantic: int) -> Observer | Adversary:
-    """The registered observer that a configuration describes; ``semantic`` is the channels of the semantic layer.
+    """Make a registered observer.
+
+    Args:
+        config: describes it.
+        semantic: channels of the semantic layer, on which an adversary is conditioned.
 
     Raises:
         ValueError: if there is no such kind, layer or loss.
-        FileNotFoundError: if its weights are not there.
+        FileNotFoundError: if its weights do not exist.
     """
     return OBSERVERS[config.kind](config, semantic)
 
@@ -90,37 +94,45 @@ def adversarial(config: ObserverConfig, semantic: int) -> Adversary:
 
 
 class WeightedDistortion(nn.Module):
-    """Several observers and what each counts.
+    """The weighted sum of the distortions of several observers.
 
     Args:
-        configs: the observers.
-        alpha: in [0, 1], from the human observers alone to the machine ones alone.
-        semantic: channels of the semantic layer, which an adversary sees.
+        configs: the observers; those of weight 0 are not made.
+        alpha: in [0, 1], from human observers alone to machine observers alone.
+        semantic: channels of the semantic layer, on which an adversary is conditioned.
 
     Raises:
-        ValueError: if nobody looks, or alpha or a side is none.
+        ValueError: if no observer has a weight above 0, or ``alpha`` or a side is invalid; also as `new_observer`.
+        FileNotFoundError: as `new_observer`.
     """
 
     def __init__(self, configs: list[ObserverConfig], alpha: float = 0.5, semantic: int = 1):
         super().__init__()
         if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
+            raise ValueError(f"alpha must be in [0, 1], got {alpha}")
         shares = {"both": 1.0, "human": 1 - alpha, "machine": alpha}
         for config in configs:
             if config.side not in SIDES:
                 raise ValueError(f"side must be one of {', '.join(SIDES)}, got {config.side!r}")
         self.asked = [config for config in configs if shares[config.side] * config.weight > 0]
         if not self.asked:
-            raise ValueError("no observer has a weight above 0")
+            raise ValueError("no observer has a weight above 0: set the weight of one, or alpha between 0 and 1")
         self.counts = [shares[config.side] * config.weight for config in self.asked]
         self.observers = nn.ModuleList(new_observer(config, semantic) for config in self.asked)
 
     def forward(
         self, original: Tensor, reconstruction: Tensor, weight: Tensor | None, semantic: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total distortion (N,), and each observer's own by its name, as `Observer` takes its arguments.
+        """The total distortion, and that of each observer.
 
-        ``semantic`` (N, C, h, w) is what an adversary sees of the semantic layer.
+        Args:
+            original: (N, 3, H, W) in [0, 1].
+            reconstruction: (N, 3, H, W).
+            weight: (N, 1, h, w), spatial weights, see `Observer`; None for equal weights.
+            semantic: dequantized semantic latents (N, C, h, w), which an adversary needs.
+
+        Returns:
+            the weighted sum (N,), and each observer's unweighted distortion (N,) by its kind.
         """
         each = {}
         for config, observer in zip(self.asked, self.observers, strict=True):
@@ -133,11 +145,20 @@ class WeightedDistortion(nn.Module):
         return total, each
 
     def adversary_loss(self, original: Tensor, reconstruction: Tensor, semantic: Tensor) -> Tensor | None:
-        """Loss, a scalar, of the adversaries themselves, which has no gradients for the codec; None without any."""
+        """The loss of the discriminators, without gradients for the codec.
+
+        Args:
+            original: (N, 3, H, W) in [0, 1].
+            reconstruction: (N, 3, H, W).
+            semantic: dequantized semantic latents (N, C, h, w).
+
+        Returns:
+            a scalar, or None if there is no adversary.
+        """
         losses = [a.loss_of_its_own(original, reconstruction, semantic).float().mean() for _, a in self.adversaries()]
         return torch.stack(losses).sum() if losses else None
 
     def adversaries(self) -> list[tuple[ObserverConfig, Adversary]]:
-        """The observers that learn."""
+        """The adversaries among the observers, with their configurations."""
         pairs = zip(self.asked, self.observers, strict=True)
         return [(config, observer) for config, observer in pairs if isinstance(observer, Adversary)]

@@ -25,22 +25,22 @@ INPUTS = ("streams", "features")
 
 @dataclass
 class HeadConfig:
-    """What a stage trains a head on. Codec and backbone stand still.
+    """What a stage trains a head on. Codec and backbone are frozen.
 
     Attributes:
-        task: classification, detection, segmentation, or another that a head is registered for.
+        task: classification, detection, segmentation, or another task with a registered head.
         sources: labeled sets, all with the same classes.
         input: "streams" trains the model's head, on the semantic layers of cached streams; "features" trains its
             counterpart, on the backbone's features of the photographs themselves.
-        classes: "data" for a new head with the data's classes (which starts from the counterpart, where there is
-            one), "keep" for the head that is there, which must know the data's classes.
-        options: arguments of a new head, beside its classes.
-        qualities: of the stream; every photograph is encoded at each.
-        flip: use every photograph's mirror image too; it is encoded like any other.
-        epochs: how often every example is seen; replaces the stage's ``steps``.
-        distill: weight of the distillation of what the counterpart makes of the photographs themselves.
-        holdout: every ``holdout``-th photograph is left out; 0 to use all.
-        every: use only each ``every``-th photograph of the sources.
+        classes: "data" for a new head with the data's classes (initialized from the counterpart, if there is one),
+            "keep" for the existing head, which must have the data's classes.
+        options: arguments of a new head, other than its classes.
+        qualities: of the streams, in [0, 1]; every photograph is encoded at each.
+        flip: also train on every photograph's mirror image, which is encoded as well.
+        epochs: passes over the examples; replaces the stage's ``steps``.
+        distill: weight of the distillation from the counterpart's outputs on the photographs themselves.
+        holdout: leave out every ``holdout``-th photograph, the first included; 0 to use all.
+        every: use only every ``every``-th photograph of the sources.
     """
 
     task: str = "classification"
@@ -58,14 +58,14 @@ class HeadConfig:
 
 @dataclass
 class Batch:
-    """Examples of one grid.
+    """Examples with grids of one size.
 
     Attributes:
         tensors: the pyramid (three), or dequantized latents, one for each layer that the neck reads; (N, C, h, w).
-        qualities: (N, 1, 1, 1) of the semantic layer; only counts for latents.
+        qualities: (N, 1, 1, 1) of the semantic layer, in [0, 1]; used for latents only.
         targets: N targets.
-        sizes: true (height, width) of the photographs.
-        features: the photographs' own pyramid, where it is to be distilled; else empty.
+        sizes: true (height, width) of the photographs, in pixels.
+        features: the pyramid of the photographs themselves, for distillation; otherwise empty.
     """
 
     tensors: list[Tensor]
@@ -85,15 +85,17 @@ class _Example:
 
 
 class Examples:
-    """All examples of a head's stage, in memory, in half precision.
+    """All examples of a stage that trains a head, in memory, in half precision.
 
     Args:
-        model: whose codec encodes, and whose backbone gives features.
-        config: what to use.
-        folder: where streams are cached, by weights, quality, and the content of photographs.
+        model: its codec encodes the photographs, its backbone computes their features.
+        config: which examples.
+        folder: where streams are cached, by the codec's fingerprint, the quality, and the photographs' content.
+        track: wraps an iterable to show progress.
 
     Raises:
-        FileNotFoundError, ValueError: as `open_sets` does.
+        FileNotFoundError: as `open_sets`.
+        ValueError: as `open_sets`; also if no photograph can be read.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class Examples:
         kept = [labeled.chosen(_not_held_out(len(labeled), config.holdout)) for labeled in opened]
         sets = [readable(labeled, track)[0] for labeled in kept]
         if not all(len(labeled) for labeled in sets):
-            raise ValueError(f"training a {config.task} head needs photographs that can be read")
+            raise ValueError(f"no photographs to train the {config.task} head on: none of the sources' can be read")
         self.classes = sets[0].classes
         self.model, self.config = model, config
         self.folder = folder / f"{model.fingerprint}-{VERSION}"
@@ -140,7 +142,15 @@ class Examples:
         return len(self.rows)
 
     def batches(self, size: int, generator: torch.Generator | None = None) -> list[list[int]]:
-        """Row numbers in batches of one grid each; shuffled if there is a generator."""
+        """Batches of examples with grids of one size.
+
+        Args:
+            size: examples per batch.
+            generator: shuffles examples and batches; None to keep their order.
+
+        Returns:
+            indices of the examples of each batch.
+        """
         groups: dict[torch.Size, list[int]] = {}
         for index, row in enumerate(self.rows):
             groups.setdefault(row.tensors[0].shape, []).append(index)
@@ -153,7 +163,12 @@ class Examples:
         return batches
 
     def batch(self, rows: list[int], device: torch.device) -> Batch:
-        """Those examples together, in single precision, on a device."""
+        """A batch of examples, in single precision.
+
+        Args:
+            rows: indices of the examples, whose grids are of one size.
+            device: of the batch.
+        """
         chosen = [self.rows[i] for i in rows]
 
         def stacked(columns: list[list[Tensor]]) -> list[Tensor]:
@@ -169,34 +184,37 @@ class Examples:
 
 
 def open_sets(config: HeadConfig) -> list[LabeledSet]:
-    """The labeled sets that a stage's head learns from.
+    """Open the labeled sets that a stage trains a head on.
+
+    Args:
+        config: names them.
 
     Raises:
-        FileNotFoundError: if one is not there.
-        ValueError: if there are no photographs, or the sources' classes differ.
+        FileNotFoundError: if one does not exist.
+        ValueError: for an invalid setting, if there are no photographs, or if the sources' classes differ.
     """
     if config.input not in INPUTS:
         raise ValueError(f"input must be one of {', '.join(INPUTS)}, got {config.input!r}")
     if config.input == "streams" and not config.qualities:
-        raise ValueError("qualities must be one or more numbers in [0, 1], got none")
+        raise ValueError("qualities must have at least one number in [0, 1], got none")
     if config.holdout < 0:
-        raise ValueError(f"holdout must be 0, to use all photographs, or above, got {config.holdout}")
+        raise ValueError(f"holdout must be at least 0, where 0 uses all photographs; got {config.holdout}")
     sets = [open_labeled(config.task, source).every(config.every) for source in config.sources]
     if not sets or not all(len(s) for s in sets):
-        raise ValueError(f"training a {config.task} head needs photographs")
+        raise ValueError(f"no photographs to train the {config.task} head on: set its sources")
     for labeled, source in zip(sets, config.sources, strict=True):
         if labeled.classes != sets[0].classes:
-            raise ValueError(f"the classes of {source.path} are not those of {config.sources[0].path}")
+            raise ValueError(f"{source.path} and {config.sources[0].path} have different classes")
         if not _not_held_out(len(labeled), config.holdout):
             raise ValueError(
-                f"nothing is left of {source.path} to learn from: of its images one in {config.every} is used, and of "
-                f"those one in {config.holdout} is held out, the first included"
+                f"no photographs of {source.path} are left to train on: every {config.every} uses one in "
+                f"{config.every}, and holdout {config.holdout} leaves out the first and every {config.holdout}-th of those"
             )
     return sets
 
 
 def _not_held_out(count: int, holdout: int) -> list[int]:
-    """Of so many photographs those that are not held out, whether they can be read or not."""
+    """Indices of the photographs that are not held out, readable or not."""
     return [index for index in range(count) if not holdout or index % holdout]
 
 

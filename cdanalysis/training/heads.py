@@ -1,4 +1,4 @@
-"""Heads: made for a data set's classes, trained on examples, calibrated."""
+"""Heads: made for the classes of a data set, trained on examples, calibrated."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class CalibrationConfig:
     """Temperature of the classification head, fitted on photographs in class folders.
 
     Attributes:
-        source: photographs in folders named by WordNet id or class name.
-        every: use each ``every``-th photograph, the same that ``HeadConfig.holdout`` keeps out.
-        quality: quality of the semantic layer.
+        source: photographs in folders named by class or WordNet id; empty for no calibration.
+        every: use every ``every``-th photograph: those that an equal ``HeadConfig.holdout`` leaves out of training.
+        quality: of the semantic layer, in [0, 1].
     """
 
     source: str = ""
@@ -35,21 +35,28 @@ class CalibrationConfig:
 
 
 def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
-    """The head that a stage trains, made if it must be; a new one starts from its counterpart.
+    """The head that a stage trains: the existing one, or a new one, initialized from its counterpart if that fits.
+
+    Args:
+        model: the head is put into it.
+        config: of the stage.
+        classes: class names of the data.
 
     Raises:
-        ValueError: if there is no head to keep, or it does not know the classes.
+        ValueError: if ``classes`` is "keep" and there is no such head, or it lacks classes; for an invalid option.
     """
     heads = model.counterparts if config.input == "features" else model.heads
     if config.classes == "keep":
         if config.task not in model.heads:
-            raise ValueError(f"there is no {config.task} head to keep")
-        if config.task not in model.counterparts:  # from here on the two go different ways
+            raise ValueError(f"classes: keep needs a {config.task} head, and the model has none; use classes: data")
+        if config.task not in model.counterparts:  # from here on the two differ
             model.counterparts[config.task] = copy.deepcopy(model.heads[config.task])
         if config.task == "classification":
             positions(heads[config.task].classes, classes)
         elif heads[config.task].classes != classes:
-            raise ValueError(f"the {config.task} head to keep has other classes than the data, or in another order")
+            raise ValueError(
+                f"the {config.task} head has other classes than the data, or in another order: use classes: data"
+            )
         return heads[config.task]
     if config.classes != "data":
         raise ValueError(f"classes must be 'data' or 'keep', got {config.classes!r}")
@@ -62,7 +69,16 @@ def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
 
 
 class HeadLoss(nn.Module):
-    """Model and examples to a scalar loss; one forward, so that data-parallel wrappers can wrap it."""
+    """The loss of a head; a module with one ``forward``, so that data-parallel wrappers can wrap it.
+
+    Args:
+        model: the head is prepared in it, see `prepare_head`.
+        config: of the stage.
+        classes: class names of the data.
+
+    Raises:
+        ValueError: as `prepare_head`.
+    """
 
     def __init__(self, model: Model, config: HeadConfig, classes: list[str]):
         super().__init__()
@@ -71,7 +87,15 @@ class HeadLoss(nn.Module):
         self.among = positions(self.head.classes, classes) if config.task == "classification" else []
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch, and its terms by name."""
+        """The loss of a batch.
+
+        Args:
+            batch: examples.
+            step: of the stage; not used.
+
+        Returns:
+            the scalar loss, and its terms by name, detached.
+        """
         pyramid = batch.tensors
         if self.config.input == "streams":
             pyramid = self.model.neck(batch.tensors, batch.qualities)
@@ -90,19 +114,42 @@ class HeadLoss(nn.Module):
 
 
 def positions(known: list[str], classes: list[str]) -> list[int]:
-    """Where the data's classes stand among those that a head knows."""
+    """Indices of the data's classes among those of a head.
+
+    Args:
+        known: class names of the head.
+        classes: class names of the data, or WordNet ids, see `cdanalysis.data.labels.class_index`.
+
+    Raises:
+        ValueError: if the head lacks a class.
+
+    >>> positions(["cat", "dog", "horse"], ["Horse", "cat"])
+    [2, 0]
+    """
     found = []
     for name in classes:
         position = class_index(name, known)
         if position is None:
-            raise ValueError(f"{name!r} names none of the head's classes")
+            raise ValueError(f"the class {name!r} of the data is not among the head's classes")
         found.append(position)
     return found
 
 
 @torch.inference_mode()
 def calibrate(model: Model, config: CalibrationConfig) -> float:
-    """Fit the temperature of the classification head on streams of labeled photographs; gives it."""
+    """Fit the temperature of the classification head on streams of labeled photographs (Guo and others, ICML 2017).
+
+    Args:
+        model: its head gets the temperature.
+        config: the photographs.
+
+    Returns:
+        the temperature, by which logits are divided, in [0.01, 100].
+
+    Raises:
+        FileNotFoundError: if the photographs do not exist.
+        ValueError: if they are not in class folders, or the head lacks a class.
+    """
     labeled, _ = readable(ClassFolders(config.source).every(config.every))
     head = model.heads["classification"]
     places = positions(head.classes, labeled.classes)

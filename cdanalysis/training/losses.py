@@ -1,4 +1,4 @@
-"""One training step's loss and what the progress bar shows of it."""
+"""The loss of a training step, and its terms, which the progress bar shows."""
 
 from __future__ import annotations
 
@@ -21,12 +21,17 @@ from .recipe import StageConfig
 
 
 class StageLoss(nn.Module):
-    """Model and stage to a scalar loss; one forward, so that data-parallel wrappers can wrap it.
+    """The loss of a stage that trains the codec; a module with one ``forward``, so that data-parallel wrappers can wrap
+    it.
 
     Args:
-        model: what is trained.
-        stage: how.
-        classes: for each of the stage's auxiliary tasks, its data's classes.
+        model: to train.
+        stage: what is trained, and its objective.
+        classes: for each auxiliary task of the stage, the class names of its data.
+
+    Raises:
+        ValueError: for a combination of settings that cannot be trained; also as `WeightedDistortion`, `AuxiliaryLoss`
+            and `RateController`.
     """
 
     def __init__(self, model: Model, stage: StageConfig, classes: Sequence[list[str]] = ()):
@@ -36,11 +41,12 @@ class StageLoss(nn.Module):
         self.detail = any(name.startswith(("codec.detail", "codec.synthesis")) for name in stage.trains)
         if not stage.semantics and (self.semantic or stage.target_bpp):
             raise ValueError(
-                "a stage without semantics trains the detail layer and the decoder alone, and holds no rate"
+                "a stage with semantics: false trains the detail layer and the decoder only: remove target_bpp, and "
+                "codec.semantic and neck from trains"
             )
         if stage.auxiliary and not self.semantic:
             raise ValueError(
-                "auxiliary tasks train heads along with the semantic layer or the neck: let one of them move"
+                "auxiliary tasks need codec.semantic or neck among the trained parts: add one of them to trains"
             )
         self.auxiliary = nn.ModuleDict(
             {task.task: AuxiliaryLoss(model, task, c) for task, c in zip(stage.auxiliary, classes, strict=True)}
@@ -55,7 +61,7 @@ class StageLoss(nn.Module):
             self.own["adversaries"] = nn.ModuleList(adversary for _, adversary in self.distortion.adversaries())
 
     def own_parameters(self) -> list[dict[str, Any]]:
-        """Parameters that learn beside the model's, as groups for the optimizer; ``share`` is of the stage's rate."""
+        """Parameter groups of the discriminators, for the optimizer; ``share`` multiplies the stage's learning rate."""
         adversaries = self.distortion.adversaries() if self.detail else []
         return [
             {"params": list(adversary.parameters()), "share": config.lr / self.stage.lr, "betas": (0.5, 0.9)}
@@ -63,7 +69,15 @@ class StageLoss(nn.Module):
         ]
 
     def forward(self, batch: CropBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch at a step of the stage, and its terms by name."""
+        """The loss of a batch.
+
+        Args:
+            batch: crops, and targets of the labeled ones.
+            step: of the stage, for its warm-up of the rate.
+
+        Returns:
+            the scalar loss, and its terms by name, detached; rates are in bits per pixel, PSNR in dB.
+        """
         codec, x = self.model.codec, batch.pixels()
         if not self.stage.semantics:
             return self._pixel_loss(x)

@@ -13,7 +13,14 @@ from ..teachers.imagenet import imagenet_classifier
 
 
 def load_imagenet(model: Model) -> None:
-    """Put ImageNet weights into a model's backbone and, folded, into its classification head."""
+    """Load ImageNet weights into a model's backbone and, with batch norms folded, into its classification head.
+
+    Args:
+        model: changed in place.
+
+    Raises:
+        FileNotFoundError: if the weights cannot be had, see `cdanalysis.teachers.imagenet_classifier`.
+    """
     net: Any = imagenet_classifier(model.codec.config.backbone)
     model.codec.backbone.load(net.state_dict())
     head = cast(ClassificationHead, model.heads["classification"])

@@ -26,33 +26,32 @@ class StageConfig:
     """One stage of training.
 
     Attributes:
-        name: what the logs call it.
-        trains: parts of the model that move: prefixes of parameter names; all else is frozen.
+        name: of the stage, in logs and overrides.
+        trains: prefixes of the names of the parameters to train; all others are frozen.
         objective: what is minimized.
-        head: for a stage that trains a head, what it trains it on; ``objective``, ``sources``, ``steps`` and ``crop``
-            then do not count.
-        sources: where crops come from.
-        steps, batch, crop: length, crops a step (over all processes), side of a crop in pixels.
-        lr, warmup: peak learning rate (Adam), steps of linear warm-up.
-        decay: share of the steps, at the end, over which the learning rate falls to a hundredth by a cosine; before
-            them it stays at its peak. 1 for a cosine from the start.
-        average: decay, in [0, 1), of an exponential moving average of the weights, which is what the stage leaves
-            behind; 0 for none.
-        validation: images on which the stage is measured while it runs; none where its ``source`` is empty.
-        semantics: whether the detail layer and the fusion decoder see the semantic layer. Without it the pixels are
-            learned alone, and no backbone runs.
-        principal: so many batches give the principal components that semantic layer and neck start
-            from; 0 to start from what is there.
-        rate_warmup: steps over which the weight of the semantic rate grows to its full value, so that
-            the layer learns to carry something before it learns to be short.
+        head: trains a head, on these examples; ``objective``, ``sources``, ``steps`` and ``crop`` are then not used.
+        sources: photographs that crops are drawn from.
+        steps, batch, crop: number of steps, crops per step (over all processes), side of a crop in pixels.
+        lr, warmup: peak learning rate (AdamW), steps of linear warm-up.
+        decay: fraction of the steps, at the end, over which the learning rate falls to a hundredth by a cosine; before,
+            it stays at its peak. 1 for a cosine from the start.
+        average: decay, in [0, 1), of an exponential moving average of the weights, which replaces them at the end of
+            the stage; 0 for none.
+        validation: photographs to measure rate and distortion on while the stage runs; none if ``source`` is empty.
+        semantics: whether detail layer and fusion decoder get the semantic layer. If not, they are trained alone, and
+            the backbone does not run.
+        principal: number of batches for the principal components that initialize semantic layer and neck; 0 to keep
+            their weights.
+        rate_warmup: steps over which the weight of the semantic rate grows to its full value, so that the layer does
+            not collapse early.
         weight_decay: of AdamW.
-        clip: largest norm of the gradient.
-        varied: share of crops whose detail quality varies over the picture.
-        blank: share of crops decoded without their detail layer, so that previews are possible.
-        semantic_quality, detail_quality: between which the layers' qualities are drawn.
-        target_bpp: a rate, of both layers together, that a controller holds by scaling the rates' weights; 0 for none.
+        clip: maximum norm of the gradient.
+        varied: fraction of crops whose detail quality varies over the image.
+        blank: fraction of crops decoded without their detail layer, which previews need.
+        semantic_quality, detail_quality: [lowest, highest] of the qualities that are drawn.
+        target_bpp: rate of both layers together that a controller holds by scaling the rates' weights; 0 for none.
         control_speed: see `RateController`.
-        auxiliary: labeled crops, for heads that learn along with the semantic layer; ``trains`` must name the heads.
+        auxiliary: labeled crops, for heads that are trained jointly; ``trains`` must include these heads.
     """
 
     name: str = MISSING
@@ -87,9 +86,19 @@ class Recipe:
     """Everything that a training run depends on.
 
     Attributes:
-        init: a model to start from, by zoo name or folder; empty for a new one. Its shape then counts, not ``codec``,
-            except that ``codec.fused`` = false takes the semantic layer from its fusion decoder.
-        neck_layers: layers that the neck reads, and so all heads; empty for those of the model to start from.
+        name: of the model.
+        init: model to start from, a zoo name or folder; empty for a new one. It replaces ``codec``, except that
+            ``codec.fused: false`` removes the semantic layer from its fusion decoder.
+        seed: of all random numbers.
+        codec: shape of a new model's codec.
+        neck_hidden: width of a new model's neck.
+        neck_layers: layers that the neck, and so all heads, read; empty for those of ``init``.
+        stages: run one after the other.
+        calibration: of the classification head, after the last stage.
+        precision: of Lightning Fabric, such as "32-true" or "bf16-mixed".
+        workers: processes that load data; 0 for none.
+        checkpoint_minutes: between checkpoints.
+        preset: name of a preset of the recipe's file.
     """
 
     name: str = MISSING
@@ -107,11 +116,16 @@ class Recipe:
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
-    """Read a YAML recipe; ``overrides`` are ``key=value`` words, ``preset=NAME`` picks one of its presets.
+    """Read a YAML recipe.
+
+    Args:
+        path: of the file.
+        overrides: ``key=value`` words; ``preset=NAME`` selects one of the file's presets, and
+            ``stages.NAME.key=value`` changes a stage.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: for an unknown key (the message names the nearest one) or a bad value.
+        ValueError: for an unknown key (the message suggests the nearest one) or an invalid value.
     """
     where = str(path)
     tree, words = read_mapping(path, "recipe"), words_of(overrides or [], where)
@@ -120,10 +134,15 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
 
 
 def recipe_from(tree: DictConfig, words: DictConfig, where: str) -> Recipe:
-    """The recipe that a tree of keys describes, changed by ``words``; a mapping of stages reaches them by their names.
+    """Make a recipe of a mapping.
+
+    Args:
+        tree: the mapping.
+        words: overrides, see `changed`.
+        where: names the source in messages.
 
     Raises:
-        ValueError: for an unknown key (the message says ``where``, and names the nearest one) or a bad value.
+        ValueError: for an unknown key (the message suggests the nearest one) or an invalid value.
     """
     recipe = made(Recipe, changed(tree, words, where), where)
     check_values(recipe, where)
@@ -131,12 +150,15 @@ def recipe_from(tree: DictConfig, words: DictConfig, where: str) -> Recipe:
 
 
 def changed(tree: DictConfig, words: DictConfig, where: str) -> DictConfig:
-    """A recipe's tree with changes; ``stages: {detail: {steps: 9}}`` reaches into the stage of that name.
+    """Apply overrides to the mapping of a recipe; ``stages: {detail: {steps: 9}}`` changes the stage of that name.
 
-    OmegaConf replaces lists whole.
+    Args:
+        tree: the mapping. Lists are replaced as a whole.
+        words: the overrides.
+        where: names the source in messages.
 
     Raises:
-        ValueError: for the name of no stage, or what is no change of one.
+        ValueError: for an unknown stage, or a change that is not a mapping.
     """
     words = cast(DictConfig, OmegaConf.create(OmegaConf.to_container(words)))
     changes = words.get("stages")
@@ -181,14 +203,14 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
     ObjectiveConfig: {
         **dict.fromkeys(("semantic_rate", "lambdas"), _WEIGHTS),
         **dict.fromkeys(("alpha", "rest"), _SHARE),
-        "features": ("must be three numbers of at least 0", lambda all_: len(all_) == 3 and all(map(_AMOUNT[1], all_))),
+        "features": ("must be three numbers, at least 0", lambda all_: len(all_) == 3 and all(map(_AMOUNT[1], all_))),
         "distillation": ("must have weights of at least 0", lambda weights: all(map(_AMOUNT[1], weights.values()))),
     },
     ObserverConfig: {"weight": _AMOUNT, "lr": _AMOUNT},
     Source: {
         "weight": _AMOUNT,
         "scale": (
-            "must be two numbers above 0, the smaller first",
+            "must be [smallest, largest], both above 0",
             lambda pair: len(pair) == 2 and 0 < pair[0] <= pair[1] < math.inf,
         ),
     },
@@ -198,7 +220,7 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
         "every": _WHOLE,
         "distill": _AMOUNT,
         "holdout": (
-            "must be 0, or 2 or more: of every holdout photographs the first is left out",
+            "must be 0, for none, or at least 2, to leave out every holdout-th photograph",
             lambda n: n >= 0 and n != 1,
         ),
         "qualities": (
@@ -213,11 +235,15 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
         "qualities": ("must be one or more numbers in [0, 1]", lambda all_: all_ and all(map(_SHARE[1], all_))),
     },
 }
-"""What fields must be, beside their types."""
+"""Conditions on the values of fields, with their descriptions."""
 
 
 def fits(rule: Callable[[Any], bool], value: Any) -> bool:
-    """Whether a value is what a rule wants; one of another kind, as a recipe made in Python may have it, is not."""
+    """Whether a value satisfies a rule; a value of the wrong type, which a recipe made in Python may have, does not.
+
+    >>> fits(lambda value: value >= 1, 2), fits(lambda value: value >= 1, "many")
+    (True, False)
+    """
     try:
         return bool(rule(value))
     except (TypeError, AttributeError):
@@ -225,7 +251,16 @@ def fits(rule: Callable[[Any], bool], value: Any) -> bool:
 
 
 def check_values(config: Any, where: str, key: str = "") -> None:
-    """Raises `ValueError` for a field of a recipe, or of what is in it, whose value means nothing."""
+    """Check the values of a configuration, and of those in it.
+
+    Args:
+        config: a dataclass with ``RULES``.
+        where: names the source in messages.
+        key: of the configuration in the source; empty for the whole.
+
+    Raises:
+        ValueError: for an invalid value.
+    """
     rules = RULES.get(type(config), {})
     for field_ in fields(config):
         value, name = getattr(config, field_.name), f"{key}.{field_.name}" if key else field_.name

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..model import Model
 
 VALIDATION = "validation.jsonl"
-"""A row for every measurement, in the run's folder."""
+"""File of the measurements, in the folder of the run; one JSON object per line."""
 
 
 @dataclass
@@ -22,10 +22,10 @@ class ValidationConfig:
     """What a stage that trains the codec is measured on.
 
     Attributes:
-        source: images, a folder or tar archive, absolute or below ``CDANALYSIS_DATA``; empty for none.
+        source: folder or tar archive of images, absolute or below ``CDANALYSIS_DATA``; empty for none.
         every: steps between measurements.
-        limit: how many of the images, at even spacing.
-        qualities: of the detail layer, in [0, 1].
+        limit: number of images, evenly spaced over the source.
+        qualities: of both layers, in [0, 1].
     """
 
     source: str = ""
@@ -36,7 +36,20 @@ class ValidationConfig:
 
 @torch.no_grad()
 def validate(model: Model, config: ValidationConfig, semantics: bool = True) -> dict[str, float]:
-    """Mean bits per pixel (entropy models' estimate) and PSNR in dB at each quality: ``bpp@q``, ``psnr@q``."""
+    """Measure a model's mean rate and PSNR over images.
+
+    Args:
+        model: in training or evaluation mode, in which it is left.
+        config: the images and qualities.
+        semantics: whether detail layer and decoder get the semantic layer.
+
+    Returns:
+        for each quality q ``bpp@q``, bits per pixel as estimated by the entropy models, and ``psnr@q`` in dB.
+
+    Raises:
+        FileNotFoundError: if the images do not exist.
+        ValueError: if an image cannot be read.
+    """
     images = ImageSet(config.source)
     images = images.every(max(1, len(images) // config.limit))
     codec, device, training = model.codec, model.device, model.training
