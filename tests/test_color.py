@@ -356,7 +356,7 @@ def test_masks_of_importance_have_their_depth_too(tmp_path):
         for given_as in (mask, tmp_path / name):
             assert np.abs(importance_map(given_as, torch.from_numpy(photograph)) - ramp).max() < 0.01, name
     Image.fromarray(np.full((8, 8), 70000, np.int32)).save(tmp_path / "deep.tif")
-    with pytest.raises(ValueError, match=r"deep\.tif is no mask that can be read"):
+    with pytest.raises(ValueError, match=r"the mask .*deep\.tif cannot be read"):
         importance_map(tmp_path / "deep.tif", torch.from_numpy(photograph))
     assert to_gray(Image.new("1", (2, 2), 1)).getpixel((0, 0)) == 255
 

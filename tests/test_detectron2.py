@@ -180,7 +180,7 @@ def test_what_is_no_latent_is_refused(photo, shapes, tmp_path):
     with pytest.raises(ValueError, match="LatentMapper"):
         model([{"image": torch.zeros(3, 64, 64)}])
     mapper = LatentMapper(photo)
-    with pytest.raises(ValueError, match="151x119, not the data set's"):
+    with pytest.raises(ValueError, match="151x119 pixels, not the data set's"):
         mapper({**records[0], "width": 150})
     with pytest.raises(FileNotFoundError):
         mapper({"file_name": str(tmp_path / "none.png")})

@@ -258,4 +258,4 @@ def test_ray_does_the_same(streams, image_folder, capsys):
 def test_a_missing_ray_is_named(streams, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     streams("--runner", "ray", status=1)
-    assert "Ray is not here: pip install 'cdanalysis[ray]'" in capsys.readouterr().err
+    assert "Ray is not installed: pip install 'cdanalysis[ray]'" in capsys.readouterr().err

@@ -166,10 +166,10 @@ def test_channels_weighted_are_the_distance(squeezenet, constructed, tmp_path):
 
 
 def test_wrong_weights_of_channels_say_so(squeezenet, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no weights of channels"):
+    with pytest.raises(FileNotFoundError, match="no channel weights"):
         LPIPSComp(tmp_path / "none.safetensors", squeezenet)
     (tmp_path / "wrong.safetensors").write_bytes(b"none")
-    with pytest.raises(ValueError, match="does not hold weights of channels"):
+    with pytest.raises(ValueError, match="does not hold channel weights"):
         LPIPSComp(tmp_path / "wrong.safetensors", squeezenet)
     save_file({"linear": -torch.ones(3)}, tmp_path / "negative.safetensors")
     with pytest.raises(ValueError, match="at least 0"):

@@ -1,4 +1,4 @@
-"""This library's models as codecs: both layers, the semantic layer alone, or rough previews of it."""
+"""This library's models as codecs: all layers, the semantic layer alone, or previews of it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class ModelCodec(Codec):
     """A model of this library, with both its layers.
 
     Args:
-        name: what tables call it.
+        name: in tables.
+        model: encodes and decodes.
         semantic: quality in [0, 1] of the semantic layer; by default that of the detail layer.
-        importance: where the detail layer's bits go, see `Model.encode`; by default everywhere alike.
+        importance: region of interest, see `Model.encode`; by default none.
     """
 
     max_level = QUALITY_LEVELS
@@ -29,7 +30,11 @@ class ModelCodec(Codec):
 
     @staticmethod
     def level(quality: float) -> int:
-        """The level of a quality in [0, 1]."""
+        """The level of a quality.
+
+        Args:
+            quality: in [0, 1].
+        """
         return quality_level(quality)
 
     def encode(self, image: Image.Image, level: int) -> bytes:
@@ -45,18 +50,18 @@ class ModelCodec(Codec):
 
 
 class BaseLayerCodec(ModelCodec):
-    """A model's semantic layer alone: files for heads, which nobody can decode to a photograph."""
+    """The semantic layer of a model alone: files that heads read, and that cannot be decoded."""
 
     def writer(self, image: Image.Image) -> Callable[[int], bytes]:
         writer = self.model.writer([image], layers=1)
         return lambda level: writer.at((level, level))[0]
 
     def decode(self, data: bytes) -> np.ndarray:
-        raise ValueError("a stream without a detail layer is not decoded")
+        raise ValueError("a stream without a detail layer cannot be decoded; PreviewCodec gives a rough preview")
 
 
 class PreviewCodec(BaseLayerCodec):
-    """A model's semantic layer alone, for people: rates below those of both layers, and rough pictures."""
+    """The semantic layer of a model alone, decoded to rough previews, at rates below those of both layers."""
 
     def decode(self, data: bytes) -> np.ndarray:
         return np.asarray(self.model.decode(data, preview=True))

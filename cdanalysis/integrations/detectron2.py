@@ -1,7 +1,7 @@
 """detectron2's models on streams: a backbone, a mixin for its meta-architectures, and a dataset mapper.
 
-Geometry stays in pixels of the photograph: annotations need no scaling, and predictions come out where detectron2
-always gives them. Latents are padded to the right and at the bottom, to a multiple of ``size_divisibility`` pixels.
+Geometry is in pixels of the photograph: annotations need no scaling, and predictions have detectron2's usual form.
+Latents are padded on the right and at the bottom, to a multiple of ``size_divisibility`` pixels.
 Needs detectron2 (Wu, Kirillov, Massa, Lo, Girshick, 2019): the README says how to install it.
 """
 
@@ -32,17 +32,21 @@ from ..structures.latents import PAD
 from ..zoo import load
 
 LEVELS = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
-"""Names of the features, and the pixels of the photograph that a cell spans."""
+"""Strides, in pixels of the photograph, of the features by name."""
 
 
 class LatentBackbone(Backbone):
-    """Semantic latents to p2..p6, by a model's neck and a feature pyramid.
+    """A backbone from semantic latents to p2..p6: a model's neck, and a feature pyramid.
 
     Args:
         model: a zoo name, the folder of a model, or a model; its neck is copied.
         out_channels: channels of every level.
-        out_features: which of `LEVELS` to give.
-        freeze_neck: whether the neck stands still.
+        out_features: names in `LEVELS`.
+        freeze_neck: whether the neck is frozen.
+
+    Raises:
+        ValueError: for an unknown feature.
+        FileNotFoundError: if there is no such model.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class LatentBackbone(Backbone):
         super().__init__()
         unknown = [name for name in out_features if name not in LEVELS]
         if unknown:
-            raise ValueError(f"unknown feature {unknown[0]!r}; there are {', '.join(LEVELS)}")
+            raise ValueError(f"unknown feature {unknown[0]!r} in out_features; there are {', '.join(LEVELS)}")
         model = model if isinstance(model, Model) else load(model)
         self.neck = copy.deepcopy(model.neck).requires_grad_(not freeze_neck)
         finest, middle, coarsest = model.codec.backbone.channels
@@ -65,7 +69,15 @@ class LatentBackbone(Backbone):
         self._out_channels = out_channels
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Features from (N, C, h, w): dequantized latents of all layers that the neck reads, then the quality."""
+        """The features.
+
+        Args:
+            x: (N, C, h, w), h and w at stride 16: dequantized latents of all layers that the neck reads, then one
+                channel of the quality in [0, 1].
+
+        Returns:
+            (N, out_channels, h', w') by name.
+        """
         layers = list(x[:, :-1].split([spec.channels for spec in self.neck.specs], 1))
         levels = list(self.pyramid(self.neck(layers, x[:, -1:])).values())
         features = dict(zip(("p3", "p4", "p5", "p6"), levels, strict=True))
@@ -74,19 +86,23 @@ class LatentBackbone(Backbone):
         return {name: features[name] for name in self._out_features}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of each feature."""
         return {name: ShapeSpec(channels=self._out_channels, stride=LEVELS[name]) for name in self._out_features}
 
     @property
     def size_divisibility(self) -> int:
-        """What the codec pads photographs to."""
+        """Multiple, in pixels, to which the codec pads photographs."""
         return PAD
 
 
 class ReadsLatents:
-    """Mixin over detectron2's meta-architectures: batches hold latents, as `LatentMapper` makes them, not pixels.
+    """A mixin for detectron2's meta-architectures, whose batches then have latents, from `LatentMapper`, not pixels.
 
-    Put it first: ``class MyRCNN(ReadsLatents, GeneralizedRCNN)``. Give the model a `LatentBackbone`, and
-    ``pixel_mean`` and ``pixel_std`` nothing: there are no pixels.
+    It comes first: ``class MyRCNN(ReadsLatents, GeneralizedRCNN)``. The model needs a `LatentBackbone`, and takes
+    neither ``pixel_mean`` nor ``pixel_std``.
+
+    Args:
+        **options: of the meta-architecture.
     """
 
     device: torch.device
@@ -96,7 +112,17 @@ class ReadsLatents:
         super().__init__(**{"pixel_mean": (0.0,), "pixel_std": (1.0,), **options})
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """Latents side by side, zeros to the right and below; sizes are the photographs'."""
+        """Stack latents into a batch, padded with zeros on the right and at the bottom.
+
+        Args:
+            batched_inputs: entries from `LatentMapper`.
+
+        Returns:
+            tensor (N, C, h, w), with the sizes of the photographs.
+
+        Raises:
+            ValueError: if the entries have no latents.
+        """
         for entry in batched_inputs:
             if "latents" not in entry:
                 raise ValueError("the batch holds no latents: map the data set with LatentMapper")
@@ -126,7 +152,11 @@ class LatentSemanticSegmentor(ReadsLatents, SemanticSegmentor):
     """Semantic FPN on latents."""
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """As `SemanticSegmentor.forward`, which reads its pictures itself and so cannot be told otherwise."""
+        """As `SemanticSegmentor.forward`, which does not use ``preprocess_image``.
+
+        Args:
+            batched_inputs: entries from `LatentMapper`.
+        """
         images = self.preprocess_image(batched_inputs)
         features, targets = self.backbone(images.tensor), None
         if "sem_seg" in batched_inputs[0]:
@@ -144,16 +174,19 @@ class LatentSemanticSegmentor(ReadsLatents, SemanticSegmentor):
 
 
 class LatentMapper:
-    """Maps detectron2's dataset dicts to what `ReadsLatents` takes, reading streams instead of pictures.
+    """A dataset mapper that reads streams instead of images, for models with `ReadsLatents`.
 
-    ``file_name`` names the photograph; its stream lies beside it, or in ``streams``, under the same name with ``.cda``
-    for the ending. No augmentation: a stored latent has none but those that were encoded.
+    The stream of a photograph, ``file_name``, is next to it or in ``streams``, and has the same name with the suffix
+    ``.cda``. There is no augmentation, because latents are stored.
 
     Args:
-        model: the model that wrote the streams: a zoo name, a folder, or a model.
-        is_train: whether annotations are wanted.
-        streams: folder of the streams.
-        masks: whether annotations have masks to learn from.
+        model: that wrote the streams: a zoo name, a folder, or a model.
+        is_train: whether to add annotations.
+        streams: folder of the streams; by default they are next to the photographs.
+        masks: whether to add instance masks.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
     """
 
     def __init__(
@@ -168,32 +201,42 @@ class LatentMapper:
         self.streams = None if streams is None else Path(streams)
 
     def path_of(self, file_name: str) -> Path:
-        """The stream of a photograph."""
+        """The path of a photograph's stream.
+
+        Args:
+            file_name: of the photograph.
+        """
         path = Path(file_name).with_suffix(".cda")
         return path if self.streams is None else self.streams / path.name
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """One entry: ``latents`` (C, h, w), ``size`` (height, width), and ``instances`` or ``sem_seg`` in training.
+        """Map one entry of a data set.
+
+        Args:
+            dataset_dict: in detectron2's standard format.
+
+        Returns:
+            the entry with ``latents`` (C, h, w), ``size`` (height, width), and in training ``instances`` or ``sem_seg``.
 
         Raises:
             FileNotFoundError: if there is no stream.
             StreamError: if it is bad, or another model's.
-            ValueError: if its size is not that which the data set gives, or that of its labels, these are no class
-                indices, or masks are wanted and missing.
+            ValueError: if its size differs from that of the data set or of the label map, the label map is invalid, or
+                masks are missing.
         """
         entry = copy.deepcopy(dataset_dict)
         data = self.path_of(entry["file_name"]).read_bytes()
         layers, quality, size = self.model.read_latents(data)
         if (entry.get("height", size[0]), entry.get("width", size[1])) != size:
             raise ValueError(
-                f"{entry['file_name']}: the stream's photograph is {size[1]}x{size[0]}, not the data set's"
+                f"{entry['file_name']}: the stream's photograph has {size[1]}x{size[0]} pixels, not the data set's size"
             )
         entry["latents"] = torch.cat([*layers, torch.full_like(layers[0][:1], quality)])
         entry["size"], entry["height"], entry["width"] = size, *size
         annotations, labels = entry.pop("annotations", None), entry.pop("sem_seg_file_name", None)
         if self.is_train and annotations is not None:
             if self.masks and not all(a.get("segmentation") for a in annotations):
-                raise ValueError(f"{entry['file_name']} has objects without a mask to learn from: use masks=False")
+                raise ValueError(f"{entry['file_name']} has objects without masks: use LatentMapper(masks=False)")
             entry["instances"] = self._instances(annotations, size)
         if self.is_train and labels is not None:
             indices = class_indices(Path(labels).read_bytes(), labels, size)

@@ -12,6 +12,8 @@ Photographs come as RGB in 0..255; each network normalizes them itself. `teacher
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..registry import TEACHERS
 from .base import Frozen
 from .classifier import Classifier
@@ -23,10 +25,12 @@ from .picodet import PicoDet
 __all__ = ["Classifier", "DeepLab", "Frozen", "NanoDetPlus", "PicoDet", "imagenet_classifier", "teacher"]
 
 
-def teacher(name: str, /, **arguments):
-    """A new teacher by its name in `cdanalysis.registry.TEACHERS`, with the arguments of its class.
+def teacher(name: str, /, **arguments: Any) -> Any:
+    """A new teacher by its registered name. Weights are loaded separately.
 
-    Weights are loaded separately.
+    Args:
+        name: in `cdanalysis.registry.TEACHERS`.
+        **arguments: of its class.
 
     Raises:
         ValueError: if there is no teacher of that name.

@@ -1,4 +1,4 @@
-"""Classifiers of timm's as teachers: what they make of a whole photograph, one vector, before they name it."""
+"""timm's classifiers as teachers: the pooled embedding of a photograph, which their last layer reads."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ which no base class of theirs declares."""
 
 
 class Classifier(Frozen):
-    """A classification network of timm's up to its pooled embedding, batch norms folded where that changes nothing.
+    """One of timm's classifiers up to its pooled embedding, with batch norms folded where that changes nothing.
+
+    The weights are random until `load` or `load_imagenet`.
 
     Args:
-        name: timm's name of it.
+        name: timm's name of the network.
 
     Attributes:
-        embedding: numbers in an embedding.
-        size: rows and columns that a photograph must have, where the network takes no others.
+        embedding: length E of an embedding.
+        size: (height, width) that photographs must have; None if any size will do.
 
     Raises:
-        ValueError: if timm has no such network, or it is none that names photographs in RGB by one matrix.
+        ValueError: if timm has no such network, or its logits are not a linear map of its embedding of RGB images.
     """
 
     def __init__(self, name: str = "tf_efficientnet_lite0"):
@@ -47,29 +49,45 @@ class Classifier(Frozen):
         self.freeze()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels (N, 3, H, W) in 0..255 to embeddings (N, E).
+        """The embeddings of photographs.
+
+        Args:
+            pixels: RGB (N, 3, H, W) in 0..255, uint8 or float.
+
+        Returns:
+            (N, E).
 
         Raises:
-            ValueError: if the network takes photographs of one size alone, and these have another.
+            ValueError: if the network requires another size.
         """
         if self.size and tuple(pixels.shape[-2:]) != self.size:
-            raise ValueError(f"{self.name} takes photographs of {self.size[1]} x {self.size[0]} pixels alone")
+            raise ValueError(f"{self.name} requires photographs of {self.size[1]}x{self.size[0]} pixels: resize them")
         return embed(self.net, self.normalized(pixels))
 
     def classifier_weights(self) -> tuple[Tensor, Tensor]:
-        """The matrix (classes, E) and the bias (classes,) that make logits of an embedding."""
+        """The last layer's weight (classes, E) and bias (classes,), which map embeddings to logits."""
         return matrix(self.net)
 
     def load_imagenet(self) -> Classifier:
-        """Take over ImageNet weights: EfficientNet-Lite0's from its Python package where installed, others from timm.
+        """Load ImageNet weights: EfficientNet-Lite0's from its Python package if installed, others by timm's download.
+
+        Returns:
+            the network.
 
         Raises:
-            RuntimeError: if neither can be had.
+            FileNotFoundError: if the weights cannot be had.
         """
         return self.load(imagenet_classifier(self.name).state_dict())
 
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Weights under timm's names, batch norms not folded."""
+        """Copy weights, with batch norms not folded, into the network.
+
+        Args:
+            weights: tensors by timm's names.
+
+        Raises:
+            RuntimeError: if they do not fit.
+        """
         net = new_network(self.name)
         net.load_state_dict(weights)
         if self.folds:
@@ -78,37 +96,64 @@ class Classifier(Frozen):
 
 
 def embed(net: Network, x: Tensor) -> Tensor:
-    """Normalized pixels to what the network's last matrix reads."""
+    """The pooled embedding, which the network's last layer reads.
+
+    Args:
+        net: the network.
+        x: normalized pixels (N, 3, H, W).
+
+    Returns:
+        (N, E).
+    """
     return net.forward_head(net.forward_features(x), pre_logits=True).flatten(1)
 
 
 def matrix(net: Network) -> tuple[Tensor, Tensor]:
-    """The matrix and the bias of a network's last layer, also where it is a pointwise convolution."""
+    """Weight (classes, E) and bias (classes,) of a network's last layer, linear or a pointwise convolution.
+
+    Args:
+        net: the network.
+    """
     last = net.get_classifier()
     weight = last.weight.flatten(1)
     return weight, weight.new_zeros(len(weight)) if last.bias is None else last.bias
 
 
 def input_size(net: Network) -> tuple[int, int]:
-    """Rows and columns of the photographs that a network was trained on."""
+    """(Height, width) of the images that a network was trained on.
+
+    Args:
+        net: the network.
+    """
     return tuple(net.pretrained_cfg["input_size"][1:])
 
 
 def new_network(name: str) -> Network:
-    """A network of timm's with random weights, in evaluation mode; a ValueError where it cannot serve."""
+    """One of timm's networks with random weights, in evaluation mode.
+
+    Args:
+        name: timm's name of the network.
+
+    Raises:
+        ValueError: if timm has no such network, or `Classifier` cannot use it.
+    """
     if not timm.is_model(name):
-        raise ValueError(f"timm has no network {name!r}; timm.list_models() gives the names of those it has")
+        raise ValueError(f"timm has no network {name!r}; timm.list_models() lists those it has")
     net = timm.create_model(name, pretrained=False).eval()
     if not names_by_a_matrix(net):
         raise ValueError(
-            f"{name!r} cannot be a classifier here, because its labels of an RGB photograph come from no one matrix"
+            f"{name!r} cannot be a teacher: its logits must be one linear map of a pooled embedding of RGB images"
         )
     return net
 
 
 @torch.no_grad()
 def names_by_a_matrix(net: Network) -> bool:
-    """Whether logits are one linear map of the pooled embedding, as tried on a drawn photograph."""
+    """Whether a network's logits are a linear map of its pooled embedding, tested on a random image.
+
+    Args:
+        net: the network.
+    """
     last = net.get_classifier() if hasattr(net, "get_classifier") and hasattr(net, "forward_head") else None
     pointwise = isinstance(last, nn.Linear) or (isinstance(last, nn.Conv2d) and last.kernel_size == (1, 1))
     if not pointwise or net.pretrained_cfg["input_size"][0] != 3:
@@ -122,9 +167,12 @@ def names_by_a_matrix(net: Network) -> bool:
 
 @torch.no_grad()
 def folds(net: Network) -> bool:
-    """Whether folding leaves the embedding what it is, tried with drawn statistics.
+    """Whether folding batch norms preserves the embedding, tested with random statistics.
 
-    A network may run its parts in another order than it lists them in.
+    It may not, because a network may run its layers in another order than it registers them.
+
+    Args:
+        net: the network.
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
         return False
@@ -140,5 +188,9 @@ def folds(net: Network) -> bool:
 
 
 def drawn_photograph(net: Network) -> Tensor:
-    """Normalized noise of the size that a network was trained on, the same every time."""
+    """Gaussian noise (1, 3, H, W) of the size that a network was trained on, from a fixed seed.
+
+    Args:
+        net: the network.
+    """
     return torch.randn(1, 3, *input_size(net), generator=torch.Generator().manual_seed(0))

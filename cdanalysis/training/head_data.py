@@ -208,7 +208,7 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
         if not _not_held_out(len(labeled), config.holdout):
             raise ValueError(
                 f"no photographs of {source.path} are left to train on: every {config.every} uses one in "
-                f"{config.every}, and holdout {config.holdout} leaves out the first and every {config.holdout}-th of those"
+                f"{config.every}, of which holdout {config.holdout} leaves out one in {config.holdout}, also the first"
             )
     return sets
 
