@@ -216,7 +216,8 @@ class LatentMapper:
             dataset_dict: in detectron2's standard format.
 
         Returns:
-            the entry with ``latents`` (C, h, w), ``size`` (height, width), and in training ``instances`` or ``sem_seg``.
+            the entry with ``latents`` (C, h, w) and ``size`` (height, width), in training also ``instances`` or
+            ``sem_seg``.
 
         Raises:
             FileNotFoundError: if there is no stream.

@@ -1,7 +1,7 @@
 """Batch jobs on a Ray cluster, by Ray Data; needs the extra ``ray``.
 
-Ray finds its cluster by its environment variable RAY_ADDRESS; without it, it uses this machine. All nodes must see the files
-under the same paths.
+Ray finds its cluster by its environment variable RAY_ADDRESS; without it, it uses this machine. All nodes must see the
+files under the same paths.
 """
 
 from __future__ import annotations
