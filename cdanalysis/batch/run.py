@@ -143,12 +143,21 @@ def _check_apart(jobs: Sequence[Job]) -> None:
 
 
 def is_several(inputs: Sequence[str]) -> bool:
-    """Whether the inputs are a folder, or more than one."""
+    """Whether the inputs are a folder, or several files.
+
+    Args:
+        inputs: files and folders of a command.
+    """
     return len(inputs) > 1 or Path(inputs[0]).is_dir()
 
 
 def names_a_file(inputs: Sequence[str], output: str | None) -> bool:
-    """Whether ``output`` is a file to write, not a folder."""
+    """Whether ``output`` is a file to write, not a folder.
+
+    Args:
+        inputs: files and folders of a command.
+        output: as of `jobs_of`.
+    """
     return output is not None and not _as_folder(inputs, output)
 
 

@@ -297,7 +297,11 @@ def _mask_of(target: str) -> Path:
 
 
 def png(image: Image.Image) -> bytes:
-    """The bytes of a PNG file."""
+    """An image as the bytes of a PNG file.
+
+    Args:
+        image: of any mode that PNG supports.
+    """
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()

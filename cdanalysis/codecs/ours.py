@@ -38,14 +38,17 @@ class ModelCodec(Codec):
         return quality_level(quality)
 
     def encode(self, image: Image.Image, level: int) -> bytes:
+        """As `Codec.encode`; levels are quality levels."""
         return self.writer(image)(level)
 
     def writer(self, image: Image.Image) -> Callable[[int], bytes]:
+        """As `Codec.writer`; the image is analyzed once."""
         writer = self.model.writer([image], importance=self.importance)
         fixed = None if self.semantic is None else quality_level(self.semantic)
         return lambda level: writer.at((level if fixed is None else fixed, level))[0]
 
     def decode(self, data: bytes) -> np.ndarray:
+        """As `Codec.decode`."""
         return np.asarray(self.model.decode(data))
 
 
@@ -53,10 +56,12 @@ class BaseLayerCodec(ModelCodec):
     """The semantic layer of a model alone: files that heads read, and that cannot be decoded."""
 
     def writer(self, image: Image.Image) -> Callable[[int], bytes]:
+        """As `Codec.writer`; the image is analyzed once."""
         writer = self.model.writer([image], layers=1)
         return lambda level: writer.at((level, level))[0]
 
     def decode(self, data: bytes) -> np.ndarray:
+        """Raises `ValueError`: there is nothing to decode."""
         raise ValueError("a stream without a detail layer cannot be decoded; PreviewCodec gives a rough preview")
 
 
@@ -64,4 +69,5 @@ class PreviewCodec(BaseLayerCodec):
     """The semantic layer of a model alone, decoded to rough previews, at rates below those of both layers."""
 
     def decode(self, data: bytes) -> np.ndarray:
+        """A rough preview, uint8 (H, W, 3)."""
         return np.asarray(self.model.decode(data, preview=True))

@@ -65,15 +65,17 @@ class CocoImages:
         return self.chosen(range(0, len(self), step))
 
     def chosen(self, indices: Sequence[int]) -> CocoImages:
-        """A view of these photographs."""
+        """A view of the photographs at these indices."""
         view = copy.copy(self)
         view.ids, view.names = [self.ids[i] for i in indices], [self.names[i] for i in indices]
         return view
 
     def read(self, index: int) -> bytes:
+        """The bytes of a photograph's file."""
         return self.images.read_named(self.names[index])
 
     def image(self, index: int) -> Image.Image:
+        """A photograph, without its objects."""
         return self.images.named(self.names[index])
 
     def __getitem__(self, index: int) -> tuple[Image.Image, Instances]:

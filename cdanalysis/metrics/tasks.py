@@ -87,10 +87,12 @@ class ClassificationScorer:
         return self.among[self.labeled.classes.index(self.labeled.class_of(index))]
 
     def update(self, index: int, prediction: Tensor) -> None:
+        """As `Scorer.update`; the prediction is logits (classes,)."""
         target = torch.tensor([self.target(index)])
         self.parts[index] = int(accuracy(prediction[None].cpu(), target, sorted(set(self.among))))
 
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
+        """As `Scorer.compute`."""
         chosen = sorted(self.parts) if chosen is None else chosen
         return {"top1": float(np.mean([self.parts[int(i)] for i in chosen]))}
 
@@ -120,6 +122,7 @@ class DetectionScorer:
         self._matched: dict[str, Any] = {}
 
     def update(self, index: int, prediction: Detection) -> None:
+        """As `Scorer.update`; boxes are in pixels of the photograph."""
         from pycocotools import mask as rle
 
         self._matched, results = {}, []
@@ -139,6 +142,7 @@ class DetectionScorer:
         self.parts[index] = {"masked": prediction.masks is not None, "results": results}
 
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
+        """As `Scorer.compute`."""
         kinds = {"bbox": ""}
         annotations = self.labeled.coco.dataset["annotations"]
         masked = all(part["masked"] for part in self.parts.values()) and any(p["results"] for p in self.parts.values())
@@ -210,12 +214,14 @@ class SegmentationScorer:
         self.parts: dict[int, Any] = {}
 
     def update(self, index: int, prediction: Segmentation) -> None:
+        """As `Scorer.update`; the prediction is of the size of the label map."""
         target = torch.from_numpy(self.labeled.labels(index, prediction.mask.shape).astype(np.int64))
         mask = torch.from_numpy(self.table[prediction.mask])
         confusion = multiclass_confusion_matrix(mask, target, self.count + 1, ignore_index=IGNORE)
         self.parts[index] = confusion.tolist()  # true class, predicted class
 
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
+        """As `Scorer.compute`."""
         chosen = sorted(self.parts) if chosen is None else chosen
         confusion = np.asarray(np.sum([self.parts[int(i)] for i in chosen], axis=0, dtype=np.float64))
         right, counted = confusion.diagonal(), confusion.sum()

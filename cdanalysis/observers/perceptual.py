@@ -49,6 +49,7 @@ class LPIPS(Observer):
         self.freeze()
 
     def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
+        """As `Observer.forward`."""
         return weighted_mean(self.map(original, reconstruction), weight)
 
     def map(self, original: Tensor, reconstruction: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ class SquaredError(Observer):
     """
 
     def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
+        """As `Observer.forward`."""
         return weighted_mean((original - reconstruction).square(), weight)
 
 

@@ -49,6 +49,7 @@ class FeatureDistance(Observer):
         self.freeze()
 
     def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
+        """As `Observer.forward`."""
         with torch.no_grad():
             wanted = self._features(original)
         distances = [

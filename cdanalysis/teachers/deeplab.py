@@ -45,6 +45,7 @@ class InvertedResidual(nn.Module):
         self.adds = stride == 1 and channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, out_channels, h / stride, w / stride)."""
         wide = x if self.expand is None else F.relu6(self.expand(x))
         y = self.project(F.relu6(self.depthwise(wide)))
         return x + y if self.adds else y
@@ -80,6 +81,7 @@ class DeepLab(Frozen):
 
     @staticmethod
     def own_name(name: str) -> str:
+        """As `Frozen.own_name`."""
         return name.removeprefix("backbone.")
 
     def forward(self, pixels: Tensor) -> Tensor:

@@ -46,21 +46,37 @@ def depthwise(channels: int, side: int, stride: int = 1) -> nn.Conv2d:
 
 
 class Active(nn.Sequential):
-    """A convolution, then a leaky rectifier."""
+    """A convolution, then a leaky ReLU.
+
+    Args:
+        convolution: the convolution.
+    """
 
     def __init__(self, convolution: nn.Conv2d):
         super().__init__(convolution, nn.LeakyReLU(0.1))
 
 
 class Separable(nn.Sequential):
-    """A depthwise convolution and a pointwise one, both active."""
+    """A depthwise and a pointwise convolution, each with activation.
+
+    Args:
+        channels: of input and output.
+        side: of the depthwise kernel.
+        stride: of the depthwise convolution.
+    """
 
     def __init__(self, channels: int, side: int = 5, stride: int = 1):
         super().__init__(Active(depthwise(channels, side, stride)), Active(nn.Conv2d(channels, channels, 1)))
 
 
 class ShuffleBranch(nn.Sequential):
-    """What ShuffleNetV2's units compute: pointwise, depthwise, pointwise."""
+    """The computed branch of ShuffleNetV2's units: pointwise, depthwise, pointwise.
+
+    Args:
+        channels: of the input.
+        out_channels: of the output.
+        stride: of the depthwise convolution.
+    """
 
     def __init__(self, channels: int, out_channels: int, stride: int):
         super().__init__(
@@ -71,19 +87,29 @@ class ShuffleBranch(nn.Sequential):
 
 
 class ShuffleUnit(nn.Module):
-    """ShuffleNetV2's basic unit: half of the channels pass unchanged; then the halves are interleaved."""
+    """ShuffleNetV2's basic unit: half of the channels pass unchanged; then the halves are interleaved.
+
+    Args:
+        channels: of input and output.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
         self.branch = ShuffleBranch(channels // 2, channels // 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to the same shape."""
         passed, seen = x.chunk(2, 1)
         return interleave(passed, self.branch(seen))
 
 
 class ShuffleReduction(nn.Module):
-    """ShuffleNetV2's unit of stride 2: both halves of the channels are computed from all channels."""
+    """ShuffleNetV2's unit of stride 2: both halves of the channels are computed from all channels.
+
+    Args:
+        channels: of the input.
+        out_channels: of the output.
+    """
 
     def __init__(self, channels: int, out_channels: int):
         super().__init__()
@@ -91,6 +117,7 @@ class ShuffleReduction(nn.Module):
         self.branch = ShuffleBranch(channels, out_channels // 2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, out_channels, h/2, w/2)."""
         return interleave(self.skip(x), self.branch(x))
 
 
@@ -120,6 +147,7 @@ class ShuffleNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Normalized pixels (N, 3, H, W) to (c3, c4, c5), at strides 8, 16 and 32."""
         x, features = self.pool(self.stem(x)), []
         for stage in self.stages:
             x = stage(x)
@@ -128,7 +156,13 @@ class ShuffleNet(nn.Module):
 
 
 class Ghost(nn.Module):
-    """A ghost module: half of the channels by a pointwise convolution, the others by depthwise filters of those."""
+    """A ghost module: half of the channels by a pointwise convolution, the others by depthwise filters of those.
+
+    Args:
+        channels: of the input.
+        out_channels: of the output.
+        active: whether convolutions are followed by activations.
+    """
 
     def __init__(self, channels: int, out_channels: int, active: bool):
         super().__init__()
@@ -137,12 +171,18 @@ class Ghost(nn.Module):
         self.cheap: nn.Module = Active(cheap) if active else cheap
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, out_channels, h, w)."""
         x = self.primary(x)
         return torch.cat([x, self.cheap(x)], 1)
 
 
 class GhostBlock(nn.Module):
-    """Two ghost convolutions beside a separable shortcut."""
+    """Two ghost modules, and a separable shortcut.
+
+    Args:
+        channels: of the input.
+        out_channels: of the output.
+    """
 
     def __init__(self, channels: int, out_channels: int):
         super().__init__()
@@ -150,11 +190,17 @@ class GhostBlock(nn.Module):
         self.shortcut = nn.Sequential(depthwise(channels, 5), nn.Conv2d(channels, out_channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, out_channels, h, w)."""
         return self.ghost2(self.ghost1(x)) + self.shortcut(x)
 
 
 class GhostPAN(nn.Module):
-    """The path-aggregation network: (c3, c4, c5) to (p3, p4, p5, p6), top-down, then bottom-up."""
+    """The path-aggregation network: (c3, c4, c5) to (p3, p4, p5, p6), top-down, then bottom-up.
+
+    Args:
+        channels: of c3, c4 and c5.
+        width: channels of each output.
+    """
 
     def __init__(self, channels: tuple[int, ...] = (116, 232, 464), width: int = 96):
         super().__init__()
@@ -165,6 +211,7 @@ class GhostPAN(nn.Module):
         self.extra_in, self.extra_out = Separable(width, stride=2), Separable(width, stride=2)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(c3, c4, c5) to (p3, p4, p5, p6), at strides 8, 16, 32 and 64."""
         x3, x4, x5 = (reduce(f) for reduce, f in zip(self.reduce, features, strict=True))
         t4 = self.top_down[0](torch.cat([doubled(x5), x4], 1))
         p3 = self.top_down[1](torch.cat([doubled(t4), x3], 1))
@@ -186,6 +233,10 @@ class DetectorHead(nn.Module):
     """One level of the pyramid, (N, 96, h, w), to (N, classes + 4 * BINS, h, w): logits of classes, then of sides.
 
     The sides are those to the left, top, right and bottom.
+
+    Args:
+        width: channels of the input.
+        classes: number of classes.
     """
 
     def __init__(self, width: int = 96, classes: int = 80):
@@ -194,6 +245,7 @@ class DetectorHead(nn.Module):
         self.predict = nn.Conv2d(width, classes + 4 * BINS, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, width, h, w) to (N, classes + 4 * BINS, h, w)."""
         return self.predict(self.tower(x))
 
 
@@ -216,6 +268,7 @@ class NanoDetPlus(Frozen):
 
     @staticmethod
     def own_name(name: str) -> str:
+        """As `Frozen.own_name`."""
         return f"pan.{name[5:]}" if name.startswith("neck.") else name
 
     def forward(self, pixels: Tensor) -> DetectorFeatures:

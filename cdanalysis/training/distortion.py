@@ -62,34 +62,79 @@ def new_observer(config: ObserverConfig, semantic: int) -> Observer | Adversary:
 
 
 def squared_error(config: ObserverConfig, semantic: int) -> Observer:
-    """Mean squared error."""
+    """The observer "mse": mean squared error.
+
+    Args:
+        config: not used.
+        semantic: channels of the semantic layer; not used.
+    """
     return SquaredError()
 
 
 def ms_ssim(config: ObserverConfig, semantic: int) -> Observer:
-    """1 - MS-SSIM."""
+    """The observer "ms_ssim": 1 - MS-SSIM.
+
+    Args:
+        config: not used.
+        semantic: channels of the semantic layer; not used.
+    """
     return MSSSIM()
 
 
 def lpips(config: ObserverConfig, semantic: int) -> Observer:
-    """LPIPS."""
+    """The observer "lpips": LPIPS on SqueezeNet.
+
+    Args:
+        config: its ``weights`` are used.
+        semantic: channels of the semantic layer; not used.
+
+    Raises:
+        FileNotFoundError: if its weights do not exist.
+        ValueError: if they are of another network.
+    """
     return LPIPS(data_path(config.weights) if config.weights else None)
 
 
 def lpips_comp(config: ObserverConfig, semantic: int) -> Observer:
-    """LPIPS fitted to preferences."""
+    """The observer "lpips_comp": LPIPS fitted to preferences between compressed images.
+
+    Args:
+        config: its ``linear`` and ``weights`` are used.
+        semantic: channels of the semantic layer; not used.
+
+    Raises:
+        FileNotFoundError: if its weights do not exist.
+        ValueError: if they are of another network.
+    """
     return LPIPSComp(data_path(config.linear), data_path(config.weights) if config.weights else None)
 
 
 def features(config: ObserverConfig, semantic: int) -> Observer:
-    """Distance in a classifier's features."""
+    """The observer "features": distance in the features of an ImageNet classifier.
+
+    Args:
+        config: its ``network`` and ``layers`` are used.
+        semantic: channels of the semantic layer; not used.
+
+    Raises:
+        FileNotFoundError: if the network's weights cannot be had.
+        ValueError: if it has no such layer.
+    """
     net = imagenet_classifier(config.network)
     options: dict[str, Any] = {name: getattr(net, "pretrained_cfg", {})[name] for name in ("mean", "std")}
     return FeatureDistance(net, config.layers, **options)
 
 
 def adversarial(config: ObserverConfig, semantic: int) -> Adversary:
-    """A discriminator."""
+    """The observer "adversarial": a discriminator.
+
+    Args:
+        config: its ``loss`` is used.
+        semantic: channels of the semantic layer; the discriminator is conditioned on them.
+
+    Raises:
+        ValueError: for an unknown loss.
+    """
     return Adversary(PatchDiscriminator(semantic), config.loss)
 
 
