@@ -131,7 +131,7 @@ def test_failures_are_one_line_and_status_1(run, tmp_path, image_folder):
     run("encode", image_folder / "cat" / "a.png", "-o", tmp_path / "base.cda", "--layers", "semantic")
     for words, says in [
         (("encode", tmp_path / "missing.png"), "no such file"),
-        (("encode", tmp_path / "empty"), "nothing to do"),
+        (("encode", tmp_path / "empty"), "no files to process"),
         (("analyze", tmp_path / "bad.cda"), "not a .cda stream"),
         (("decode", tmp_path / "base.cda"), "no detail layer"),
         (("decode", tmp_path / "base.cda", "--preview", "-o", tmp_path / "x.xyz"), "unknown image type"),
@@ -325,4 +325,4 @@ def test_budgets_on_the_command_line(tmp_path, chelsea, capsys):
     assert main(["encode", str(tmp_path / "a.png"), "--bpp", "0.01"]) == 1
     assert "a stream of this photograph can have" in capsys.readouterr().err
     assert main(["encode", str(tmp_path / "a.png"), "--importance", "gaze"]) == 1
-    assert "neither 'saliency' nor a file" in capsys.readouterr().err
+    assert "there is no file gaze" in capsys.readouterr().err

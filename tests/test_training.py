@@ -223,7 +223,7 @@ def test_a_panel_looks_in_single_precision(chelsea, dtype):
         ([ObserverConfig(side="alien")], 0.5, "both, human, machine"),
         ([ObserverConfig("sharpness")], 0.5, "mse, ms_ssim, lpips, lpips_comp, features, adversarial"),
         ([ObserverConfig("adversarial", loss="earth")], 0.5, "hinge, non_saturating"),
-        ([ObserverConfig()], 1.5, "alpha must lie"),
+        ([ObserverConfig()], 1.5, "alpha must be in"),
         ([ObserverConfig("features", layers=["fc"])], 0.5, "no layer 'fc'"),
     ],
 )
