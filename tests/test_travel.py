@@ -103,7 +103,11 @@ def test_weights_that_a_file_cannot_hold_have_a_fingerprint_of_their_own(small_f
 @pytest.mark.parametrize("added", [1.0, 1e-4])
 @pytest.mark.parametrize(
     "place",
-    ["heads.classification.classify.weight", "codec.classifier.net.conv_stem.weight", "codec.detector.backbone.stem.0.weight"],
+    [
+        "heads.classification.classify.weight",
+        "codec.classifier.net.conv_stem.weight",
+        "codec.detector.backbone.stem.0.weight",
+    ],
 )
 def test_what_streams_are_not_read_with_changes_no_fingerprint(small_folder, tmp_path, place, added):
     """Heads, and the teachers that look at images; also by less than half precision can tell."""
