@@ -284,7 +284,7 @@ def test_stages_with_everything_resume_to_the_bit(world, tmp_path, stop):
 
 def test_the_controller_scales_the_detail_layers_rate(world):
     """And nothing else; it takes note of every step's rate, but of none that is only looked at."""
-    stage = joint_recipe(world, target_bpp=0.25).stages[0]
+    stage = joint_recipe(world, target_bpp=0.01).stages[0]
     stage.auxiliary, stage.trains, stage.varied = [], ["codec.detail"], 0.0
     stage.objective.lambdas = [0.01, 0.01]  # one for all qualities, so that nothing balances them
     loss_of, x = StageLoss(new_model(), stage), torch.randint(256, (1, 3, 64, 64), dtype=torch.uint8)
@@ -298,12 +298,12 @@ def test_the_controller_scales_the_detail_layers_rate(world):
     (first, terms), (second, _) = found
     assert (second - first).item() == pytest.approx(3 * terms["bpp_detail"].item(), rel=1e-3)
     loss_of(CropBatch(x), 0)
-    assert terms["bpp_detail"] > 0.25 and controller.factor > 4
+    assert terms["bpp_detail"] > 0.01 and controller.factor > 4
 
 
 def test_every_term_of_a_joint_run_falls(world, tmp_path):
     """Codec, fusion decoder and three heads, an observer and a controller, on drawn data."""
-    recipe = joint_recipe(world, steps=75, lr=3e-3, warmup=10)
+    recipe = joint_recipe(world, steps=60, lr=8e-3, warmup=10)
     stage = recipe.stages[0]
     stage.objective.semantic_rate = [4.0, 1.0]
     trainer = Trainer(recipe, tmp_path, new_model())
