@@ -138,7 +138,7 @@ def test_every_cut_is_found_but_those_after_layers():
 
 def test_bytes_after_the_end_are_found():
     for end in ENDS:
-        with pytest.raises(cda.StreamError, match="after the end|truncated"):
+        with pytest.raises(cda.StreamError, match=r"after the end|truncated"):
             unpack(SAMPLE[:end] + b"x")
 
 

@@ -20,7 +20,7 @@ OTHER = '{"shapes": [], "tool": "labels"}'
 STUDY = "name: s\ntitle: S\nmodel: {model}\nsource: {{path: photos}}\nreconstructions: [0.5]\n"
 RECIPE = (
     "name: pets\ninit: {model}\nprecision: 32-true\nstages:\n- name: labels\n  trains: [heads.classification]\n"
-    "  head: {{sources: [{{path: photos}}], options: {{hidden: 8}}, epochs: 1}}\n"
+    "  head: {{sources: [{{path: photos}}], epochs: 1}}\n"
 )
 
 
@@ -233,7 +233,8 @@ def others(small_folder, tmp_path) -> Path:
 
 
 ENCODING = [
-    ["--quality", "0.9"], ["--quality", "0.5,0.6"], ["--max-bytes", "700"], ["--bpp", "1.2"], ["--layers", "semantic"],
+    ["--quality", "0.9"], ["--quality", "0.5,0.5,0.6"], ["--max-bytes", "700"], ["--bpp", "1.2"],
+    ["--layers", "global"],
     ["--importance", "0,0,20,20"], ["--importance", "saliency"],
 ]  # fmt: skip
 
@@ -281,7 +282,7 @@ def test_a_mask_that_changed_under_its_name_counts(desk, capsys):
 
 @pytest.mark.parametrize(("verb", "other"), [("analyze", "--model"), ("decode", "--preview"), ("analyze", "--tasks")])
 def test_results_of_other_models_and_settings_are_made_again(desk, others, capsys, verb, other):
-    layers = "semantic" if other == "--preview" else "all"
+    layers = "global,spatial" if other == "--preview" else "all"
     assert main(["encode", "photos", "-o", "s", "--model", "model", "--layers", layers]) == 0
     start = [verb, "s", "--workers", "1"]
     if other == "--preview":

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 import cdanalysis as cda
 from cdanalysis.codec.derived import ordinary_tensors
-from cdanalysis.zoo import COUNTERPARTS, METRICS, RECIPE, WEIGHTS, describe, load, round_weights, save_model
+from cdanalysis.structures.latents import LAYERS
+from cdanalysis.zoo import COUNTERPARTS, METRICS, RECIPE, TEACHERS, WEIGHTS, describe, load, round_weights, save_model
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
@@ -58,10 +59,10 @@ CHANGES = {
     ),
 }
 PLACES = [
-    "semantic.context.heads.0.weight",
+    "spatial.context.heads.0.weight",
     "detail.context.mixes.1.weight",
     "detail.g_a.down.weight",
-    "backbone.net.conv_stem.weight",
+    "global_layer.context.mixes.1.weight",
 ]
 
 
@@ -85,7 +86,7 @@ def test_weights_that_changed_change_the_fingerprint(small_folder, tmp_path, how
     save_model(model, tmp_path)
     again = load(tmp_path)
     assert again.fingerprint == model.fingerprint
-    assert again.to_latents([saved]).equals(model.to_latents([saved])) and again.encode(PICTURE, 0.5) == saved
+    assert again.to_latents([saved]).equals(model.to_latents([saved]))
 
 
 def test_weights_that_a_file_cannot_hold_have_a_fingerprint_of_their_own(small_folder, tmp_path):
@@ -98,12 +99,21 @@ def test_weights_that_a_file_cannot_hold_have_a_fingerprint_of_their_own(small_f
     assert model.fingerprint == load(tmp_path).fingerprint
 
 
-def test_what_is_no_weight_of_the_codec_changes_no_fingerprint(small_folder):
-    model = load(small_folder)
+@pytest.mark.parametrize("added", [1.0, 1e-4])
+@pytest.mark.parametrize(
+    "place",
+    ["heads.classification.classify.weight", "codec.classifier.net.conv_stem.weight", "codec.detector.stem.0.0.weight"],
+)
+def test_what_streams_are_not_read_with_changes_no_fingerprint(small_folder, tmp_path, place, added):
+    """Heads, and the teachers that look at images; also by less than half precision can tell."""
+    model, plain = load(small_folder), load(small_folder)
     with torch.no_grad():
-        model.neck.to16.weight.add_(1.0)
-        model.heads["classification"].classify.weight.add_(1.0)
-    assert model.fingerprint == describe(small_folder)["fingerprint"]
+        next(p for name, p in model.named_parameters() if name.startswith(place.rsplit(".", 1)[0])).add_(added)
+    assert model.fingerprint == plain.fingerprint == describe(small_folder)["fingerprint"]
+    stream = model.encode(PICTURE, 0.5)
+    assert plain.to_latents([stream]).equals(model.to_latents([stream]))
+    save_model(model, tmp_path)
+    assert load(tmp_path).to_latents([stream]).equals(model.to_latents([stream]))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
@@ -117,8 +127,6 @@ def test_a_codec_in_another_precision_says_so(small_folder, dtype):
             model.analyze(stream)
     else:  # what the file holds is held exactly
         assert model.to_latents([stream]).equals(plain.to_latents([stream]))
-    plain.heads.to(dtype), plain.neck.to(dtype)
-    assert plain.analyze(stream).classification.label in ("cat", "dog", "cup")
 
 
 # -- models that travel ------------------------------------------------------------------------
@@ -137,18 +145,19 @@ WAYS = {"deepcopy": copy.deepcopy, "pickle": lambda m: pickle.loads(pickle.dumps
 @pytest.mark.parametrize("way", WAYS)
 def test_a_used_model_can_be_copied_and_sent(small_folder, way):
     model = load(small_folder)
-    stream = model.encode(PICTURE, (0.4, 0.6))
-    model.analyze(stream), model.decode(stream), model.encode(PICTURE, max_bytes=600)
+    stream = model.encode(PICTURE, (0.4, 0.5, 0.6))
+    model.analyze(stream), model.decode(stream), model.encode(PICTURE, max_bytes=len(stream))
     sent = WAYS[way](model)
-    assert sent.fingerprint == model.fingerprint and sent.encode(PICTURE, (0.4, 0.6)) == stream
+    assert sent.fingerprint == model.fingerprint and sent.encode(PICTURE, (0.4, 0.5, 0.6)) == stream
     assert sent.to_latents([stream]).equals(model.to_latents([stream]))
     with torch.no_grad():
-        sent.codec.semantic.context.heads[0].bias.add_(0.5)
-    assert model.encode(PICTURE, (0.4, 0.6)) == stream != sent.encode(PICTURE, (0.4, 0.6)), "copies share nothing"
+        sent.codec.global_layer.context.heads[0].bias.add_(0.5)
+    again, other = (m.encode(PICTURE, (0.4, 0.5, 0.6)) for m in (model, sent))
+    assert again == stream != other, "copies share nothing"
 
 
 class Streams(Dataset):
-    """Reads latents in the workers that a DataLoader starts."""
+    """Reads streams in the workers that a DataLoader starts."""
 
     def __init__(self, model, streams):
         self.model, self.streams = model, streams
@@ -157,7 +166,7 @@ class Streams(Dataset):
         return len(self.streams)
 
     def __getitem__(self, index):
-        return self.model.read_latents(self.streams[index])[0][0].clone()
+        return self.model.embed(self.streams[index]).clone()
 
 
 def test_spawned_workers_read_streams(small_folder):
@@ -165,7 +174,7 @@ def test_spawned_workers_read_streams(small_folder):
     streams = [model.encode(PICTURE[i:], 0.5) for i in range(0, 8, 4)]
     loader = DataLoader(Streams(model, streams), batch_size=None, num_workers=1, multiprocessing_context="spawn")
     for found, stream in zip(loader, streams, strict=True):
-        assert torch.equal(found, model.read_latents(stream)[0][0])
+        assert torch.allclose(found, model.embed(stream), atol=1e-5)
 
 
 SURROUNDINGS = {
@@ -191,13 +200,16 @@ class default_dtype:
 
 @pytest.mark.parametrize("where", SURROUNDINGS)
 def test_a_model_is_the_same_wherever_it_was_loaded(small_folder, tmp_path, where):
-    stream = load(small_folder).encode(PICTURE, 0.5)
+    plain = load(small_folder)
+    stream = plain.encode(PICTURE, 0.5)
+    latents = plain.to_latents([stream])
     with SURROUNDINGS[where]():
         model = load(small_folder)
-        head = model.new_head("classification", classes=["a", "b"], hidden=8)
+        head = model.new_head("classification", classes=["a", "b"])
         if "device" not in where:
-            assert model.encode(PICTURE, 0.5) == stream
-    assert model.encode(PICTURE, 0.5) == stream and model.decode(stream).size == (56, 40)
+            assert model.to_latents([model.encode(PICTURE, 0.5)]).layers == LAYERS
+            assert model.to_latents([stream]).equals(latents)
+    assert model.to_latents([stream]).equals(latents) and model.decode(stream).size == (56, 40)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert not any(p.is_inference() for p in (*model.parameters(), *head.parameters()))
     by_optimizer(model, model.codec.detail.g_a.down.weight)
@@ -220,10 +232,10 @@ def test_latents_of_streams_that_differ_are_refused_by_a_sentence(small):
     for streams, says in (
         (
             [stream, other],
-            r"stream 0 is 56x40 \(semantic 60, detail 60\), and stream 1 is 56x40 \(semantic 24, detail 24",
+            r"stream 0 is 56x40 \(global 60 at 64 px, spatial 60 at 96 px, detail 60\), and stream 1 is 56x40",
         ),
         ([stream, stream, smaller], r"stream 2 is 56x30"),
-        ([stream, base], r"stream 1 is 56x40 \(semantic 60\)"),
+        ([stream, base], r"stream 1 is 56x40 \(global 60 at 64 px, spatial 60 at 96 px\)"),
         ([], "no stream"),
     ):
         with pytest.raises(ValueError, match=says):
@@ -232,8 +244,8 @@ def test_latents_of_streams_that_differ_are_refused_by_a_sentence(small):
         small.to_latents([base])
     with pytest.raises(ValueError, match="layers must be"):
         small.to_latents([stream], layers=("detail",))
-    both = small.to_latents([stream, base], layers=("semantic",))
-    assert torch.equal(both.semantic[0], both.semantic[1])
+    both = small.to_latents([stream, base], layers=("global", "spatial"))
+    assert both[0].equals(both[1])
 
 
 # -- folders -----------------------------------------------------------------------------------
@@ -243,19 +255,19 @@ def test_latents_of_streams_that_differ_are_refused_by_a_sentence(small):
 def whole(tmp_path_factory):
     """A saved model with a counterpart."""
     folder, model = tmp_path_factory.mktemp("whole"), new_small_model()
-    model.counterparts["classification"] = model.new_head("classification", classes=["cat", "dog"], hidden=8)
+    model.counterparts["classification"] = model.new_head("classification", classes=["cat", "dog"])
     save_model(model, folder)
     return folder
 
 
-@given(data=st.data(), file=st.sampled_from([WEIGHTS, COUNTERPARTS]))
+@given(data=st.data(), file=st.sampled_from([WEIGHTS, TEACHERS, COUNTERPARTS]))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_file_that_was_cut_anywhere_is_called_damaged(whole, tmp_path, data, file):
     content = (whole / file).read_bytes()
     head = int.from_bytes(content[:8], "little")
     near = st.one_of(st.integers(0, 9), st.integers(0, head + 9), st.integers(0, len(content) - 1))
     cut = data.draw(near)
-    for name in (WEIGHTS, COUNTERPARTS):
+    for name in (WEIGHTS, TEACHERS, COUNTERPARTS):
         (tmp_path / name).write_bytes(content[:cut] if name == file else (whole / name).read_bytes())
     with pytest.raises(ValueError, match=rf"{file} is (damaged: [^\n]+|not a model of this library)$") as caught:
         load(tmp_path, counterparts=True)
@@ -268,12 +280,13 @@ DESCRIPTIONS = {
     "codec of strings": lambda d: d["codec"].update(width="wide"),
     "unknown task": lambda d: d["heads"].update(sound={}),
     "unknown option": lambda d: d["heads"]["classification"].update(depth=3),
-    "option of another kind": lambda d: d["heads"]["classification"].update(hidden="many"),
     "classes that are none": lambda d: d["heads"]["classification"].update(classes=7),
     "options that are none": lambda d: d["heads"].update(classification=3),
-    "hidden that is none": lambda d: d.update(neck_hidden="x"),
-    "other width": lambda d: d.update(neck_hidden=48),
-    "layers that are none": lambda d: d.update(neck_layers=["sound"]),
+    "groups of strings": lambda d: d["codec"].update(global_groups=["many"]),
+    "other groups": lambda d: d["codec"].update(global_groups=[8, 8]),
+    "working size that is none": lambda d: d["codec"].update(spatial_size=100),
+    "detector that is none": lambda d: d["codec"].update(detector="picodet"),
+    "network that is none": lambda d: d["codec"].update(classifier="nonet"),
 }
 
 
@@ -296,7 +309,7 @@ def test_a_description_with_more_than_is_known_is_of_a_newer_version(whole, tmp_
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize(
-    "place", ["codec.detail.g_a.down.weight", "neck.to16.weight", "heads.classification.classify.bias"]
+    "place", ["codec.detail.g_a.down.weight", "codec.spatial.g_s.to16.weight", "heads.classification.classify.bias"]
 )
 def test_what_is_no_number_is_neither_saved_nor_loaded(whole, tmp_path, value, place):
     model = load(whole)
@@ -320,11 +333,11 @@ def wrapped_weight(model):
 
 
 def adapter(model):
-    model.neck.adapter = torch.nn.Linear(3, 3)
+    model.codec.spatial.adapter = torch.nn.Linear(3, 3)
 
 
 def other_width(model):
-    model.heads["classification"].expand = torch.nn.Conv2d(320, 7, 1)
+    model.heads["classification"].classify = torch.nn.Linear(7, 3)
 
 
 def parallel(model):
@@ -340,20 +353,21 @@ def test_what_could_not_be_loaded_is_not_saved(small_folder, tmp_path, change):
     assert not (tmp_path / WEIGHTS).exists()
 
 
-@pytest.mark.parametrize("part", ["head", "codec", "neck", "in place"])
+@pytest.mark.parametrize("part", ["head", "codec", "in place"])
 def test_a_compiled_model_is_saved_and_loaded(small_folder, tmp_path, part):
     model = load(small_folder)
     stream = model.encode(PICTURE, 0.5)
     if part == "head":
         model.heads["classification"] = torch.compile(model.heads["classification"], backend="eager")
     elif part == "in place":
-        model.neck.compile(backend="eager")
+        model.codec.spatial.g_s.compile(backend="eager")
     else:
         setattr(model, part, torch.compile(getattr(model, part), backend="eager"))
     assert model.analyze(stream).classification.label in ("cat", "dog", "cup")
     save_model(model, tmp_path)
     again = load(tmp_path)
-    assert again.fingerprint == model.fingerprint and again.encode(PICTURE, 0.5) == stream
+    assert again.fingerprint == model.fingerprint
+    assert again.to_latents([stream]).equals(model.to_latents([stream]))
     assert again.analyze(stream).classification == load(small_folder).analyze(stream).classification
 
 
@@ -372,7 +386,7 @@ def test_a_folder_holds_one_model_and_nothing_of_another(whole, tmp_path):
     found = files_in(tmp_path)
     assert not {COUNTERPARTS, METRICS, RECIPE, "README.md"} & set(found)
     old = describe(whole)["saved"]
-    assert set(found) == {WEIGHTS, "notes.txt", *(f"{n}.of-{old}" for n in (METRICS, RECIPE, "README.md"))}
+    assert set(found) == {WEIGHTS, TEACHERS, "notes.txt", *(f"{n}.of-{old}" for n in (METRICS, RECIPE, "README.md"))}
     assert found[f"README.md.of-{old}"] == b"README.md of the first"
     assert not load(tmp_path, counterparts=True).counterparts
     (tmp_path / METRICS).write_text("of the second")
@@ -383,14 +397,14 @@ def test_a_folder_holds_one_model_and_nothing_of_another(whole, tmp_path):
 def test_what_is_in_a_folder_without_a_model_stays(tmp_path):
     (tmp_path / "README.md").write_text("mine")
     save_model(new_small_model(), tmp_path)
-    assert set(files_in(tmp_path)) == {WEIGHTS, "README.md"}
+    assert set(files_in(tmp_path)) == {WEIGHTS, TEACHERS, "README.md"}
 
 
 def test_a_save_that_fails_leaves_the_old_model(whole, tmp_path, monkeypatch):
     for path in whole.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     before, model = files_in(tmp_path), load(whole, counterparts=True)
-    model.get_parameter("neck.to16.weight").data.mul_(2)
+    model.get_parameter("codec.spatial.g_s.to16.weight").data.mul_(2)
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -410,3 +424,14 @@ def test_counterparts_of_another_model_are_refused(whole, tmp_path):
     assert not load(tmp_path).counterparts
     with pytest.raises(ValueError, match=f"{COUNTERPARTS} belongs to another model"):
         load(tmp_path, counterparts=True)
+
+
+def test_teachers_of_another_model_are_refused(whole, tmp_path):
+    model = new_small_model(seed=5)
+    save_model(model, tmp_path)
+    (tmp_path / TEACHERS).write_bytes((whole / TEACHERS).read_bytes())
+    with pytest.raises(ValueError, match=f"{TEACHERS}"):
+        load(tmp_path)
+    (tmp_path / TEACHERS).unlink()
+    with pytest.raises(ValueError, match=f"lacks {TEACHERS}"):
+        load(tmp_path)

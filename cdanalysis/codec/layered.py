@@ -312,9 +312,8 @@ def resized(pixels: Tensor, size: Sequence[int]) -> Tensor:
     if pixels.device.type == "cpu":
         return F.interpolate(pixels, list(size), mode="bicubic", antialias=True)
     # Accelerators know no bytes here; what they make of floats is as near as no matter.
-    return (
-        F.interpolate(pixels.float(), list(size), mode="bicubic", antialias=True).round().clamp(0, 255).to(torch.uint8)
-    )
+    floats = F.interpolate(pixels.float(), list(size), mode="bicubic", antialias=True)
+    return floats.round().clamp(0, 255).to(torch.uint8)
 
 
 def resampled(x: Tensor, size: tuple[int, int]) -> Tensor:

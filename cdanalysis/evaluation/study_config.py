@@ -95,7 +95,7 @@ def _check(config: StudyConfig, where: str) -> None:
     for key, least in (("every", 1), ("draws", 0)):
         if getattr(config, key) < least:
             raise ValueError(f"{where}: {key} must be at least {least}, got {getattr(config, key)}")
-    if config.reduced and not config.task:
+    if any(config.reduced.values()) and not config.task:
         raise ValueError(f"{where}: reduced photographs are for tasks, and this study has none")
     if config.retrained:
         retraining_recipe(config.model, config.task, config.retraining, f"{where}: retraining")

@@ -41,8 +41,8 @@ def run_demo(
         overwrite: write over files in ``folder`` that are no results of this library; never over an input.
 
     Returns:
-        ``{"photographs": [{name, bytes, bpp, global_bytes, semantic_bytes, TASK: one line…, psnr}…], "failures": [{file, error}…],
-        "page": path}``.
+        ``{"photographs": [{name, bytes, bpp, global_bytes, semantic_bytes, TASK: one line…, psnr}…],
+        "failures": [{file, error}…], "page": path}``.
 
     Raises:
         FileNotFoundError, ValueError: if no input can be read, or a file must not be written.
@@ -78,8 +78,7 @@ def _named(inputs: Sequence[str]) -> dict[str, str]:
 def _card(model: Model, name: str, image: Image.Image, quality: Quality, folder: Path) -> tuple[dict, list, list]:
     """(row of the table; captions, pictures and sizes; best labels) of one photograph; writes its files."""
     stream = model.encode(image, quality)
-    base = strip(stream)
-    result = model.analyze(base)
+    result = model.analyze(stream)  # reads no more than the layers that the heads need
     decoded = model.decode(stream)
     write_result(folder / f"{name}.cda", stream)
     shown = []
@@ -93,7 +92,7 @@ def _card(model: Model, name: str, image: Image.Image, quality: Quality, folder:
         "bytes": len(stream),
         "bpp": metrics.bpp(len(stream), image.width, image.height),
         "global_bytes": len(strip(stream, LAYERS[:1])),
-        "semantic_bytes": len(base),
+        "semantic_bytes": len(strip(stream)),
         **summary(result),
         "psnr": metrics.defined(metrics.psnr(np.asarray(image), np.asarray(decoded))),
     }

@@ -12,9 +12,12 @@ import numpy as np
 from cdanalysis import StreamError, inspect, strip
 from cdanalysis.model import Model
 from cdanalysis.stream import container
+from cdanalysis.structures.latents import SEMANTIC
 
 SECONDS = 1.0
 """A case that takes longer is a hang."""
+HEADER = 24
+"""About as many bytes a header has."""
 MAX_PIXELS = 2**19
 """What the model under test accepts: half a megapixel is read in well under a second."""
 
@@ -26,10 +29,14 @@ class Source(Protocol):
 
 
 def mutated(source: Source, data: bytes, other: bytes = b"") -> bytes:
-    """One to four mutations: bits, bytes, runs, cuts, insertions, repetitions, and splices with another stream."""
+    """One to four mutations: bits, bytes, runs, cuts, insertions, repetitions, and splices with another stream.
+
+    Every other one is of the header: sizes, levels, working sizes and lengths are few bytes of a stream.
+    """
     result = bytearray(data)
     for _ in range(int(source.integers(1, 5))):
-        kind, at = int(source.integers(0, 7)), int(source.integers(0, max(1, len(result))))
+        most = len(result) if int(source.integers(0, 2)) else min(HEADER, len(result))
+        kind, at = int(source.integers(0, 7)), int(source.integers(0, max(1, most)))
         length = int(source.integers(1, 17))
         if kind == 0 and result:
             result[at] ^= 1 << int(source.integers(0, 8))
@@ -70,11 +77,7 @@ def _header_end(data: bytes) -> int:
     reader.take(2 + container.FINGERPRINT_BYTES)
     reader.varint()
     reader.varint()
-    more = reader.take(1)[0] & 1
-    reader.varint()
-    if more:
-        reader.take(1)
-        reader.varint()
+    container._layer_table(reader)
     return reader.position
 
 
@@ -92,13 +95,19 @@ class Verdict:
 
 
 def examine(model: Model, data: bytes) -> Verdict:
-    """Inspect, strip and analyze a stream. Whatever it raises, but for `StreamError`, is a bug and goes through."""
+    """Read a stream by all verbs that need no synthesis, the detail layer too.
+
+    Whatever is raised, but for `StreamError`, is a bug and goes through.
+    """
     model.max_pixels = MAX_PIXELS
     started, refused = time.perf_counter(), ""
     try:
-        inspect(data)
-        strip(data)
-        model.analyze(data)
+        layers = [layer.name for layer in inspect(data).layers]
+        strip(data, layers[:1])
+        model.embed(data)
+        model.features(data, layers)
+        if len(layers) > 1:
+            model.analyze(data)
     except StreamError as error:
         refused = str(error)
     return Verdict(refused, time.perf_counter() - started)
@@ -110,9 +119,9 @@ def peak_mib() -> float:
 
 
 def streams_of(model: Model, images: list[np.ndarray]) -> list[bytes]:
-    """Streams to start from: of each photograph both layers, the semantic layer alone, and with an importance map."""
+    """Streams to start from: of each photograph one, two and three layers, and three with an importance map."""
     made = []
     for image in images:
-        made += [model.encode(image, 0.3), model.encode(image, 0.6, layers=("semantic",))]
+        made += [model.encode(image, 0.3), model.encode(image, 0.6, SEMANTIC), model.encode(image, 0.8, SEMANTIC[:1])]
         made.append(model.encode(image, 0.5, importance=[(4, 4, 20, 20)]))
     return made

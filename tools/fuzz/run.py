@@ -81,7 +81,7 @@ def main() -> int:
 
 
 def _is_cut(case: bytes, streams: list[bytes]) -> bool:
-    """Whether a stream was cut right after its semantic layer, which is no damage."""
+    """Whether a stream was cut right after one of its layers, which is no damage."""
     return any(stream.startswith(case) for stream in streams)
 
 
