@@ -139,7 +139,7 @@ class StageLoss(nn.Module):
     def _detail_loss(self, x: Tensor, spatial: Tensor | None, terms: dict[str, Tensor]) -> Tensor:
         objective, codec, stage = self.stage.objective, self.model.codec, self.stage
         quality = self._detail_quality(x)
-        condition = codec.condition(spatial, (x.shape[-2] // STRIDE, x.shape[-1] // STRIDE))
+        condition = codec.condition(spatial, (x.shape[-2], x.shape[-1]))
         y_hat, y_bits, z_bits = codec.detail(x, quality, condition)
         # A crop without detail: its latents are zero and its rate does not count.
         kept = (torch.rand(len(x), 1, 1, 1, device=x.device) >= stage.blank).float()
