@@ -269,7 +269,9 @@ def _run(work: Work, options: argparse.Namespace) -> int:
     left_out = LeftOut()
     jobs = run.jobs_of(options.inputs, options.output, work, left_out=left_out)
     if getattr(options, "runner", "local") == "ray":
-        from .integrations.ray import on_cluster as runner
+        from .integrations.ray import on_cluster
+
+        runner: run.Runner = on_cluster
     else:
         runner = run.local_runner(len(jobs), getattr(options, "device", "cpu"), options.workers)
     again = options.overwrite or not run.is_several(options.inputs)

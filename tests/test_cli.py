@@ -128,7 +128,7 @@ def test_failures_are_one_line_and_status_1(run, tmp_path, image_folder):
     run("encode", image_folder / "cat" / "a.png", "-o", tmp_path / "base.cda", "--layers", "global,spatial")
     for words, says in [
         (("encode", tmp_path / "missing.png"), "no such file"),
-        (("encode", tmp_path / "empty"), "nothing to do"),
+        (("encode", tmp_path / "empty"), "no files to process"),
         (("analyze", tmp_path / "bad.cda"), "not a .cda stream"),
         (("decode", tmp_path / "base.cda"), "no detail layer"),
         (("decode", tmp_path / "base.cda", "--preview", "-o", tmp_path / "x.xyz"), "unknown image type"),

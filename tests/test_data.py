@@ -122,7 +122,7 @@ def test_cached_streams_are_encoded_once(image_folder, tmp_path):
     cache_streams(*where, encode)
     assert calls == [3, 1, 1]
     assert len(CachedStreams(tmp_path / "cache")) == 4
-    with pytest.raises(ValueError, match="no streams"):
+    with pytest.raises(ValueError, match=r"no \.cda files"):
         CachedStreams(image_folder)
 
 

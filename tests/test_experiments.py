@@ -101,7 +101,9 @@ def test_files_that_are_no_compressai_models_are_refused(data):
 
 def test_a_missing_compressai_is_named(monkeypatch):
     monkeypatch.setattr(CompressAI, "available", lambda self: False)
-    with pytest.raises(ModuleNotFoundError, match=r"mbt2018-mean is not here: pip install 'cdanalysis\[baselines\]'"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"mbt2018-mean is not installed: pip install 'cdanalysis\[baselines\]'"
+    ):
         open_codec("mbt2018-mean")
     with pytest.raises(ValueError, match="unknown model 'cheng'"):
         CompressAI("cheng")

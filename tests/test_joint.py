@@ -102,7 +102,7 @@ def test_boxes_are_cut_and_dropped_at_a_window():
 
 @pytest.mark.parametrize(
     ("task", "sources", "says"),
-    [("detection", [], "need photographs"), ("segmentation", ["pixels", "other"], "different classes")],
+    [("detection", [], "has no photographs"), ("segmentation", ["pixels", "other"], "different classes")],
 )
 def test_impossible_auxiliary_tasks_are_refused(world, task, sources, says):
     (world / "other" / "images").mkdir(parents=True)
@@ -120,7 +120,7 @@ def test_auxiliary_tasks_need_heads_that_know_their_classes(world):
     model = new_model()
     with pytest.raises(ValueError, match="no mask head"):
         AuxiliaryLoss(model, AuxiliaryConfig("mask"), [])
-    with pytest.raises(ValueError, match="'tree' names none"):
+    with pytest.raises(ValueError, match="the class 'tree' of the data is not among"):
         AuxiliaryLoss(model, AuxiliaryConfig("detection"), ["tree"])
     with pytest.raises(ValueError, match="other classes than the data"):
         AuxiliaryLoss(model, AuxiliaryConfig("segmentation"), ["r", "d"])
@@ -129,7 +129,7 @@ def test_auxiliary_tasks_need_heads_that_know_their_classes(world):
         AuxiliaryLoss(model, AuxiliaryConfig("detection"), ["red"])
     stage = joint_recipe(world).stages[0]
     stage.trains = ["codec.detail"]
-    with pytest.raises(ValueError, match="let one of them move"):
+    with pytest.raises(ValueError, match="add one of them to trains"):
         StageLoss(model, stage, [["red", "blue"]] * 3)
 
 

@@ -389,7 +389,7 @@ def test_bad_studies_say_what_is_wrong(study, tmp_path, words, says):
 
 def test_a_codec_that_is_not_here_is_named(study, tmp_path, monkeypatch):
     monkeypatch.setattr("cdanalysis.codecs.pillow.PillowCodec.available", lambda self: False)
-    with pytest.raises(ModuleNotFoundError, match=r"JPEG is not here: pip install 'cdanalysis\[baselines\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"JPEG is not installed: pip install 'cdanalysis\[baselines\]'"):
         run_study(load_study(study), tmp_path / "run", "a command")
 
 

@@ -232,7 +232,7 @@ def test_latents_of_streams_that_differ_are_refused_by_a_sentence(small):
     for streams, says in (
         (
             [stream, other],
-            r"stream 0 is 56x40 \(global 60 at 64 px, spatial 60 at 96 px, detail 60\), and stream 1 is 56x40 \(global 24",
+            r"stream 0 is 56x40 \(global 60 at 64 px, spatial 60 at 96 px, detail 60\), and stream 1 is 56x40",
         ),
         ([stream, stream, smaller], r"stream 2 is 56x30"),
         ([stream, base], r"stream 1 is 56x40 \(global 60 at 64 px, spatial 60 at 96 px\)"),

@@ -188,7 +188,7 @@ def test_one_class_folder_is_no_choice(small, tmp_path, chelsea):
 
 def test_strays_are_not_classified_but_reconstructed(small, image_folder, chelsea):
     Image.fromarray(chelsea[:64, :64]).save(image_folder / "a stray.png")
-    with pytest.warns(UserWarning, match="1 of 5 photographs of .* lie in no class folder"):
+    with pytest.warns(UserWarning, match="1 of 5 photographs of .* are in no class folder"):
         report = evaluate_folder(small, ImageSet(image_folder), [0.5], baselines=False)
     assert report["classification"]["photographs"] == 4 and report["reconstruction"]["photographs"] == 5
     with pytest.raises(ValueError, match=r"no photograph of .*cat lies in a folder"):

@@ -3,8 +3,8 @@
     cdanalysis benchmark -o docs/benchmarks.json
     python tools/benchmarks.py
 
-Takes ``docs/benchmarks/rival.json`` too, where it is: the report of configs/evaluate/rival.yaml: rate and distortion beside the
-codec whose speed is compared.
+Takes ``docs/benchmarks/rival.json`` too, where it is: the report of configs/evaluate/rival.yaml: rate and distortion
+beside the codec whose speed is compared.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from PIL import Image
 
 from ..codecs.compressai import RANDOM, CompressAI

@@ -12,7 +12,14 @@ from ..files import write_whole
 
 
 def content_key(image: Image.Image) -> str:
-    """Sixteen hexadecimal digits of a photograph's pixels: what a cache knows it by, whatever its file is called."""
+    """The key of a photograph in a cache: 16 hexadecimal digits of SHA-256 over mode, size and pixels.
+
+    Args:
+        image: the photograph; the name of its file does not count.
+
+    >>> len(content_key(Image.new("RGB", (8, 8))))
+    16
+    """
     digest = hashlib.sha256(f"{image.mode} {image.size}".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()[:16]
@@ -27,15 +34,21 @@ def cache_streams(
     batch: int = 32,
     keys: Sequence[str] | None = None,
 ) -> CachedStreams:
-    """Encode every photograph to ``folder/<its name>-<key of its content>.cda``; those already there are left.
+    """Encode every photograph to ``folder/NAME-KEY.cda``, where KEY is its `content_key`; existing files are kept.
 
-    A photograph that was changed under its name, or another of the same name, has a stream of its own.
+    A photograph that has changed under the same name gets a new stream.
 
     Args:
         names: of the photographs; may hold slashes.
-        image: the number of a photograph to that photograph.
-        encode: a batch of photographs to their streams; ``folder`` must be for this way of encoding alone.
-        keys: `content_key` of each photograph, where they are known already.
+        image: reads the photograph of an index into ``names``.
+        folder: where the streams are kept. Use one folder per model and quality: settings are not part of the names.
+        encode: encodes a batch of photographs into streams.
+        track: wraps an iterable to show progress.
+        batch: photographs per call of ``encode``.
+        keys: `content_key` of each photograph, if they are known already.
+
+    Returns:
+        the streams, in the order of ``names``.
     """
     folder = Path(folder)
     if keys is None:
@@ -53,12 +66,14 @@ def cache_streams(
 class CachedStreams:
     """Streams in a folder, in the order of ``names``.
 
+    Indexing reads the bytes of a stream.
+
     Args:
-        folder: where they lie.
-        names: paths below it; by default all ``.cda`` files, sorted.
+        folder: folder of the streams.
+        names: paths relative to it; by default all ``.cda`` files below it, sorted.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there are no streams.
     """
 
     def __init__(self, folder: str | Path, names: Sequence[str] | None = None):
@@ -66,7 +81,7 @@ class CachedStreams:
         if names is None:
             names = sorted(p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*.cda"))
         if not names:
-            raise ValueError(f"no streams in {folder}")
+            raise ValueError(f"no .cda files in {folder}")
         self.names = list(names)
 
     def __len__(self) -> int:

@@ -21,8 +21,8 @@ from .images import ImageSet, data_path
 class CocoImages:
     """Photographs with boxes, and masks where the data set has them; `coco_file` says what files may look like.
 
-    Indexing reads the file: (photograph, `Instances`). Boxes are cut at the photograph's edges; crowds and boxes
-    of less than a pixel are left out. ``coco`` still has them as they are.
+    Indexing reads a photograph and its `Instances`. Boxes are clipped to the photograph; crowds, and boxes less than a
+    pixel wide or high, are left out. ``coco`` keeps them all.
 
     Args:
         images: folder or tar archive.
@@ -30,13 +30,13 @@ class CocoImages:
 
     Attributes:
         classes: names in the order of their category ids.
-        coco: the annotations, repaired and numbered anew, as pycocotools' ``COCO``.
+        coco: the annotations, repaired and renumbered, as pycocotools' ``COCO``.
         names, ids: file name and image id of each photograph.
 
     Raises:
         FileNotFoundError: if one of them does not exist.
-        ValueError: if the JSON is not COCO's, names a photograph that is not there or of other sides, or lacks, repeats
-            or contradicts something; the sentence names file and annotation.
+        ValueError: if the JSON is not in COCO's layout, lists a photograph that is missing or of another size, or is
+            inconsistent; the message names the file and the annotation.
     """
 
     task = "detection"
@@ -55,21 +55,27 @@ class CocoImages:
         return len(self.ids)
 
     def every(self, step: int) -> CocoImages:
-        """A view of each ``step``-th photograph, the first included."""
+        """A view of every ``step``-th photograph, the first included.
+
+        Raises:
+            ValueError: if ``step`` is below 1.
+        """
         if step < 1:
             raise ValueError(f"every must be at least 1, got {step}")
         return self.chosen(range(0, len(self), step))
 
     def chosen(self, indices: Sequence[int]) -> CocoImages:
-        """A view of these photographs."""
+        """A view of the photographs at these indices."""
         view = copy.copy(self)
         view.ids, view.names = [self.ids[i] for i in indices], [self.names[i] for i in indices]
         return view
 
     def read(self, index: int) -> bytes:
+        """The bytes of a photograph's file."""
         return self.images.read_named(self.names[index])
 
     def image(self, index: int) -> Image.Image:
+        """A photograph, without its objects."""
         return self.images.named(self.names[index])
 
     def __getitem__(self, index: int) -> tuple[Image.Image, Instances]:
@@ -77,7 +83,12 @@ class CocoImages:
         return image, self.objects(index, image.size)
 
     def objects(self, index: int, size: tuple[int, int]) -> Instances:
-        """Objects of a photograph of (width, height) pixels, as indexing gives them."""
+        """The objects of a photograph, as indexing gives them, without reading the photograph.
+
+        Args:
+            index: of the photograph.
+            size: its (width, height) in pixels, upright.
+        """
         width, height = size
         boxes, labels, masks = [], [], []
         for annotation in self.coco.imgToAnns[self.ids[index]]:

@@ -74,7 +74,7 @@ class LatentBackbone(Backbone):
         super().__init__()
         unknown = [name for name in out_features if name not in LEVELS]
         if unknown:
-            raise ValueError(f"unknown feature {unknown[0]!r}; there are {', '.join(LEVELS)}")
+            raise ValueError(f"unknown feature {unknown[0]!r} in out_features; there are {', '.join(LEVELS)}")
         model = model if isinstance(model, Model) else load(model)
         self.synthesis = copy.deepcopy(model.codec.spatial.g_s).requires_grad_(not frozen)
         self.pyramid = FeaturePyramid(model.codec.feature_spec.pyramid, out_channels)
@@ -104,6 +104,7 @@ class LatentBackbone(Backbone):
         return [{name: level[i] for name, level in features.items()} for i in range(len(rows))]
 
     def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of each feature."""
         return {name: ShapeSpec(channels=self._out_channels, stride=LEVELS[name]) for name in self._out_features}
 
     @property
@@ -113,14 +114,20 @@ class LatentBackbone(Backbone):
 
 
 class ReadsLatents:
-    """Mixin over detectron2's meta-architectures: batches hold latents, as `LatentMapper` makes them, not pixels.
+    """A mixin for detectron2's meta-architectures, whose batches then have latents, from `LatentMapper`, not pixels.
 
-    Put it first: ``class MyRCNN(ReadsLatents, GeneralizedRCNN)``. Give the model a `LatentBackbone`, and
-    ``pixel_mean`` and ``pixel_std`` nothing: there are no pixels.
+    It comes first: ``class MyRCNN(ReadsLatents, GeneralizedRCNN)``. The model needs a `LatentBackbone`, and takes
+    neither ``pixel_mean`` nor ``pixel_std``.
+
+    Args:
+        **options: of the meta-architecture.
     """
 
+    device: torch.device
+    """Of the meta-architecture."""
+
     def __init__(self, **options: Any):
-        super().__init__(pixel_mean=(0.0,), pixel_std=(1.0,), **options)
+        super().__init__(**{"pixel_mean": (0.0,), "pixel_std": (1.0,), **options})
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """What the backbone reads; sizes are the photographs' working sizes."""
@@ -153,7 +160,11 @@ class LatentSemanticSegmentor(ReadsLatents, SemanticSegmentor):
     """Semantic FPN on latents."""
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """As `SemanticSegmentor.forward`, which reads its pictures itself and so cannot be told otherwise."""
+        """As `SemanticSegmentor.forward`, which does not use ``preprocess_image``.
+
+        Args:
+            batched_inputs: entries from `LatentMapper`.
+        """
         images = self.preprocess_image(batched_inputs)
         features, targets = self.backbone(images.tensor), None
         if "sem_seg" in batched_inputs[0]:
@@ -171,16 +182,19 @@ class LatentSemanticSegmentor(ReadsLatents, SemanticSegmentor):
 
 
 class LatentMapper:
-    """Maps detectron2's dataset dicts to what `ReadsLatents` takes, reading streams instead of pictures.
+    """A dataset mapper that reads streams instead of images, for models with `ReadsLatents`.
 
-    ``file_name`` names the photograph; its stream lies beside it, or in ``streams``, under the same name with ``.cda``
-    for the ending. No augmentation: a stored latent has none but those that were encoded.
+    The stream of a photograph, ``file_name``, is next to it or in ``streams``, and has the same name with the suffix
+    ``.cda``. There is no augmentation, because latents are stored.
 
     Args:
-        model: the model that wrote the streams: a zoo name, a folder, or a model.
-        is_train: whether annotations are wanted.
-        streams: folder of the streams.
-        masks: whether annotations have masks to learn from.
+        model: that wrote the streams: a zoo name, a folder, or a model.
+        is_train: whether to add annotations.
+        streams: folder of the streams; by default they are next to the photographs.
+        masks: whether to add instance masks.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
     """
 
     def __init__(
@@ -195,7 +209,11 @@ class LatentMapper:
         self.streams = None if streams is None else Path(streams)
 
     def path_of(self, file_name: str) -> Path:
-        """The stream of a photograph."""
+        """The path of a photograph's stream.
+
+        Args:
+            file_name: of the photograph.
+        """
         path = Path(file_name).with_suffix(".cda")
         return path if self.streams is None else self.streams / path.name
 

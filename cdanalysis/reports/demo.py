@@ -41,8 +41,8 @@ def run_demo(
         overwrite: write over files in ``folder`` that are no results of this library; never over an input.
 
     Returns:
-        ``{"photographs": [{name, bytes, bpp, global_bytes, semantic_bytes, TASK: one line…, psnr}…], "failures": [{file, error}…],
-        "page": path}``.
+        ``{"photographs": [{name, bytes, bpp, global_bytes, semantic_bytes, TASK: one line…, psnr}…],
+        "failures": [{file, error}…], "page": path}``.
 
     Raises:
         FileNotFoundError, ValueError: if no input can be read, or a file must not be written.

@@ -27,7 +27,7 @@ class HeadConfig:
     """What a stage trains a head on. The codec stands still.
 
     Attributes:
-        task: classification, detection, segmentation, or another that a head is registered for.
+        task: classification, detection, segmentation, or another task with a registered head.
         sources: labeled sets, all with the same classes.
         input: "streams" trains the model's head, on the layers that it reads of cached streams; "features" trains its
             counterpart, on what the teachers see in the photographs themselves.
@@ -87,7 +87,8 @@ class Examples:
         folder: where streams are cached, by weights, quality, and the content of photographs.
 
     Raises:
-        FileNotFoundError, ValueError: as `open_sets` does.
+        FileNotFoundError: as `open_sets`.
+        ValueError: as `open_sets`; also if no photograph can be read.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Examples:
         kept = [labeled.chosen(_not_held_out(len(labeled), config.holdout)) for labeled in opened]
         sets = [readable(labeled, track)[0] for labeled in kept]
         if not all(len(labeled) for labeled in sets):
-            raise ValueError(f"training a {config.task} head needs photographs that can be read")
+            raise ValueError(f"no photographs to train the {config.task} head on: none of the sources' can be read")
         self.classes = sets[0].classes
         self.model, self.config, self.layers = model, config, HEADS[config.task].layers
         self.folder = folder / f"{model.fingerprint}-{VERSION}" / self.layers[-1]
@@ -147,7 +148,12 @@ class Examples:
         return batches
 
     def batch(self, rows: list[int], device: torch.device) -> Batch:
-        """Those examples together, in single precision, on a device."""
+        """A batch of examples, in single precision.
+
+        Args:
+            rows: indices of the examples, whose grids are of one size.
+            device: of the batch.
+        """
         chosen = [self.rows[i] for i in rows]
         teachers = [row.teacher for row in chosen if row.teacher is not None]
         return Batch(
@@ -172,11 +178,14 @@ def _grids(features: Features) -> tuple:
 
 
 def open_sets(config: HeadConfig) -> list[LabeledSet]:
-    """The labeled sets that a stage's head learns from.
+    """Open the labeled sets that a stage trains a head on.
+
+    Args:
+        config: names them.
 
     Raises:
-        FileNotFoundError: if one is not there.
-        ValueError: if there are no photographs, or the sources' classes differ.
+        FileNotFoundError: if one does not exist.
+        ValueError: for an invalid setting, if there are no photographs, or if the sources' classes differ.
     """
     if config.input not in INPUTS:
         raise ValueError(f"input must be one of {', '.join(INPUTS)}, got {config.input!r}")
@@ -185,17 +194,17 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
     if config.distill and config.input == "features":
         raise ValueError("distill is for a head on streams: a counterpart sees the photographs themselves")
     if config.holdout < 0:
-        raise ValueError(f"holdout must be 0, to use all photographs, or above, got {config.holdout}")
+        raise ValueError(f"holdout must be at least 0, where 0 uses all photographs; got {config.holdout}")
     sets = [open_labeled(config.task, source).every(config.every) for source in config.sources]
     if not sets or not all(len(s) for s in sets):
-        raise ValueError(f"training a {config.task} head needs photographs")
+        raise ValueError(f"no photographs to train the {config.task} head on: set its sources")
     for labeled, source in zip(sets, config.sources, strict=True):
         if labeled.classes != sets[0].classes:
-            raise ValueError(f"the classes of {source.path} are not those of {config.sources[0].path}")
+            raise ValueError(f"{source.path} and {config.sources[0].path} have different classes")
         if not _not_held_out(len(labeled), config.holdout):
             raise ValueError(
-                f"nothing is left of {source.path} to learn from: of its images one in {config.every} is used, and of "
-                f"those one in {config.holdout} is held out, the first included"
+                f"no photographs of {source.path} are left to train on: every {config.every} uses one in "
+                f"{config.every}, of which holdout {config.holdout} leaves out one in {config.holdout}, also the first"
             )
     if "detail" in HEADS[config.task].layers and (config.input == "features" or config.distill):
         raise ValueError(
@@ -205,7 +214,7 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
 
 
 def _not_held_out(count: int, holdout: int) -> list[int]:
-    """Of so many photographs those that are not held out, whether they can be read or not."""
+    """Indices of the photographs that are not held out, readable or not."""
     return [index for index in range(count) if not holdout or index % holdout]
 
 

@@ -1,9 +1,10 @@
-"""Heads: made for a data set's classes, trained on examples, calibrated."""
+"""Heads: made for the classes of a data set, trained on examples, calibrated."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,12 @@ class CalibrationConfig:
 
 
 def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
-    """The head that a stage trains, made if it must be; a new one starts from its counterpart.
+    """The head that a stage trains: the existing one, or a new one, initialized from its counterpart if that fits.
+
+    Args:
+        model: the head is put into it.
+        config: of the stage.
+        classes: class names of the data.
 
     Raises:
         ValueError: if there is no head to keep, or it does not know the classes; or no counterpart of its kind, which
@@ -56,7 +62,9 @@ def _chosen_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
         if config.task == "classification":
             positions(heads[config.task].classes, classes)
         elif heads[config.task].classes != classes:
-            raise ValueError(f"the {config.task} head to keep has other classes than the data, or in another order")
+            raise ValueError(
+                f"the {config.task} head has other classes than the data, or in another order: use classes: data"
+            )
         return heads[config.task]
     if config.classes != "data":
         raise ValueError(f"classes must be 'data' or 'keep', got {config.classes!r}")
@@ -75,7 +83,16 @@ def keep_counterpart(model: Model, task: str) -> None:
 
 
 class HeadLoss(nn.Module):
-    """Model and examples to a scalar loss; one forward, so that data-parallel wrappers can wrap it."""
+    """The loss of a head; a module with one ``forward``, so that data-parallel wrappers can wrap it.
+
+    Args:
+        model: the head is prepared in it, see `prepare_head`.
+        config: of the stage.
+        classes: class names of the data.
+
+    Raises:
+        ValueError: as `prepare_head`.
+    """
 
     def __init__(self, model: Model, config: HeadConfig, classes: list[str]):
         super().__init__()
@@ -102,17 +119,42 @@ class HeadLoss(nn.Module):
 
 
 def positions(known: list[str], classes: list[str]) -> list[int]:
-    """Where the data's classes stand among those that a head knows."""
-    found = [class_index(name, known) for name in classes]
-    for name, position in zip(classes, found, strict=True):
+    """Indices of the data's classes among those of a head.
+
+    Args:
+        known: class names of the head.
+        classes: class names of the data, or WordNet ids, see `cdanalysis.data.labels.class_index`.
+
+    Raises:
+        ValueError: if the head lacks a class.
+
+    >>> positions(["cat", "dog", "horse"], ["Horse", "cat"])
+    [2, 0]
+    """
+    found = []
+    for name in classes:
+        position = class_index(name, known)
         if position is None:
-            raise ValueError(f"{name!r} names none of the head's classes")
+            raise ValueError(f"the class {name!r} of the data is not among the head's classes")
+        found.append(position)
     return found
 
 
 @torch.inference_mode()
 def calibrate(model: Model, config: CalibrationConfig) -> float:
-    """Fit the temperature of the classification head on streams of labeled photographs; gives it."""
+    """Fit the temperature of the classification head on streams of labeled photographs (Guo and others, ICML 2017).
+
+    Args:
+        model: its head gets the temperature.
+        config: the photographs.
+
+    Returns:
+        the temperature, by which logits are divided, in [0.01, 100].
+
+    Raises:
+        FileNotFoundError: if the photographs do not exist.
+        ValueError: if they are not in class folders, or the head lacks a class.
+    """
     labeled, _ = readable(ClassFolders(config.source).every(config.every))
     head = model.heads["classification"]
     places = positions(head.classes, labeled.classes)
@@ -125,5 +167,5 @@ def calibrate(model: Model, config: CalibrationConfig) -> float:
         targets += [places[target] for _, target in group]
     with torch.inference_mode(False):
         temperature = fit_temperature(torch.cat(logits).clone().cpu(), torch.tensor(targets))
-    head.temperature.fill_(temperature)
+    cast(Tensor, head.temperature).fill_(temperature)
     return temperature

@@ -1,4 +1,4 @@
-"""One training step's loss and what the progress bar shows of it."""
+"""The loss of a training step, and its terms, which the progress bar shows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class Semantics(NamedTuple):
 
 
 class StageLoss(nn.Module):
-    """Model and stage to a scalar loss; one forward, so that data-parallel wrappers can wrap it.
+    """The loss of a stage that trains the codec; a module with one ``forward``, so that data-parallel wrappers can wrap
+    it.
 
     Args:
         model: what is trained.
@@ -68,7 +69,7 @@ class StageLoss(nn.Module):
             self.own["adversaries"] = nn.ModuleList(adversary for _, adversary in self.distortion.adversaries())
 
     def own_parameters(self) -> list[dict[str, Any]]:
-        """Parameters that learn beside the model's, as groups for the optimizer; ``share`` is of the stage's rate."""
+        """Parameter groups of the discriminators, for the optimizer; ``share`` multiplies the stage's learning rate."""
         adversaries = self.distortion.adversaries() if self.detail else []
         return [
             {"params": list(adversary.parameters()), "share": config.lr / self.stage.lr, "betas": (0.5, 0.9)}

@@ -29,7 +29,7 @@ FLOOR = 0.3
 
 @dataclass
 class ObjectiveConfig:
-    """Weights. A pair [a, b] holds the weight at quality 0 and at quality 1, interpolated in the logarithm.
+    """Weights of the objective. A pair [a, b] is the weight at quality 0 and at quality 1, interpolated geometrically.
 
     Attributes:
         semantic_rate: weight of the semantic layers' kilobits a photograph.
@@ -59,7 +59,15 @@ class ObjectiveConfig:
 
 
 def log_interpolate(ends: list[float], quality: Tensor) -> Tensor:
-    """ends[0] at quality 0, ends[1] at quality 1, geometric in between."""
+    """Geometric interpolation.
+
+    Args:
+        ends: values at quality 0 and at quality 1, above 0.
+        quality: in [0, 1], any shape.
+
+    >>> log_interpolate([1.0, 100.0], torch.tensor([0.0, 0.5, 1.0])).round()
+    tensor([  1.,  10., 100.])
+    """
     low, high = (math.log(end) for end in ends)
     return torch.exp(low + (high - low) * quality)
 

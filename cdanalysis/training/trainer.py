@@ -1,4 +1,4 @@
-"""Runs a recipe's stages with Lightning Fabric: resumable to the bit, on one device or many."""
+"""Runs the stages of a recipe with Lightning Fabric: resumable, bit-exact on the CPU, on one device or several."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -29,27 +29,31 @@ from .checks import check_recipe
 from .heads import calibrate
 from .pretrained import load_pretrained
 from .recipe import Recipe, StageConfig, touches
-from .stages import Stage, select, stage_of
+from .stages import HeadStage, Stage, select, stage_of
 from .validation import VALIDATION, validate
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
 EARLIER = "checkpoint-before.pt"
-"""What becomes of the checkpoint of an earlier run in the same folder, which was not gone on with."""
+"""New name of the checkpoint of an earlier run in the same folder that is not resumed."""
 PATIENCE = 200
-"""So many steps may be skipped, one after the other, because they are not finite."""
+"""Consecutive steps without a finite loss or gradient after which training stops."""
 
 
 class Trainer:
     """Trains a model by a recipe.
 
-    Args:
-        recipe: what to do.
-        folder: where the checkpoint, the TensorBoard logs and the finished model go.
-        model: a model to start from; a new one by default.
+    An interrupted run continues with ``run(resume=True)``; on the CPU the result is bit-identical to that of an
+    uninterrupted run.
 
-    A run that was stopped goes on with ``run(resume=True)``; on the CPU the result is the same to
-    the last bit as that of a run that was not stopped.
+    Args:
+        recipe: what to train, and how.
+        folder: of the checkpoint, the TensorBoard logs and the finished model.
+        model: to start from; by default the recipe's ``init``, or a new one.
+
+    Raises:
+        FileNotFoundError: if ``init``, or weights of a new model, do not exist.
+        ValueError: if ``init`` is damaged.
     """
 
     def __init__(self, recipe: Recipe, folder: str | Path, model: Model | None = None):
@@ -60,7 +64,7 @@ class Trainer:
             accelerator=accelerator,
             devices=devices,
             num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", 1)),
-            precision=recipe.precision,
+            precision=cast(Any, recipe.precision),  # Fabric checks that it is one of its words
         )
         torch.manual_seed(recipe.seed)
         self.new = model is None and not recipe.init
@@ -71,12 +75,19 @@ class Trainer:
         self.stage, self.step, self.skipped, self.lost = 0, 0, 0, 0
 
     def run(self, resume: bool = False, stop_after: int | None = None) -> bool:
-        """Train; True when the recipe is finished, False when stopped after ``stop_after`` steps.
+        """Train, and write the model to ``folder / "model"``.
+
+        Args:
+            resume: continue from the folder's checkpoint.
+            stop_after: number of steps after which to stop; None to finish the recipe.
+
+        Returns:
+            True if the recipe is finished, False if stopped.
 
         Raises:
-            FileNotFoundError: if told to resume and there is no checkpoint.
-            ValueError: if the checkpoint belongs to another recipe, if the recipe is one that cannot be run to its end,
-                or if training goes astray; then no model is written.
+            FileNotFoundError: if there is no checkpoint to resume, or data or weights do not exist.
+            ValueError: if the checkpoint is of another recipe, the recipe is invalid (see `check_recipe`), or training
+                diverged; no model is written then.
         """
         self.fabric.launch()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +162,7 @@ class Trainer:
             if average:
                 average.load(state["average"])
         loss_module.train(config.head is None)
-        if config.head is not None:
+        if isinstance(stage, HeadStage):
             stage.loss.head.train()
         return stage, loss_module, optimizer, average
 
@@ -187,8 +198,8 @@ class Trainer:
         """Raises `ValueError` where the last tenth of a stage's steps were lost, or weights are no numbers."""
         if self.lost and self.lost >= min(PATIENCE, steps // 10):
             raise ValueError(
-                f"stage {self.recipe.stages[self.stage].name!r} came to nothing, and no model is written: its last "
-                f"{self.lost} of {steps} steps had no finite loss or gradient; a lower learning rate may help"
+                f"stage {self.recipe.stages[self.stage].name!r} diverged, so no model is written: its last "
+                f"{self.lost} of {steps} steps had no finite loss or gradient; try a lower learning rate (lr)"
             )
         check_finite(saved_tensors(self.model))
 
@@ -201,7 +212,7 @@ class Trainer:
         norms = [torch.nn.utils.clip_grad_norm_(group["params"], clip) for group in optimizer.param_groups]
         finite = torch.isfinite(torch.stack([*norms, loss.detach()])).all()
         if self.fabric.world_size > 1:
-            finite = self.fabric.all_reduce(finite.float(), reduce_op="mean") == 1
+            finite = cast(torch.Tensor, self.fabric.all_reduce(finite.float(), reduce_op="mean")) == 1
         if finite:
             optimizer.step()
             self.lost = 0
@@ -237,10 +248,10 @@ class Trainer:
     def _load(self) -> dict | None:
         path = self.folder / CHECKPOINT
         if not path.is_file():
-            raise FileNotFoundError(f"nothing to resume: no {path}")
+            raise FileNotFoundError(f"nothing to resume: no checkpoint {path}; train without --resume")
         state = read_tensors(path)
         if not _same_beginning(state["recipe"], asdict(self.recipe), state["stage"]):
-            raise ValueError(f"{path} was made by another recipe; train into another folder, or without --resume")
+            raise ValueError(f"{path} is of another recipe; use another folder (-o), or train without --resume")
         for heads, described in ((self.model.heads, "heads"), (self.model.counterparts, "counterparts")):
             for task, options in state[described].items():
                 heads[task] = self.model.new_head(task, **options)
@@ -270,7 +281,13 @@ def _same_beginning(old: dict, new: dict, stage: int) -> bool:
 
 
 def learning_rate(stage: StageConfig, step: int, steps: int) -> float:
-    """Linear warm-up, the peak, then a cosine down to a hundredth of it at the end of ``steps``."""
+    """The learning rate of a step: linear warm-up, constant peak, then a cosine to a hundredth of the peak.
+
+    Args:
+        stage: its ``lr``, ``warmup`` and ``decay``.
+        step: from 0.
+        steps: of the whole stage.
+    """
     if step < stage.warmup:
         return stage.lr * (step + 1) / stage.warmup
     first = max(stage.warmup, round((1 - stage.decay) * steps))

@@ -1,4 +1,4 @@
-"""Pages that need nothing else, from the templates beside this file."""
+"""HTML pages in one file each: `rendered` fills the templates beside this module, `data_uri` embeds pictures."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
+
+__all__ = ["data_uri", "rendered"]
 
 
 def rendered(name: str, **values: Any) -> str:
