@@ -377,7 +377,7 @@ def test_studies_that_ship_load(path):
         (["stream=[0.5]"], "stream"),
         (["task=sound"], "unknown task 'sound'"),
         (["baselines={GIF: [3]}"], "unknown codec 'GIF'"),
-        (["streams=[1.5]"], r"quality must lie in \[0, 1\]"),
+        (["streams=[1.5]"], r"quality must be a number in \[0, 1\]"),
         (["task=''"], "reduced photographs are for tasks"),
         (["reduced={JPEG: [500]}"], r"reduced\.JPEG must have levels of 0 to 100"),
     ],
