@@ -214,7 +214,8 @@ def test_a_counterpart_learns_from_compressed_photographs(study, world, tmp_path
         "retrained={JPEG: [5]}",
         "reduced={JPEG: []}",
     ]
-    config = load_study(study, [*words, "streams=[]", "reconstructions=[]", "baselines={JPEG: [5]}", "draws=0"])
+    words += ["streams=[]", "reconstructions=[]", "baselines={JPEG: [5]}", "draws=0", "every=3"]
+    config = load_study(study, words)
     seen = []
     compress = retraining_module.compressed
     monkeypatch.setattr(retraining_module, "compressed", lambda *a: seen.append(compress(*a)) or seen[-1])
