@@ -28,9 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parsed(arguments)
     try:
         from . import commands
-        from .console import say
+        from .console import any_name, say
         from .notices import shown
 
+        any_name()
         with shown(say):
             return getattr(commands, options.command)(options)
     except KeyboardInterrupt:
