@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import zoo as zoo_module
 from .console import print_table, say, track
-from .files import LeftOut, json_text, json_value, run_name
-from .outputs import check_outputs, write_result
+from .files import LeftOut, check_folder, json_text, json_value, run_name
+from .outputs import check_outputs, read_below, write_result
 from .registry import HEADS
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def train(options: argparse.Namespace) -> int:
         torch.set_num_threads(options.threads)
     recipe = load_recipe(options.recipe, options.overrides)
     folder = Path(options.output or Path("runs") / recipe.name)
+    check_folder(folder)
     _check_run(options, recipe.init, folder)
     trainer = Trainer(recipe, folder)
     if trainer.run(resume=options.resume):
@@ -93,14 +94,14 @@ def evaluate(options: argparse.Namespace) -> int:
         _check_file(options, [options.photographs, *([options.annotations] if options.annotations else ())])
     report = _evaluated(options)
     text = json_text(report, indent=2)
-    if options.output:
-        write_result(options.output, text + "\n")
     if options.json:
         print(text)
     else:
         for task in (*HEADS, "reconstruction"):
             if task in report:
                 print_table(f"{task}, {report['photographs']} photographs", report[task]["rows"])
+    if options.output:  # last: what was measured is seen, even where the disk is full
+        write_result(options.output, text + "\n")
     for failure in report["failures"]:
         say(failure["error"])
     return 1 if report["failures"] else 0
@@ -131,7 +132,9 @@ def _check_file(options: argparse.Namespace, inputs: list[str]) -> None:
     """Refuse an output that is no file to write, before hours of measuring."""
     if options.output.endswith(("/", os.sep)) or Path(options.output).is_dir():
         raise ValueError(f"{options.output} is a folder; -o names the JSON file to write")
-    check_outputs([options.output], inputs, options.overwrite)
+    check_folder(Path(options.output).parent)
+    read = [path for name in inputs for path in (read_below(name) if Path(name).is_dir() else [Path(name)])]
+    check_outputs([options.output], read, options.overwrite)
 
 
 def _study(options: argparse.Namespace) -> int:
@@ -192,15 +195,14 @@ def benchmark(options: argparse.Namespace) -> int:
     found = {name: sections[name]() for name in chosen}
     report = kept | found
     text = json_text(report, indent=2)
-    if options.output:
-        write_result(options.output, text + "\n")
     if options.json:
         print(text)
-        return 0
-    for name, own in found.items():
+    for name, own in ({} if options.json else found).items():
         tables = {name: [own]} if name == "start" else {k: v for k, v in own.items() if isinstance(v, list)}
         for title, rows in tables.items():
             print_table(name if title == "rows" else title, rows)
+    if options.output:
+        write_result(options.output, text + "\n")
     return 0
 
 
@@ -219,6 +221,8 @@ def _sections_of(options: argparse.Namespace, machine: str) -> dict[str, Any]:
     if options.output and not (isinstance(kept, dict) and "hardware" in kept):
         _check_file(options, [])
         kept = {}
+    if kept.get("hardware", machine) != machine and not options.overwrite:
+        raise ValueError(f"{options.output} is of another machine, {kept['hardware']}; --overwrite replaces it")
     return kept if kept.get("hardware") == machine else {"hardware": machine}
 
 
