@@ -219,7 +219,8 @@ def test_what_belongs_to_a_result_that_the_user_names_is_replaced_with_it(pair):
     "line",
     [
         "5", "[]", "[1]", "null", '{"a": 1}', '{"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "abcd": 6}', "9" * 5000,
-        '["t.cda", 1, "x", "s", ["l"], null]', '[["t.cda"], 1, "x", "s", "l", null]', '["t.cda", "1", "x", "s", "l", 3]',
+        '["t.cda", 1, "x", "s", ["l"], null]', '[["t.cda"], 1, "x", "s", "l", null]',
+        '["t.cda", "1", "x", "s", "l", 3]',
         '["t.cda", 1, "x", "s", "l", [1, 2]]', '["t.cda", 1, {}, "s", "l", []]', "\x00", "\udcff",
     ],
 )  # fmt: skip

@@ -14,7 +14,7 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from ..files import LeftOut, files_below
+from ..files import HIDDEN, LeftOut, files_below, is_hidden
 from ..notices import notice
 from ..outputs import BESIDE, made_beside
 from ..structures.latents import MAX_PIXELS
@@ -183,6 +183,10 @@ def open_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, name: s
         raise ValueError(f"{name} cannot be read: {str(error) or type(error).__name__}") from error
 
 
+class Damaged(ValueError):
+    """A file of labels cannot be decoded: like a damaged photograph, it does not stop the others."""
+
+
 class TooLarge(Exception):
     """An image has more pixels than it may."""
 
@@ -235,7 +239,9 @@ class ImageSet:
             names = [path.relative_to(self.root).as_posix() for path in paths if path not in results]
         elif is_archive(self.root):
             self._archive = Archive(self.root)
-            names = self._archive.names
+            names = [name for name in self._archive.names if not is_hidden(name)]
+            for name in set(self._archive.names) - set(names):
+                self.left_out.add(HIDDEN, name)
             for name in self._archive.lost:
                 self.left_out.add("no files, and no links to files of the archive", name)
         else:

@@ -27,7 +27,9 @@ class Images(Protocol):
 
 
 def readable(images: S, track: Callable[[Iterable], Iterable] = lambda items: items) -> tuple[S, list[dict[str, str]]]:
-    """The photographs that can be decoded, and of the others ``{"file", "error"}``; notices name them, too.
+    """The photographs that can be decoded, with their labels, and of the others ``{"file", "error"}``.
+
+    Labels that can be decoded and are not what they must be are no matter of this.
 
     Raises:
         ValueError: if there is none that can.
@@ -36,14 +38,24 @@ def readable(images: S, track: Callable[[Iterable], Iterable] = lambda items: it
     for index in track(range(len(images))):
         try:
             images.image(index)
+            getattr(images, "check", _no_check)(index)
             good.append(index)
         except (ValueError, OSError, MemoryError) as error:
             failures.append({"file": images.names[index], "error": sentence(error)})
     if failures and not good:
         raise ValueError(f"no photograph of {images.title} can be read; the first: {failures[0]['error']}")
-    for failure in failures:
-        notice(f"left out: {failure['error']}")
     return (images.chosen(good) if failures else images), failures
+
+
+def _no_check(index: int) -> None:
+    """Sets without files of labels have nothing to check."""
+
+
+def told(found: tuple[S, list[dict[str, str]]]) -> S:
+    """What `readable` found, where nobody reports what cannot be read: notices do, as they come."""
+    for failure in found[1]:
+        notice(f"left out: {failure['error']}")
+    return found[0]
 
 
 def contents_digest(images: Images) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..data.cached import cache_streams, content_key
 from ..data.images import to_tensor
 from ..data.labeled import LabeledSet, LabeledSource, open_labeled
-from ..data.readable import readable
+from ..data.readable import readable, told
 from ..model import Model
 from ..registry import HEADS
 from ..stream.container import VERSION
@@ -105,7 +105,7 @@ class Examples:
     ):
         opened = open_sets(config)
         kept = [labeled.chosen(_not_held_out(len(labeled), config.holdout)) for labeled in opened]
-        sets = [readable(labeled, track)[0] for labeled in kept]
+        sets = [told(readable(labeled, track)) for labeled in kept]
         if not all(len(labeled) for labeled in sets):
             raise ValueError(f"training a {config.task} head needs photographs that can be read")
         self.classes = sets[0].classes

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..data.labeled import ClassFolders
 from ..data.labels import class_index
-from ..data.readable import readable
+from ..data.readable import readable, told
 from ..heads.base import Head
 from ..heads.classification import fit_temperature
 from ..model import Model
@@ -93,13 +93,18 @@ def positions(known: list[str], classes: list[str]) -> list[int]:
     for name, position in zip(classes, found, strict=True):
         if position is None:
             raise ValueError(f"{name!r} names none of the head's classes")
+        if found.index(position) < (place := classes.index(name)):
+            other = classes[found.index(position)]
+            raise ValueError(
+                f"{other!r} and {classes[place]!r} both name the head's class {known[position]!r}: put them together"
+            )
     return found
 
 
 @torch.inference_mode()
 def calibrate(model: Model, config: CalibrationConfig) -> float:
     """Fit the temperature of the classification head on streams of labeled photographs; gives it."""
-    labeled, _ = readable(ClassFolders(config.source).every(config.every))
+    labeled = told(readable(ClassFolders(config.source).every(config.every)))
     head = model.heads["classification"]
     places = positions(head.classes, labeled.classes)
     logits, targets = [], []
