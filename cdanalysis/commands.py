@@ -69,6 +69,8 @@ def train(options: argparse.Namespace) -> int:
     trainer = Trainer(recipe, folder)
     if trainer.run(resume=options.resume):
         print(f"the model is in {folder / 'model'}")
+    if trainer.unreadable:
+        say(f"left out {len(trainer.unreadable)} photographs that cannot be read: {'; '.join(trainer.unreadable)}")
     return 0
 
 
@@ -78,11 +80,20 @@ def _check_run(options: argparse.Namespace, init: str, folder: Path) -> None:
     start = list(zoo_module.find(init).iterdir()) if init else []
     ours = {zoo_module.WEIGHTS, zoo_module.COUNTERPARTS, zoo_module.RECIPE}
     written = [model / name for name in sorted(ours) if (model / name).exists()]
-    is_model = (model / zoo_module.WEIGHTS).is_file() and bool(zoo_module.describe(model))
+    is_model = _is_model(model)
     check_outputs(written, [options.recipe, *start], overwrite=options.overwrite or is_model)
+    if is_model and not (options.resume or options.overwrite):
+        raise ValueError(f"{model} is there already, from a run that is finished: --overwrite trains it anew")
     stopped = checkpoint.is_file() and not (model / zoo_module.WEIGHTS).is_file()
     if stopped and not (options.resume or options.overwrite):
         raise ValueError(f"{folder} holds a run that was stopped: --resume goes on with it, --overwrite starts anew")
+
+
+def _is_model(folder: Path) -> bool:
+    try:
+        return bool(zoo_module.describe(folder))
+    except (OSError, ValueError):  # none, or a damaged one
+        return False
 
 
 def evaluate(options: argparse.Namespace) -> int:

@@ -260,6 +260,7 @@ def test_training_a_head_goes_on(spoiled, small_folder, tmp_path, capsys):
     assert main(["train", str(tmp_path / "r.yaml"), "-o", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().err
     assert all(name in said for name in BAD)
+    assert all(name in said.strip().splitlines()[-1] for name in BAD), "and again at the end"
     assert cda.load(str(tmp_path / "run" / "model")).heads["classification"].classes == ["cat", "dog"]
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from ..files import write_whole
+from ..stream.container import unpack
+from ..stream.errors import StreamError
+
+LONGEST = 200
+"""Bytes of a name; file systems take 255, and names of temporary files are longer."""
 
 
 def content_key(image: Image.Image) -> str:
@@ -40,14 +46,29 @@ def cache_streams(
     folder = Path(folder)
     if keys is None:
         keys = [content_key(image(i)) for i in range(len(names))]
-    files = [f"{name}-{key}.cda" for name, key in zip(names, keys, strict=True)]
+    files = [_short(f"{name}-{key}.cda") for name, key in zip(names, keys, strict=True)]
     # One file may stand for several photographs that are the same.
-    missing = list({file: i for i, file in enumerate(files) if not (folder / file).is_file()}.values())
+    missing = list({file: i for i, file in enumerate(files) if not _is_whole(folder / file)}.values())
     for start in track(range(0, len(missing), batch)):
         indices = missing[start : start + batch]
         for index, stream in zip(indices, encode([image(i) for i in indices]), strict=True):
             write_whole(folder / files[index], stream)
     return CachedStreams(folder, files)
+
+
+def _short(name: str) -> str:
+    """A path whose parts a file system takes: of those that are too long, the end, which tells streams apart."""
+    parts = [(part, os.fsencode(part)) for part in name.split("/")]
+    return "/".join(p if len(b) <= LONGEST else b[-LONGEST:].decode(errors="replace") for p, b in parts)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a stream is there, and as it was written: what a crash or a full disk left is made again."""
+    try:
+        unpack(path.read_bytes())
+    except (OSError, StreamError):
+        return False
+    return True
 
 
 class CachedStreams:

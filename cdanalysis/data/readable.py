@@ -51,10 +51,12 @@ def _no_check(index: int) -> None:
     """Sets without files of labels have nothing to check."""
 
 
-def told(found: tuple[S, list[dict[str, str]]]) -> S:
-    """What `readable` found, where nobody reports what cannot be read: notices do, as they come."""
+def told(found: tuple[S, list[dict[str, str]]], errors: list[str] | None = None) -> S:
+    """What `readable` found; notices tell at once what cannot be read, and ``errors`` keep it for the end."""
     for failure in found[1]:
         notice(f"left out: {failure['error']}")
+        if errors is not None:
+            errors.append(failure["error"])
     return found[0]
 
 

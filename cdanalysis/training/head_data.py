@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..data.images import to_tensor
 from ..data.labeled import LabeledSet, LabeledSource, open_labeled
 from ..data.readable import readable, told
 from ..model import Model
+from ..notices import notice
 from ..registry import HEADS
 from ..stream.container import VERSION
 from ..structures.targets import Target
@@ -92,6 +94,11 @@ class Examples:
         config: what to use.
         folder: where streams are cached, by weights, quality, and the content of photographs.
 
+    Attributes:
+        classes: their names.
+        key: digest of all photographs and targets, in their order.
+        unreadable: what is wrong with the photographs that were left out.
+
     Raises:
         FileNotFoundError, ValueError: as `open_sets` does.
     """
@@ -105,19 +112,24 @@ class Examples:
     ):
         opened = open_sets(config)
         kept = [labeled.chosen(_not_held_out(len(labeled), config.holdout)) for labeled in opened]
-        sets = [told(readable(labeled, track)) for labeled in kept]
+        self.unreadable: list[str] = []
+        sets = [told(readable(labeled, track), self.unreadable) for labeled in kept]
         if not all(len(labeled) for labeled in sets):
             raise ValueError(f"training a {config.task} head needs photographs that can be read")
         self.classes = sets[0].classes
         self.model, self.config = model, config
         self.folder = folder / f"{model.fingerprint}-{VERSION}"
         self.rows: list[_Example] = []
+        digest = hashlib.blake2b(repr(self.classes).encode(), digest_size=16)
         for labeled in sets:
             for flip in (False, True) if config.flip else (False,):
-                self._add(_Variant(labeled, flip), track)
+                self._add(_Variant(labeled, flip), track, digest)
+        self.key = digest.hexdigest()
+        if config.classes == "data" and config.epochs:
+            _check_taught(config, self.classes, [row.target for row in self.rows])
 
     @torch.no_grad()
-    def _add(self, variant: _Variant, track: Callable[[Iterable], Iterable]) -> None:
+    def _add(self, variant: _Variant, track: Callable[[Iterable], Iterable], digest: Any) -> None:
         model, config = self.model, self.config
         streams, keys = [], [content_key(variant.image(i)) for i in range(len(variant.names))]
         for quality in config.qualities if config.input == "streams" else ():
@@ -127,6 +139,8 @@ class Examples:
         for index in track(range(len(variant.names))):
             image, target = variant[index]
             target = HEADS[config.task].prepared(target, config.options)
+            digest.update(keys[index].encode())
+            _feed(digest, target)
             size = (image.height, image.width)
             wanted = config.input == "features" or config.distill
             features = [f[0].half() for f in model.reference.pyramid(to_tensor(image)[None])] if wanted else []
@@ -193,6 +207,35 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
                 f"those one in {config.holdout} is held out, the first included"
             )
     return sets
+
+
+def _feed(digest: Any, target: Target) -> None:
+    """Add all that a target says to a digest."""
+    digest.update(str(int(target)).encode() if isinstance(target, int) else b"")
+    for part in vars(target).values():
+        digest.update(part.cpu().numpy().tobytes() if isinstance(part, Tensor) else repr(part).encode())
+
+
+def _check_taught(config: HeadConfig, classes: list[str], targets: list[Target]) -> None:
+    """Raises `ValueError` where a class of a classifier, or all of a detector, has no example: nothing would teach it.
+
+    Which classes the others have never seen, a notice says: lists of classes are often longer than data sets.
+    """
+    if config.task == "classification":
+        seen = {int(target) for target in targets}
+    elif config.task == "detection":
+        seen = {label for target in targets for label in target.labels.tolist()}
+    else:
+        return
+    unseen = [name for number, name in enumerate(classes) if number not in seen]
+    names = ", ".join(map(repr, unseen[:3])) + (f" and {len(unseen) - 3} more" if len(unseen) > 3 else "")
+    if unseen and (config.task == "classification" or not seen):
+        raise ValueError(
+            f"nothing would teach the {config.task} head {names}: no example is left of what can be read, is used "
+            f"(every: {config.every}) and is not held out (holdout: {config.holdout})"
+        )
+    if unseen:
+        notice(f"the {config.task} head's data have no example of {names}")
 
 
 def _not_held_out(count: int, holdout: int) -> list[int]:

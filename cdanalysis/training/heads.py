@@ -52,11 +52,15 @@ def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
     if config.classes != "data":
         raise ValueError(f"classes must be 'data' or 'keep', got {config.classes!r}")
     head = heads[config.task] = model.new_head(config.task, classes=list(classes), **config.options)
-    if config.input == "streams" and config.task in model.counterparts:
-        counterpart = model.counterparts[config.task]
-        if counterpart.describe() == head.describe():
-            head.load_state_dict(counterpart.state_dict())
+    if starts_from_counterpart(model, config, head):
+        head.load_state_dict(model.counterparts[config.task].state_dict())
     return head
+
+
+def starts_from_counterpart(model: Model, config: HeadConfig, head: Head) -> bool:
+    """Whether a new head has weights to start from: those of a counterpart of its shape."""
+    there = config.classes == "data" and config.input == "streams" and config.task in model.counterparts
+    return there and model.counterparts[config.task].describe() == head.describe()
 
 
 class HeadLoss(nn.Module):

@@ -155,6 +155,7 @@ def changed(tree: DictConfig, words: DictConfig, where: str) -> DictConfig:
 
 _WHOLE = "must be at least 1", lambda value: value >= 1
 _COUNT = "must be at least 0", lambda value: value >= 0
+_SEED = "must be a whole number from 0 to 100000000", lambda value: 0 <= value <= 10**8
 _AMOUNT = "must be a finite number of at least 0", lambda value: math.isfinite(value) and value >= 0
 _POSITIVE = "must be a finite number above 0", lambda value: math.isfinite(value) and value > 0
 _SHARE = "must lie in [0, 1]", lambda value: 0 <= value <= 1
@@ -162,7 +163,7 @@ _QUALITIES = "must be two numbers in [0, 1]", lambda pair: len(pair) == 2 and al
 _WEIGHTS = "must be two finite numbers above 0", lambda pair: len(pair) == 2 and all(map(_POSITIVE[1], pair))
 
 RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
-    Recipe: {"workers": _COUNT, "checkpoint_minutes": _AMOUNT, "neck_hidden": _WHOLE},
+    Recipe: {"seed": _SEED, "workers": _COUNT, "checkpoint_minutes": _AMOUNT, "neck_hidden": _WHOLE},
     CodecConfig: {
         **dict.fromkeys(("semantic_channels", "semantic_hidden", "detail_channels", "hyper_channels", "width"), _WHOLE),
         **dict.fromkeys(("analysis_depth", "synthesis_depth"), _COUNT),

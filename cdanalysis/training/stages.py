@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..data.crops import Crops
 from ..data.labeled_crops import LabeledCrops
+from ..files import key_of
 from ..model import Model
 from .auxiliary import AuxiliaryTargets, CropBatch
 from .head_data import Batch, Examples
@@ -48,6 +49,16 @@ class CodecStage:
     def own(self) -> nn.ModuleDict:
         """What learns or changes beside the model."""
         return self.loss.own
+
+    @property
+    def key(self) -> str:
+        """Digest of what crops are drawn from."""
+        return key_of(*(crops.key for crops in (self.crops, *self.labeled_crops)))
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Photographs that were drawn and could not be read."""
+        return [name for crops in (self.crops, *self.labeled_crops) for name in crops.unreadable]
 
     def start(self, model: Model) -> None:
         """What happens once, before the first step."""
@@ -101,6 +112,16 @@ class HeadStage:
     def own(self) -> nn.ModuleDict:
         """Nothing but the head changes."""
         return nn.ModuleDict()
+
+    @property
+    def key(self) -> str:
+        """Digest of all photographs and targets."""
+        return self.examples.key
+
+    @property
+    def unreadable(self) -> list[str]:
+        """What is wrong with the photographs that were left out."""
+        return self.examples.unreadable
 
     def start(self, model: Model) -> None:
         """Nothing happens before the first step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from ..codec.derived import saved_tensors
-from ..files import json_text, read_tensors
+from ..files import json_text, make_folder, read_tensors, write_whole
 from ..heads.base import Heads
 from ..model import Model
 from ..teachers.imagenet import imagenet_classes
@@ -46,6 +47,9 @@ class Trainer:
         folder: where the checkpoint, the TensorBoard logs and the finished model go.
         model: a model to start from; a new one by default.
 
+    Attributes:
+        unreadable: photographs that were left out because they cannot be read, in the order they were met.
+
     A run that was stopped goes on with ``run(resume=True)``; on the CPU the result is the same to
     the last bit as that of a run that was not stopped.
     """
@@ -69,6 +73,8 @@ class Trainer:
             self.model.codec.unfuse()
         self.model.name = recipe.name
         self.stage, self.step, self.skipped, self.lost = 0, 0, 0, 0
+        self.data = ""
+        self.unreadable: dict[str, None] = {}
 
     def run(self, resume: bool = False, stop_after: int | None = None) -> bool:
         """Train; True when the recipe is finished, False when stopped after ``stop_after`` steps.
@@ -79,7 +85,7 @@ class Trainer:
                 or if training goes astray; then no model is written.
         """
         self.fabric.launch()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         state = self._load() if resume else None
         check_recipe(self.recipe, self.model, self.stage, self.fabric, self.new)
         if not resume and self.fabric.global_rank == 0 and (self.folder / CHECKPOINT).is_file():
@@ -125,6 +131,7 @@ class Trainer:
                     saved = time.monotonic()
         if writer:
             writer.close()
+        self.unreadable |= dict.fromkeys(stage.unreadable)
         self._save(optimizer, stage.own, average)
         finished = self.step >= stage.steps
         if finished:
@@ -136,6 +143,12 @@ class Trainer:
     def _prepared(self, config: StageConfig, state: dict | None) -> tuple[Stage, Any, Any, WeightAverage | None]:
         """The current stage, its loss, optimizer and average of weights, as they were where a run was stopped in it."""
         stage = stage_of(self.model, self.recipe, self.stage, self.fabric, self.folder)
+        self.data = stage.key
+        if state is not None and state.get("data", self.data) != self.data:
+            raise ValueError(
+                f"the data of stage {config.name!r} are others than when the run was stopped, and it cannot go on with "
+                "them: bring back what they were, or start anew, with --overwrite"
+            )
         if self.step == 0:
             stage.start(self.model)
         self.model.to(memory_format=torch.channels_last)  # also heads that are new, or were loaded: sums depend on it
@@ -221,6 +234,7 @@ class Trainer:
                 "step": self.step,
                 "skipped": self.skipped,
                 "lost": self.lost,
+                "data": self.data,
                 "heads": _described(self.model.heads),
                 "counterparts": _described(self.model.counterparts),
                 "model": self.model.state_dict(),
@@ -228,9 +242,9 @@ class Trainer:
                 "own": own.state_dict() if own is not None else None,
                 "average": average.weights if average else None,
             }
-            part = self.folder / (CHECKPOINT + ".part")
-            torch.save(state, part)
-            os.replace(part, self.folder / CHECKPOINT)
+            buffer = io.BytesIO()  # torch's own errors do not say that a disk is full
+            torch.save(state, buffer)
+            write_whole(self.folder / CHECKPOINT, buffer.getvalue())
             summary = {"stage": self.stage, "step": self.step, "skipped": self.skipped, "seed": self.recipe.seed}
             (self.folder / "progress.json").write_text(json_text(summary) + "\n")
 
