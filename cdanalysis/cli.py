@@ -98,6 +98,13 @@ def budget(text: str) -> float | tuple[float, float]:
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
+def pixels(text: str) -> int:
+    """A number of pixels."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a number of pixels is a whole number above 0; got {text!r}")
+    return int(text)
+
+
 def importance(text: str) -> str | list[tuple[float, ...]]:
     """Boxes ``X,Y,W,H;X,Y,W,H`` as numbers; anything else names a model or a file."""
     try:
@@ -137,7 +144,7 @@ def _files(command: argparse.ArgumentParser) -> None:
     command.add_argument("--runner", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
     command.add_argument("--overwrite", action="store_true", help="redo all files, and overwrite any file but an input")
     command.add_argument("--strict", action="store_true", help="stop at the first file that fails")
-    command.add_argument("--max-pixels", type=int, help="maximum pixels of a photograph (default: 2^28)")
+    command.add_argument("--max-pixels", type=pixels, help="maximum pixels of a photograph (default: 2^28)")
 
 
 def _encode(sub) -> None:

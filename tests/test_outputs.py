@@ -14,7 +14,7 @@ from PIL import Image
 from cdanalysis.cli import main
 from cdanalysis.data.images import ImageSet
 from cdanalysis.outputs import LEDGER, FileState, Ledgers, Origin, check_outputs, write_result
-from cdanalysis.zoo import load, save_model
+from cdanalysis.zoo import find, load, save_model
 
 OTHER = '{"shapes": [], "tool": "labels"}'
 STUDY = "name: s\ntitle: S\nmodel: {model}\nsource: {{path: photos}}\nreconstructions: [0.5]\n"
@@ -253,6 +253,31 @@ def test_what_another_machine_measured_is_not_dropped(desk, capsys):
     Path("b.json").write_text('{"hardware": "another machine", "codec": [1]}')
     assert main(words("benchmark start -o b.json")) == 1 and "another machine" in capsys.readouterr().err
     assert "codec" in Path("b.json").read_text()
+
+
+def test_kept_predictions_say_where_their_mask_is_now(pair, monkeypatch, capsys):
+    line = "analyze s -o an --model segments --json"
+    assert main(words(line)) == 0
+    monkeypatch.chdir(pair.parent)
+    capsys.readouterr()
+    assert main(["analyze", "desk/s", "-o", "desk/an", "--model", "desk/segments", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "done before" in captured.err
+    for row in json.loads(captured.out)["files"]:
+        assert Path(row["tasks"]["segmentation"]["mask"]).is_file()
+
+
+@pytest.mark.parametrize("count", ["0", "-100", "1.5", "many"])
+def test_a_bound_of_pixels_is_a_number_of_them(desk, count, capsys):
+    with pytest.raises(SystemExit):
+        main(words(f"encode t.png -o v.cda --max-pixels {count}"))
+    assert "whole number above 0" in capsys.readouterr().err
+
+
+def test_a_path_of_a_model_is_not_its_name_in_the_zoo(desk):
+    """``./photo`` is what lies here, whatever ships under that name."""
+    shutil.copytree("model", "photo")
+    assert find("./photo") == find(Path("photo").absolute()).relative_to(desk) and find("photo") != Path("photo")
 
 
 def test_devices_and_folders_are_no_files_to_write(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import SMALL, new_small_model
 from PIL import Image
+from safetensors import SafetensorError
 from test_training import head_stage, recipe_for, train
 
 import cdanalysis as cda
@@ -26,7 +27,7 @@ from cdanalysis.training.head_data import Examples
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.recipe import CalibrationConfig, HeadConfig, Recipe, check_values
 from cdanalysis.training.trainer import Trainer
-from cdanalysis.zoo import WEIGHTS, load
+from cdanalysis.zoo import WEIGHTS, load, save_model
 
 
 def painted(folder, colors, side=64):
@@ -475,7 +476,7 @@ def test_a_run_does_not_go_on_with_other_data(image_folder, tmp_path, small_fold
     model = new_small_model() if kind == "codec" else None
     Trainer(recipe, tmp_path / "run", model).run(stop_after=1)
     change(image_folder)
-    with pytest.raises(ValueError, match="the data of stage .* are others than when the run was stopped"):
+    with pytest.raises(ValueError, match=r"the data of stage .* are others than when the run was stopped"):
         Trainer(recipe, tmp_path / "run", new_small_model() if kind == "codec" else None).run(resume=True)
 
 
@@ -525,6 +526,15 @@ def test_a_full_disk_is_said_of_a_checkpoint(image_folder, tmp_path, small_folde
     monkeypatch.setattr("cdanalysis.training.trainer.write_whole", full)
     with pytest.raises(OSError, match=r"No space left.*checkpoint\.pt"):
         Trainer(pets(small_folder, image_folder), tmp_path).run()
+
+
+def test_a_full_disk_is_said_of_a_model(tmp_path, small, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match=r"model cannot be written to .*folder: No space left"):
+        save_model(small, tmp_path / "folder")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -10,8 +10,6 @@ from pathlib import Path
 from PIL import Image
 
 from ..files import write_whole
-from ..stream.container import unpack
-from ..stream.errors import StreamError
 
 LONGEST = 200
 """Bytes of a name; file systems take 255, and names of temporary files are longer."""
@@ -32,6 +30,7 @@ def cache_streams(
     track: Callable[[Iterable], Iterable] = lambda items: items,
     batch: int = 32,
     keys: Sequence[str] | None = None,
+    whole: Callable[[bytes], bool] = bool,
 ) -> CachedStreams:
     """Encode every photograph to ``folder/<its name>-<key of its content>.cda``; those already there are left.
 
@@ -42,13 +41,14 @@ def cache_streams(
         image: the number of a photograph to that photograph.
         encode: a batch of photographs to their streams; ``folder`` must be for this way of encoding alone.
         keys: `content_key` of each photograph, where they are known already.
+        whole: whether a stream that is there is as it was written; what a crash or a full disk left is made again.
     """
     folder = Path(folder)
     if keys is None:
         keys = [content_key(image(i)) for i in range(len(names))]
     files = [_short(f"{name}-{key}.cda") for name, key in zip(names, keys, strict=True)]
     # One file may stand for several photographs that are the same.
-    missing = list({file: i for i, file in enumerate(files) if not _is_whole(folder / file)}.values())
+    missing = list({file: i for i, file in enumerate(files) if not _is_there(folder / file, whole)}.values())
     for start in track(range(0, len(missing), batch)):
         indices = missing[start : start + batch]
         for index, stream in zip(indices, encode([image(i) for i in indices]), strict=True):
@@ -62,13 +62,11 @@ def _short(name: str) -> str:
     return "/".join(p if len(b) <= LONGEST else b[-LONGEST:].decode(errors="replace") for p, b in parts)
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a stream is there, and as it was written: what a crash or a full disk left is made again."""
+def _is_there(path: Path, whole: Callable[[bytes], bool]) -> bool:
     try:
-        unpack(path.read_bytes())
-    except (OSError, StreamError):
+        return whole(path.read_bytes())
+    except OSError:
         return False
-    return True
 
 
 class CachedStreams:

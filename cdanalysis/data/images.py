@@ -170,6 +170,8 @@ def open_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, name: s
             return photograph
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {name}") from None
+    except IsADirectoryError:
+        raise ValueError(f"{name} is a folder, where an image file is read") from None
     except TooLarge:
         raise ValueError(
             f"{name} has {image.width}x{image.height} pixels, and at most {max_pixels} are read; "

@@ -19,7 +19,8 @@ from ..data.readable import readable, told
 from ..model import Model
 from ..notices import notice
 from ..registry import HEADS
-from ..stream.container import VERSION
+from ..stream.container import VERSION, unpack
+from ..stream.errors import StreamError
 from ..structures.targets import Target
 
 INPUTS = ("streams", "features")
@@ -135,7 +136,8 @@ class Examples:
         for quality in config.qualities if config.input == "streams" else ():
             folder = self.folder / f"{quality:g}"
             encode = lambda images, q=quality: model.encode_batch(images, q, model.layers)  # noqa: E731
-            streams.append((quality, cache_streams(variant.names, variant.image, folder, encode, track, keys=keys)))
+            cached = cache_streams(variant.names, variant.image, folder, encode, track, keys=keys, whole=_is_whole)
+            streams.append((quality, cached))
         for index in track(range(len(variant.names))):
             image, target = variant[index]
             target = HEADS[config.task].prepared(target, config.options)
@@ -207,6 +209,14 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
                 f"those one in {config.holdout} is held out, the first included"
             )
     return sets
+
+
+def _is_whole(stream: bytes) -> bool:
+    try:
+        unpack(stream)
+    except StreamError:
+        return False
+    return True
 
 
 def _feed(digest: Any, target: Target) -> None:
