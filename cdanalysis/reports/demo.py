@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ..data.samples import sample_images
 from ..faults import sentence
 from ..metrics import image as metrics
 from ..model import Model
-from ..outputs import check_outputs, write_result
+from ..outputs import FileState, Origin, check_outputs, write_result
 from ..stream.container import strip
 from ..structures.latents import LAYERS, Quality
 from ..structures.predictions import Result
@@ -48,13 +49,15 @@ def run_demo(
         FileNotFoundError, ValueError: if no input can be read, or a file must not be written.
     """
     images = _named(inputs) if inputs else sample_images()
-    files = [folder / f"{name}.{kind}" for name in images for kind in ("cda", *(f"{kind}.png" for kind in DRAWN))]
-    check_outputs([*files, folder / "index.html"], inputs, overwrite)
+    kinds, sources = ("cda", *(f"{kind}.png" for kind in DRAWN)), {name: _source(name, images[name]) for name in images}
+    files = {folder / f"{name}.{kind}": source for name, source in sources.items() for kind in kinds}
+    check_outputs([*files, folder / "index.html"], inputs, overwrite, files)
     cards, failures = [], []
     for name, source in track(list(images.items())):
         try:
             image = open_image(source) if isinstance(source, str) else source
-            cards.append(_card(model, name, image, quality, folder))
+            state = FileState.of(source) if isinstance(source, str) else None
+            cards.append(_card(model, name, image, quality, folder, Origin("demo", sources[name], state)))
         except (ValueError, FileNotFoundError, MemoryError) as error:
             failures.append({"file": str(source), "error": sentence(error)})
     if not cards:
@@ -75,17 +78,24 @@ def _named(inputs: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _card(model: Model, name: str, image: Image.Image, quality: Quality, folder: Path) -> tuple[dict, list, list]:
+def _source(name: str, image: str | Image.Image) -> str:
+    """Of what a ledger says that pictures were made."""
+    return os.path.abspath(image) if isinstance(image, str) else f"/scikit-image/{name}"
+
+
+def _card(
+    model: Model, name: str, image: Image.Image, quality: Quality, folder: Path, origin: Origin
+) -> tuple[dict, list, list]:
     """(row of the table; captions, pictures and sizes; best labels) of one photograph; writes its files."""
     stream = model.encode(image, quality)
     result = model.analyze(stream)  # reads no more than the layers that the heads need
     decoded = model.decode(stream)
-    write_result(folder / f"{name}.cda", stream)
+    write_result(folder / f"{name}.cda", stream, origin)
     shown = []
     for kind, caption, drawn in _images(image, decoded, result):
         buffer = io.BytesIO()
         drawn.save(buffer, "PNG")
-        write_result(folder / f"{name}.{kind}.png", buffer.getvalue())
+        write_result(folder / f"{name}.{kind}.png", buffer.getvalue(), origin)
         shown.append((caption, data_uri(drawn, quality=95), drawn.size))
     row = {
         "name": name,
