@@ -20,10 +20,9 @@ from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import LabeledSource, open_labeled
 from cdanalysis.evaluation import engine
 from cdanalysis.evaluation import study as study_module
+from cdanalysis.evaluation.configs import load_experiment, load_study
 from cdanalysis.evaluation.engine import UNCOMPRESSED, Point
-from cdanalysis.evaluation.experiment_config import load_experiment
 from cdanalysis.evaluation.study import DECODED, LATENTS, run_study
-from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.reports.plots import study_figure
 from cdanalysis.reports.study_page import report_page, study_report
 from cdanalysis.training import retraining as retraining_module

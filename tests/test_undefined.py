@@ -22,12 +22,11 @@ from cdanalysis.console import print_table
 from cdanalysis.data.coco import CocoImages
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders
+from cdanalysis.evaluation.configs import PlotConfig, load_study
 from cdanalysis.evaluation.engine import Case, Point, measure
 from cdanalysis.evaluation.evaluators import Context, SalientEvaluator, new_evaluators
-from cdanalysis.evaluation.experiment_config import PlotConfig
 from cdanalysis.evaluation.folder import evaluate_folder
 from cdanalysis.evaluation.study import StudyPoint, summarize, table_of_images
-from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.files import json_text, json_value
 from cdanalysis.metrics.image import LEFT_OUT, mean_of, psnr
 from cdanalysis.metrics.tasks import ClassificationScorer, DetectionScorer, SegmentationScorer

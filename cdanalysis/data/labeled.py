@@ -5,7 +5,6 @@ Readers of further layouts are registered in `cdanalysis.registry.DATASETS`.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,21 +35,6 @@ class LabeledSource:
     path: str = ""
     annotations: str = ""
     reader: str = ""
-
-
-def source_key(source: LabeledSource) -> str:
-    """Twelve hexadecimal digits of all that a source holds: images, label pictures, annotations, classes.
-
-    Raises:
-        FileNotFoundError: if it is not there.
-    """
-    files, digest = ImageSet(source.path), hashlib.sha256()
-    for name in files.names:
-        digest.update(f"{name} ".encode() + hashlib.sha256(files.read_named(name)).digest())
-    classes = (files.root if files.root.is_dir() else files.root.parent) / "classes.json"
-    for path in [classes] * classes.is_file() + ([data_path(source.annotations)] if source.annotations else []):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:12]
 
 
 class LabeledSet(Protocol):
@@ -86,7 +70,7 @@ class LabeledSet(Protocol):
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test"})
 
 
-class ClassFolders:
+class ClassFolders(ImageSet):
     """Photographs whose top folder is their class; targets are indices into ``classes``, the sorted folder names.
 
     Photographs that lie in no folder have no class: they are left out, and a notice says how many.
@@ -100,10 +84,9 @@ class ClassFolders:
     task = "classification"
 
     def __init__(self, root: str | Path):
-        self.images = ImageSet(root)
-        self.title = self.images.title
-        names, classes = self.images.names, [self.images.class_of(i) for i in range(len(self.images))]
-        self.images.names = [name for name, own in zip(names, classes, strict=True) if own]
+        super().__init__(root)
+        names, classes = self.names, [self.class_of(i) for i in range(len(self))]
+        self.names = [name for name, own in zip(names, classes, strict=True) if own]
         self.classes = sorted(set(classes) - {""})
         if len(self.classes) < 2:
             raise ValueError(f"a classifier needs two or more class folders; {root} has {len(self.classes)}")
@@ -119,36 +102,23 @@ class ClassFolders:
                 f"{strays[0]!r} first"
             )
 
-    @property
-    def names(self) -> list[str]:
-        return self.images.names
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def every(self, step: int) -> ClassFolders:
-        """A view of each ``step``-th photograph, the first included; the classes stay."""
-        view = copy.copy(self)
-        view.images = self.images.every(step)
-        return view
-
-    def chosen(self, indices: Sequence[int]) -> ClassFolders:
-        """A view of these photographs; the classes stay."""
-        view = copy.copy(self)
-        view.images = self.images.chosen(indices)
-        return view
-
-    def read(self, index: int) -> bytes:
-        return self.images.read(index)
-
-    def image(self, index: int) -> Image.Image:
-        return self.images.image(index)
-
-    def class_of(self, index: int) -> str:
-        return self.images.class_of(index)
-
     def __getitem__(self, index: int) -> tuple[Image.Image, ClassLabel]:
         return self.image(index), ClassLabel(self.classes.index(self.class_of(index)))
+
+
+def contents_digest(images: ImageSet | LabeledSet, source: LabeledSource) -> str:
+    """16 bytes of BLAKE2b, in hexadecimal, of all that figures depend on: names, photographs and label pictures in
+    their order, annotations, and the file that lists classes."""
+    digest = hashlib.blake2b(digest_size=16)
+    for index, name in enumerate(images.names):
+        labels = images.read_labels(index) if isinstance(images, LabeledPixels) else b""
+        for part in (name.encode(), images.read(index), labels):
+            digest.update(hashlib.blake2b(part).digest())
+    paths = [data_path(source.annotations)] if source.annotations else []
+    paths += [images.beside("classes.json")] if isinstance(images, LabeledPixels) else []
+    for path in paths:
+        digest.update(hashlib.blake2b(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def open_labeled(task: str, source: LabeledSource) -> LabeledSet:

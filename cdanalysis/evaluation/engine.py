@@ -5,8 +5,6 @@ The evaluation of a folder, studies and experiments are lists of cases for it.
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -57,14 +55,13 @@ class Case:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def uncompressed(evaluators: Sequence[Evaluator]) -> Case:
-    """Photographs as they are, whose bytes nobody counts."""
-    return Case(lambda index, image: b"", None, evaluators)
-
-
-def at_level(codec: Codec, level: int, evaluators: Sequence[Evaluator]) -> Case:
-    """A codec's files, all at one level."""
-    return Case(lambda index, image: codec.encode(image, level), codec.decode, evaluators)
+def at_level(
+    codec: Codec | None, level: int | None, evaluators: Sequence[Evaluator], facts: dict[str, Any] | None = None
+) -> Case:
+    """A codec's files, all at one level; without one photographs as they are, whose bytes nobody counts."""
+    if codec is None:
+        return Case(lambda index, image: b"", None, evaluators)
+    return Case(lambda index, image: codec.encode(image, level), codec.decode, evaluators, facts or {})
 
 
 @dataclass
@@ -121,16 +118,6 @@ def measure(images: Images, make: Callable[[], Case], path: Path | None = None, 
     point.summary = {"facts": case.facts, "figures": figures, "seconds": round(time.monotonic() - started, 1)}
     _keep(path, point.summary)
     return point
-
-
-def csv_text(lines: Iterable[dict[str, Any]], columns: Iterable[str] = ()) -> str:
-    """Lines as CSV, with those columns; by default with all that any of them has."""
-    lines, buffer = list(lines), io.StringIO()
-    columns = list(columns) or list(dict.fromkeys(name for line in lines for name in line))
-    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return buffer.getvalue()
 
 
 def _row(case: Case, index: int, image: Image.Image) -> dict[str, Any]:

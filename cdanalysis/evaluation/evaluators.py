@@ -15,9 +15,9 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from ..codecs.base import Codec
 from ..codecs.ours import ModelCodec
 from ..data.images import data_path, to_tensor
-from ..data.labeled import ClassFolders, LabeledSet
+from ..data.labeled import LabeledSet
 from ..metrics import image as metrics
-from ..metrics.tasks import ClassificationScorer, Scorer
+from ..metrics.tasks import Scorer
 from ..model import Model
 from ..observers import LPIPS
 from ..observers.base import weighted_mean
@@ -44,6 +44,25 @@ class Evaluator(Protocol):
     def compute(self) -> Figures:
         """Figures of all photographs that were seen."""
         ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What evaluators are made for.
+
+    Attributes:
+        labeled: the data set that files are made of.
+        rgb: has the RGB detector.
+        weights: SqueezeNet's, for the perceptual ones.
+        codec: whose files are evaluated, None for photographs themselves; a head reads none but its own model's.
+        saliency: says what is salient; by default, spectral residuals.
+    """
+
+    labeled: LabeledSet | None = None
+    rgb: Model | None = None
+    weights: str = ""
+    codec: Codec | None = None
+    saliency: Saliency | None = None
 
 
 class MeanEvaluator:
@@ -142,11 +161,6 @@ def _of_pixels(name: str, distance: Callable[[np.ndarray, np.ndarray], float | N
     return MeanEvaluator(lambda index, original, decoded, data: {name: distance(original, decoded)}, name)
 
 
-def _of_lpips(weights: str) -> MeanEvaluator:
-    observer = lpips_of(weights)
-    return _of_pixels("lpips", lambda original, decoded: float(observer(*_batches(original, decoded))))
-
-
 class SalientEvaluator(MeanEvaluator):
     """Mean LPIPS and PSNR on what is salient, and on the rest.
 
@@ -181,21 +195,20 @@ class FrechetEvaluator:
     """Frechet distance (Heusel and others, NeurIPS 2017) between photographs and reconstructions.
 
     The features are SqueezeNet's, not Inception's, so figures compare with each other and with no paper's. Photographs
-    are seen as patches of 64x64 pixels, because a few dozen whole ones would not fill the features' space.
-
-    Args:
-        weights: as for `lpips_of`.
+    are seen as patches of 64x64 pixels, because a few dozen whole ones would not fill the features' space; what is left
+    at the right and at the bottom is not used.
     """
 
     SIDE, decodes = 64, True
 
-    def __init__(self, weights: str):
-        self.distance, self.patches = FrechetInceptionDistance(_SqueezeFeatures(lpips_of(weights))), 0
+    def __init__(self, context: Context):
+        self.distance, self.patches = FrechetInceptionDistance(_SqueezeFeatures(lpips_of(context.weights))), 0
 
     @torch.inference_mode()
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
         for array, real in ((original, True), (decoded, False)):
-            patches = _patches(torch.from_numpy(array.copy()).permute(2, 0, 1), self.SIDE)
+            tiles = torch.from_numpy(array.copy()).unfold(0, self.SIDE, self.SIDE).unfold(1, self.SIDE, self.SIDE)
+            patches = tiles.reshape(-1, 3, self.SIDE, self.SIDE)  # of (rows, columns, 3, side, side)
             if len(patches):
                 self.distance.update(patches, real=real)
         self.patches += len(patches)
@@ -220,59 +233,6 @@ class _SqueezeFeatures(nn.Module):
         return net.net(net.scaling_layer(x.float() / 127.5 - 1))[-1].mean((2, 3))
 
 
-def _patches(x: Tensor, side: int) -> Tensor:
-    """(3, H, W) cut into (N, 3, side, side) without overlap; what is left at the right and bottom is not used."""
-    tiles = x.unfold(1, side, side).unfold(2, side, side)  # (3, rows, columns, side, side)
-    return tiles.permute(1, 2, 0, 3, 4).reshape(-1, 3, side, side)
-
-
-def _classifier(labeled: ClassFolders, network: str = "tf_efficientnet_lite0") -> MeanEvaluator:
-    """Top-1 accuracy, among the data's classes, of an ImageNet classifier that was trained on photographs alone."""
-    net, scorer = imagenet_classifier(network), ClassificationScorer(labeled, imagenet_classes())
-    mean, deviation = (torch.tensor(net.pretrained_cfg[key]).reshape(3, 1, 1) for key in ("mean", "std"))
-
-    def measure(index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
-        scorer.update(index, net(((to_tensor(decoded) - mean) / deviation)[None])[0])
-        return {"accuracy": scorer.compute([index])["top1"]}
-
-    return MeanEvaluator(measure, "accuracy")
-
-
-def _detector(labeled: LabeledSet, model: Model) -> TaskEvaluator:
-    """Average precision of a model's RGB detector (its counterpart), which never saw a compressed photograph."""
-    if "detection" not in model.counterparts:
-        raise ValueError(f"model {model.name!r} has no RGB detector: load it with its counterparts")
-    return task_evaluator(model, "detection", labeled, latents=False)
-
-
-def _head(labeled: LabeledSet, codec: Codec | None) -> list[Evaluator]:
-    """The scores of a model's own head on its own streams' semantic layers, and what these take in bits a pixel."""
-    if not isinstance(codec, ModelCodec):
-        return []
-    head = task_evaluator(codec.model, labeled.task, labeled, latents=True, prefix="head_")
-    rate = lambda index, image, _, data: {"head_bpp": metrics.bpp(len(strip(data)), *image.shape[1::-1])}  # noqa: E731
-    return [MeanEvaluator(rate, "head_bpp", decodes=False), head]
-
-
-@dataclass(frozen=True)
-class Context:
-    """What evaluators are made for.
-
-    Attributes:
-        labeled: the data set that files are made of.
-        rgb: has the RGB detector.
-        weights: SqueezeNet's, for the perceptual ones.
-        codec: whose files are evaluated, None for photographs themselves; a head reads none but its own model's.
-        saliency: says what is salient; by default, spectral residuals.
-    """
-
-    labeled: LabeledSet | None = None
-    rgb: Model | None = None
-    weights: str = ""
-    codec: Codec | None = None
-    saliency: Saliency | None = None
-
-
 RECOGNIZERS = ("accuracy", "detection")
 """Those that need no original to compare with."""
 
@@ -289,7 +249,8 @@ def ms_ssim(context: Context) -> Evaluator:
 
 def lpips(context: Context) -> Evaluator:
     """LPIPS."""
-    return _of_lpips(context.weights)
+    observer = lpips_of(context.weights)
+    return _of_pixels("lpips", lambda original, decoded: float(observer(*_batches(original, decoded))))
 
 
 def salient(context: Context) -> Evaluator:
@@ -297,24 +258,34 @@ def salient(context: Context) -> Evaluator:
     return SalientEvaluator(context.weights, context.saliency or SpectralResidual())
 
 
-def fid(context: Context) -> Evaluator:
-    """Fréchet distance of SqueezeNet's features."""
-    return FrechetEvaluator(context.weights)
-
-
 def accuracy(context: Context) -> Evaluator:
-    """Accuracy of a classifier of photographs."""
-    return _classifier(context.labeled)
+    """Top-1 accuracy, among the data's classes, of an ImageNet classifier that was trained on photographs alone."""
+    net = imagenet_classifier("tf_efficientnet_lite0")
+    scorer = METRICS["classification"](context.labeled, imagenet_classes())
+    mean, deviation = (torch.tensor(net.pretrained_cfg[key]).reshape(3, 1, 1) for key in ("mean", "std"))
+
+    def measure(index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
+        scorer.update(index, net(((to_tensor(decoded) - mean) / deviation)[None])[0])
+        return {"accuracy": scorer.compute([index])["top1"]}
+
+    return MeanEvaluator(measure, "accuracy")
 
 
 def detection(context: Context) -> Evaluator:
-    """AP of a detector of photographs."""
-    return _detector(context.labeled, context.rgb)
+    """Average precision of a model's RGB detector (its counterpart), which never saw a compressed photograph."""
+    if "detection" not in context.rgb.counterparts:
+        raise ValueError(f"model {context.rgb.name!r} has no RGB detector: load it with its counterparts")
+    return task_evaluator(context.rgb, "detection", context.labeled, latents=False)
 
 
 def head(context: Context) -> list[Evaluator]:
-    """The scores of the codec's own head on its streams; a head reads none but its own model's."""
-    return _head(context.labeled, context.codec)
+    """The scores of a model's own head on its own streams' semantic layers, and what these take in bits a pixel."""
+    labeled, codec = context.labeled, context.codec
+    if not isinstance(codec, ModelCodec):
+        return []
+    rate = lambda index, image, _, data: {"head_bpp": metrics.bpp(len(strip(data)), *image.shape[1::-1])}  # noqa: E731
+    scores = task_evaluator(codec.model, labeled.task, labeled, latents=True, prefix="head_")
+    return [MeanEvaluator(rate, "head_bpp", decodes=False), scores]
 
 
 def new_evaluators(names: Sequence[str], context: Context) -> list[Evaluator]:

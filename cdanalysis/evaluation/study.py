@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,20 @@ from ..benchmarks.hardware import hardware, versions
 from ..benchmarks.macs import costs
 from ..codecs.base import Codec, open_codec
 from ..codecs.ours import BaseLayerCodec, ModelCodec
-from ..data.images import data_path
-from ..data.readable import contents_digest, readable
+from ..data.labeled import contents_digest
+from ..data.readable import readable
+from ..files import csv_text, json_text, json_value, write_whole
 from ..metrics.bjontegaard import Curve, comparisons, interval, resamples, savings
 from ..metrics.image import LEFT_OUT, LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
+from ..notices import notice
 from ..outputs import file_digest, write_result
 from ..training.retraining import retrained
-from ..zoo import load
+from ..zoo import COUNTERPARTS, WEIGHTS, find, load
 from . import engine
+from .configs import StudyConfig
 from .evaluators import Context, new_evaluators, task_evaluator
-from .made_from import begin_from, model_digests
-from .study_config import StudyConfig
 
 LATENTS, DECODED = OURS = ("heads on latents", "own reconstructions")
 """Series of a study that are this library's."""
@@ -53,15 +55,13 @@ class StudyPoint:
 
     def measure(self, config: StudyConfig, images: engine.Images, folder: Path, track: engine.Track) -> None:
         """Measure what is not measured yet."""
-        codec, latents = self.codec, self.series == LATENTS
+        latents = self.series == LATENTS
         tasks = [task_evaluator(self.model, config.task, images, latents)] if config.task else []
 
         def case() -> engine.Case:
-            if codec is None:
-                return engine.uncompressed(tasks)
-            context = Context(images, self.model, config.weights, codec)
-            seen = [] if latents else new_evaluators(config.perception, context)
-            return engine.at_level(codec, self.level, [*seen, *tasks])
+            names = [] if latents or self.codec is None else config.perception
+            seen = new_evaluators(names, Context(images, self.model, config.weights, self.codec))
+            return engine.at_level(self.codec, self.level, [*seen, *tasks])
 
         name = f"{self.series}-{self.level or 0}.jsonl".replace(" ", "-").replace(",", "")
         self.point = engine.measure(images, case, folder / "points" / name, track)
@@ -137,13 +137,23 @@ def run_study(
 
 
 def _begin(config: StudyConfig, folder: Path, images: engine.Images) -> None:
-    """Points in ``folder`` that were measured from something else are put aside."""
+    """Put aside, under another name, what was measured from something else; and note what is measured from now on."""
     keys = ("task", "semantic", "perception", "weights", "compressai", "retraining")
-    annotations = [data_path(config.source.annotations)] if config.source.annotations else []
     now = {key: asdict(config)[key] for key in keys}
-    now |= {"model": model_digests(config.model), "photographs": contents_digest(images)}
-    now |= {"annotations": [file_digest(path) for path in annotations]}
-    begin_from(folder, ("points", "retrained"), now)
+    weights = [find(config.model) / name for name in (WEIGHTS, COUNTERPARTS)]
+    now |= {"model": [file_digest(path) for path in weights if path.is_file()]}
+    now = json_value(json_text(now | {"photographs or labels": contents_digest(images, config.source)}))
+    note = folder / "points" / "made_from.json"
+    before = json_value(note.read_text()) if note.is_file() else {}
+    if before == now:
+        return
+    changed = ", ".join(key for key in now if key in before and before[key] != now[key]) or "unknown settings"
+    for part in (folder / "points", folder / "retrained"):
+        if part.is_dir():
+            aside = next(p for number in count(1) if not (p := Path(f"{part}-before-{number}")).exists())
+            part.rename(aside)
+            notice(f"{part.name} was measured with other {changed}; it is in {aside} now, and measured again")
+    write_whole(note, json_text(now, indent=1) + "\n")
 
 
 def _plan(config: StudyConfig, model: Model, folder: Path, track: engine.Track) -> Iterator[StudyPoint]:
@@ -210,7 +220,7 @@ def _point_row(each: StudyPoint, scores: np.ndarray, measures: Sequence[str]) ->
     row: dict[str, Any] = {"series": each.series, "level": each.level, "score": score}
     row |= {name: None if each.codec is None else each.point.mean(name) for name in ("bytes", "bpp")}
     row |= {name: each.point.mean(name) for name in measures}
-    row |= {name + LEFT_OUT: count for name in measures if (count := each.point.left_out(name))}
+    row |= {name + LEFT_OUT: lacking for name in measures if (lacking := each.point.left_out(name))}
     row |= {name: each.point.median(name) for name in TIMES}
     return row if each.scorer is None else {**row, "scores": each.scorer.compute()}
 
@@ -222,6 +232,4 @@ def table_of_images(points: list[StudyPoint], names: Sequence[str], summary: dic
         for index, row in sorted(each.point.rows.items()):
             own = {} if each.scorer is None else {"score": each.score(index, summary["main"])}
             lines.append({"series": each.series, "level": each.level, "photograph": names[index], **row, **own})
-    return engine.csv_text(
-        lines, ["series", "level", "photograph", "bytes", "bpp", *TIMES, *summary["measures"], "score"]
-    )
+    return csv_text(lines, ["series", "level", "photograph", "bytes", "bpp", *TIMES, *summary["measures"], "score"])

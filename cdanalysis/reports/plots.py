@@ -6,7 +6,7 @@ import io
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from ..evaluation.experiment_config import PlotConfig
+from ..evaluation.configs import PlotConfig
 from ..evaluation.study import OURS
 
 LABELS = {

@@ -9,9 +9,9 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
+from ..evaluation.configs import StudyConfig
 from ..evaluation.engine import Track, no_track
 from ..evaluation.study import OURS, run_study
-from ..evaluation.study_config import StudyConfig
 from ..files import json_text
 from ..metrics.image import LEFT_OUT
 from .gallery import gallery

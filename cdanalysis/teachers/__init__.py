@@ -7,21 +7,9 @@ in 0..255; what a network wants done to them it does itself.
 
 from __future__ import annotations
 
-from ..registry import TEACHERS
 from .classifier import Classifier
 from .deeplab import DeepLab
 from .nanodet import NanoDetPlus
 from .picodet import PicoDet
 
-__all__ = ["Classifier", "DeepLab", "NanoDetPlus", "PicoDet", "teacher"]
-
-
-def teacher(name: str, /, **arguments):
-    """A new teacher by its name in `cdanalysis.registry.TEACHERS`, with the arguments of its class.
-
-    Weights are loaded separately.
-
-    Raises:
-        ValueError: if there is no teacher of that name.
-    """
-    return TEACHERS[name](**arguments)
+__all__ = ["Classifier", "DeepLab", "NanoDetPlus", "PicoDet"]

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from ..codec.layered import CodecConfig
-from ..configs import made, merged, nearest, read_mapping, take_preset, words_of
+from ..configs import made, merged, nearest, read_config
 from ..data.crops import Source
 from .auxiliary import AuxiliaryConfig
 from .distortion import ObserverConfig
@@ -113,10 +113,8 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         FileNotFoundError: if there is no such file.
         ValueError: for an unknown key (the message names the nearest one) or a bad value.
     """
-    where = str(path)
-    tree, words = read_mapping(path, "recipe"), words_of(overrides or [], where)
-    preset = take_preset(tree, words.get("preset", tree.get("preset", "")), where)
-    return recipe_from(changed(tree, preset, where), words, where)
+    tree, preset, words = read_config(path, "recipe", overrides or ())
+    return recipe_from(changed(tree, preset, str(path)), words, str(path))
 
 
 def recipe_from(tree: DictConfig, words: DictConfig, where: str) -> Recipe:
