@@ -50,12 +50,14 @@ def head_speed(model: Model, images: int = 64, batch: int = 16, repeats: int = 3
     rows = []
     for task, options in OPTIONS.items():
         targets = drawn_targets(task, images)
-        rgb = _epoch(*_end_to_end(model, model.new_head(task, **options), files), targets, batch)
-        ours = _epoch(*_from_latents(model, model.new_head(task, **options), latents), targets, batch)
-        first, second = _fastest(rgb, repeats), _fastest(ours, repeats)
-        times = {"end_to_end_s": first[0], "end_to_end_in": first[1]}
-        times |= {"from_latents_s": second[0], "from_latents_in": second[1]}
-        rows.append({"task": task, **times, "ratio": first[0] / second[0]})
+        ways = {
+            "end_to_end": _epoch(*_end_to_end(model, model.new_head(task, **options), files), targets, batch),
+            "from_latents": _epoch(*_from_latents(model, model.new_head(task, **options), latents), targets, batch),
+        }
+        found, row = {precision: least(ways, repeats, precision) for precision in PRECISIONS}, {"task": task}
+        for way in ways:
+            row[f"{way}_s"], row[f"{way}_in"] = min((seconds[way], precision) for precision, seconds in found.items())
+        rows.append({**row, "ratio": row["end_to_end_s"] / row["from_latents_s"]})
     return {"photographs": images, "encode_s": encoded, "read_s": read, "rows": rows}
 
 
@@ -109,8 +111,3 @@ def _epoch(head: nn.Module, pyramid: Pyramid, moves: nn.Module, targets: list[An
             optimizer.zero_grad()
 
     return epoch
-
-
-def _fastest(epoch: Callable[[], None], repeats: int) -> tuple[float, str]:
-    """Least seconds of an epoch, and in which precision."""
-    return min((least({"": epoch}, repeats, precision)[""], precision) for precision in PRECISIONS)

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..codecs.base import Codec
 from ..codecs.compressai import RANDOM, CompressAI
+from ..codecs.ours import ModelCodec
 from ..data.images import ImageLike, open_image, to_tensor
 from ..data.samples import jpegs, sample_of_size
 from ..metrics.image import bpp
@@ -36,17 +38,16 @@ def codec_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, 
             as long, but has fewer bits to code.
         repeats: each figure is the least of so many.
     """
-    image = sample_of_size(SIZE)
-    codecs = {"cdanalysis": (lambda: model.encode(image, QUALITY), model.decode)}
-    if rival := _rival(weights):
-        codecs[RIVAL] = (lambda: rival.encode(image, RIVAL_LEVEL), rival.decode)
-    files = {name: encode() for name, (encode, _) in codecs.items()}
-    ways: dict[str, Callable[[], object]] = {}
-    for name, (encode, decode) in codecs.items():
-        ways |= {f"{name} encode_s": encode, f"{name} decode_s": partial(decode, files[name])}
+    image, rival = sample_of_size(SIZE), CompressAI(RIVAL, weights or RANDOM)
+    codecs: list[tuple[Codec, int]] = [(ModelCodec("cdanalysis", model, QUALITY[0]), ModelCodec.level(QUALITY[1]))]
+    codecs += [(rival, RIVAL_LEVEL)] if rival.available() else []
+    files, ways = {codec.name: codec.encode(image, level) for codec, level in codecs}, dict[Any, Callable[[], object]]()
+    for codec, level in codecs:
+        ways[codec.name, "encode_s"] = partial(codec.encode, image, level)
+        ways[codec.name, "decode_s"] = partial(codec.decode, files[codec.name])
     times, rows = least(ways, repeats), []
     for name, data in files.items():
-        seconds = {verb: times[f"{name} {verb}"] for verb in ("encode_s", "decode_s")}
+        seconds = {verb: times[name, verb] for verb in ("encode_s", "decode_s")}
         rows.append({"codec": name, "bpp": bpp(len(data), *SIZE), **seconds, "both_s": sum(seconds.values())})
     return {"rows": _with_ratio(rows, "both_s"), "weights": weights or RANDOM}
 
@@ -61,11 +62,12 @@ def label_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, 
     files = jpegs(BATCH, SIDE)
     images = [open_image(data) for data in files]
     streams = model.encode_batch(images, BASE_QUALITY, layers=("semantic",))
-    ways: dict[str, Callable[[], object]] = {
+    ways: dict[Any, Callable[[], object]] = {
         "streams": lambda: model.analyze_batch(streams, ("classification",)),
         "JPEG": lambda: _labels(model, [open_image(data) for data in files]),
     }
-    if rival := _rival(weights):
+    rival = CompressAI(RIVAL, weights or RANDOM)
+    if rival.available():
         coded = [rival.encode(image, RIVAL_LEVEL) for image in images]
         ways[RIVAL] = lambda: _labels(model, [rival.decode(data) for data in coded])
     times, rows = {precision: least(ways, repeats, precision) for precision in PRECISIONS}, []
@@ -109,11 +111,6 @@ def _labels(model: Model, images: Sequence[ImageLike]) -> object:
     x = torch.stack([to_tensor(image) for image in images]).to(model.device, memory_format=torch.channels_last)
     with torch.inference_mode():
         return model.counterpart("classification").predict(model.codec.backbone(x), [])
-
-
-def _rival(weights: str) -> CompressAI | None:
-    rival = CompressAI(RIVAL, weights or RANDOM)
-    return rival if rival.available() else None
 
 
 def _with_ratio(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -11,7 +12,7 @@ PRECISIONS = ("float32", "bfloat16")
 """The second is torch's autocast."""
 
 
-def least(ways: dict[str, Callable[[], object]], repeats: int, precision: str = "float32") -> dict[str, float]:
+def least(ways: dict[Any, Callable[[], object]], repeats: int, precision: str = "float32") -> dict[Any, float]:
     """Least seconds of each way, after once to warm up. They take turns, so that a slow moment is everybody's."""
     found = dict.fromkeys(ways, float("inf"))
     with torch.autocast("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16, precision == "bfloat16"):

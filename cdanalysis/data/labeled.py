@@ -17,7 +17,7 @@ from ..notices import notice
 from ..registry import DATASETS
 from ..structures.targets import ClassLabel, Target
 from .coco import CocoImages
-from .images import ImageSet, data_path
+from .images import ImageSet, Some, data_path
 from .labels import plain_name
 from .segmentation import LabeledPixels
 
@@ -85,9 +85,8 @@ class ClassFolders(ImageSet):
 
     def __init__(self, root: str | Path):
         super().__init__(root)
-        names, classes = self.names, [self.class_of(i) for i in range(len(self))]
-        self.names = [name for name, own in zip(names, classes, strict=True) if own]
-        self.classes = sorted(set(classes) - {""})
+        view = in_class_folders(self)
+        self.names, self.classes = view.names, view.classes
         if len(self.classes) < 2:
             raise ValueError(f"a classifier needs two or more class folders; {root} has {len(self.classes)}")
         if SPLITS.issuperset(name.lower() for name in self.classes):
@@ -96,14 +95,21 @@ class ClassFolders(ImageSet):
         for name in self.classes:
             if (other := plain.setdefault(plain_name(name), name)) != name:
                 raise ValueError(f"the folders {other!r} and {name!r} of {root} are one class: put them together")
-        if strays := [name for name, own in zip(names, classes, strict=True) if not own]:
-            notice(
-                f"{len(strays)} of {len(names)} photographs of {root} lie in no class folder and are left out, "
-                f"{strays[0]!r} first"
-            )
 
     def __getitem__(self, index: int) -> tuple[Image.Image, ClassLabel]:
         return self.image(index), ClassLabel(self.classes.index(self.class_of(index)))
+
+
+def in_class_folders(images: Some) -> Some:
+    """A view of the photographs that lie in a folder, whose names are its ``classes``; a notice counts the others."""
+    view = images.chosen([index for index in range(len(images)) if images.class_of(index)])
+    view.classes = sorted({view.class_of(index) for index in range(len(view))})
+    if strays := [name for index, name in enumerate(images.names) if not images.class_of(index)]:
+        notice(
+            f"{len(strays)} of {len(images)} photographs of {images.title} lie in no class folder and are left out, "
+            f"{strays[0]!r} first"
+        )
+    return view
 
 
 def contents_digest(images: ImageSet | LabeledSet, source: LabeledSource) -> str:

@@ -14,7 +14,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from ..codecs.base import Codec
 from ..codecs.ours import ModelCodec
-from ..data.images import data_path, to_tensor
+from ..data.images import to_tensor
 from ..data.labeled import LabeledSet
 from ..metrics import image as metrics
 from ..metrics.tasks import Scorer
@@ -99,21 +99,34 @@ class MeanEvaluator:
 
 
 class TaskEvaluator:
-    """Scores of predictions.
+    """Scores of a model's head on the latents of files, or of its counterpart on decoded photographs.
 
     Args:
-        scorer: has seen nothing.
-        predict: (decoded photograph, file) to what the scorer takes.
-        decodes: whether it predicts from the photograph.
+        latents: whether files are read, and not photographs.
         prefix: of its figures' names.
+
+    Raises:
+        ValueError: if the model has no head of that task, or it does not know the data's classes.
     """
 
-    def __init__(self, scorer: Scorer, predict: Callable[[np.ndarray, bytes], Any], decodes: bool, prefix: str = ""):
-        self.scorer, self.predict, self.decodes, self.prefix = scorer, predict, decodes, prefix
+    def __init__(self, model: Model, task: str, labeled: LabeledSet, latents: bool, prefix: str = ""):
+        if task not in model.heads:
+            raise ValueError(f"model {model.name!r} has no {task} head; it has: {', '.join(model.heads)}")
+        self.model, self.task, self.prefix, self.decodes = model, task, prefix, not latents
+        head = model.heads[task] if latents else model.counterpart(task)
+        self.scorer: Scorer = METRICS[task](labeled, head.classes)
+
+    def _predicted(self, decoded: np.ndarray, data: bytes) -> Any:
+        model, task = self.model, self.task
+        if task == "classification":
+            logits = model.reference.logits([decoded]) if self.decodes else model.class_logits([strip(data)])
+            return logits[0].cpu()
+        result = model.reference.analyze([decoded], (task,))[0] if self.decodes else model.analyze(strip(data), (task,))
+        return result[task]
 
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, Any]:
         started = time.perf_counter()
-        prediction = self.predict(decoded, data)
+        prediction = self._predicted(decoded, data)
         seconds = round(time.perf_counter() - started, 6)
         self.scorer.update(index, prediction)
         return {"read_s": seconds, f"_{self.prefix}part": self.scorer.parts[index]}
@@ -123,34 +136,6 @@ class TaskEvaluator:
 
     def compute(self) -> Figures:
         return {f"{self.prefix}{name}": value for name, value in self.scorer.compute().items()}
-
-
-def task_evaluator(model: Model, task: str, labeled: LabeledSet, latents: bool, prefix: str = "") -> TaskEvaluator:
-    """Scores of a model's head on the latents of files, or of its counterpart on decoded photographs.
-
-    Raises:
-        ValueError: if the model has none of that task, or it does not know the data's classes.
-    """
-    if task not in model.heads:
-        raise ValueError(f"model {model.name!r} has no {task} head; it has: {', '.join(model.heads)}")
-    head = model.heads[task] if latents else model.counterpart(task)
-
-    def predict(decoded: np.ndarray, data: bytes) -> Any:
-        if task == "classification":
-            return (model.class_logits([strip(data)]) if latents else model.reference.logits([decoded]))[0].cpu()
-        result = model.analyze(strip(data), (task,)) if latents else model.reference.analyze([decoded], (task,))[0]
-        return result[task]
-
-    return TaskEvaluator(METRICS[task](labeled, head.classes), predict, not latents, prefix)
-
-
-def lpips_of(weights: str) -> LPIPS:
-    """LPIPS on SqueezeNet.
-
-    Args:
-        weights: SqueezeNet's state dict; a path below ``CDANALYSIS_DATA`` or absolute; empty to download it.
-    """
-    return LPIPS(data_path(weights) if weights else None)
 
 
 def _batches(*arrays: np.ndarray) -> tuple[Tensor, ...]:
@@ -165,14 +150,14 @@ class SalientEvaluator(MeanEvaluator):
     """Mean LPIPS and PSNR on what is salient, and on the rest.
 
     Args:
-        weights: as for `lpips_of`.
+        weights: as for `LPIPS`.
         saliency: maps a photograph to numbers in [0, 1]; what it gives 0.5 or more is salient. A photograph without
             such a place, or without any other, does not count.
     """
 
     def __init__(self, weights: str, saliency: Saliency):
         super().__init__(self._parts, "lpips_salient", "psnr_salient", "lpips_rest", "psnr_rest")
-        self.observer, self.saliency = lpips_of(weights), saliency
+        self.observer, self.saliency = LPIPS(weights), saliency
 
     def _parts(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
         marked = np.asarray(self.saliency(original)) >= 0.5
@@ -202,7 +187,7 @@ class FrechetEvaluator:
     SIDE, decodes = 64, True
 
     def __init__(self, context: Context):
-        self.distance, self.patches = FrechetInceptionDistance(_SqueezeFeatures(lpips_of(context.weights))), 0
+        self.distance, self.patches = FrechetInceptionDistance(_SqueezeFeatures(LPIPS(context.weights))), 0
 
     @torch.inference_mode()
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
@@ -249,7 +234,7 @@ def ms_ssim(context: Context) -> Evaluator:
 
 def lpips(context: Context) -> Evaluator:
     """LPIPS."""
-    observer = lpips_of(context.weights)
+    observer = LPIPS(context.weights)
     return _of_pixels("lpips", lambda original, decoded: float(observer(*_batches(original, decoded))))
 
 
@@ -275,7 +260,7 @@ def detection(context: Context) -> Evaluator:
     """Average precision of a model's RGB detector (its counterpart), which never saw a compressed photograph."""
     if "detection" not in context.rgb.counterparts:
         raise ValueError(f"model {context.rgb.name!r} has no RGB detector: load it with its counterparts")
-    return task_evaluator(context.rgb, "detection", context.labeled, latents=False)
+    return TaskEvaluator(context.rgb, "detection", context.labeled, latents=False)
 
 
 def head(context: Context) -> list[Evaluator]:
@@ -284,7 +269,7 @@ def head(context: Context) -> list[Evaluator]:
     if not isinstance(codec, ModelCodec):
         return []
     rate = lambda index, image, _, data: {"head_bpp": metrics.bpp(len(strip(data)), *image.shape[1::-1])}  # noqa: E731
-    scores = task_evaluator(codec.model, labeled.task, labeled, latents=True, prefix="head_")
+    scores = TaskEvaluator(codec.model, labeled.task, labeled, latents=True, prefix="head_")
     return [MeanEvaluator(rate, "head_bpp", decodes=False), scores]
 
 

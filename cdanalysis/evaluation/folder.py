@@ -14,16 +14,16 @@ from ..codecs.base import Codec
 from ..codecs.ours import BaseLayerCodec, ModelCodec
 from ..codecs.pillow import BASELINES
 from ..data.images import ImageSet
+from ..data.labeled import in_class_folders
 from ..data.labels import class_index
 from ..data.readable import readable
 from ..metrics import image as metrics
 from ..metrics.tasks import ClassificationScorer
 from ..model import Model
-from ..notices import notice
 from ..registry import METRICS
 from ..structures.latents import Quality, quality_levels
 from . import engine
-from .evaluators import Context, Figures, MeanEvaluator, new_evaluators, task_evaluator
+from .evaluators import Context, Figures, MeanEvaluator, TaskEvaluator, new_evaluators
 
 MEASURES = ("psnr", "ms_ssim")
 """Of reconstructions."""
@@ -74,9 +74,11 @@ def evaluate_task(
     Raises:
         ValueError: if the model has no such head, or the head does not know the data set's classes.
     """
-    new, main = partial(task_evaluator, task=task), METRICS[task].main if task in METRICS else ""
+    new, main = partial(TaskEvaluator, task=task), METRICS[task].main if task in METRICS else ""
     if task == "classification":
-        labeled, new = _in_folders(labeled), LogitsEvaluator
+        labeled, new = in_class_folders(labeled), LogitsEvaluator
+        if not len(labeled):
+            raise ValueError(f"no photograph of {labeled.title} lies in a folder that names its class")
     codec, rows = BaseLayerCodec(model.name, model), list[dict[str, Any]]()
     for quality in (None, *qualities):
         stream, level = quality is not None, 0 if quality is None else quality_levels(quality)[0]
@@ -173,14 +175,3 @@ def _names_classes(images: ImageSet, model: Model) -> bool:
     known = model.heads["classification"].classes if "classification" in model.heads else []
     folders = {images.class_of(index) for index in range(len(images))} - {""}
     return any(class_index(folder, known) is not None for folder in sorted(folders))
-
-
-def _in_folders(images: ImageSet) -> ImageSet:
-    """Those that lie in a folder, with these as ``classes``; a notice says how many do not."""
-    view = images.chosen([index for index in range(len(images)) if images.class_of(index)])
-    if not view.names:
-        raise ValueError(f"no photograph of {images.title} lies in a folder that names its class")
-    if strays := len(images) - len(view):
-        notice(f"{strays} of {len(images)} photographs of {images.title} lie in no class folder: not classified")
-    view.classes = sorted({view.class_of(index) for index in range(len(view))})
-    return view

@@ -27,7 +27,7 @@ from ..training.retraining import retrained
 from ..zoo import COUNTERPARTS, WEIGHTS, find, load
 from . import engine
 from .configs import StudyConfig
-from .evaluators import Context, new_evaluators, task_evaluator
+from .evaluators import Context, TaskEvaluator, new_evaluators
 
 LATENTS, DECODED = OURS = ("heads on latents", "own reconstructions")
 """Series of a study that are this library's."""
@@ -56,7 +56,7 @@ class StudyPoint:
     def measure(self, config: StudyConfig, images: engine.Images, folder: Path, track: engine.Track) -> None:
         """Measure what is not measured yet."""
         latents = self.series == LATENTS
-        tasks = [task_evaluator(self.model, config.task, images, latents)] if config.task else []
+        tasks = [TaskEvaluator(self.model, config.task, images, latents)] if config.task else []
 
         def case() -> engine.Case:
             names = [] if latents or self.codec is None else config.perception

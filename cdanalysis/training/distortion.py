@@ -69,12 +69,12 @@ def ms_ssim(config: ObserverConfig, semantic: int) -> Observer:
 
 def lpips(config: ObserverConfig, semantic: int) -> Observer:
     """LPIPS."""
-    return LPIPS(data_path(config.weights) if config.weights else None)
+    return LPIPS(config.weights)
 
 
 def lpips_comp(config: ObserverConfig, semantic: int) -> Observer:
     """LPIPS fitted to preferences."""
-    return LPIPSComp(data_path(config.linear), data_path(config.weights) if config.weights else None)
+    return LPIPSComp(data_path(config.linear), config.weights)
 
 
 def features(config: ObserverConfig, semantic: int) -> Observer:

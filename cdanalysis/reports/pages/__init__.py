@@ -18,8 +18,14 @@ def rendered(name: str, **values: Any) -> str:
     return pages.get_template(name).render(values)
 
 
+def file_of(image: Image.Image, kind: str, **settings: Any) -> bytes:
+    """A picture's file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
 def data_uri(image: Image.Image, quality: int) -> str:
     """A picture as WebP inside a page."""
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "WEBP", quality=quality)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    data = file_of(image.convert("RGB"), "WEBP", quality=quality)
+    return "data:image/webp;base64," + base64.b64encode(data).decode()
