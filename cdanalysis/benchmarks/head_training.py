@@ -13,9 +13,8 @@ from ..data.images import open_image, to_tensor
 from ..data.samples import jpegs
 from ..model import Model
 from ..structures.targets import Instances, LabelMap
-from .timing import PRECISIONS, least, timed
+from .speed import PRECISIONS, SIDE, least, timed
 
-SIDE = 224
 OPTIONS: dict[str, dict[str, Any]] = {
     "classification": {"classes": [f"class {i}" for i in range(10)], "hidden": 256},
     "detection": {"classes": [f"class {i}" for i in range(80)]},

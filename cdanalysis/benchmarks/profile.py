@@ -18,8 +18,7 @@ from ..data.images import open_image
 from ..data.samples import jpegs, sample_of_size
 from ..heads.classification import ClassificationHead
 from ..model import Model
-from .speed import BASE_QUALITY, BATCH, QUALITY, SIDE, SIZE
-from .timing import now
+from .speed import BASE_QUALITY, BATCH, QUALITY, SIDE, SIZE, now
 
 PARTS: dict[str, tuple[tuple[object, str], ...]] = {
     "backbone": ((Encoder, "features"),),

@@ -15,6 +15,7 @@ from ..codecs.ours import ModelCodec, PreviewCodec
 from ..data.labeled import contents_digest
 from ..files import csv_text, json_text, json_value, key_of, write_whole
 from ..model import Model
+from ..outputs import changes
 from ..processes import each
 from ..roi.importance import saliency_model
 from ..roi.saliency import Remembered, Saliency
@@ -49,15 +50,14 @@ class Models(dict[str, Model]):
     def train(self, name: str) -> None:
         """Train a variant, or what is left of it to do."""
         run, recipe, started = self._run(name), variant_recipe(self.config, name), time.monotonic()
-        begun = json_value(json_text({"recipe": asdict(recipe), "base": self.identity(BASE)}))
+        begun = {"recipe": asdict(recipe), "base": self.identity(BASE)}
         note, checkpoint = run / "begun.json", run / "checkpoint.pt"
-        before = json_value(note.read_text()) if note.is_file() else begun
-        for what, by in (("recipe", "by another recipe"), ("base", f"from another model than {recipe.init!r} is now")):
-            if before[what] != begun[what]:
-                raise ValueError(
-                    f"variant {name!r} in {run} was trained {by}: give this run another folder (-o), or remove that one"
-                )
-        if not checkpoint.is_file():
+        if changed := changes(note, begun):
+            by = "by another recipe" if "recipe" in changed else f"from another model than {recipe.init!r} is now"
+            raise ValueError(
+                f"variant {name!r} in {run} was trained {by}: give this run another folder (-o), or remove that one"
+            )
+        if changed is None and not checkpoint.is_file():
             write_whole(note, json_text(begun))
         if not (run / "minutes.json").is_file():
             Trainer(recipe, run).run(resume=checkpoint.is_file())

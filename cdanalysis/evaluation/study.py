@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,13 @@ from ..codecs.base import Codec, open_codec
 from ..codecs.ours import BaseLayerCodec, ModelCodec
 from ..data.labeled import contents_digest
 from ..data.readable import readable
-from ..files import csv_text, json_text, json_value, write_whole
+from ..files import csv_text, json_text, write_whole
 from ..metrics.bjontegaard import Curve, comparisons, interval, resamples, savings
 from ..metrics.image import LEFT_OUT, LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
 from ..notices import notice
-from ..outputs import file_digest, write_result
+from ..outputs import changes, file_digest, put_aside, write_result
 from ..training.retraining import retrained
 from ..zoo import COUNTERPARTS, WEIGHTS, find, load
 from . import engine
@@ -142,17 +141,14 @@ def _begin(config: StudyConfig, folder: Path, images: engine.Images) -> None:
     now = {key: asdict(config)[key] for key in keys}
     weights = [find(config.model) / name for name in (WEIGHTS, COUNTERPARTS)]
     now |= {"model": [file_digest(path) for path in weights if path.is_file()]}
-    now = json_value(json_text(now | {"photographs or labels": contents_digest(images, config.source)}))
+    now |= {"photographs or labels": contents_digest(images, config.source)}
     note = folder / "points" / "made_from.json"
-    before = json_value(note.read_text()) if note.is_file() else {}
-    if before == now:
+    changed = changes(note, now)
+    if changed == []:
         return
-    changed = ", ".join(key for key in now if key in before and before[key] != now[key]) or "unknown settings"
-    for part in (folder / "points", folder / "retrained"):
-        if part.is_dir():
-            aside = next(p for number in count(1) if not (p := Path(f"{part}-before-{number}")).exists())
-            part.rename(aside)
-            notice(f"{part.name} was measured with other {changed}; it is in {aside} now, and measured again")
+    for part in (part for part in (folder / "points", folder / "retrained") if part.is_dir()):
+        what = ", ".join(changed or ["unknown settings"])
+        notice(f"{part.name} was measured with other {what}; it is in {put_aside(part)} now, and measured again")
     write_whole(note, json_text(now, indent=1) + "\n")
 
 
@@ -220,7 +216,7 @@ def _point_row(each: StudyPoint, scores: np.ndarray, measures: Sequence[str]) ->
     row: dict[str, Any] = {"series": each.series, "level": each.level, "score": score}
     row |= {name: None if each.codec is None else each.point.mean(name) for name in ("bytes", "bpp")}
     row |= {name: each.point.mean(name) for name in measures}
-    row |= {name + LEFT_OUT: lacking for name in measures if (lacking := each.point.left_out(name))}
+    row |= {name + LEFT_OUT: count for name in measures if (count := each.point.left_out(name))}
     row |= {name: each.point.median(name) for name in TIMES}
     return row if each.scorer is None else {**row, "scores": each.scorer.compute()}
 
