@@ -15,6 +15,7 @@ from ..model import Model
 from ..structures.targets import Instances, LabelMap
 from .speed import PRECISIONS, SIDE, least, timed
 
+Work = Callable[[], None]
 OPTIONS: dict[str, dict[str, Any]] = {
     "classification": {"classes": [f"class {i}" for i in range(10)], "hidden": 256},
     "detection": {"classes": [f"class {i}" for i in range(80)]},
@@ -50,8 +51,8 @@ def head_speed(model: Model, images: int = 64, batch: int = 16, repeats: int = 3
     for task, options in OPTIONS.items():
         targets = drawn_targets(task, images)
         ways = {
-            "end_to_end": _epoch(*_end_to_end(model, model.new_head(task, **options), files), targets, batch),
-            "from_latents": _epoch(*_from_latents(model, model.new_head(task, **options), latents), targets, batch),
+            "end_to_end": _end_to_end(model, model.new_head(task, **options), files, targets, batch),
+            "from_latents": _from_latents(model, model.new_head(task, **options), latents, targets, batch),
         }
         found, row = {precision: least(ways, repeats, precision) for precision in PRECISIONS}, {"task": task}
         for way in ways:
@@ -73,31 +74,28 @@ def drawn_targets(task: str, count: int) -> list[Any]:
     return [Instances(torch.cat([c, c + s], 1), kinds) for c, s, kinds in zip(corners, sides, labels, strict=True)]
 
 
-Pyramid = Callable[[slice], list[Tensor]]
-
-
-def _end_to_end(model: Model, head: nn.Module, files: list[bytes]) -> tuple[nn.Module, Pyramid, nn.Module]:
+def _end_to_end(model: Model, head: nn.Module, files: list[bytes], targets: list[Any], batch: int) -> Work:
     backbone = copy.deepcopy(model.codec.backbone).requires_grad_(True)
 
     def pyramid(rows: slice) -> list[Tensor]:
         x = torch.stack([to_tensor(open_image(data)) for data in files[rows]])
         return backbone(x.to(model.device, memory_format=torch.channels_last))
 
-    return head, pyramid, nn.ModuleList([backbone, head])
+    return _epoch(head, pyramid, nn.ModuleList([backbone, head]), targets, batch)
 
 
-def _from_latents(model: Model, head: nn.Module, latents: list[Tensor]) -> tuple[nn.Module, Pyramid, nn.Module]:
+def _from_latents(model: Model, head: nn.Module, latents: list[Tensor], targets: list[Any], batch: int) -> Work:
     quality = torch.full((1, 1, 1, 1), 0.5, device=model.device)
 
     @torch.no_grad()
     def pyramid(rows: slice) -> list[Tensor]:
         return model.neck([layer[rows] for layer in latents], quality)
 
-    return head, pyramid, head
+    return _epoch(head, pyramid, head, targets, batch)
 
 
-def _epoch(head: nn.Module, pyramid: Pyramid, moves: nn.Module, targets: list[Any], batch: int) -> Callable[[], None]:
-    """An epoch of training, once for every call."""
+def _epoch(head: nn.Module, pyramid: Callable, moves: nn.Module, targets: list[Any], batch: int) -> Work:
+    """An epoch of training, once for every call; ``pyramid``: of a slice of the photographs."""
     optimizer = torch.optim.AdamW(moves.train().parameters(), lr=1e-4)
 
     def epoch() -> None:

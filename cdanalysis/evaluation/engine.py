@@ -151,19 +151,20 @@ def _keep(path: Path | None, line: dict[str, Any]) -> None:
 
 def _kept(path: Path) -> Point:
     """What is in the file; what a killed run left of a line is cut off."""
-    point, whole = Point(), []
-    for line in path.read_text().splitlines(keepends=True) if path.is_file() else ():
+    point, whole = Point(), 0
+    data = path.read_bytes() if path.is_file() else b""
+    for line in data.splitlines(keepends=True):
         try:
             row = json_value(line)
         except ValueError:
             break
-        if not line.endswith("\n"):
+        if not line.endswith(b"\n"):
             break
-        whole.append(line)
+        whole += len(line)
         if "photograph" in row:
             point.rows[int(row.pop("photograph"))] = row
         else:
             point.summary = row
-    if path.is_file():
-        write_whole(path, "".join(whole))
+    if whole < len(data):
+        write_whole(path, data[:whole])
     return point

@@ -46,7 +46,10 @@ def evaluate_folder(
     """
     images, failures = readable(images, track)
     if tasks is None:
-        tasks = ("classification", "reconstruction") if _names_classes(images, model) else ("reconstruction",)
+        known = model.heads["classification"].classes if "classification" in model.heads else []
+        folders = sorted({images.class_of(index) for index in range(len(images))} - {""})
+        named = any(class_index(folder, known) is not None for folder in folders)
+        tasks = ("classification", "reconstruction") if named else ("reconstruction",)
     report: dict[str, Any] = {
         "data": images.title if hasattr(images, "task") else images.root.name,
         "photographs": len(images),
@@ -169,9 +172,3 @@ def _as_large(codec: Codec, rows: dict[int, dict[str, Any]]) -> engine.Case:
     """A codec's files that are nearest in size to those of the rows."""
     encode = lambda index, image: codec.encode_near(image, rows[index]["bytes"], nearest=True)  # noqa: E731
     return engine.Case(encode, codec.decode, new_evaluators(MEASURES, Context()))
-
-
-def _names_classes(images: ImageSet, model: Model) -> bool:
-    known = model.heads["classification"].classes if "classification" in model.heads else []
-    folders = {images.class_of(index) for index in range(len(images))} - {""}
-    return any(class_index(folder, known) is not None for folder in sorted(folders))
