@@ -26,7 +26,7 @@ done
 for file in configs/experiments/*.yaml; do
   run "experiments/$(basename "$file" .yaml)" python tools/experiment.py "$file" preset=quick
 done
-for section in heads codec labels parts start memory growth; do
+for section in $(python -c "from cdanalysis.cli import SECTIONS; print(*SECTIONS)"); do
   run "benchmark/$section" cdanalysis benchmark "$section" --repeats 1
 done
 exit $failed
