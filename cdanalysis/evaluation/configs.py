@@ -72,9 +72,7 @@ class MeasureConfig:
 
     Attributes:
         title: what it shows.
-        task: how the data are labeled: classification, detection, segmentation, or empty for photographs alone.
-        source: the data.
-        every: use each so many-th photograph only.
+        task, source, every: as a study's.
         bpp: rates at which files are compared, approached from below.
         each: whether every photograph's file has the rate, and the report a line for it; otherwise all are made at one
             level, and the mean has it.
@@ -134,7 +132,7 @@ class ExperimentConfig:
     """An experiment: variants of a model that are trained alike but for one thing, and who evaluates them.
 
     Attributes:
-        name: of its files.
+        name, preset: as a study's.
         question: what it asks.
         base: zoo name or folder of the model that all variants start from; it also has the RGB detector.
         semantic: quality in [0, 1] of the semantic layer in all files.
@@ -147,7 +145,6 @@ class ExperimentConfig:
         measures: the tables, by name.
         plots: the figures, side by side.
         crops: a contact sheet; none without windows.
-        preset: which of the file's presets changed it.
     """
 
     name: str = MISSING

@@ -98,7 +98,7 @@ def measure(images: Images, make: Callable[[], Case], path: Path | None = None, 
         path: where every photograph's row is written at once (JSON lines), and the summary at the end. A file that was
             cut off is gone on with from there, unless an evaluator cannot take back what it has seen.
     """
-    point = _of(images, _kept(path)) if path else Point()
+    point = _kept(path, images.names) if path else Point()
     if point.summary:
         return point
     case, started = make(), time.monotonic()
@@ -135,13 +135,6 @@ def _row(case: Case, index: int, image: Image.Image) -> dict[str, Any]:
     return row
 
 
-def _of(images: Images, point: Point) -> Point:
-    """Without rows of other photographs, as other settings leave them; with the summary if it is of these."""
-    names = dict(enumerate(images.names))
-    rows = {index: row for index, row in point.rows.items() if row.get("_name") == names.get(index)}
-    return point if len(rows) == len(point.rows) and len(rows) in (0, len(names)) else Point(rows)
-
-
 def _keep(path: Path | None, line: dict[str, Any]) -> None:
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,9 +142,11 @@ def _keep(path: Path | None, line: dict[str, Any]) -> None:
             file.write(json_text(line) + "\n")
 
 
-def _kept(path: Path) -> Point:
-    """What is in the file; what a killed run left of a line is cut off."""
-    point, whole = Point(), 0
+def _kept(path: Path, names: Sequence[str]) -> Point:
+    """What is in the file, but for rows of other photographs, as other settings leave them, and for the summary if it
+    is not of these. What a killed run left of a line is cut off.
+    """
+    rows, summary, whole = dict[int, dict[str, Any]](), dict[str, Any](), 0
     data = path.read_bytes() if path.is_file() else b""
     for line in data.splitlines(keepends=True):
         try:
@@ -162,9 +157,11 @@ def _kept(path: Path) -> Point:
             break
         whole += len(line)
         if "photograph" in row:
-            point.rows[int(row.pop("photograph"))] = row
+            rows[int(row.pop("photograph"))] = row
         else:
-            point.summary = row
+            summary = row
     if whole < len(data):
         write_whole(path, data[:whole])
-    return point
+    known = dict(enumerate(names))
+    own = {index: row for index, row in rows.items() if row.get("_name") == known.get(index)}
+    return Point(own, summary if len(own) == len(rows) and len(own) in (0, len(names)) else {})
