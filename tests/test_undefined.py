@@ -170,6 +170,9 @@ def test_evaluators_of_places_and_of_patches(data_root, chelsea):
     found = evaluator.compute()
     assert found["psnr_salient"] is None and found["psnr_salient_left_out"] == 1 and found["with_salient_places"] == 1
     (evaluator,) = new_evaluators(["fid"], Context(weights=weights(data_root)))
+    for narrow in (chelsea[:63], chelsea[:, :40]):  # in which no patch fits
+        assert evaluator.update(0, narrow, narrow, b"") == {}
+    assert evaluator.compute() == {"fid_squeezenet": None, "fid_patches": 0}
     evaluator.update(0, chelsea[:64, :100], changed[:64, :100], b"")
     assert evaluator.compute() == {"fid_squeezenet": None, "fid_patches": 1}
 

@@ -191,11 +191,12 @@ class FrechetEvaluator:
 
     @torch.inference_mode()
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
+        if min(original.shape[:2]) < self.SIDE:
+            return {}
         for array, real in ((original, True), (decoded, False)):
             tiles = torch.from_numpy(array.copy()).unfold(0, self.SIDE, self.SIDE).unfold(1, self.SIDE, self.SIDE)
             patches = tiles.reshape(-1, 3, self.SIDE, self.SIDE)  # of (rows, columns, 3, side, side)
-            if len(patches):
-                self.distance.update(patches, real=real)
+            self.distance.update(patches, real=real)
         self.patches += len(patches)
         return {}
 
