@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,20 @@ def check_outputs(paths: Sequence[str | Path], inputs: Sequence[str | Path] = ()
     for path in paths:
         if why := refusal(path, known, ledgers, overwrite):
             raise ValueError(why)
+
+
+def changes(note: Path, made_from: dict[str, Any]) -> list[str] | None:
+    """What of all that measurements depend on is not as a note (JSON) says of them; None where there is no note."""
+    if not note.is_file():
+        return None
+    before, now = json_value(note.read_text()), json_value(json_text(made_from))
+    return [key for key in now if key not in before or before[key] != now[key]]
+
+
+def put_aside(folder: Path) -> Path:
+    """Give a folder another name, which nothing has yet; returns it."""
+    aside = next(path for number in count(1) if not (path := Path(f"{folder}-before-{number}")).exists())
+    return folder.rename(aside)
 
 
 def _mark(path: str | Path) -> tuple[int, int] | None:

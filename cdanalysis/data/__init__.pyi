@@ -7,11 +7,11 @@ from .color import to_srgb
 from .crops import Crops, Source
 from .formats import suffixes
 from .images import ImageLike, ImageSet, data_path, open_image, to_pixels, to_rgb, to_tensor
-from .labeled import ClassFolders, LabeledSet, LabeledSource, open_labeled
+from .labeled import ClassFolders, LabeledSet, LabeledSource, contents_digest, open_labeled
 from .labeled_crops import LabeledCrops
 from .labels import class_index
 from .preferences import Preference, read_preferences, write_preferences
-from .readable import contents_digest
+from .readable import readable
 from .samples import sample_images
 from .segmentation import LabeledPixels
 
@@ -38,6 +38,7 @@ __all__ = [
     "open_labeled",
     "read_coco",
     "read_preferences",
+    "readable",
     "sample_images",
     "suffixes",
     "to_pixels",

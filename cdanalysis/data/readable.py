@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -57,15 +56,3 @@ def readable(images: S, track: Callable[[Iterable], Iterable] = lambda items: it
     for failure in failures:
         notice(f"left out: {failure['error']}")
     return (images.chosen(good) if failures else images), failures
-
-
-def contents_digest(images: Images) -> str:
-    """A digest of all names and files, in order: 128 bits of BLAKE2b, in hexadecimal.
-
-    Args:
-        images: photographs, or a labeled set; all files are read.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for index, name in enumerate(images.names):
-        digest.update(hashlib.blake2b(name.encode() + b"\0" + images.read(index)).digest())
-    return digest.hexdigest()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,7 +15,7 @@ from ..structures.targets import IGNORE, LabelMap
 from .images import ImageSet, header_of, note_turned
 
 
-class LabeledPixels:
+class LabeledPixels(ImageSet):
     """Photographs with label maps, in the layout of CamVid.
 
     The folder or tar archive has ``images/NAME.jpg`` (or another format) and ``labels/NAME.png``. ``classes.json``, in
@@ -41,9 +39,8 @@ class LabeledPixels:
     task = "segmentation"
 
     def __init__(self, root: str | Path):
-        self.files = ImageSet(root)
-        self.title = self.files.title
-        described, self._listing = _classes_file(self.files)
+        super().__init__(root)
+        described, self._listing = _classes_file(self)
         kept = [c for c in sorted(described, key=lambda c: c["index"]) if not c.get("ignore")]
         self.classes = [c["name"] for c in kept]
         self.colors = [tuple(c.get("colour") or c.get("color") or (0, 0, 0)) for c in kept]
@@ -51,44 +48,21 @@ class LabeledPixels:
         self._table[[c["index"] for c in kept]] = np.arange(len(kept))
         self._listed = np.zeros(256, bool)
         self._listed[[c["index"] for c in described]] = True
-        self.names = [n for n in self.files.names if PurePosixPath(n).parent.name == "images"]
-        there = set(self.files.names)
+        there = set(self.names)
+        self.names = [n for n in self.names if PurePosixPath(n).parent.name == "images"]
         for name in self.names:
             if _labels_of(name) not in there:
                 raise ValueError(f"{name} has no label map: {_labels_of(name)} is missing")
         if not self.names:
             raise ValueError(f"no photographs in {root}: they must be in a folder named images, label maps in labels")
         self.labels(0)  # most errors affect all label maps, and are better found early
-        headers = {name: header_of(self.files.read_named(name)) for name in self.names}
+        headers = {name: header_of(self.read_named(name)) for name in self.names}
         turned = [name for name, header in headers.items() if header and header[1] > 1]
         note_turned(turned, f"the label maps in {root}")
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def every(self, step: int) -> LabeledPixels:
-        """A view of every ``step``-th photograph, the first included.
-
-        Raises:
-            ValueError: if ``step`` is below 1.
-        """
-        if step < 1:
-            raise ValueError(f"every must be at least 1, got {step}")
-        return self.chosen(range(0, len(self), step))
-
-    def chosen(self, indices: Sequence[int]) -> LabeledPixels:
-        """A view of the photographs at these indices."""
-        view = copy.copy(self)
-        view.names = [self.names[i] for i in indices]
-        return view
-
-    def read(self, index: int) -> bytes:
-        """The bytes of a photograph's file."""
-        return self.files.read_named(self.names[index])
-
-    def image(self, index: int) -> Image.Image:
-        """A photograph, without its label map."""
-        return self.files.named(self.names[index])
+    def read_labels(self, index: int) -> bytes:
+        """The bytes of a photograph's label map."""
+        return self.read_named(_labels_of(self.names[index]))
 
     def labels(self, index: int, size: tuple[int, int] | None = None) -> np.ndarray:
         """The label map of a photograph.
@@ -104,7 +78,7 @@ class LabeledPixels:
             ValueError: as `class_indices`, and for a value that ``classes.json`` does not list.
         """
         name = _labels_of(self.names[index])
-        indices = class_indices(self.files.read_named(name), name, size)
+        indices = class_indices(self.read_labels(index), name, size)
         unlisted = np.flatnonzero((np.bincount(indices.ravel(), minlength=256) > 0) & ~self._listed)
         if len(unlisted):
             raise ValueError(
@@ -164,8 +138,7 @@ def _some(values: np.ndarray) -> str:
 
 def _classes_file(files: ImageSet) -> tuple[list[dict[str, Any]], Path]:
     """The classes that ``classes.json`` lists, and its path."""
-    folder = files.root if files.root.is_dir() else files.root.parent
-    path = folder / "classes.json"
+    path = files.beside("classes.json")
     if not path.is_file():
         raise FileNotFoundError(f"no {path}, which must list the classes of the label maps")
     try:

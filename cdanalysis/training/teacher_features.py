@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..codec.layered import LayeredCodec, resized
 from ..data.images import ImageSet, to_pixels
-from ..data.readable import contents_digest
+from ..data.labeled import contents_digest
 from ..files import json_text, read_tensors, write_whole
 from ..teachers.deeplab import DeepLab
 from ..teachers.nanodet import DetectorFeatures
