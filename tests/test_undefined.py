@@ -18,7 +18,7 @@ from PIL import Image
 from cdanalysis.benchmarks.hardware import versions
 from cdanalysis.cli import main
 from cdanalysis.codecs.base import open_codec
-from cdanalysis.console import print_table
+from cdanalysis.console import any_name, print_table, say
 from cdanalysis.data.coco import CocoImages
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders
@@ -390,3 +390,13 @@ def test_the_tables_of_photographs_have_empty_cells(tmp_path):
     )
     assert [row["psnr"] for row in rows] == ["", ""]
     assert rows[0]["score"] == "" and float(rows[1]["score"]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", ["[a]x.png", "[/a].png", ":smile:.png", "[bold red]y", "a\\[b].png", "\udcff.png"])
+def test_tables_and_messages_show_names_as_they_are(name, capsys):
+    """Names of files and classes are anybody's, and are not rich's markup."""
+    any_name()
+    print_table(name, [{name: 1, "file": name}])
+    say(name)
+    captured, shown = capsys.readouterr(), name.replace("\udcff", "\\udcff")
+    assert captured.out.count(shown) == 3 and captured.err.strip() == shown

@@ -11,7 +11,6 @@ from .labeled import ClassFolders, LabeledSet, LabeledSource, contents_digest, o
 from .labeled_crops import LabeledCrops
 from .labels import class_index
 from .preferences import Preference, read_preferences, write_preferences
-from .readable import readable
 from .samples import sample_images
 from .segmentation import LabeledPixels
 
@@ -38,7 +37,6 @@ __all__ = [
     "open_labeled",
     "read_coco",
     "read_preferences",
-    "readable",
     "sample_images",
     "suffixes",
     "to_pixels",

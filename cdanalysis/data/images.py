@@ -15,7 +15,7 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from ..files import LeftOut, files_below
+from ..files import HIDDEN, LeftOut, files_below, is_hidden
 from ..notices import notice
 from ..outputs import BESIDE, made_beside
 from ..structures.latents import MAX_PIXELS
@@ -213,6 +213,8 @@ def open_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, name: s
             return photograph
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {name}") from None
+    except IsADirectoryError:
+        raise ValueError(f"{name} is a folder, where an image file is read") from None
     except TooLarge:
         raise ValueError(
             f"{name} has {image.width}x{image.height} pixels, more than the limit of {max_pixels}; "
@@ -224,6 +226,10 @@ def open_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, name: s
         raise ValueError(f"{name} cannot be read: there is not enough memory for it") from None
     except Exception as error:  # decoders raise anything of what they do not expect
         raise ValueError(f"{name} cannot be read: {str(error) or type(error).__name__}") from error
+
+
+class Damaged(ValueError):
+    """A file of labels cannot be decoded: like a damaged photograph, it does not stop the others."""
 
 
 class TooLarge(Exception):
@@ -292,7 +298,9 @@ class ImageSet:
             names = [path.relative_to(self.root).as_posix() for path in paths if path not in results]
         elif is_archive(self.root):
             self._archive = Archive(self.root)
-            names = self._archive.names
+            names = [name for name in self._archive.names if not is_hidden(name)]
+            for name in set(self._archive.names) - set(names):
+                self.left_out.add(HIDDEN, name)
             for name in self._archive.lost:
                 self.left_out.add("neither files nor links to files of the archive", name)
         else:

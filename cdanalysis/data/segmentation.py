@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..structures.targets import IGNORE, LabelMap
-from .images import ImageSet, header_of, note_turned
+from .images import Damaged, ImageSet, header_of, note_turned
 
 
 class LabeledPixels(ImageSet):
@@ -48,21 +50,28 @@ class LabeledPixels(ImageSet):
         self._table[[c["index"] for c in kept]] = np.arange(len(kept))
         self._listed = np.zeros(256, bool)
         self._listed[[c["index"] for c in described]] = True
-        there = set(self.names)
+        there = {PurePosixPath(name).as_posix(): name for name in self.names}
         self.names = [n for n in self.names if PurePosixPath(n).parent.name == "images"]
+        self._labels: dict[str, str] = {}
         for name in self.names:
             if _labels_of(name) not in there:
                 raise ValueError(f"{name} has no label map: {_labels_of(name)} is missing")
+            self._labels[name] = there[_labels_of(name)]
+        shared = [name for name, count in Counter(self._labels.values()).items() if count > 1]
+        if shared:
+            both = " and ".join(name for name in self.names if self._labels[name] == shared[0])
+            raise ValueError(f"{both} share the label map {shared[0]}: rename one, and its label map")
         if not self.names:
             raise ValueError(f"no photographs in {root}: they must be in a folder named images, label maps in labels")
-        self.labels(0)  # most errors affect all label maps, and are better found early
+        with suppress(Damaged):  # affects this one alone
+            self.labels(0)  # most errors affect all label maps, and are better found early
         headers = {name: header_of(self.read_named(name)) for name in self.names}
         turned = [name for name, header in headers.items() if header and header[1] > 1]
         note_turned(turned, f"the label maps in {root}")
 
     def read_labels(self, index: int) -> bytes:
         """The bytes of a photograph's label map."""
-        return self.read_named(_labels_of(self.names[index]))
+        return self.read_named(self._labels[self.names[index]])
 
     def labels(self, index: int, size: tuple[int, int] | None = None) -> np.ndarray:
         """The label map of a photograph.
@@ -77,7 +86,7 @@ class LabeledPixels(ImageSet):
         Raises:
             ValueError: as `class_indices`, and for a value that ``classes.json`` does not list.
         """
-        name = _labels_of(self.names[index])
+        name = self._labels[self.names[index]]
         indices = class_indices(self.read_labels(index), name, size)
         unlisted = np.flatnonzero((np.bincount(indices.ravel(), minlength=256) > 0) & ~self._listed)
         if len(unlisted):
@@ -86,6 +95,15 @@ class LabeledPixels(ImageSet):
                 'list every value, those to ignore with "ignore": true'
             )
         return self._table[indices]
+
+    def check(self, index: int) -> None:
+        """Raises `Damaged` where the labels of a photograph cannot be decoded."""
+        try:
+            class_indices(self.read_labels(index), self._labels[self.names[index]])
+        except Damaged:
+            raise
+        except ValueError:  # labels that contradict something are refused when they are read
+            pass
 
     def __getitem__(self, index: int) -> tuple[Image.Image, LabelMap]:
         image = self.image(index)
@@ -117,7 +135,11 @@ def class_indices(data: bytes, name: str, size: tuple[int, int] | None = None) -
             if image.mode not in ("1", "L", "P", "I", "I;16"):
                 raise ValueError(f"a label map must be gray or have a palette, not {image.mode}")
             indices = np.asarray(image).astype(np.int64) // stretched
-    except (OSError, SyntaxError, ValueError) as error:
+    except UnidentifiedImageError:
+        raise Damaged(f"{name} is not an image that can be read") from None
+    except (OSError, SyntaxError) as error:
+        raise Damaged(f"{name} cannot be read: {error}") from None
+    except ValueError as error:
         raise ValueError(f"{name} cannot be read: {error}") from None
     if size is not None and indices.shape != size:
         sides = f"{indices.shape[1]}x{indices.shape[0]}, its photograph (upright, as EXIF says) {size[1]}x{size[0]}"
@@ -160,6 +182,8 @@ def _classes_file(files: ImageSet) -> tuple[list[dict[str, Any]], Path]:
 
 def _check_class(described: dict[str, Any], path: Path) -> None:
     index, name = described.get("index"), described.get("name")
+    if not isinstance(described.get("ignore", False), bool):
+        raise ValueError(f"{path}: class {index} has the ignore {described['ignore']!r}; it must be true or false")
     color = described.get("colour") or described.get("color")
     if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index <= 255:
         raise ValueError(f"{path}: a class has the index {index!r}; it must be an integer from 0 to 255")

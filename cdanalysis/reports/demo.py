@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..data.samples import sample_images
 from ..faults import sentence
 from ..metrics import image as metrics
 from ..model import Model
-from ..outputs import check_outputs, write_result
+from ..outputs import FileState, Origin, check_outputs, write_result
 from ..stream.container import strip
 from ..structures.latents import LAYERS, Quality
 from ..structures.predictions import Result
@@ -50,13 +51,15 @@ def run_demo(
         FileNotFoundError, ValueError: if no input can be read, or a file must not be written.
     """
     images = _named(inputs) if inputs else sample_images()
-    files = [folder / f"{name}.{kind}" for name in images for kind in ("cda", *(f"{kind}.png" for kind in DRAWN))]
-    check_outputs([*files, folder / "index.html"], inputs, overwrite)
+    kinds, sources = ("cda", *(f"{kind}.png" for kind in DRAWN)), {name: _source(name, images[name]) for name in images}
+    files = {folder / f"{name}.{kind}": source for name, source in sources.items() for kind in kinds}
+    check_outputs([*files, folder / "index.html"], inputs, overwrite, files)
     cards, failures = [], []
     for name, source in track(list(images.items())):
         try:
             image = open_image(source) if isinstance(source, str) else source
-            cards.append(_card(model, name, image, quality, folder))
+            state = FileState.of(source) if isinstance(source, str) else None
+            cards.append(_card(model, name, image, quality, folder, Origin("demo", sources[name], state)))
         except (ValueError, FileNotFoundError, MemoryError) as error:
             failures.append({"file": str(source), "error": sentence(error)})
     if not cards:
@@ -76,15 +79,22 @@ def _named(inputs: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _card(model: Model, name: str, image: Image.Image, quality: Quality, folder: Path) -> tuple[dict, list, list]:
+def _source(name: str, image: str | Image.Image) -> str:
+    """Of what a ledger says that pictures were made."""
+    return os.path.abspath(image) if isinstance(image, str) else f"/scikit-image/{name}"
+
+
+def _card(
+    model: Model, name: str, image: Image.Image, quality: Quality, folder: Path, origin: Origin
+) -> tuple[dict, list, list]:
     """(row of the table; captions, pictures and sizes; best labels) of one photograph; writes its files."""
     stream = model.encode(image, quality)
     result = model.analyze(stream)  # reads no more than the layers that the heads need
     decoded = model.decode(stream)
-    write_result(folder / f"{name}.cda", stream)
+    write_result(folder / f"{name}.cda", stream, origin)
     shown = []
     for kind, (caption, picture) in _pictures(image, decoded, result).items():
-        write_result(folder / f"{name}.{kind}.png", file_of(picture, "PNG"))
+        write_result(folder / f"{name}.{kind}.png", file_of(picture, "PNG"), origin)
         shown.append((caption, data_uri(picture, quality=95), picture.size))
     row = {"name": name, "bytes": len(stream), "bpp": metrics.bpp(len(stream), image.width, image.height)}
     row |= {"global_bytes": len(strip(stream, LAYERS[:1])), "semantic_bytes": len(strip(stream)), **summary(result)}
