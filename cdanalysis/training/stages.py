@@ -187,8 +187,8 @@ class FeatureStage:
 
     @property
     def key(self) -> str:
-        """Digest of all images, and of the teachers that looked at them."""
-        return self.cache.folder.name
+        """Digest of all images."""
+        return self.cache.images
 
     @property
     def unreadable(self) -> list[str]:

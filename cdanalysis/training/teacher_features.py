@@ -24,7 +24,7 @@ from ..codec.layered import LayeredCodec, resized
 from ..data.images import ImageSet, to_pixels
 from ..data.labeled import contents_digest
 from ..faults import sentence
-from ..files import json_text, make_folder, read_tensors, write_whole
+from ..files import json_text, key_of, make_folder, read_tensors, write_whole
 from ..notices import notice
 from ..teachers.deeplab import DeepLab
 from ..teachers.nanodet import DetectorFeatures
@@ -184,13 +184,14 @@ class FeatureCache:
 
     Attributes:
         left_out: what is wrong with the image of each view that has no features, as it cannot be read.
+        images: digest of all images, if `cached_features` opened the cache.
 
     Raises:
         FileNotFoundError: if nothing was written there.
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+        self.folder, self.images = Path(folder), ""
         self.refresh()
 
     def refresh(self) -> None:
@@ -217,11 +218,19 @@ class FeatureCache:
         """What is wrong with each image that cannot be read."""
         return list(dict.fromkeys(self.left_out))
 
+    def is_whole(self) -> bool:
+        """Whether files are at least as long as the index says."""
+        lengths = {grid: len(rows) * self._length(grid) for grid, rows in self.grids.items()}
+        return all((self.folder / _file(grid)).stat().st_size >= length for grid, length in lengths.items() if length)
+
+    def _length(self, grid: tuple[int, int]) -> int:
+        """Bytes of the maps of a view."""
+        return sum(int(np.prod(shape)) for shape in self.shapes[grid].values())
+
     def batch(self, numbers: Sequence[int]) -> FeatureBatch:
         """Features of views of one grid, by their numbers."""
         grid = self.places[numbers[0]][0]
-        shapes = self.shapes[grid]
-        length = sum(int(np.prod(shape)) for shape in shapes.values())
+        shapes, length = self.shapes[grid], self._length(grid)
         if not length:
             return FeatureBatch({}, self.embeddings[list(numbers)].float())
         file = np.memmap(self.folder / _file(grid), np.int8, "r")
@@ -246,10 +255,13 @@ def cached_features(
 ) -> FeatureCache:
     """What teachers see in a configuration's images, from a cache below ``folder``, which is written where it lacks."""
     sources = [ImageSet(source) for source in config.sources]
-    words = [teachers.key(), config.views, *map(contents_digest, sources)]
+    digests = [contents_digest(images) for images in sources]
+    words = [teachers.key(), config.views, *digests]
     name = hashlib.blake2b(json_text(words).encode(), digest_size=8).hexdigest()
     write_features(folder / name, sources, teachers, config.views, track)
-    return FeatureCache(folder / name)
+    cache = FeatureCache(folder / name)
+    cache.images = key_of(*digests)
+    return cache
 
 
 def write_features(
@@ -272,7 +284,7 @@ def write_features(
     folder = Path(folder)
     make_folder(folder)
     jobs = _jobs(list(sources), views)
-    done = FeatureCache(folder) if (folder / INDEX).is_file() else None
+    done = _written(folder)
     start = len(done) + len(done.left_out) if done else 0
     if start == len(jobs):
         return
@@ -286,6 +298,15 @@ def write_features(
             index.add(view, teachers.see(view.of(image)))
         if count % every == 0 or count == len(jobs):
             index.save()
+
+
+def _written(folder: Path) -> FeatureCache | None:
+    """What was written before; nothing, where a crash or a full disk left less than the index says."""
+    try:
+        cache = FeatureCache(folder)
+        return cache if cache.is_whole() else None
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _jobs(sources: list[ImageSet], views: int) -> list[tuple[ImageSet, View]]:
