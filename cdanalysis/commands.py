@@ -154,7 +154,7 @@ def _check_file(options: argparse.Namespace, inputs: list[str]) -> None:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from .evaluation.study_config import load_study
+    from .evaluation.configs import load_study
     from .reports.study_page import report_page, study_report
 
     for name, key in (("quality", "streams or reconstructions"), ("tasks", "task"), ("annotations", "source")):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -12,6 +11,8 @@ from rich.console import Console
 from rich.progress import track as rich_track
 from rich.table import Table
 from rich.text import Text
+
+from .reports.markdown import plain_cell
 
 _errors = Console(stderr=True)
 
@@ -42,12 +43,6 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
         number = any(isinstance(row.get(column), (int, float)) for row in rows)
         table.add_column(Text(column), justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(row.get(column))) for column in columns))  # a name may look like rich's markup
+        table.add_row(*(Text(plain_cell(row.get(column))) for column in columns))  # a name may look like rich's markup
     console = Console()
     console.print(table) if console.is_terminal else Console(width=160).print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,14 +1,16 @@
-"""Files: whole or not at all, under names that tell, all of a folder's, and of JSON that every program can read."""
+"""Files: whole or not at all, under names that tell, all of a folder's; JSON and CSV that every program can read."""
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -111,6 +113,16 @@ def json_value(text: str | bytes) -> Any:
         ValueError: if it is not JSON.
     """
     return json.loads(text, parse_constant=lambda name: None)
+
+
+def csv_text(lines: Iterable[dict[str, Any]], columns: Iterable[str] = ()) -> str:
+    """Lines as CSV, with those columns; by default with all that any of them has."""
+    lines, buffer = list(lines), io.StringIO()
+    columns = list(columns) or list(dict.fromkeys(name for line in lines for name in line))
+    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return buffer.getvalue()
 
 
 def _finite(value: Any) -> Any:

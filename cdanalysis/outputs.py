@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,20 @@ def read_below(folder: str | Path) -> list[Path]:
     """The files of a folder that a command may read: all but the results of this library."""
     ledgers = Ledgers()
     return [path for path in files_below(folder, LeftOut()) if not ledgers.find(path)[1]]
+
+
+def changes(note: Path, made_from: dict[str, Any]) -> list[str] | None:
+    """What of all that measurements depend on is not as a note (JSON) says of them; None where there is no note."""
+    if not note.is_file():
+        return None
+    before, now = json_value(note.read_text()), json_value(json_text(made_from))
+    return [key for key in now if key not in before or before[key] != now[key]]
+
+
+def put_aside(folder: Path) -> Path:
+    """Give a folder another name, which nothing has yet; returns it."""
+    aside = next(path for number in count(1) if not (path := Path(f"{folder}-before-{number}")).exists())
+    return folder.rename(aside)
 
 
 def _mark(path: str | Path) -> tuple[int, int] | None:

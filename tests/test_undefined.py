@@ -22,12 +22,11 @@ from cdanalysis.console import any_name, print_table, say
 from cdanalysis.data.coco import CocoImages
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders
+from cdanalysis.evaluation.configs import PlotConfig, load_study
 from cdanalysis.evaluation.engine import Case, Point, measure
 from cdanalysis.evaluation.evaluators import Context, SalientEvaluator, new_evaluators
-from cdanalysis.evaluation.experiment_config import PlotConfig
 from cdanalysis.evaluation.folder import evaluate_folder
 from cdanalysis.evaluation.study import StudyPoint, summarize, table_of_images
-from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.files import json_text, json_value
 from cdanalysis.metrics.image import LEFT_OUT, mean_of, psnr
 from cdanalysis.metrics.tasks import ClassificationScorer, DetectionScorer, SegmentationScorer
@@ -171,6 +170,9 @@ def test_evaluators_of_places_and_of_patches(data_root, chelsea):
     found = evaluator.compute()
     assert found["psnr_salient"] is None and found["psnr_salient_left_out"] == 1 and found["with_salient_places"] == 1
     (evaluator,) = new_evaluators(["fid"], Context(weights=weights(data_root)))
+    for narrow in (chelsea[:63], chelsea[:, :40]):  # in which no patch fits
+        assert evaluator.update(0, narrow, narrow, b"") == {}
+    assert evaluator.compute() == {"fid_squeezenet": None, "fid_patches": 0}
     evaluator.update(0, chelsea[:64, :100], changed[:64, :100], b"")
     assert evaluator.compute() == {"fid_squeezenet": None, "fid_patches": 1}
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from ..structures.latents import MAX_PIXELS
 from .archives import Archive, is_archive
 from .color import ALPHA, color_profile, is_negative, to_eight_bits, to_srgb, white_of
 from .formats import is_text, load_plugins, suffixes, unbounded, why_not
+
+Some = TypeVar("Some", bound="ImageSet")
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -316,8 +319,8 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.names)
 
-    def every(self, step: int) -> ImageSet:
-        """A view of every ``step``-th photograph, the first included.
+    def every(self: Some, step: int) -> Some:
+        """A view of every ``step``-th photograph, the first included; classes stay.
 
         Raises:
             ValueError: if ``step`` is below 1.
@@ -326,8 +329,8 @@ class ImageSet:
             raise ValueError(f"every must be at least 1, got {step}")
         return self.chosen(range(0, len(self), step))
 
-    def chosen(self, indices: Sequence[int]) -> ImageSet:
-        """A view of the photographs at these indices."""
+    def chosen(self: Some, indices: Sequence[int]) -> Some:
+        """A view of the photographs at these indices; classes stay."""
         view = copy.copy(self)
         view.names = [self.names[i] for i in indices]
         return view
@@ -357,5 +360,9 @@ class ImageSet:
         """The photograph of that index; errors as those of `named`."""
         return self.named(self.names[index])
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, str]:
+    def beside(self, name: str) -> Path:
+        """Where a file lies that tells of the photographs: in the folder, or beside the archive."""
+        return (self.root if self.root.is_dir() else self.root.parent) / name
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
         return self.image(index), self.class_of(index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -71,15 +70,3 @@ def told(found: tuple[S, list[dict[str, str]]], errors: list[str] | None = None)
         if errors is not None:
             errors.append(failure["error"])
     return found[0]
-
-
-def contents_digest(images: Images) -> str:
-    """A digest of all names and files, in order: 128 bits of BLAKE2b, in hexadecimal.
-
-    Args:
-        images: photographs, or a labeled set; all files are read.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for index, name in enumerate(images.names):
-        digest.update(hashlib.blake2b(name.encode() + b"\0" + images.read(index)).digest())
-    return digest.hexdigest()

@@ -12,7 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from ..codec.derived import TEACHERS
 from ..codec.shape import CodecConfig
-from ..configs import made, merged, nearest, read_mapping, take_preset, words_of
+from ..configs import made, merged, nearest, read_config
 from ..data.crops import Source
 from .auxiliary import AuxiliaryConfig
 from .distortion import ObserverConfig
@@ -125,10 +125,8 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         FileNotFoundError: if there is no such file.
         ValueError: for an unknown key (the message suggests the nearest one) or an invalid value.
     """
-    where = str(path)
-    tree, words = read_mapping(path, "recipe"), words_of(overrides or [], where)
-    preset = take_preset(tree, words.get("preset", tree.get("preset", "")), where)
-    return recipe_from(changed(tree, preset, where), words, where)
+    tree, preset, words = read_config(path, "recipe", overrides or ())
+    return recipe_from(changed(tree, preset, str(path)), words, str(path))
 
 
 def recipe_from(tree: DictConfig, words: DictConfig, where: str) -> Recipe:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..codec.layered import LayeredCodec, resized
 from ..data.images import ImageSet, to_pixels
-from ..data.readable import contents_digest
+from ..data.labeled import contents_digest
 from ..faults import sentence
 from ..files import json_text, key_of, make_folder, read_tensors, write_whole
 from ..notices import notice
