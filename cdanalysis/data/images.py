@@ -220,11 +220,14 @@ class ImageSet:
     Attributes:
         names: of the photographs, below the root.
         left_out: which other files there are, and why they are none; notices tell what of it matters.
+        classes: class names, of sets that have any.
 
     Raises:
         FileNotFoundError: if the path does not exist.
         ValueError: if there is no image in it.
     """
+
+    classes: list[str]
 
     def __init__(self, root: str | Path):
         self.root = data_path(str(root))

@@ -259,15 +259,16 @@ def accuracy(context: Context) -> Evaluator:
 
 def detection(context: Context) -> Evaluator:
     """Average precision of a model's RGB detector (its counterpart), which never saw a compressed photograph."""
-    if "detection" not in context.rgb.counterparts:
-        raise ValueError(f"model {context.rgb.name!r} has no RGB detector: load it with its counterparts")
-    return TaskEvaluator(context.rgb, "detection", context.labeled, latents=False)
+    model = context.rgb
+    if model is None or "detection" not in model.counterparts:
+        raise ValueError(f"model {getattr(model, 'name', '')!r} has no RGB detector: load it with its counterparts")
+    return TaskEvaluator(model, "detection", context.labeled, latents=False)
 
 
 def head(context: Context) -> list[Evaluator]:
     """The scores of a model's own head on its own streams' semantic layers, and what these take in bits a pixel."""
     labeled, codec = context.labeled, context.codec
-    if not isinstance(codec, ModelCodec):
+    if labeled is None or not isinstance(codec, ModelCodec):
         return []
     rate = lambda index, image, _, data: {"head_bpp": metrics.bpp(len(strip(data)), *image.shape[1::-1])}  # noqa: E731
     scores = TaskEvaluator(codec.model, labeled.task, labeled, latents=True, prefix="head_")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -77,7 +77,8 @@ def evaluate_task(
     Raises:
         ValueError: if the model has no such head, or the head does not know the data set's classes.
     """
-    new, main = partial(TaskEvaluator, task=task), METRICS[task].main if task in METRICS else ""
+    new: Callable[..., Any] = partial(TaskEvaluator, task=task)
+    main = METRICS[task].main if task in METRICS else ""
     if task == "classification":
         labeled, new = in_class_folders(labeled), LogitsEvaluator
         if not len(labeled):
@@ -156,10 +157,11 @@ def evaluate_reconstruction(
     for quality in qualities:
         ours = ModelCodec("cdanalysis", model, quality[0] if isinstance(quality, tuple) else None)
         evaluators = [*new_evaluators(MEASURES, Context()), MeanEvaluator(estimate, "estimated_bpp", decodes=False)]
-        cases = [(ours, partial(engine.at_level, ours, quality_levels(quality)[1], evaluators))]
+        whole = partial(engine.at_level, ours, quality_levels(quality)[1], evaluators)
+        cases: list[tuple[Codec, Callable[[], engine.Case]]] = [(ours, whole)]
         sizes: dict[int, dict[str, Any]] = {}
-        for codec in BASELINES if baselines else ():
-            cases += [(codec, partial(_as_large, codec, sizes))] if codec.available() else []
+        for other in BASELINES if baselines else ():
+            cases += [(other, partial(_as_large, other, sizes))] if other.available() else []
         for codec, case in cases:
             point = engine.measure(images, case, track=track)
             rows.append({"codec": codec.name, "quality": quality, "bpp": point.mean("bpp")} | point.summary["figures"])
