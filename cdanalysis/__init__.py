@@ -133,8 +133,8 @@ def analyze(stream: StreamBytes, tasks: Sequence[str] | None = None, model: str 
     """Predict from a stream's semantic layers, without decoding pixels. The model is loaded once and kept.
 
     Args:
-        stream: the bytes of a ``.cda`` file, or its path; only the layers that the tasks read are needed: the global one
-            for classification, that and the spatial one for detection and segmentation.
+        stream: the bytes of a ``.cda`` file, or its path; only the layers that the tasks read are needed: the global
+            one for classification, that and the spatial one for detection and segmentation.
         tasks: tasks to run; by default all of the model's.
         model: zoo name or folder of the model that wrote the stream.
 

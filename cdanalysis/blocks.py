@@ -64,6 +64,8 @@ def fold_batch_norms(net: nn.Module) -> None:
                 isinstance(conv, nn.Conv2d)
                 and isinstance(norm, nn.BatchNorm2d)
                 and conv.out_channels == norm.num_features
+                and norm.running_mean is not None
+                and norm.running_var is not None
             ):
                 conv.weight, conv.bias = fuse_conv_bn_weights(
                     conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias

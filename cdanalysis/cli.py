@@ -30,9 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parsed(arguments)
     try:
         from . import commands
-        from .console import say
+        from .console import any_name, say
         from .notices import shown
 
+        any_name()
         with shown(say):
             return getattr(commands, options.command)(options)
     except KeyboardInterrupt:
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options; what is named after the options belongs to what was named before them."""
+    """The options; positional arguments may also follow options."""
     top = parser()
     options, more = top.parse_known_args(arguments)
     named = next((getattr(options, name) for name in ("overrides", "inputs", "sections") if name in options), None)
@@ -115,14 +116,21 @@ def layers(text: str) -> tuple[str, ...]:
     return names
 
 
+def pixels(text: str) -> int:
+    """A number of pixels."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a number of pixels is a whole number above 0; got {text!r}")
+    return int(text)
+
+
 def importance(text: str) -> str | list[tuple[float, ...]]:
-    """Boxes ``X,Y,W,H;X,Y,W,H`` as numbers; anything else names a model or a file."""
+    """Boxes ``X,Y,W,H;X,Y,W,H`` as numbers; anything else is the name of a model or a file."""
     try:
         boxes = [tuple(float(number) for number in box.split(",")) for box in text.split(";")]
     except ValueError:
         return text
     if not all(len(box) == 4 for box in boxes):
-        raise argparse.ArgumentTypeError(f"a box is four numbers X,Y,W,H; got {text!r}")
+        raise argparse.ArgumentTypeError(f"a box is four numbers X,Y,W,H in pixels; got {text!r}")
     return boxes
 
 
@@ -147,21 +155,23 @@ def _overwrite(command: argparse.ArgumentParser) -> None:
 
 
 def _files(command: argparse.ArgumentParser) -> None:
-    """What commands that work on many files have in common."""
+    """Options of the commands that process many files."""
     command.add_argument(
-        "--workers", type=int, help="number of processes (default: one per core for many files, else one)"
+        "--workers", type=int, help="number of processes (default: one per core for many files, otherwise one)"
     )
     command.add_argument("--runner", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
-    command.add_argument("--overwrite", action="store_true", help="redo all files, and overwrite any file but an input")
+    command.add_argument(
+        "--overwrite", action="store_true", help="redo all files, and overwrite any file that is not an input"
+    )
     command.add_argument("--strict", action="store_true", help="stop at the first file that fails")
-    command.add_argument("--max-pixels", type=int, help="maximum pixels of a photograph (default: 2^28)")
+    command.add_argument("--max-pixels", type=pixels, help="refuse photographs with more pixels (default: 2^28)")
 
 
 def _encode(sub) -> None:
     command = _command(sub, "encode", "encode photographs into .cda streams")
     command.add_argument("inputs", nargs="+", help="image files, or folders of them")
     command.add_argument(
-        "-o", "--output", help="a .cda file for one input, otherwise a folder (default: next to each input)"
+        "-o", "--output", help="output .cda file for one input, otherwise output folder (default: next to each input)"
     )
     rate = command.add_mutually_exclusive_group()
     rate.add_argument("--quality", type=quality, help=f"in [0, 1], or {EACH} (default: 0.5)")
@@ -170,7 +180,7 @@ def _encode(sub) -> None:
     command.add_argument(
         "--importance",
         type=importance,
-        help="region of interest: 'saliency', an .onnx network, a mask image, or boxes X,Y,W,H;...",
+        help="region of interest: boxes X,Y,W,H;... in pixels, a mask image, 'saliency', or U2-Net-P's .onnx file",
     )
     _layers(command, LAYERS, "layers to write: global (labels, search), global,spatial (boxes and masks too), or all")
     _files(command)
@@ -185,16 +195,18 @@ def _decode(sub) -> None:
     command = _command(sub, "decode", "decode streams into PNG images")
     command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
     command.add_argument(
-        "-o", "--output", help="an image file for one input, otherwise a folder (default: next to each)"
+        "-o", "--output", help="output image for one input, otherwise output folder (default: next to each input)"
     )
     command.add_argument(
-        "--preview", action="store_true", help="accept streams without a detail layer and write a rough picture"
+        "--preview",
+        action="store_true",
+        help="accept streams without a detail layer, and write a rough preview of those",
     )
     _files(command)
 
 
 def _analyze(sub) -> None:
-    command = _command(sub, "analyze", "predict labels, boxes and masks from streams, without decoding them")
+    command = _command(sub, "analyze", "classify, detect and segment from streams, without decoding them")
     command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
     command.add_argument(
         "--tasks",
@@ -202,18 +214,20 @@ def _analyze(sub) -> None:
         help="tasks to run (default: all of the model's); streams need only the layers that these read",
     )
     command.add_argument(
-        "-o", "--output", help="folder or file for predictions (JSON) and segmentations (PNG of class indices)"
+        "-o",
+        "--output",
+        help="write predictions (JSON) and segmentations (PNG of class indices) to this file or folder",
     )
     _files(command)
 
 
 def _inspect(sub) -> None:
-    command = _command(sub, "inspect", "show what the headers of streams say", model=False)
+    command = _command(sub, "inspect", "show the headers of streams", model=False)
     command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
     command.add_argument(
         "--bits-map", help="also draw the bits of each layer per place: a PNG file, or a folder; needs the model"
     )
-    command.add_argument("--model", help="the model that wrote them, for --bits-map (default: photo)")
+    command.add_argument("--model", help="model that wrote the streams, for --bits-map (default: photo)")
     _overwrite(command)
 
 
@@ -229,22 +243,22 @@ def _train(sub) -> None:
     command = sub.add_parser("train", help="train a model from a recipe", description="train a model from a recipe")
     command.add_argument("recipe", help="YAML file")
     command.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="overrides of the recipe; preset=NAME picks a preset"
+        "overrides", nargs="*", metavar="key=value", help="override keys of the recipe; preset=NAME selects a preset"
     )
-    command.add_argument("-o", "--output", help="folder of the run (default: runs/NAME)")
-    command.add_argument("--resume", action="store_true", help="resume from the folder's checkpoint")
-    command.add_argument("--threads", type=int, help="number of CPU threads")
-    command.add_argument("--overwrite", action="store_true", help="discard an interrupted run and start anew")
+    command.add_argument("-o", "--output", help="output folder (default: runs/NAME)")
+    command.add_argument("--resume", action="store_true", help="resume from the checkpoint in the output folder")
+    command.add_argument("--threads", type=int, help="number of CPU threads (default: torch's)")
+    command.add_argument("--overwrite", action="store_true", help="discard an interrupted run, and start over")
     _traceback(command)
 
 
 def _evaluate(sub) -> None:
     command = _command(sub, "evaluate", "measure rate, reconstruction and accuracy on a folder of photographs")
     command.add_argument(
-        "photographs", help="folder or tar archive of images (subfolders name the classes), or a study's YAML file"
+        "photographs", help="folder or tar archive of images (subfolders are classes), or a study's YAML file"
     )
     command.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="overrides of a study; preset=NAME picks a preset"
+        "overrides", nargs="*", metavar="key=value", help="override keys of a study; preset=NAME selects a preset"
     )
     command.add_argument("--quality", type=quality, nargs="+", help="qualities to measure (default: 0.25 0.5 0.75)")
     tasks = ("reconstruction", *HEADS)
@@ -252,33 +266,35 @@ def _evaluate(sub) -> None:
         "--tasks",
         nargs="+",
         choices=tasks,
-        help="default: classification, where there are class folders, and reconstruction",
+        help="tasks to measure (default: reconstruction, and classification if there are class folders)",
     )
     command.add_argument("--annotations", help="COCO JSON file, for detection")
-    command.add_argument("--every", type=int, help="use every N-th photograph only")
-    command.add_argument("--no-baselines", action="store_true", help="leave out JPEG, WebP and AVIF; a study's others")
-    command.add_argument("-o", "--output", help="also write the JSON to this file; for a study, the output folder")
+    command.add_argument("--every", type=int, help="use only every N-th photograph")
+    command.add_argument(
+        "--no-baselines", action="store_true", help="do not measure JPEG, WebP and AVIF, or the baselines of a study"
+    )
+    command.add_argument("-o", "--output", help="also write the results to this JSON file; for a study, output folder")
     _overwrite(command)
     command.set_defaults(model=None)
 
 
 def _benchmark(sub) -> None:
-    command = _command(sub, "benchmark", "measure speed side by side with alternatives, in one run")
+    command = _command(sub, "benchmark", "measure speed, beside alternatives, in one run")
     command.add_argument(
         "sections", nargs="*", help=f"any of {', '.join(SECTIONS)} (default: all; memory and growth take minutes)"
     )
     command.add_argument(
         "--photographs", type=int, default=64, help="photographs per epoch of head training (default: 64)"
     )
-    command.add_argument("--repeats", type=int, default=3, help="repeats of which the fastest counts (default: 3)")
+    command.add_argument("--repeats", type=int, default=3, help="repeats; the fastest counts (default: 3)")
     command.add_argument("--compressai", default="", help="folder of CompressAI's weights (default: random weights)")
-    command.add_argument("-o", "--output", help="also write the JSON to this file; other sections in it are kept")
+    command.add_argument("-o", "--output", help="also write the results to this JSON file; its other sections are kept")
     _overwrite(command)
 
 
 def _zoo(sub) -> None:
     command = sub.add_parser(
-        "zoo", help="list or show the models that ship", description="list or show the models that ship"
+        "zoo", help="list the models that ship, or show one", description="list the models that ship, or show one"
     )
     command.add_argument("action", choices=("list", "show"))
     command.add_argument("name", nargs="?", help="model to show")
@@ -290,7 +306,7 @@ def _demo(sub) -> None:
     command = _command(
         sub, "demo", "encode, analyze and decode a few photographs, and write a page that shows the results"
     )
-    command.add_argument("inputs", nargs="*", help="photographs (default: four that come with scikit-image)")
+    command.add_argument("inputs", nargs="*", help="photographs (default: four of scikit-image's)")
     command.add_argument("-o", "--output", default="cdanalysis-demo", help="output folder (default: cdanalysis-demo)")
     command.add_argument("--quality", type=quality, default=0.5, help=f"in [0, 1], or {EACH} (default: 0.5)")
     _overwrite(command)

@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar, Union, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -66,7 +66,7 @@ def take_preset(tree: DictConfig, name: Any, where: str) -> DictConfig:
         raise ValueError(f"{where}: presets must be a mapping of names to changes, got {presets!r}")
     for key, preset in presets.items():
         if not isinstance(preset, DictConfig):
-            raise ValueError(f"{where}: presets.{key} must be a mapping, got {preset!r}")
+            raise ValueError(f"{where}: {_below('presets', key)} must be a mapping, got {preset!r}")
     if name == "":
         return OmegaConf.create({})
     if isinstance(name, (DictConfig, ListConfig)) or name is None:
@@ -76,6 +76,17 @@ def take_preset(tree: DictConfig, name: Any, where: str) -> DictConfig:
     return presets[name]
 
 
+def read_config(path: str | Path, what: str, overrides: Iterable[str] = ()) -> tuple[DictConfig, ...]:
+    """A file's tree without its presets; the preset that the file or a word ``preset=NAME`` picks; and ``key=value``
+    words as a tree.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_mapping`, `words_of` and `take_preset` do.
+    """
+    tree, words = read_mapping(path, what), words_of(overrides, str(path))
+    return tree, take_preset(tree, words.get("preset", tree.get("preset", "")), str(path)), words
+
+
 def merged(where: str, *trees: Any) -> DictConfig:
     """Trees, one over the other.
 
@@ -83,7 +94,7 @@ def merged(where: str, *trees: Any) -> DictConfig:
         ValueError: if one has a mapping where another has a list.
     """
     try:
-        return OmegaConf.merge(*trees)
+        return cast(DictConfig, OmegaConf.merge(*trees))
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         raise ValueError(f"{where}: {_keys(trees[-1])}: {one_line(error)}") from None
 
@@ -131,7 +142,7 @@ def _fitted(kind: Any, value: Any, where: str, key: str) -> Any:
         return value
     if origin in (Union, types.UnionType):
         return None if value is None else _fitted(next(a for a in arguments if a is not type(None)), value, where, key)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _dataclass(kind, value, where, key)
     if origin is list:
         if not isinstance(value, list):
@@ -144,7 +155,7 @@ def _fitted(kind: Any, value: Any, where: str, key: str) -> Any:
     return _scalar(kind, value, where, key)
 
 
-def _dataclass(kind: type[T], value: Any, where: str, key: str) -> T:
+def _dataclass(kind: Any, value: Any, where: str, key: str) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"{where}: {key} must be a mapping, got {value!r}")
     fields = {field.name: field for field in dataclasses.fields(kind)}

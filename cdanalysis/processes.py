@@ -49,7 +49,7 @@ def each(
                 "a worker process died, perhaps for want of memory; run the same command again, with fewer "
                 "--workers: what is done is kept"
             )
-        if len(lost) == 1:
+        if len(lost) == 1 and died is not None:
             yield died(*left.pop(lost[0]))
         suspects = [number for number in suspects or lost if number in left]
 
@@ -75,7 +75,7 @@ def _pool(
                     answer = future.result()
                     yield inhand.pop(future), answer
         except BrokenProcessPool:
-            lost += sorted(inhand.values()) or [item[0]]
+            lost += sorted(inhand.values()) or ([item[0]] if item else [])
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -92,5 +92,7 @@ def _start() -> None:
 def _end_with_parent() -> None:
     from multiprocessing import parent_process
 
-    parent_process().join()
-    os._exit(1)
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

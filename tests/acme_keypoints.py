@@ -24,6 +24,7 @@ from cdanalysis.data.images import ImageSet, data_path
 from cdanalysis.heads.base import Head
 from cdanalysis.observers import Observer
 from cdanalysis.observers.base import weighted_mean
+from cdanalysis.structures.features import Features, FeatureSpec
 from cdanalysis.structures.targets import Target
 
 
@@ -65,24 +66,21 @@ class Keypoints:
 class KeypointHead(Head):
     """A heat map at stride 8 for each kind of point."""
 
-    levels = 3
-
-    def __init__(self, features: tuple[int, int, int], classes: list[str], width: int = 16):
+    def __init__(self, spec: FeatureSpec, classes: list[str], width: int = 16):
         super().__init__()
         self.classes, self.width = list(classes), width
-        self.norm = nn.BatchNorm2d(features[0])
-        self.net = nn.Sequential(
-            nn.Conv2d(features[0], width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, len(classes), 1)
-        )
+        channels = spec.pyramid[0]
+        self.norm = nn.BatchNorm2d(channels)
+        self.net = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, len(classes), 1))
 
-    def forward(self, pyramid: list[Tensor]) -> Tensor:
-        return self.net(self.norm(pyramid[-3]))
+    def forward(self, features: Features) -> Tensor:
+        return self.net(self.norm(features.pyramid[0]))
 
     def describe(self) -> dict[str, Any]:
         return {"classes": self.classes, "width": self.width}
 
-    def loss(self, pyramid: list[Tensor], targets: list[Points], sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
-        maps = self(pyramid).float()
+    def loss(self, features: Features, targets: list[Points]) -> dict[str, Tensor]:
+        maps = self(features).float()
         xy = torch.stack([target.xy for target in targets])
         cells = (xy / 8).long()
         cells = cells[..., 1] * maps.shape[-1] + cells[..., 0]
@@ -90,11 +88,12 @@ class KeypointHead(Head):
         return {"keypoints": F.cross_entropy(maps.flatten(2).flatten(0, 1), cells.flatten(), ignore_index=-1)}
 
     @torch.no_grad()
-    def predict(self, pyramid: list[Tensor], sizes: list[tuple[int, int]]) -> list[Keypoints]:
-        maps = self(pyramid).float()
+    def predict(self, features: Features) -> list[Keypoints]:
+        maps = self(features).float()
         best = maps.flatten(2).argmax(-1)
         xy = 8 * torch.stack([best % maps.shape[-1], best // maps.shape[-1]], -1) + 4.0
-        return [Keypoints(row.cpu().numpy(), self.classes) for row in xy]
+        scales = xy.new_tensor(features.scales())[:, None]
+        return [Keypoints(row.cpu().numpy(), self.classes) for row in xy * scales]
 
 
 class PointFolder:
@@ -161,7 +160,7 @@ class Blurred(Observer):
         return weighted_mean((blur(original) - blur(reconstruction)).square(), weight)
 
 
-def blurred(config, semantic: int) -> Observer:
+def blurred(config, spatial: int) -> Observer:
     return Blurred(**config.options)
 
 

@@ -85,6 +85,13 @@ def three_tasks(small) -> Model:
 
 
 @pytest.fixture(scope="session")
+def three_tasks_folder(three_tasks, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "three"
+    save_model(three_tasks, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def photo() -> Model:
     return cda.load("photo")
 

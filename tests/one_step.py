@@ -18,8 +18,8 @@ def main(images: Path, small: str, output: Path) -> None:
     torch.rand, torch.rand_like = half, lambda x: torch.full_like(x, 0.5)  # each process draws noise of its own
     codec = recipe_for(images, steps=(1, 1), seed=3)
     for stage in codec.stages:
-        stage.batch, stage.blank = 4, 0.0
-    head = head_stage(images, ["heads.classification"], batch=4, epochs=1, options={"hidden": 8})
+        stage.batch = 4
+    head = head_stage(images, ["heads.classification"], batch=4, epochs=1)
     recipes = [Recipe(**{**vars(codec), "stages": [stage]}) for stage in codec.stages]
     recipes.append(Recipe(name="pets", init=small, stages=[head], precision="32-true"))
     kept, apply = [], torch.optim.AdamW.step

@@ -18,7 +18,8 @@ from cdanalysis.benchmarks.profile import PARTS, REST, parts
 from cdanalysis.benchmarks.speed import growth
 from cdanalysis.cli import COMMANDS, main, parser
 from cdanalysis.reports.plots import growth_figure
-from cdanalysis.zoo import save_model
+from cdanalysis.reports.predictions import GAP
+from cdanalysis.structures.latents import LAYERS
 
 
 @pytest.fixture
@@ -35,13 +36,22 @@ def run(capsys, small_folder):
     return call
 
 
+def test_the_top_level_verbs_are_the_models(small, small_folder, image):
+    stream, model = cda.encode(image, (0.3, 0.4, 0.5), model=str(small_folder)), str(small_folder)
+    assert stream == small.encode(image, (0.3, 0.4, 0.5))
+    first = cda.strip(stream, ("global",))
+    assert cda.embed(first, model).equal(small.embed(stream)) and cda.embed(first, model).ndim == 1
+    assert cda.analyze(first, model=model).classification == small.analyze(stream).classification
+    assert cda.decode(stream, model=model).tobytes() == small.decode(stream).tobytes()
+
+
 def test_there_and_back(run, image_folder, tmp_path, small):
-    status, out, _ = run("encode", image_folder, "-o", tmp_path / "streams", "--quality", "0.4,0.6", "--json")
+    status, out, _ = run("encode", image_folder, "-o", tmp_path / "streams", "--quality", "0.4,0.3,0.6", "--json")
     report = json.loads(out)
     assert status == 0 and len(report["files"]) == 4 and report["failures"] == []
     path = tmp_path / "streams" / "cat" / "a.cda"
     info = cda.inspect(path.read_bytes())
-    assert [layer.quality for layer in info.layers] == pytest.approx([0.4, 0.6])
+    assert [layer.quality for layer in info.layers] == pytest.approx([0.4, 0.3, 0.6], abs=0.005)
     assert report["files"][0]["bytes"] == path.stat().st_size == info.bytes
 
     status, out, _ = run("decode", path, "-o", tmp_path / "back.png", "--json")
@@ -53,7 +63,7 @@ def test_there_and_back(run, image_folder, tmp_path, small):
 
 
 def test_analyze_json_has_the_promised_shape(run, image_folder, tmp_path):
-    run("encode", image_folder / "cat" / "a.png", "-o", tmp_path / "a.cda", "--layers", "semantic")
+    run("encode", image_folder / "cat" / "a.png", "-o", tmp_path / "a.cda", "--layers", "global")
     status, out, _ = run("analyze", tmp_path / "a.cda", "--json")
     report, data = json.loads(out), (tmp_path / "a.cda").read_bytes()
     assert status == 0 and set(report) == {"file", "bits", "bpp", "tasks"}
@@ -63,10 +73,9 @@ def test_analyze_json_has_the_promised_shape(run, image_folder, tmp_path):
     assert run("analyze", tmp_path / "a.cda")[1].count("a.cda") == 1
 
 
-def test_analyze_of_three_tasks(three_tasks, capsys, image_folder, tmp_path):
+def test_analyze_of_three_tasks(three_tasks_folder, capsys, image_folder, tmp_path):
     """Boxes as numbers, shares of classes, masks as pictures of class indices, one line each for people."""
-    save_model(three_tasks, tmp_path / "model")
-    words = ["--model", str(tmp_path / "model")]
+    words = ["--model", str(three_tasks_folder)]
     assert main(["encode", str(image_folder / "cat"), "-o", str(tmp_path / "streams"), *words]) == 0
     capsys.readouterr()
     assert main(["analyze", str(tmp_path / "streams"), "-o", str(tmp_path / "masks"), "--json", *words]) == 0
@@ -84,9 +93,8 @@ def test_analyze_of_three_tasks(three_tasks, capsys, image_folder, tmp_path):
     }
 
 
-def test_evaluate_detection_and_segmentation(three_tasks, capsys, image_folder, tmp_path):
-    save_model(three_tasks, tmp_path / "model")
-    words = ["--model", str(tmp_path / "model"), "--quality", "0.5", "--json"]
+def test_evaluate_detection_and_segmentation(three_tasks_folder, capsys, image_folder, tmp_path):
+    words = ["--model", str(three_tasks_folder), "--quality", "0.5", "--json"]
     content = {
         "images": [{"id": 1, "file_name": "cat/a.png", "width": 96, "height": 64}],
         "categories": [{"id": 1, "name": "cat"}],
@@ -109,11 +117,9 @@ def test_inspect_json_has_the_promised_shape(run, image_folder, tmp_path, small)
     report = json.loads(out)
     keys = {"file", "version", "model", "fingerprint", "width", "height", "quality", "layers", "bytes", "bpp"}
     assert status == 0 and set(report) == keys
-    assert report["fingerprint"] == small.fingerprint and [x["name"] for x in report["layers"]] == [
-        "semantic",
-        "detail",
-    ]
-    assert "semantic" in run("inspect", tmp_path / "a.cda", model=False)[1]
+    assert report["fingerprint"] == small.fingerprint and [x["name"] for x in report["layers"]] == list(LAYERS)
+    assert [x["working"] for x in report["layers"]] == list(small.codec.config.working_sizes)
+    assert "at 96 px" in " ".join(run("inspect", tmp_path / "a.cda", model=False)[1].split())
 
 
 def test_one_broken_photograph_does_not_stop_the_others(run, image_folder):
@@ -128,10 +134,10 @@ def test_one_broken_photograph_does_not_stop_the_others(run, image_folder):
 def test_failures_are_one_line_and_status_1(run, tmp_path, image_folder):
     (tmp_path / "bad.cda").write_bytes(b"garbage")
     (tmp_path / "empty").mkdir()
-    run("encode", image_folder / "cat" / "a.png", "-o", tmp_path / "base.cda", "--layers", "semantic")
+    run("encode", image_folder / "cat" / "a.png", "-o", tmp_path / "base.cda", "--layers", "global,spatial")
     for words, says in [
         (("encode", tmp_path / "missing.png"), "no such file"),
-        (("encode", tmp_path / "empty"), "nothing to do"),
+        (("encode", tmp_path / "empty"), "no files to process"),
         (("analyze", tmp_path / "bad.cda"), "not a .cda stream"),
         (("decode", tmp_path / "base.cda"), "no detail layer"),
         (("decode", tmp_path / "base.cda", "--preview", "-o", tmp_path / "x.xyz"), "unknown image type"),
@@ -194,7 +200,8 @@ def test_the_demo_writes_its_page(run, tmp_path):
     assert status == 0 and len(report["photographs"]) == 4
     assert page.count("data:image/webp;base64,") == 8 and "http" not in page and "$" not in page
     for row in report["photographs"]:
-        assert (tmp_path / "demo" / f"{row['name']}.cda").stat().st_size == row["bytes"] > row["base_bytes"]
+        assert (tmp_path / "demo" / f"{row['name']}.cda").stat().st_size == row["bytes"] > row["semantic_bytes"]
+        assert row["semantic_bytes"] > row["global_bytes"]
         for kind in ("original", "decoded"):
             Image.open(tmp_path / "demo" / f"{row['name']}.{kind}.png").verify()
 
@@ -203,7 +210,7 @@ def test_train_from_the_command_line(run, image_folder, tmp_path, small_folder):
     (tmp_path / "r.yaml").write_text(
         f"name: pets\ninit: {small_folder}\nprecision: 32-true\n"
         "stages:\n- name: labels\n  trains: [heads.classification]\n"
-        f"  head: {{sources: [{{path: {image_folder}}}], options: {{hidden: 8}}, epochs: 2}}\n"
+        f"  head: {{sources: [{{path: {image_folder}}}], epochs: 2}}\n"
     )
     status, out, _ = run(
         "train", tmp_path / "r.yaml", "stages.labels.head.epochs=1", "-o", tmp_path / "run", model=False
@@ -240,22 +247,22 @@ def test_benchmark_times_the_codec_and_labels(run):
     assert run("benchmark", "heads", "tails")[0] == 1
 
 
-def test_parts_are_all_of_the_time(small):
-    rows = {row.pop("part"): row for row in parts(small, repeats=1)["rows"]}
+def test_parts_are_all_of_the_time(three_tasks):
+    rows = {row.pop("part"): row for row in parts(three_tasks, repeats=1)["rows"]}
     whole = rows.pop("all")
     assert set(rows) == {*PARTS, REST}
     for verb, seconds in whole.items():
         own = [row[verb] for row in rows.values() if row[verb] is not None]
         assert min(own) >= 0 and sum(own) == pytest.approx(seconds)
     assert rows["synthesis"]["decode_s"] > 0 and rows["synthesis"]["labels_s"] is None
-    assert rows["backbone"]["encode_s"] > 0 and rows["backbone"]["labels_s"] is rows["backbone"]["decode_s"] is None
+    assert rows["teachers"]["encode_s"] > 0 and rows["teachers"]["labels_s"] is rows["teachers"]["decode_s"] is None
+    assert rows["spatial synthesis"]["labels_s"] is None, "labels need no more than the global layer"
 
 
-def test_benchmarks_of_another_machine_are_not_kept(run, tmp_path):
+def test_benchmarks_of_another_machine_are_not_kept(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("cdanalysis.benchmarks.head_training.head_speed", lambda *a, **k: {"rows": []})
     (tmp_path / "b.json").write_text(json.dumps({"hardware": "another", "codec": {}}))
-    status, out, _ = run(
-        "benchmark", "heads", "--photographs", "1", "--repeats", "1", "--json", "-o", tmp_path / "b.json"
-    )
+    status, out, _ = run("benchmark", "heads", "--json", "-o", tmp_path / "b.json")
     assert status == 0 and set(json.loads(out)) == {"hardware", "heads"}
 
 
@@ -292,14 +299,31 @@ def test_every_command_is_there():
     assert all(command in help_text for command in COMMANDS)
 
 
-def test_inspect_draws_where_the_bits_went(tmp_path, chelsea, capsys):
+def test_inspect_draws_where_the_bits_of_each_layer_went(run, tmp_path, chelsea):
+    """One picture of the photograph's size for each layer, on the layer's own grid."""
     Image.fromarray(np.hstack([chelsea[:96, :96], np.full((96, 80, 3), 120, np.uint8)])).save(tmp_path / "half.png")
-    assert main(["encode", str(tmp_path / "half.png"), "--importance", "0,0,90,96"]) == 0
-    assert main(["inspect", str(tmp_path / "half.cda"), "--bits-map", str(tmp_path / "map.png"), "--json"]) == 0
+    assert run("encode", tmp_path / "half.png", "--importance", "0,0,90,96")[0] == 0
+    status, out, _ = run("inspect", tmp_path / "half.cda", "--bits-map", tmp_path / "map.png", "--json")
+    assert status == 0 and json.loads(out)["layers"][2]["mapped"]
     drawn = np.asarray(Image.open(tmp_path / "map.png"))
-    assert drawn.shape == (96, 176, 3)
-    assert drawn[40:, :96].mean() > 3 * drawn[40:, 112:].mean()
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["layers"][1]["mapped"]
+    assert drawn.shape == (3 * 96 + 2 * GAP, 176, 3)
+    one, where, look = (drawn[top + 40 : top + 96] for top in range(0, len(drawn), 96 + GAP))
+    assert len(np.unique(one.reshape(-1, 3), axis=0)) == 1, "the global layer has one cell"
+    assert len(np.unique(where.reshape(-1, 3), axis=0)) > 5
+    assert look[:, :96].mean() > 2 * look[:, 112:].mean()
+
+
+def test_strip_cuts_layers_off_without_a_model(run, image_folder, tmp_path):
+    run("encode", image_folder, "-o", tmp_path / "s")
+    for name, layers in (("two", ("global", "spatial")), ("t", ("global",))):
+        words = ["--layers", "global"] if name == "t" else []
+        status, out, _ = run("strip", tmp_path / "s", "-o", tmp_path / name, *words, "--json", model=False)
+        assert status == 0 and len(json.loads(out)["files"]) == 4
+        for row in json.loads(out)["files"]:
+            assert Path(row["stream"]).read_bytes() == cda.strip(row["file"], layers)
+    status, _, err = run("strip", tmp_path / "t", "-o", tmp_path / "u", "--layers", "all", model=False)
+    assert status == 1 and "no spatial layer" in err
+    assert run("analyze", tmp_path / "t")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -309,6 +333,8 @@ def test_inspect_draws_where_the_bits_went(tmp_path, chelsea, capsys):
         (["--bpp", "much"], "not a number"),
         (["--max-bytes", "-3"], "above 0"),
         (["--importance", "1,2,3"], "a box is four numbers"),
+        (["--quality", "0.1,0.2,0.3,0.4"], "there are 3 layers"),
+        (["--layers", "spatial"], "the first one or more of global, spatial, detail"),
     ],
 )
 def test_impossible_wishes_are_usage_errors(words, says, capsys):
@@ -317,12 +343,17 @@ def test_impossible_wishes_are_usage_errors(words, says, capsys):
     assert stopped.value.code == 2 and says in capsys.readouterr().err
 
 
-def test_budgets_on_the_command_line(tmp_path, chelsea, capsys):
+def test_budgets_on_the_command_line(run, tmp_path, chelsea):
     Image.fromarray(chelsea[:96, :96]).save(tmp_path / "a.png")
-    assert main(["encode", str(tmp_path / "a.png"), "--max-bytes", "700", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert 665 <= found["bytes"] <= 700
-    assert main(["encode", str(tmp_path / "a.png"), "--bpp", "0.01"]) == 1
-    assert "a stream of this photograph can have" in capsys.readouterr().err
-    assert main(["encode", str(tmp_path / "a.png"), "--importance", "gaze"]) == 1
-    assert "neither 'saliency' nor a file" in capsys.readouterr().err
+    most = json.loads(run("encode", tmp_path / "a.png", "--quality", "0.5", "--json")[1])["bytes"]
+    found = json.loads(run("encode", tmp_path / "a.png", "--max-bytes", most, "--json")[1])
+    assert 0.95 * most <= found["bytes"] <= most
+    for words, says in (
+        (["--bpp", "0.01"], "a stream of this photograph can have"),
+        (["--importance", "gaze"], "importance must be 'saliency', boxes or a file"),
+        (["--quality", "0.5,0.5"], "one for each of global, spatial, detail"),
+        (["--max-bytes", "100,1000"], "one for each of global, spatial, detail"),
+        (["--max-bytes", "100,1000,9000", "--layers", "global,spatial"], "one for each of global, spatial, got"),
+    ):
+        status, _, err = run("encode", tmp_path / "a.png", *words)
+        assert status == 1 and says in err and len(err.strip().splitlines()) == 1

@@ -356,7 +356,7 @@ def test_masks_of_importance_have_their_depth_too(tmp_path):
         for given_as in (mask, tmp_path / name):
             assert np.abs(importance_map(given_as, torch.from_numpy(photograph)) - ramp).max() < 0.01, name
     Image.fromarray(np.full((8, 8), 70000, np.int32)).save(tmp_path / "deep.tif")
-    with pytest.raises(ValueError, match=r"deep\.tif is no mask that can be read"):
+    with pytest.raises(ValueError, match=r"the mask .*deep\.tif cannot be read"):
         importance_map(tmp_path / "deep.tif", torch.from_numpy(photograph))
     assert to_gray(Image.new("1", (2, 2), 1)).getpixel((0, 0)) == 255
 
@@ -368,7 +368,7 @@ def test_of_several_pictures_the_first_is_read_and_that_is_told(tmp_path, chelse
     first, second = Image.fromarray(chelsea[:60, :80]), Image.fromarray(255 - chelsea[:60, :80])
     for kind, name in (("TIFF", "pages.tif"), ("GIF", "moving.gif"), ("PNG", "moving.png"), ("WEBP", "moving.webp")):
         first.save(tmp_path / name, kind, save_all=True, append_images=[second, first])
-        with pytest.warns(InputWarning, match=f"{name} holds 3 pictures, of which the first was read"):
+        with pytest.warns(InputWarning, match=f"{name} has 3 frames, of which the first was read"):
             found = np.asarray(open_image(tmp_path / name)).astype(int)
         assert np.abs(found - np.asarray(first)).mean() < 12, kind
     exif = Image.Exif()

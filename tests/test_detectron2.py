@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -22,8 +23,10 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Instances
 from detectron2.utils.events import EventStorage
 
-from cdanalysis.integrations.detectron2 import LEVELS, LatentBackbone, LatentMapper
+from cdanalysis.integrations.detectron2 import LEVELS, LatentBackbone, LatentBatch, LatentMapper
 from cdanalysis.stream.errors import StreamError
+from cdanalysis.structures.latents import SEMANTIC, working_size
+from cdanalysis.zoo import load
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "detectron2"
 SIZE = (119, 151)  # no multiple of the padding
@@ -50,7 +53,7 @@ def drawn(folder: Path, model, count: int, seed: int = 0) -> Path:
                  "area": w * h, "iscrowd": 0, "segmentation": [corners]}
             )  # fmt: skip
         image.save(folder / f"{number}.png")
-        (folder / f"{number}.cda").write_bytes(model.encode(image, 0.9, layers=("semantic",)))
+        (folder / f"{number}.cda").write_bytes(model.encode(image, 0.9, layers=SEMANTIC))
         images.append({"id": number, "file_name": f"{number}.png", "height": SIZE[0], "width": SIZE[1]})
     categories = [{"id": 1, "name": "rectangle"}, {"id": 2, "name": "disc"}]
     path = folder / "boxes.json"
@@ -59,18 +62,18 @@ def drawn(folder: Path, model, count: int, seed: int = 0) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shapes(tmp_path_factory, photo):
-    path = drawn(tmp_path_factory.mktemp("shapes"), photo, 3)
+def shapes(tmp_path_factory, small):
+    path = drawn(tmp_path_factory.mktemp("shapes"), small, 3)
     return path, load_coco_json(str(path), str(path.parent), "drawn")
 
 
 MODELS = ("mask_rcnn", "cascade_mask_rcnn", "retinanet", "fcos", "semantic_fpn", "panoptic_fpn")
 
 
-def small_config(name: str):
-    """The committed config with few channels and the drawn classes."""
+def small_config(name: str, model: Path | str):
+    """The committed config with few channels and the drawn classes, on streams of a model."""
     config = LazyConfig.load(str(CONFIGS / f"{name}.py")).model
-    config.backbone.out_channels = 32
+    config.backbone.out_channels, config.backbone.model = 32, str(model)
     if "roi_heads" in config:
         config.roi_heads.num_classes = 2
         cascade = name.startswith("cascade")
@@ -86,9 +89,9 @@ def small_config(name: str):
     return config
 
 
-def batch_of(name: str, photo, records, folder) -> list[dict]:
+def batch_of(name: str, model, records, folder) -> list[dict]:
     """The records as the mapper gives them, with label pictures for models that want them."""
-    mapper = LatentMapper(photo, masks="rcnn" in name or name == "panoptic_fpn")
+    mapper = LatentMapper(model, masks="rcnn" in name or name == "panoptic_fpn")
     wanted = []
     for record in records:
         record = dict(record)
@@ -106,12 +109,12 @@ def batch_of(name: str, photo, records, folder) -> list[dict]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_train_step_prediction_and_checkpoint(name, photo, shapes, tmp_path):
+def test_train_step_prediction_and_checkpoint(name, small, small_folder, shapes, tmp_path):
     torch.manual_seed(0)
     _, records = shapes
-    model = instantiate(small_config(name)).train()
-    batch = batch_of(name, photo, records, tmp_path)
-    neck = {n: p.clone() for n, p in model.backbone.neck.state_dict().items()}
+    model = instantiate(small_config(name, small_folder)).train()
+    batch = batch_of(name, small, records, tmp_path)
+    synthesis = {n: p.clone() for n, p in model.backbone.synthesis.state_dict().items()}
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     totals = []
     with EventStorage():
@@ -124,10 +127,10 @@ def test_train_step_prediction_and_checkpoint(name, photo, shapes, tmp_path):
             optimizer.step()
             totals.append(sum(losses.values()).item())
     assert totals[-1] < totals[0]
-    assert all(torch.equal(p, neck[n]) for n, p in model.backbone.neck.state_dict().items()), "the neck is frozen"
+    assert all(torch.equal(p, synthesis[n]) for n, p in model.backbone.synthesis.state_dict().items()), "it is frozen"
     DetectionCheckpointer(model, str(tmp_path)).save("model")
     torch.manual_seed(1)
-    again = instantiate(small_config(name))
+    again = instantiate(small_config(name, small_folder))
     DetectionCheckpointer(again).load(str(tmp_path / "model.pth"))
     model.eval(), again.eval()
     with torch.no_grad():
@@ -142,30 +145,50 @@ def test_train_step_prediction_and_checkpoint(name, photo, shapes, tmp_path):
             assert torch.equal(one["instances"].pred_boxes.tensor, other["instances"].pred_boxes.tensor)
 
 
-def test_the_backbone_says_what_it_gives(photo):
-    backbone = LatentBackbone(photo, out_channels=32).eval()
+def test_the_backbone_says_what_it_gives(small, shapes):
+    _, records = shapes
+    backbone, mapper = LatentBackbone(small, out_channels=32).eval(), LatentMapper(small)
     assert backbone.size_divisibility == 32
+    entries = [mapper(record) for record in records]
+    height, width = entries[0]["size"]
+    assert (height, width) == working_size(*SIZE, longer=small.codec.config.spatial_size)
     with torch.no_grad():
-        features = backbone(torch.randn(2, photo.codec.semantic.spec.channels + 1, 8, 10))
+        features = backbone(LatentBatch(*([e[key] for e in entries] for key in ("latents", "quality", "context"))))
     for name, spec in backbone.output_shape().items():
         assert spec.stride == LEVELS[name]
-        assert features[name].shape == (2, spec.channels, -(-8 * 16 // spec.stride), -(-10 * 16 // spec.stride))
+        assert features[name].shape == (len(entries), spec.channels, height // spec.stride, -(-width // spec.stride))
     with pytest.raises(ValueError, match="unknown feature 'p9'"):
-        LatentBackbone(photo, out_features=("p9",))
-    moving = LatentBackbone(photo, out_channels=32, freeze_neck=False)
+        LatentBackbone(small, out_features=("p9",))
+    moving = LatentBackbone(small, out_channels=32, frozen=False)
     assert all(p.requires_grad for p in moving.parameters())
 
 
-def test_photographs_of_different_sizes_share_a_batch(photo, tmp_path):
+def test_annotations_are_scaled_to_the_working_size(small, shapes):
+    """Boxes and masks cover the same share of the picture as they do of the photograph."""
+    _, records = shapes
+    for record in records:
+        entry = LatentMapper(small, masks=True)(record)
+        across, down = (new / old for new, old in zip(entry["size"][::-1], SIZE[::-1], strict=True))
+        assert (entry["height"], entry["width"]) == SIZE and entry["instances"].image_size == entry["size"]
+        wanted = [
+            [x * across, y * down, (x + w) * across, (y + h) * down]
+            for x, y, w, h in (a["bbox"] for a in record["annotations"])
+        ]
+        assert torch.allclose(entry["instances"].gt_boxes.tensor, torch.tensor(wanted), atol=0.5)
+        masks = entry["instances"].gt_masks.get_bounding_boxes().tensor
+        assert torch.allclose(masks, torch.tensor(wanted), atol=1)
+
+
+def test_photographs_of_different_sizes_share_a_batch(small, small_folder, tmp_path):
     """Padding goes right and down, and predictions of each are those it has alone."""
     torch.manual_seed(0)
-    model = instantiate(small_config("retinanet")).eval()
+    model = instantiate(small_config("retinanet", small_folder)).eval()
     model.test_score_thresh = 0.0
-    mapper = LatentMapper(photo, is_train=False)
+    mapper = LatentMapper(small, is_train=False)
     entries = []
     for index, (height, width) in enumerate([(64, 100), (119, 151)]):
         image = np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
-        (tmp_path / f"{index}.cda").write_bytes(photo.encode(image, 0.5))
+        (tmp_path / f"{index}.cda").write_bytes(small.encode(image, 0.5))
         entries.append(mapper({"file_name": str(tmp_path / f"{index}.png")}))
     with torch.no_grad():
         for result, (height, width) in zip(model(entries), [(64, 100), (119, 151)], strict=True):
@@ -174,12 +197,12 @@ def test_photographs_of_different_sizes_share_a_batch(photo, tmp_path):
             assert (found.pred_boxes.tensor <= torch.tensor([width, height, width, height])).all()
 
 
-def test_what_is_no_latent_is_refused(photo, shapes, tmp_path):
+def test_what_is_no_latent_is_refused(small, small_folder, shapes, tmp_path):
     _, records = shapes
-    model = instantiate(small_config("retinanet")).eval()
+    model = instantiate(small_config("retinanet", small_folder)).eval()
     with pytest.raises(ValueError, match="LatentMapper"):
         model([{"image": torch.zeros(3, 64, 64)}])
-    mapper = LatentMapper(photo)
+    mapper = LatentMapper(small)
     with pytest.raises(ValueError, match="151x119, not the data set's"):
         mapper({**records[0], "width": 150})
     with pytest.raises(FileNotFoundError):
@@ -191,15 +214,17 @@ def test_what_is_no_latent_is_refused(photo, shapes, tmp_path):
     assert len(empty["instances"]) == 0
 
 
-def test_it_learns_32_photographs_by_heart(photo, tmp_path):
+def test_it_learns_32_photographs_by_heart(tmp_path):
     """From streams alone to an AP50 of at least 0.9, by detectron2's own evaluator."""
     torch.manual_seed(0)
+    photo = load("photo")
+    photo.codec.config = dataclasses.replace(photo.codec.config, spatial_size=160)  # small ones need not be enlarged
     path = drawn(tmp_path, photo, 32, seed=1)
     DatasetCatalog.register("drawn-32", lambda: load_coco_json(str(path), str(tmp_path), "drawn-32"))
     MetadataCatalog.get("drawn-32").set(json_file=str(path))
     try:
         records = DatasetCatalog.get("drawn-32")
-        config = small_config("retinanet")
+        config = small_config("retinanet", "photo")
         config.backbone.out_channels, config.head.conv_dims = 64, [64, 64]
         model = instantiate(config).train()
         batch = [LatentMapper(photo)(record) for record in records]

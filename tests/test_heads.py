@@ -280,14 +280,14 @@ def test_coco_targets_are_inside_the_photograph(tmp_path):
 
 def test_bad_coco_files_say_what_is_wrong(tmp_path):
     for wrong, says in (
-        ([boxed(9, (0, 0, 5, 5))], "unknown category id 9"),
-        ([boxed(3, (0, 0, 5, 5), image=8)], "unknown image 8"),
+        ([boxed(9, (0, 0, 5, 5))], "category_id 9, but no"),
+        ([boxed(3, (0, 0, 5, 5), image=8)], "image_id 8, but no"),
     ):
         with pytest.raises(ValueError, match=says):
             coco_folder(tmp_path, wrong)
     coco_folder(tmp_path, [], images=2)
     (tmp_path / "1.png").unlink()
-    with pytest.raises(ValueError, match=r"1 photographs .* missing, '1.png'"):
+    with pytest.raises(ValueError, match=r"1 of its images are missing from .* '1.png'"):
         CocoImages(tmp_path, tmp_path / "boxes.json")
     (tmp_path / "boxes.json").write_text("[]")
     with pytest.raises(ValueError, match="not a COCO annotation file"):
@@ -430,10 +430,10 @@ def test_bad_labeled_pixels_say_what_is_wrong(tmp_path):
     with pytest.raises(ValueError, match="differ in size"):
         labeled[0]
     (tmp_path / "set" / "labels" / "0.png").unlink()
-    with pytest.raises(ValueError, match="has no labels"):
+    with pytest.raises(ValueError, match="has no label map"):
         LabeledPixels(tmp_path / "set")
     (tmp_path / "set" / "classes.json").write_text("{}")
-    with pytest.raises(ValueError, match="lists no classes"):
+    with pytest.raises(ValueError, match='has no list "classes"'):
         LabeledPixels(tmp_path / "set")
     (tmp_path / "set" / "classes.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"classes\.json"):
@@ -442,9 +442,9 @@ def test_bad_labeled_pixels_say_what_is_wrong(tmp_path):
 
 def test_a_head_that_does_not_know_the_classes_is_refused(tmp_path):
     (tmp_path / "coco").mkdir()
-    with pytest.raises(ValueError, match="does not know 1 of the data set's classes, 'square'"):
+    with pytest.raises(ValueError, match="lacks 1 of the data set's classes, for example 'square'"):
         DetectionScorer(coco_folder(tmp_path / "coco", []), ["bar"])
-    with pytest.raises(ValueError, match="does not know 2"):
+    with pytest.raises(ValueError, match="lacks 2"):
         SegmentationScorer(labeled_pixels(tmp_path / "set", [np.zeros((30, 40), np.uint8)]), ["x", "y"])
 
 

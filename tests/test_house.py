@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,7 +55,9 @@ def test_imports_go_down(path):
 
 def test_no_circles_hidden_or_not():
     name = lambda path: str(path.relative_to(PACKAGE).with_suffix("")).removesuffix("/__init__")  # noqa: E731
-    below = {name(path): imported_modules(path) for path in MODULES}
+    below: dict[str, set[str]] = {}
+    for path in [*MODULES, *PACKAGE.rglob("*.pyi")]:  # a package's stub says what it exports
+        below.setdefault(name(path), set()).update(imported_modules(path))
 
     def reached(start: str) -> set[str]:
         found, rest = set(), [start]
@@ -76,6 +80,40 @@ def test_every_public_thing_says_what_it_is():
             if public and not ast.get_docstring(node) and path.name not in ("commands.py", "cli.py"):
                 missing.append(f"{path.name}: {node.name}")
     assert not missing
+
+
+PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("folder", PACKAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_package_says_what_is_in_it_and_exports_it(folder):
+    package = importlib.import_module(".".join(folder.relative_to(ROOT).parts))
+    described = set(re.findall(r"`(\w+)`", package.__doc__ or ""))
+    modules = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert package.__all__
+    if folder == PACKAGE:  # the front door, which documentation describes
+        return
+    assert not modules - {"__init__"} - described, "modules that the docstring does not name"
+    assert not set(package.__all__) - described, "exported names that the docstring does not name"
+    assert not modules & set(package.__all__), "a module would hide what has its name"
+
+
+@pytest.mark.parametrize("folder", PACKAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_a_package_exports_is_there(folder):
+    package = importlib.import_module(".".join(folder.relative_to(ROOT).parts))
+    for name in package.__all__:
+        try:
+            getattr(package, name)
+        except ModuleNotFoundError as error:  # an integration with a library that is not installed
+            assert folder.name == "integrations" and not error.name.startswith("cdanalysis")
+
+
+def test_importing_a_package_imports_no_network_library():
+    names = [".".join(folder.relative_to(ROOT).parts) for folder in PACKAGES]
+    light = [name for name in names if name.split(".")[-1] not in ("observers", "teachers", "pages")]
+    command = f"import sys, {', '.join(light)}; print({{'torch', 'numpy', 'PIL', 'matplotlib'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_shipped_code_does_not_mock():

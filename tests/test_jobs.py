@@ -105,7 +105,7 @@ def test_what_is_done_is_not_done_again(streams, tmp_path, capsys, monkeypatch):
 def test_other_settings_and_newer_photographs_are_done_again(streams, image_folder, monkeypatch):
     first = streams("--workers", 1)
     assert streams("--workers", 1, "--quality", 0.2) != first
-    assert streams("--workers", 1, "--layers", "semantic").keys() == first.keys()
+    assert streams("--workers", 1, "--layers", "global").keys() == first.keys()
     assert streams("--workers", 1) == first
     path = next(image_folder.rglob("*.png"))
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
@@ -117,7 +117,7 @@ def test_other_settings_and_newer_photographs_are_done_again(streams, image_fold
 def test_a_broken_photograph_is_told_at_the_end(streams, image_folder, capsys):
     (image_folder / "aaa.png").write_bytes(b"no picture")
     assert len(streams("--workers", 1, status=1)) == 4
-    assert "aaa.png is not an image that can be read" in capsys.readouterr().err
+    assert "aaa.png is not an image file that Pillow can open" in capsys.readouterr().err
     assert main(["encode", str(image_folder), "--strict", "--workers", "1", "-o", str(image_folder / "out")]) == 1
     captured = capsys.readouterr()
     assert captured.err.count("aaa.png") >= 1 and not list((image_folder / "out").rglob("*.cda"))
@@ -251,11 +251,11 @@ def test_ray_does_the_same(streams, image_folder, capsys):
         by_ray = streams("--runner", "ray", status=1)
     finally:
         ray.shutdown()
-    assert "aaa.png is not an image that can be read" in capsys.readouterr().err
+    assert "aaa.png is not an image file that Pillow can open" in capsys.readouterr().err
     assert len(by_ray) == 4 and streams("--workers", 1, "--overwrite", status=1) == by_ray
 
 
 def test_a_missing_ray_is_named(streams, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     streams("--runner", "ray", status=1)
-    assert "Ray is not here: pip install 'cdanalysis[ray]'" in capsys.readouterr().err
+    assert "Ray is not installed: pip install 'cdanalysis[ray]'" in capsys.readouterr().err

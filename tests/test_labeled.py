@@ -15,8 +15,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
+from pycocotools import mask as rle
 
 from cdanalysis.data.coco import CocoImages
+from cdanalysis.data.coco_file import runs_of
 from cdanalysis.data.crops import Crops, Source
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders, LabeledSource, open_labeled
@@ -25,6 +27,7 @@ from cdanalysis.data.segmentation import LabeledPixels
 from cdanalysis.heads.segmentation import SegmentationHead
 from cdanalysis.metrics.tasks import DetectionScorer, SegmentationScorer
 from cdanalysis.notices import InputWarning, collected
+from cdanalysis.structures.features import STRIDES, Features, FeatureSpec
 from cdanalysis.structures.predictions import Detection, Segmentation
 from cdanalysis.structures.targets import IGNORE, LabelMap
 from cdanalysis.teachers.imagenet import imagenet_classes
@@ -158,7 +161,7 @@ def test_categories_of_one_name_are_one(photographs):
     changed = content()
     changed["categories"].append({"id": 9, "name": "cup"})
     changed["annotations"][2]["category_id"] = 9
-    with pytest.warns(InputWarning, match=r"boxes\.json: 1 categories repeat another's name .* 9 first: 'cup'"):
+    with pytest.warns(InputWarning, match=r"boxes\.json: 1 categories with repeated names .*'cup', id 9"):
         labeled = opened(photographs, changed)
     assert labeled.classes == ["cup", "bar"] and labeled[1][1].labels.tolist() == [0]
     assert perfect(labeled)["AP"] == 1
@@ -170,10 +173,10 @@ def test_categories_of_one_name_are_one(photographs):
 @pytest.mark.parametrize(
     ("box", "says"),
     [
-        ([90, 70, 40, 40], r"1 of 4 boxes reach beyond .* \[90, 70, 40, 40\] of '1.png'"),
+        ([90, 70, 40, 40], r"1 of 4 boxes extend beyond .* \[90, 70, 40, 40\] of '1.png'"),
         ([200, 200, 40, 40], "1 of 4 boxes cover less than a pixel"),
         ([3, 3, 0.5, 9], "1 of 4 boxes cover less than a pixel"),
-        ([10, 5, 20, 30], "2 of 4 boxes have the category and the box of another"),
+        ([10, 5, 20, 30], "2 of 4 boxes are duplicates"),
     ],
 )
 def test_odd_boxes_are_told(photographs, box, says):
@@ -197,51 +200,57 @@ def put(part: str, key: str, value):
 REFUSED = {
     "a list": (lambda c: [], "is not a COCO annotation file: it is a list"),
     "a number": (lambda c: 5, "is not a COCO annotation file"),
-    "no annotations": (lambda c: c.pop("annotations"), "no list of annotations"),
-    "annotations are null": (lambda c: c.update(annotations=None), "no list of annotations"),
-    "annotations by id": (lambda c: c.update(annotations={"1": {}}), "no list of annotations"),
-    "no categories": (lambda c: c.update(categories=[]), "lists no categories"),
+    "no annotations": (lambda c: c.pop("annotations"), "'annotations' must be a list of objects"),
+    "annotations are null": (lambda c: c.update(annotations=None), "'annotations' must be a list of objects"),
+    "annotations by id": (lambda c: c.update(annotations={"1": {}}), "'annotations' must be a list of objects"),
+    "no categories": (lambda c: c.update(categories=[]), "'categories' is empty"),
     "an image without id": (drop("images", "id"), "image number 1 has no id"),
     "an image without name": (drop("images", "file_name"), "image 1 has no file_name"),
     "a category without id": (drop("categories", "id"), "category number 1 has no id"),
     "a category without name": (drop("categories", "name"), "category 3 has no name"),
-    "no bbox": (drop("annotations", "bbox"), "annotation 11 of '1.png' has no bbox"),
+    "no bbox": (drop("annotations", "bbox"), "annotation 11 of '1.png' must have a bbox"),
     "no category_id": (drop("annotations", "category_id"), "annotation 11 of '1.png' has no category_id"),
     "no image_id": (drop("annotations", "image_id"), "annotation 11 has no image_id"),
-    "an unknown category": (put("annotations", "category_id", 4), "11 of '1.png' has the unknown category id 4"),
-    "an unknown image": (put("annotations", "image_id", 4), "annotation 11 belongs to the unknown image 4"),
+    "an unknown category": (put("annotations", "category_id", 4), "11 of '1.png' has the category_id 4, but"),
+    "an unknown image": (put("annotations", "image_id", 4), "annotation 11 has the image_id 4, but"),
     "a list for an id": (put("annotations", "image_id", [1]), r"annotation 11 has the image_id \[1\]"),
-    "a bbox of corners": (put("annotations", "bbox", [90, 60, 10, -20]), "annotation 11 of '1.png' .*below 0"),
-    "a bbox of three": (put("annotations", "bbox", [1, 2, 3]), "annotation 11 of '1.png' has no bbox of four"),
-    "a bbox of texts": (put("annotations", "bbox", ["1", "2", "3", "4"]), "annotation 11 of '1.png' has no bbox"),
-    "a bbox that is no number": (put("annotations", "bbox", [1, 2, float("nan"), 4]), "11 of '1.png' has no bbox"),
-    "an endless bbox": (put("annotations", "bbox", [1, 2, 10**400, 4]), "annotation 11 of '1.png' has no bbox"),
+    "a bbox of corners": (put("annotations", "bbox", [90, 60, 10, -20]), "annotation 11 of '1.png' .*negative size"),
+    "a bbox of three": (put("annotations", "bbox", [1, 2, 3]), "annotation 11 of '1.png' must have a bbox"),
+    "a bbox of texts": (put("annotations", "bbox", ["1", "2", "3", "4"]), "annotation 11 of '1.png' must have a bbox"),
+    "a bbox that is no number": (put("annotations", "bbox", [1, 2, float("nan"), 4]), "11 of '1.png' must have a bbox"),
+    "an endless bbox": (put("annotations", "bbox", [1, 2, 10**400, 4]), "annotation 11 of '1.png' must have a bbox"),
     "a segmentation of texts": (put("annotations", "segmentation", "abc"), "annotation 11 of '1.png' has a segm"),
     "a flat polygon": (put("annotations", "segmentation", [1, 1, 5, 1, 5, 5]), "annotation 11 of '1.png' has a segm"),
-    "an odd polygon": (put("annotations", "segmentation", [[1, 1, 5, 1, 5, 5, 3]]), "an x and no y"),
+    "an odd polygon": (put("annotations", "segmentation", [[1, 1, 5, 1, 5, 5, 3]]), "an odd number of coordinates"),
     "runs of another size": (
-        put("annotations", "segmentation", {"size": [100, 80], "counts": [8000]}), "mask of 80x100, its image 100x80"
+        put("annotations", "segmentation", {"size": [100, 80], "counts": [8000]}), "mask of 80x100 .* has 100x80"
     ),
     "runs of another size than the photograph": (
         lambda c: (
             c["images"][0].pop("width"), put("annotations", "segmentation", {"size": [5, 5], "counts": [25]})(c)
         ),
-        "a mask of 5x5, its image 100x80",
+        "an RLE mask of 5x5 pixels, but its image has 100x80",
     ),
-    "a polygon without end": (put("annotations", "segmentation", [[1, 1, 1e12, 1, 5, 5]]), "reaches far beyond"),
-    "too short runs": (put("annotations", "segmentation", {"size": [80, 100], "counts": [5, 5]}), "do not make up"),
-    "negative runs": (put("annotations", "segmentation", {"size": [80, 100], "counts": [8001, -1]}), "do not make up"),
+    "a polygon without end": (put("annotations", "segmentation", [[1, 1, 1e12, 1, 5, 5]]), "points far outside"),
+    "too short runs": (put("annotations", "segmentation", {"size": [80, 100], "counts": [5, 5]}), "do not add up"),
+    **{
+        f"compressed runs {text!r}": (
+            put("annotations", "segmentation", {"size": [80, 100], "counts": text}), "do not add up"
+        )
+        for text in ("", "0", "52", "zzzzzzz", "é", "PPPPPPP", "o")
+    },
+    "negative runs": (put("annotations", "segmentation", {"size": [80, 100], "counts": [8001, -1]}), "do not add up"),
     "runs without size": (put("annotations", "segmentation", {"counts": [8000]}), "without counts or size"),
-    "two images of one id": (put("images", "id", 2), "several images have the id 2"),
-    "two images of one file": (put("images", "file_name", "./2.png"), r"several images are '2\.png'"),
-    "two categories of one id": (put("categories", "id", 7), "several categories have the id 7"),
-    "ids of two kinds": (put("images", "id", "one"), "numbers and texts"),
+    "two images of one id": (put("images", "id", 2), "two images have the id 2"),
+    "two images of one file": (put("images", "file_name", "./2.png"), r"two images have the file_name '2\.png'"),
+    "two categories of one id": (put("categories", "id", 7), "two categories have the id 7"),
+    "ids of two kinds": (put("images", "id", "one"), "all numbers or all strings"),
     "a width of text": (put("images", "width", "100"), "image 1, '1.png', has the width '100'"),
     "a width of 0": (put("images", "width", 0), "image 1, '1.png', has the width 0"),
-    "a reduced copy": (put("images", "width", 200), r"1 of 2 images contradict .*200x80 here and 100x80 there"),
-    "a missing photograph": (put("images", "file_name", "3.png"), r"1 photographs .* missing, '3\.png'"),
+    "a reduced copy": (put("images", "width", 200), r"1 of 2 .* differ in size .* 200x80, .* 100x80"),
+    "a missing photograph": (put("images", "file_name", "3.png"), r"1 of its images are missing from .* '3\.png'"),
     "fractions": (
-        lambda c: [a.update(bbox=[v / 100 for v in a["bbox"]]) for a in c["annotations"]], "boxes are fractions"
+        lambda c: [a.update(bbox=[v / 100 for v in a["bbox"]]) for a in c["annotations"]], "relative coordinates"
     ),
     "all boxes elsewhere": (
         lambda c: [a.update(bbox=[v + 500 for v in a["bbox"]]) for a in c["annotations"]], "none of its 3 boxes"
@@ -339,7 +348,7 @@ def test_boxes_lie_on_upright_photographs_or_are_refused(tmp_path, orientation, 
     with collected() as notices:
         labeled = opened(tmp_path, changed)
     ambiguous = orientation > 1 and (told == "nothing" or not swapped)
-    assert ["turned or mirrored by EXIF" in text for text in notices] == [True] * ambiguous
+    assert ["rotated or mirrored by their EXIF" in text for text in notices] == [True] * ambiguous
     photograph, target = labeled[0]
     assert photograph.size == size and target.boxes.tolist() == [[10, 5, 30, 35]]
     inside = np.asarray(photograph.crop((10, 5, 30, 35)))
@@ -352,6 +361,25 @@ def test_an_unreadable_photograph_is_not_the_annotations_fault(photographs):
     assert len(labeled[1][1].boxes) == 1
     with pytest.raises(ValueError, match=r"1\.png"):
         labeled[0]
+
+
+@EACH
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_compressed_runs_are_counted_as_pycocotools_writes_them(height, width, seed, share):
+    mask = np.asfortranarray(np.random.default_rng(seed).random((height, width)) < share)
+    flat = mask.ravel(order="F")
+    starts = [0, *(np.flatnonzero(flat[1:] != flat[:-1]) + 1), len(flat)]
+    runs = [0] * int(flat[0]) + np.diff(starts).tolist()
+    assert runs_of(rle.encode(mask.astype(np.uint8))["counts"].decode()) == runs
+
+
+def test_photographs_that_annotations_do_not_list_are_told(photographs):
+    changed = content()
+    changed["images"] = changed["images"][:1]
+    changed["annotations"] = [a for a in changed["annotations"] if a["image_id"] == changed["images"][0]["id"]]
+    with collected() as told:
+        assert len(opened(photographs, changed)) == 1
+    assert any("does not list 1 of 2 photographs" in text and "'2.png'" in text for text in told)
 
 
 # -- masks ----------------------------------------------------------------------------------------------
@@ -379,7 +407,7 @@ def test_every_value_of_a_mask_is_listed_or_refused(tmp_path, values):
         labels = pixels(tmp_path / "set", {"a": picture}).labels(0)
         assert labels.tolist() == [[IGNORE if v == 2 else v for v in values]]
         return
-    with pytest.raises(ValueError, match=r"labels/a\.png holds the values? .*classes\.json does not list") as caught:
+    with pytest.raises(ValueError, match=r"labels/a\.png has the values? .*classes\.json does not list") as caught:
         pixels(tmp_path / "set", {"a": picture})
     assert all(f" {value}" in str(caught.value) for value in unlisted[:8])
 
@@ -388,7 +416,7 @@ def test_a_mask_that_is_wrong_later_is_refused_when_it_is_read(tmp_path):
     good, bad = (Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (1, 255))
     labeled = pixels(tmp_path / "set", {"a": good, "b": bad})
     assert (labeled[0][1].labels == 1).all()
-    with pytest.raises(ValueError, match=r"labels/b\.png holds the value 255, which .*classes\.json"):
+    with pytest.raises(ValueError, match=r"labels/b\.png has the value 255, which .*classes\.json"):
         labeled[1]
 
 
@@ -419,8 +447,8 @@ def test_a_mask_holds_the_numbers_that_are_stored(tmp_path, bits):
 
 def test_masks_of_colors_or_of_large_numbers_are_refused(tmp_path):
     for picture, says in (
-        (Image.new("RGB", (4, 4)), "no picture of class indices"),
-        (Image.fromarray(np.full((4, 4), 1000, np.uint16)), "holds the value 1000, but class indices are 0 to 255"),
+        (Image.new("RGB", (4, 4)), "a label map must be gray"),
+        (Image.fromarray(np.full((4, 4), 1000, np.uint16)), "has the value 1000, but class indices must be 0 to 255"),
     ):
         with pytest.raises(ValueError, match=rf"labels/a\.png .*{says}"):
             pixels(tmp_path / "set", {"a": picture})
@@ -435,13 +463,14 @@ def test_masks_of_colors_or_of_large_numbers_are_refused(tmp_path):
         ([{"index": 256, "name": "sky"}], "index 256"),
         ([{"index": -1, "name": "sky"}], "index -1"),
         ([{"index": 0}], "class 0 has no name"),
-        ([{"index": 0, "name": "sky"}, {"index": 0, "name": "road"}], "several classes have the index 0"),
-        ([{"index": 0, "name": "sky"}, {"index": 1, "name": "sky"}], "several classes have the name 'sky'"),
+        ([{"index": 0, "name": "sky"}, {"index": 0, "name": "road"}], "two classes have the index 0"),
+        ([{"index": 0, "name": "sky"}, {"index": 1, "name": "sky"}], "two classes have the name 'sky'"),
         ([{"index": 0, "name": "sky", "colour": "blue"}], "color 'blue'"),
-        ([{"index": 0, "name": "void", "ignore": True}], "no class that counts"),
-        ([], "no class that counts"),
-        (["sky"], "lists no classes"),
-        ({"0": "sky"}, "lists no classes"),
+        ([{"index": 0, "name": "void", "ignore": True}], "only ignored ones"),
+        ([{"index": 0, "name": "sky", "ignore": "false"}], "'false'; it must be true or false"),
+        ([], "only ignored ones"),
+        (["sky"], 'has no list "classes"'),
+        ({"0": "sky"}, 'has no list "classes"'),
     ],
 )
 def test_class_lists_say_what_is_wrong_with_them(tmp_path, classes, says):
@@ -449,18 +478,38 @@ def test_class_lists_say_what_is_wrong_with_them(tmp_path, classes, says):
         pixels(tmp_path / "set", {"a": Image.new("L", (4, 4))}, classes)
 
 
+def test_photographs_do_not_share_labels(tmp_path):
+    pixels(tmp_path, {"a": Image.fromarray(np.ones((8, 9), np.uint8))})
+    Image.new("RGB", (9, 8)).save(tmp_path / "images" / "a.bmp")
+    with pytest.raises(ValueError, match=r"a\.bmp and images/a\.png share the label map labels/a\.png"):
+        LabeledPixels(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "set/"])
+def test_archives_of_labels_may_be_packed_from_anywhere(tmp_path, prefix):
+    """``tar cf set.tar .`` writes a dot before every name."""
+    pixels(tmp_path / "set", {"a": Image.fromarray(np.ones((8, 9), np.uint8))})
+    (tmp_path / "set" / "images" / "._a.png").write_bytes(b"what macOS leaves")
+    shutil.copy(tmp_path / "set" / "classes.json", tmp_path)
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        for path in (tmp_path / "set").rglob("*"):
+            archive.add(path, prefix + path.relative_to(tmp_path / "set").as_posix(), recursive=False)
+    labeled = LabeledPixels(tmp_path / "set.tar")
+    assert len(labeled) == 1 and (labeled[0][1].labels == 1).all()
+
+
 def test_labels_of_a_turned_photograph_are_upright(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 3
     pixels(tmp_path / "set", {"a": Image.new("L", (4, 3))})
     Image.new("RGB", (4, 3)).save(tmp_path / "set" / "images" / "a.png", exif=exif)
-    with pytest.warns(InputWarning, match="1 photographs are turned or mirrored by EXIF"):
+    with pytest.warns(InputWarning, match="1 photographs are rotated or mirrored by their EXIF"):
         LabeledPixels(tmp_path / "set")
     exif[ExifTags.Base.Orientation] = 6
     Image.new("RGB", (4, 3)).save(tmp_path / "set" / "images" / "a.png", exif=exif)
     with (
         pytest.warns(InputWarning),
-        pytest.raises(ValueError, match=r"labels/a\.png .*differ in size: the labels are 4x3, .* EXIF says\) 3x4"),
+        pytest.raises(ValueError, match=r"labels/a\.png .*differ in size: the label map is 4x3, .* EXIF says\) 3x4"),
     ):
         LabeledPixels(tmp_path / "set")[0]
 
@@ -475,13 +524,13 @@ def test_labels_of_another_size_are_refused_where_they_are_scored_too(tmp_path):
 def test_a_photograph_without_labeled_pixels_teaches_nothing_and_spoils_nothing():
     """The mean over no pixel is NaN, and the step that it was in was skipped, the other photographs with it."""
     torch.manual_seed(0)
-    head = SegmentationHead((8, 8, 8), ["sky", "road"], 32)
-    pyramid = [torch.randn(2, 8, 64 // stride, 64 // stride) for stride in (8, 16, 32)]
+    head = SegmentationHead(FeatureSpec(4, (8, 8, 8, 8), 0), ["sky", "road"], 32)
+    pyramid = [torch.randn(2, 8, 64 // stride, 64 // stride) for stride in STRIDES]
+    features = Features([(64, 64)] * 2, torch.randn(2, 4), pyramid)
     void, seen = LabelMap(torch.full((64, 64), IGNORE)), LabelMap(torch.randint(0, 2, (64, 64)))
-    one = [feature[1:] for feature in pyramid]
-    both = head.loss(pyramid, [void, seen], [(64, 64)] * 2)["segmentation"]
-    assert both.item() == pytest.approx(head.loss(one, [seen], [(64, 64)])["segmentation"].item(), rel=1e-5)
-    nothing = head.loss(one, [void], [(64, 64)])["segmentation"]
+    both = head.loss(features, [void, seen])["segmentation"]
+    assert both.item() == pytest.approx(head.loss(features[1:], [seen])["segmentation"].item(), rel=1e-5)
+    nothing = head.loss(features[1:], [void])["segmentation"]
     nothing.backward()
     assert nothing.item() == 0 and all(p.grad is None or not p.grad.any() for p in head.parameters())
 
@@ -522,17 +571,32 @@ def test_the_top_folder_is_the_class_however_deep_photographs_lie(tmp_path, wher
             name = Path(labeled.names[index]).parts[0]
             assert labeled.classes[labeled[index][1]] == name == labeled.class_of(index)
         assert [text.split(" of ")[0] for text in notices] == [str(strays)] * bool(strays)
-        assert all("lie in no class folder and are left out" in text for text in notices)
+        assert all("are in no class folder and are left out" in text for text in notices)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_macos_hides_is_no_class_and_no_photograph(tmp_path, packed):
+    for name in ("cat/a.png", "dog/b.png"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "set" / name)
+    for name in ("cat/._a.png", "__MACOSX/._c.png", ".hidden/d.png"):
+        (tmp_path / "set" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(b"no picture")
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        archive.add(tmp_path / "set", ".")
+    labeled = ClassFolders(tmp_path / ("set.tar" if packed else "set"))
+    assert labeled.classes == ["cat", "dog"] and len(labeled) == 2
+    assert any("hidden" in line for line in labeled.images.left_out.lines())
 
 
 def test_folders_that_are_no_classes_are_refused(tmp_path):
     split = folders(tmp_path / "split", "train/cat/a.png", "Val/cat/b.png")
-    with pytest.raises(ValueError, match="Val and train, no classes: name one of them"):
+    with pytest.raises(ValueError, match="Val and train, not classes: use one of them"):
         ClassFolders(split)
     assert len(ClassFolders(folders(tmp_path / "vehicles", "train/a.png", "bus/b.png"))) == 2
     for one, other in (("Cat", "cat"), ("red cup", "red_cup")):
         root = folders(tmp_path / one, f"{one}/a.png", f"{other}/b.png", "dog/c.png")
-        with pytest.raises(ValueError, match=f"'{one}' and '{other}' .* are one class"):
+        with pytest.raises(ValueError, match=f"'{one}' and '{other}' .* are the same class"):
             ClassFolders(root)
 
 
@@ -551,10 +615,10 @@ def test_a_name_of_several_classes_is_refused():
 @pytest.mark.parametrize(("every", "holdout"), [(1, 1), (9, 5), (4, 2)])
 def test_everything_held_out_is_said_so(small, image_folder, tmp_path, every, holdout):
     config = HeadConfig(sources=[LabeledSource(str(image_folder))], holdout=holdout, every=every)
-    says = rf"nothing is left of .*photographs to learn from: .*one in {every} is used, .*one in {holdout} is held out"
+    says = rf"no photographs of .*photographs are left to train on: .*one in {every}, .*leaves out one in {holdout}"
     with pytest.raises(ValueError, match=says):
         Examples(small, config, tmp_path / "streams")
-    with pytest.raises(ValueError, match="holdout must be 0"):
+    with pytest.raises(ValueError, match="holdout must be at least 0"):
         Examples(small, replace(config, holdout=-3), tmp_path / "streams")
 
 
@@ -565,10 +629,10 @@ def test_crops_come_from_the_folder_that_is_named(image_folder):
     for folder in ("dog/", "./dog"):
         assert len(Crops([Source(str(image_folder), folder=folder)], 8, 0, 1).members[0]) == 2
     for source, says in (
-        (Source(str(image_folder), folder="ca"), "lies below its folder 'ca'"),
-        (Source(str(image_folder), weight=0), "weights of sources"),
-        (Source(str(image_folder), weight=-1), "weights of sources"),
-        (Source(str(image_folder), weight=float("nan")), "weights of sources"),
+        (Source(str(image_folder), folder="ca"), "no photographs below its folder 'ca'"),
+        (Source(str(image_folder), weight=0), "source weights must be"),
+        (Source(str(image_folder), weight=-1), "source weights must be"),
+        (Source(str(image_folder), weight=float("nan")), "source weights must be"),
         (Source(str(image_folder), scale=[0.0, 1.0]), "scale of"),
         (Source(str(image_folder), scale=[2.0, 1.0]), "scale of"),
     ):

@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
 from conftest import SMALL, new_small_model
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cdanalysis.data.crops import Source
+from cdanalysis.data.images import ImageSet
 from cdanalysis.training.averaging import WeightAverage
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.recipe import Recipe, StageConfig, ValidationConfig
@@ -20,12 +22,12 @@ from cdanalysis.training.validation import VALIDATION, validate
 
 def stage(folder, **changes) -> StageConfig:
     options = {"sources": [Source(path=str(folder))], "batch": 2, "crop": 64, "warmup": 1, "steps": 4, **changes}
-    return StageConfig("pixels", ["codec.detail", "codec.synthesis"], semantics=False, **options)
+    return StageConfig("pixels", ["codec.detail", "codec.synthesis"], **options)
 
 
 def recipe_for(folder, **changes) -> Recipe:
     stages = [stage(folder, **changes)]
-    return Recipe(name="pixels", codec=SMALL, neck_hidden=16, stages=stages, precision="32-true", workers=0)
+    return Recipe(name="pixels", codec=SMALL, stages=stages, precision="32-true", workers=0)
 
 
 def trained(folder, recipe, **run) -> Trainer:
@@ -93,11 +95,11 @@ def test_the_rate_stays_until_its_decay_and_never_rises_after_the_warmup(decay, 
     assert all(rate == 1 for rate in rates[warmup : stays + 1])
 
 
-def test_pixels_are_learned_without_the_semantic_layer(image_folder, monkeypatch):
-    """No backbone runs, and gradients reach the detail layer and the decoder alone."""
+def test_pixels_are_learned_without_the_semantic_layers(image_folder, monkeypatch):
+    """No teacher looks, and gradients reach the detail layer and the decoder alone."""
     model = new_small_model()
     model.requires_grad_(True)
-    for part in (model.codec.backbone, model.codec.semantic, model.neck):
+    for part in (model.codec.classifier, model.codec.detector, model.codec.global_layer, model.codec.spatial):
         monkeypatch.setattr(part, "forward", lambda *_: pytest.fail("a pixel stage asked for semantics"))
     loss = StageLoss(model, stage(image_folder))
     value, terms = loss(images_batch(), 0)
@@ -114,13 +116,36 @@ def images_batch():
     return CropBatch(torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8))
 
 
-@pytest.mark.parametrize("changes", [{"trains": ["codec.semantic"]}, {"target_bpp": 0.3}])
-def test_a_stage_without_semantics_is_refused_what_it_cannot_do(image_folder, changes):
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"blank": 0.1}, "blank needs a decoder that sees"),
+        ({"trains": ["codec.spatial"], "target_bpp": 0.3}, "target_bpp holds the rate of the detail layer"),
+        ({"trains": ["heads"]}, "trains nothing that learns from crops"),
+        ({"trains": ["codec.detector"]}, "trains nothing that learns from crops"),
+    ],
+)
+def test_a_stage_is_refused_what_it_cannot_do(image_folder, changes, says):
     config = stage(image_folder)
     for name, value in changes.items():
         setattr(config, name, value)
-    with pytest.raises(ValueError, match="without semantics"):
+    with pytest.raises(ValueError, match=says):
         StageLoss(new_small_model(), config)
+
+
+def test_validation_of_a_fused_codec_is_what_its_streams_are(image_folder):
+    """The estimated rate is near that of the stream's bytes; the picture is the decoded one."""
+    model = new_small_model().eval()
+    model.codec.set_fused(True)
+    with torch.no_grad():
+        torch.nn.init.normal_(model.codec.synthesis.condition[0].weight)
+    config = ValidationConfig(source=str(image_folder), limit=1, qualities=[0.5])
+    row, (image, _) = validate(model, config), ImageSet(str(image_folder))[0]
+    stream = model.encode(image, 0.5)
+    original, decoded = (np.asarray(x, dtype=float) / 255 for x in (image, model.decode(stream)))
+    assert row["psnr@0.5"] == pytest.approx(-10 * np.log10(((original - decoded) ** 2).mean()), abs=0.3)
+    bits = model.estimated_bits(stream)["detail"]
+    assert row["bpp@0.5"] == pytest.approx(bits / (image.width * image.height), rel=0.02)
 
 
 def test_validation_is_measured_when_its_time_has_come(image_folder, tmp_path):
@@ -130,7 +155,7 @@ def test_validation_is_measured_when_its_time_has_come(image_folder, tmp_path):
     assert [row["step"] for row in rows] == [2, 4]
     assert rows[0]["bpp@0.1"] > 0 and rows[0]["bpp@0.9"] > rows[0]["bpp@0.1"]
     # The last row is of the weights that the stage left behind, but for their rounding to half precision.
-    again = validate(trainer.model, validation, semantics=False)
+    again = validate(trainer.model, validation)
     assert again["psnr@0.9"] == pytest.approx(rows[-1]["psnr@0.9"], abs=0.05)
 
 

@@ -15,8 +15,8 @@ import cdanalysis as cda
 from cdanalysis.cli import main
 from cdanalysis.codecs.base import open_codec
 from cdanalysis.data.labeled import LabeledSource, open_labeled
+from cdanalysis.evaluation.configs import load_study
 from cdanalysis.evaluation.evaluators import Context, new_evaluators
-from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.registry import CODECS, DATASETS, EVALUATORS, HEADS, METRICS, OBSERVERS, TEACHERS, Registry
 from cdanalysis.reports.study_page import report_page, study_report
 from cdanalysis.teachers.imagenet import imagenet_classifier
@@ -91,7 +91,7 @@ stages:
     sources: [{{path: {squares}, annotations: {squares.parent / "points.json"}}}]
     qualities: [1.0]
     flip: true
-    epochs: 15
+    epochs: 40
     options: {{width: 24}}
 """)
     trainer = Trainer(load_recipe(recipe), tmp_path / "run")
@@ -127,7 +127,7 @@ def test_without_the_package_nobody_knows_of_it():
 def test_a_head_of_another_package_learns_and_reads_streams(trained, squares):
     model = cda.load(str(trained))
     labeled = open_labeled("keypoints", LabeledSource(str(squares), str(squares.parent / "points.json")))
-    result = model.analyze(model.encode(labeled.image(0), 1.0, layers=("semantic",)))
+    result = model.analyze(model.encode(labeled.image(0), 1.0, layers=("global", "spatial")))
     assert list(result) == ["classification", "keypoints"] and result.keypoints is result["keypoints"]
     assert result.keypoints.xy.shape == (2, 2) and result.detection is None
     with pytest.raises(AttributeError, match="no task 'poses'; there are predictions of: classification, keypoints"):
@@ -135,7 +135,8 @@ def test_a_head_of_another_package_learns_and_reads_streams(trained, squares):
     distances = []
     for head in (model.heads["keypoints"], model.new_head("keypoints", classes=labeled.classes).eval()):
         model.heads["keypoints"] = head
-        found = [model.analyze(model.encode(image, 1.0, layers=("semantic",))).keypoints for image, _ in labeled]
+        streams = [model.encode(image, 1.0, layers=("global", "spatial")) for image, _ in labeled]
+        found = [result.keypoints for result in model.analyze_batch(streams)]
         wanted = [target.xy.numpy() for _, target in labeled]
         distances.append(np.mean([np.linalg.norm(f.xy - w, axis=1) for f, w in zip(found, wanted, strict=True)]))
     assert distances[0] < 0.7 * distances[1]
@@ -143,10 +144,7 @@ def test_a_head_of_another_package_learns_and_reads_streams(trained, squares):
 
 def test_the_command_line_knows_it_too(trained, squares, capsys):
     stream = squares / "0.cda"
-    assert (
-        main(["encode", str(squares / "0.png"), "-o", str(stream), "--model", str(trained), "--layers", "semantic"])
-        == 0
-    )
+    assert main(["encode", str(squares / "0.png"), "-o", str(stream), "--model", str(trained)]) == 0
     capsys.readouterr()
     assert main(["analyze", str(stream), "--model", str(trained), "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["tasks"]["keypoints"]) == {"center", "corner"}

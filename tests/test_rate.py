@@ -222,12 +222,12 @@ def test_a_cell_is_as_important_as_its_most_important_pixel():
         (np.full((130, 190), np.nan), ValueError, "in \\[0, 1\\]"),
         (np.full((130, 190), -0.1), ValueError, "in \\[0, 1\\]"),
         (np.full((130, 190), 2), ValueError, "in \\[0, 1\\]"),
-        (np.zeros((130, 190)), ValueError, "nothing would be important"),
-        ([(500, 500, 3, 3)], ValueError, "nothing would be important"),
-        ([(1, 1, 0, 3)], ValueError, "with a width and height above 0"),
-        ([(1, 1, float("nan"), 3)], ValueError, "boxes are"),
-        ("gaze", FileNotFoundError, "neither 'saliency' nor a file: gaze"),
-        (3, ValueError, "no map, mask, boxes or saliency model: int"),
+        (np.zeros((130, 190)), ValueError, "must be above 0 somewhere"),
+        ([(500, 500, 3, 3)], ValueError, "must be above 0 somewhere"),
+        ([(1, 1, 0, 3)], ValueError, "with width and height above 0"),
+        ([(1, 1, float("nan"), 3)], ValueError, "boxes must be"),
+        ("gaze", FileNotFoundError, "must be 'saliency', boxes or a file; there is no file gaze"),
+        (3, ValueError, "a map, mask, boxes or saliency model, got int"),
         (lambda image: None, ValueError, "NoneType"),
     ],
 )
@@ -238,7 +238,7 @@ def test_bad_maps_are_refused(small, scene, importance, error, message):
 
 def test_files_that_are_no_saliency_model_are_refused(tmp_path, small, scene):
     pytest.importorskip("onnxruntime")
-    for name, message in (("net.onnx", "no saliency network"), ("notes.txt", "no mask that can be read")):
+    for name, message in (("net.onnx", "not an ONNX network"), ("notes.txt", "cannot be read")):
         (tmp_path / name).write_text("nothing of the kind")
         with pytest.raises(ValueError, match=message):
             small.encode(scene, importance=str(tmp_path / name))

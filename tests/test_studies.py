@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,12 +19,12 @@ from cdanalysis.codecs.base import open_codec
 from cdanalysis.codecs.pillow import PillowCodec
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import LabeledSource, open_labeled
-from cdanalysis.evaluation import engine
+from cdanalysis.evaluation import engine, evaluators
 from cdanalysis.evaluation import study as study_module
+from cdanalysis.evaluation.configs import load_experiment, load_study
 from cdanalysis.evaluation.engine import UNCOMPRESSED, Point
-from cdanalysis.evaluation.experiment_config import load_experiment
+from cdanalysis.evaluation.evaluators import TaskEvaluator
 from cdanalysis.evaluation.study import DECODED, LATENTS, run_study
-from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.reports.plots import study_figure
 from cdanalysis.reports.study_page import report_page, study_report
 from cdanalysis.training import retraining as retraining_module
@@ -34,22 +35,24 @@ from cdanalysis.zoo import load, save_model
 STUDIES = sorted((Path(__file__).parent.parent / "configs" / "evaluate").glob("*.yaml"))
 
 
-@pytest.fixture
-def model_folder(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
     """A small model of random weights for the drawn world's three tasks, with its counterparts."""
+    folder = tmp_path_factory.mktemp("drawn") / "model"
     torch.manual_seed(3)
     model = new_small_model()
     options = {
-        "classification": {"classes": ["blue", "red"], "hidden": 32},
-        "detection": {"classes": ["red", "blue"], "width": 64, "convs": 1},
+        "classification": {"classes": ["blue", "red"]},
+        "detection": {"classes": ["red", "blue"]},
         "segmentation": {"classes": list("brd"), "width": 32},
     }
     for heads in (model.heads, model.counterparts):
         for task, own in options.items():
             heads[task] = model.new_head(task, **own)
-        torch.nn.init.constant_(heads["detection"].detector.head.classification_head.cls_logits.bias, 0.0)
-    save_model(model, tmp_path / "model")
-    return tmp_path / "model"
+        for head in heads["detection"].detector.heads:
+            torch.nn.init.zeros_(head.predict.bias)
+    save_model(model, folder)
+    return folder
 
 
 @pytest.fixture
@@ -63,6 +66,7 @@ source: {{path: {world / "classes"}}}
 streams: [0.2, 0.5, 0.9]
 reconstructions: [0.3, 0.6, 0.9]
 baselines: {{JPEG: [5, 30, 80]}}
+reduced: {{JPEG: [30, 80]}}
 perception: [psnr]
 shares: [0.5, 0.9]
 draws: 10
@@ -78,21 +82,25 @@ def test_a_study_measures_every_point(study, tmp_path):
     report, images = study_report(load_study(study), tmp_path / "run", "a command")
     assert report["main"] == "top1" and report["photographs"] == 6
     points = {(row["series"], row["level"]): row for row in report["points"]}
-    assert len(points) == 1 + 3 + 3 + 3 and points[UNCOMPRESSED, None]["bpp"] is None
+    assert len(points) == 1 + 3 + 3 + 3 + 2 and points[UNCOMPRESSED, None]["bpp"] is None
     for (series, _), row in points.items():
         assert 0 <= row["score"]["low"] <= row["score"]["value"] <= row["score"]["high"] <= 1
         assert (row["psnr"] is not None) == (series in (DECODED, "JPEG"))
         assert row["read_s"] > 0
     assert points[DECODED, 36]["bytes"] > points[LATENTS, 24]["bytes"]
     assert {(r["test"], r["anchor"]) for r in report["comparisons"]} == {
-        (LATENTS, DECODED), (LATENTS, "JPEG"), (DECODED, LATENTS), (DECODED, "JPEG"),
-    }  # fmt: skip
+        (ours, other)
+        for ours in (LATENTS, DECODED)
+        for other in (LATENTS, DECODED, "JPEG", "JPEG, reduced")
+        if ours != other
+    }
+    assert points["JPEG, reduced", 30]["bytes"] < points["JPEG", 30]["bytes"], "96 pixels a side become 64"
     shares = {(r["test"], r["anchor"]): [] for r in report["savings"]}
     for row in report["savings"]:
         shares[row["test"], row["anchor"]].append(row["share"])
     assert all(each == [0.5, 0.9] for each in shares.values()) and "at 90 % of uncompressed" in report_page(report, [])
     rows = list(csv.DictReader((tmp_path / "run" / "photographs.csv").open()))
-    assert len(rows) == 10 * 6 and {row["score"] for row in rows} <= {"0.0", "1.0"}
+    assert len(rows) == 12 * 6 and {row["score"] for row in rows} <= {"0.0", "1.0"}
     for (series, level), row in points.items():
         own = [r for r in rows if r["series"] == series and r["level"] == ("" if level is None else str(level))]
         assert np.mean([float(r["score"]) for r in own]) == pytest.approx(row["score"]["value"])
@@ -127,15 +135,33 @@ def test_other_tasks_can_be_studied(study, world, tmp_path, task):
     sources = {
         "detection": [f"source.path={world / 'pixels' / 'images'}", f"source.annotations={world / 'boxes.json'}"],
         "segmentation": [f"source.path={world / 'pixels'}"],
-        "": [f"source.path={world / 'pixels' / 'images'}", "streams=[]"],
+        "": [f"source.path={world / 'pixels' / 'images'}", "streams=[]", "reduced={JPEG: []}"],
     }
     words = [f"task='{task}'", *sources[task], "reconstructions=[0.5]", "baselines={JPEG: [30]}", "draws=3"]
     report, images = study_report(load_study(study, words), tmp_path / "run", "a command")
     assert report["main"] == {"detection": "AP50", "segmentation": "mIoU", "": "psnr"}[task]
-    assert len(report["points"]) == (6 if task else 2) and len(images) > 0
+    assert len(report["points"]) == (8 if task else 2) and len(images) > 0
     assert set(report["macs"]) >= {"encode", "decode"} and ("from latents" in report["macs"]) == bool(task)
     page = report_page(report, images)
     assert page.count("<figure>") == len(images) and "no overlap" in page
+
+
+@pytest.mark.parametrize("size", [(96, 64), (300, 451), (1000, 40)])
+def test_predictions_from_reduced_files_are_in_pixels_of_the_photograph(small_folder, chelsea, monkeypatch, size):
+    model = load(small_folder)
+    model.heads["detection"] = model.new_head("detection", classes=["cat"]).eval()
+    model.heads["segmentation"] = model.new_head("segmentation", classes=["sky", "road"], width=32).eval()
+    seen = {}
+    whole = Image.fromarray(chelsea).resize(size)
+    for task in ("detection", "segmentation"):
+        scorer = SimpleNamespace(update=lambda index, found, task=task: seen.update({task: found}), parts={0: None})
+        monkeypatch.setattr(evaluators, "METRICS", {task: lambda *a, scorer=scorer: scorer})
+        TaskEvaluator(model, task, None, latents=False).update(
+            0, np.asarray(whole), np.asarray(whole.resize((64, 96))), b""
+        )
+    assert seen["segmentation"].mask.shape == size[::-1]
+    boxes = seen["detection"].boxes
+    assert (boxes[:, 0] + boxes[:, 2] <= size[0] + 0.01).all() and (boxes[:, 1] + boxes[:, 3] <= size[1] + 0.01).all()
 
 
 def test_photographs_too_small_for_a_measure_do_not_count_in_it(study, chelsea, tmp_path):
@@ -144,7 +170,14 @@ def test_photographs_too_small_for_a_measure_do_not_count_in_it(study, chelsea, 
     folder.mkdir()
     for side in (100, 180, 190):
         Image.fromarray(chelsea[:side, : 2 * side]).save(folder / f"{side}.png")
-    words = [f"source.path={folder}", "task=''", "streams=[]", "reconstructions=[0.2, 0.8]", "draws=3"]
+    words = [
+        f"source.path={folder}",
+        "task=''",
+        "streams=[]",
+        "reduced={JPEG: []}",
+        "reconstructions=[0.2, 0.8]",
+        "draws=3",
+    ]
     words.append("baselines={JPEG: [5, 80]}")
     config = load_study(study, [*words, "perception=[ms_ssim, psnr]"])
     report, images = study_report(config, tmp_path / "run", "a command")
@@ -173,8 +206,15 @@ def test_a_counterpart_learns_from_compressed_photographs(study, world, tmp_path
     }
     source = ", ".join(f"{key}: {value}" for key, value in sources[task].items())
     retraining = f"{{lr: 0.001, batch: 2, warmup: 0, head: {{epochs: 1, flip: true, sources: [{{{source}}}]}}}}"
-    words = [f"task={task}", f"source={{{source}}}", f"retraining={retraining}", "retrained={JPEG: [5]}"]
-    config = load_study(study, [*words, "streams=[]", "reconstructions=[]", "baselines={JPEG: [5]}", "draws=0"])
+    words = [
+        f"task={task}",
+        f"source={{{source}}}",
+        f"retraining={retraining}",
+        "retrained={JPEG: [5]}",
+        "reduced={JPEG: []}",
+    ]
+    words += ["streams=[]", "reconstructions=[]", "baselines={JPEG: [5]}", "draws=0", "every=3"]
+    config = load_study(study, words)
     seen = []
     compress = retraining_module.compressed
     monkeypatch.setattr(retraining_module, "compressed", lambda *a: seen.append(compress(*a)) or seen[-1])
@@ -229,7 +269,16 @@ def test_the_command_writes_a_page_that_needs_nothing_else(study, tmp_path, caps
 def test_what_the_command_line_says_to_a_study_is_heard(study, tmp_path, model_folder, capsys):
     another = tmp_path / "another"
     save_model(new_small_model(7), another)
-    words = [str(study), "task=''", "streams=[]", "reconstructions=[0.5]", "draws=0", "-o", str(tmp_path / "out")]
+    words = [
+        str(study),
+        "task=''",
+        "streams=[]",
+        "reduced={JPEG: []}",
+        "reconstructions=[0.5]",
+        "draws=0",
+        "-o",
+        str(tmp_path / "out"),
+    ]
     assert main(["evaluate", *words, "--model", str(another), "--every", "3", "--no-baselines", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["fingerprint"] == load(another).fingerprint != load(model_folder).fingerprint
@@ -327,7 +376,9 @@ def test_studies_that_ship_load(path):
         (["stream=[0.5]"], "stream"),
         (["task=sound"], "unknown task 'sound'"),
         (["baselines={GIF: [3]}"], "unknown codec 'GIF'"),
-        (["streams=[1.5]"], r"quality must lie in \[0, 1\]"),
+        (["streams=[1.5]"], r"quality must be a number in \[0, 1\]"),
+        (["task=''"], "reduced photographs are for tasks"),
+        (["reduced={JPEG: [500]}"], r"reduced\.JPEG must have levels of 0 to 100"),
     ],
 )
 def test_bad_studies_say_what_is_wrong(study, tmp_path, words, says):
@@ -337,7 +388,7 @@ def test_bad_studies_say_what_is_wrong(study, tmp_path, words, says):
 
 def test_a_codec_that_is_not_here_is_named(study, tmp_path, monkeypatch):
     monkeypatch.setattr("cdanalysis.codecs.pillow.PillowCodec.available", lambda self: False)
-    with pytest.raises(ModuleNotFoundError, match=r"JPEG is not here: pip install 'cdanalysis\[baselines\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"JPEG is not installed: pip install 'cdanalysis\[baselines\]'"):
         run_study(load_study(study), tmp_path / "run", "a command")
 
 
@@ -357,4 +408,5 @@ def test_arithmetic_is_counted(small, chelsea):
     counted = costs(small, chelsea[:64, :96], "classification")
     assert counted["from pixels"] > 0 and counted["from latents"] > 0 and counted["encode"] > counted["from pixels"]
     image = Image.fromarray(chelsea[:64, :96])
+    assert counted["from latents"] < counted["encode for the head"] < counted["encode"]
     assert costs(small, np.asarray(image), "").keys() == {"encode", "decode"}

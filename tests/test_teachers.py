@@ -16,7 +16,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from cdanalysis.blocks import fold_batch_norms
-from cdanalysis.teachers import TEACHERS, Classifier, DeepLab, NanoDetPlus, PicoDet, teacher
+from cdanalysis.registry import TEACHERS
+from cdanalysis.teachers import Classifier, DeepLab, NanoDetPlus, PicoDet
+from cdanalysis.teachers.classifier import check_serves, folds
 from cdanalysis.teachers.imagenet import imagenet_classes, imagenet_classifier
 from cdanalysis.teachers.nanodet import BINS, STRIDES, DetectorHead, decode_boxes
 
@@ -205,8 +207,8 @@ def test_folding_leaves_norms_that_follow_another_convolution():
     ("name", "reason"),
     [
         ("no_such_network", "timm has no network"),
-        ("deit_tiny_distilled_patch16_224", "no one matrix"),  # labels are the mean of two heads
-        ("samvit_base_patch16", "no one matrix"),  # an encoder without labels
+        ("deit_tiny_distilled_patch16_224", "one linear map"),  # labels are the mean of two heads
+        ("samvit_base_patch16", "one linear map"),  # an encoder without labels
     ],
 )
 def test_networks_that_cannot_serve_are_refused(name, reason):
@@ -216,7 +218,7 @@ def test_networks_that_cannot_serve_are_refused(name, reason):
 
 
 def test_a_network_of_one_size_says_so():
-    with pytest.raises(ValueError, match="224 x 224 pixels alone"):
+    with pytest.raises(ValueError, match="requires photographs of 224x224"):
         Classifier("vit_tiny_patch16_224")(drawn_pixels(64, 64))
 
 
@@ -336,7 +338,7 @@ def test_picodet_refuses_other_sizes_and_other_files(data_root):
     with pytest.raises(ValueError, match="416"):
         network.detect(torch.zeros(1, 3, 320, 320))
     assert [answer.shape for answer in network.detect(torch.zeros(0, 3, 416, 416))] == [(0, 3598, 80), (0, 3598, 4)]
-    with pytest.raises(ValueError, match="no PicoDet"):
+    with pytest.raises(ValueError, match="not PicoDet"):
         PicoDet(data_root / "weights" / "u2netp.onnx")
 
 
@@ -370,7 +372,17 @@ def test_weights_that_do_not_fit_are_refused(network, tmp_path):
 
 def test_teachers_by_name():
     for name in ("classifier", "nanodet_plus", "deeplab"):
-        assert type(teacher(name)) is TEACHERS[name]
-    assert teacher("classifier", name="mobilenetv3_small_050").embedding == 1024
+        assert type(TEACHERS[name]()) is TEACHERS[name]
+    assert TEACHERS["classifier"](name="mobilenetv3_small_050").embedding == 1024
     with pytest.raises(ValueError, match=r"nanodet_plus.*picodet"):
-        teacher("owl")
+        TEACHERS["owl"]
+
+
+def test_a_new_classifier_is_a_function_of_the_seed():
+    """Also the first one, for which the network of that name is tried."""
+    states = []
+    check_serves.cache_clear(), folds.cache_clear()
+    for _ in range(2):
+        torch.manual_seed(0)
+        states.append([*Classifier("test_efficientnet").state_dict().values(), torch.rand(1)])
+    assert all(map(torch.equal, *states))

@@ -198,7 +198,7 @@ def test_a_panel_looks_in_single_precision(chelsea, dtype):
         ([ObserverConfig(side="alien")], 0.5, "both, human, machine"),
         ([ObserverConfig("sharpness")], 0.5, "mse, ms_ssim, lpips, lpips_comp, features, adversarial"),
         ([ObserverConfig("adversarial", loss="earth")], 0.5, "hinge, non_saturating"),
-        ([ObserverConfig()], 1.5, "alpha must lie"),
+        ([ObserverConfig()], 1.5, "alpha must be in"),
         ([ObserverConfig("features", layers=["fc"])], 0.5, "no layer 'fc'"),
     ],
 )
@@ -246,8 +246,8 @@ def test_recipes_that_ship_load(path):
 
 
 def test_recipe_overrides_reach_stages_and_lists():
-    recipe = load_recipe(PHOTO, ["stages.detail.steps=7", "codec.width=64"])
-    assert [s.steps for s in recipe.stages if s.name == "detail"] == [7] and recipe.codec.width == 64
+    recipe = load_recipe(PHOTO, ["stages.pixels.steps=7", "codec.width=64"])
+    assert [s.steps for s in recipe.stages if s.name == "pixels"] == [7] and recipe.codec.width == 64
     assert load_recipe(PHOTO, ["preset=quick"]).stages[0].steps < recipe.stages[0].steps
 
 
@@ -256,8 +256,8 @@ def test_recipe_overrides_reach_stages_and_lists():
     [
         (["sed=1"], "unknown key 'sed'; the nearest known one is 'seed'"),
         (["codec.widht=3"], "the nearest known one is 'width'"),
-        (["stages.detial.steps=3"], "unknown stage 'detial'; the nearest known one is 'detail'"),
-        (["stages.detail.stepz=3"], "the nearest known one is 'steps'"),
+        (["stages.pixel.steps=3"], "unknown stage 'pixel'; the nearest known one is 'pixels'"),
+        (["stages.pixels.stepz=3"], "the nearest known one is 'steps'"),
         (["seed=many"], "seed"),
         (["preset=slow"], "no preset 'slow'; it has: quick"),
     ],
@@ -487,14 +487,14 @@ def test_counterparts_learn_from_photographs_and_heads_start_from_them(image_fol
         ({"options": {"depth": 3}}, "head has no option 'depth'; it has: classes"),
         ({"qualities": []}, r"qualities must be one or more numbers in \[0, 1\], got \[\]"),
         ({"qualities": [1.5]}, "qualities must be one or more"),
-        ({"holdout": 1}, "holdout must be 0, or 2 or more"),
-        ({"holdout": 2, "every": 4}, "nothing is left of .* to learn from"),
+        ({"holdout": 1}, "holdout must be 0, for none, or at least 2"),
+        ({"holdout": 2, "every": 4}, "no photographs of .* are left to train on"),
         ({"every": 0}, "every must be at least 1"),
-        ({"epochs": 0}, "epochs 0, which would leave its new classification head as it was drawn"),
+        ({"epochs": 0}, "epochs 0, which would leave its new classification head untrained"),
         ({"input": "pixels"}, "streams, features"),
         ({"task": "sound"}, "unknown task 'sound'"),
         ({"task": "detection"}, "annotations"),
-        ({"sources": []}, "needs photographs"),
+        ({"sources": []}, "no photographs to train"),
     ],
 )
 def test_bad_head_stages_say_what_is_wrong(image_folder, tmp_path, small_folder, change, says):

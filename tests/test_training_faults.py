@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import SMALL, new_small_model
 from PIL import Image
+from safetensors import SafetensorError
 from test_training import head_stage, recipe_for, train
 
 import cdanalysis as cda
@@ -19,13 +20,15 @@ from cdanalysis.data.cached import cache_streams, content_key
 from cdanalysis.data.crops import Source
 from cdanalysis.data.labeled import LabeledSource
 from cdanalysis.files import read_tensors
+from cdanalysis.notices import InputWarning
 from cdanalysis.observers import LPIPS
 from cdanalysis.training.auxiliary import AuxiliaryConfig
 from cdanalysis.training.head_data import Examples
 from cdanalysis.training.losses import StageLoss
-from cdanalysis.training.recipe import CalibrationConfig, HeadConfig, Recipe
+from cdanalysis.training.recipe import CalibrationConfig, HeadConfig, Recipe, check_values
+from cdanalysis.training.teacher_features import FeatureConfig
 from cdanalysis.training.trainer import Trainer
-from cdanalysis.zoo import WEIGHTS, load
+from cdanalysis.zoo import WEIGHTS, load, save_model
 
 
 def painted(folder, colors, side=64):
@@ -39,8 +42,8 @@ def painted(folder, colors, side=64):
 # -- caches ------------------------------------------------------------------------------------
 
 
-def latents_of(examples: Examples) -> list[torch.Tensor]:
-    return [row.tensors[0].float() for row in examples.rows]
+def embeddings_of(examples: Examples) -> list[torch.Tensor]:
+    return [row.features.embedding for row in examples.rows]
 
 
 def test_streams_are_cached_by_content_and_not_by_name(tmp_path, small):
@@ -52,17 +55,17 @@ def test_streams_are_cached_by_content_and_not_by_name(tmp_path, small):
 
     def fresh(*folders):
         shutil.rmtree(tmp_path / "cache")
-        return latents_of(examples(*folders))
+        return embeddings_of(examples(*folders))
 
     first = painted(tmp_path / "first", {"cold": "blue", "warm": "red"})
     second = painted(tmp_path / "second", {"cold": "green", "warm": "orange"})
     examples(first)
     for folders in ((second,), (first, second), (second, first)):
-        found = latents_of(examples(*folders))
+        found = embeddings_of(examples(*folders))
         assert all(map(torch.equal, found, fresh(*folders))) and len(found) == 2 * len(folders)
-    before = latents_of(examples(first))
+    before = embeddings_of(examples(first))
     Image.new("RGB", (64, 64), "yellow").save(first / "warm" / "a.png")
-    after = latents_of(examples(first))
+    after = embeddings_of(examples(first))
     assert torch.equal(before[0], after[0]) and not torch.equal(before[1], after[1])
     assert torch.equal(after[1], fresh(first)[1])
 
@@ -95,9 +98,9 @@ def test_streams_of_other_weights_are_others(image_folder, tmp_path):
     model, config = new_small_model(), HeadConfig("classification", [LabeledSource(str(image_folder))])
     for name in (
         None,
-        "codec.semantic.g_a.out.weight",
+        "codec.global_layer.g_a.0.weight",
+        "codec.spatial.g_a.out.weight",
         "codec.synthesis.stem.weight",
-        "codec.backbone.net.conv_stem.weight",
     ):
         if name:
             with torch.no_grad():
@@ -112,7 +115,7 @@ def test_training_again_with_other_photographs_learns_those(tmp_path, small_fold
     """The same folder, the same names, the labels turned round."""
     for colors in ({"cold": "blue", "warm": "red"}, {"cold": "red", "warm": "blue"}):
         source = painted(tmp_path / "source", colors)
-        stage = head_stage(source, ["heads.classification"], epochs=120, options={"hidden": 32})
+        stage = head_stage(source, ["heads.classification"], epochs=120)
         recipe = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
         assert Trainer(recipe, tmp_path / "run").run()
         model = load(tmp_path / "run" / "model")
@@ -163,12 +166,12 @@ def test_a_training_that_went_astray_is_not_saved(image_folder, tmp_path, small_
             stage.lr = lr
         model = new_small_model()
     else:
-        stage = head_stage(image_folder, ["heads.classification", "neck"], lr=lr, epochs=12, options={"hidden": 8})
+        stage = head_stage(image_folder, ["heads.classification"], lr=lr, epochs=12)
         recipe, model = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true"), None
-    with pytest.raises(ValueError, match=r"came to nothing, and no model is written|holds what is no finite number"):
+    with pytest.raises(ValueError, match=r"diverged, so no model is written|holds what is no finite number"):
         trained(tmp_path, recipe, model)
     assert not list(tmp_path.rglob(WEIGHTS))
-    with pytest.raises(ValueError, match=r"came to nothing|no finite number"):  # nor by going on with it
+    with pytest.raises(ValueError, match=r"diverged|no finite number"):  # nor by going on with it
         Trainer(recipe, tmp_path, new_small_model() if kind == "codec" else None).run(resume=True)
     assert not list(tmp_path.rglob(WEIGHTS))
 
@@ -185,7 +188,7 @@ def not_finite_from(step, monkeypatch):
 
 def test_steps_that_are_all_skipped_at_the_end_are_told(image_folder, tmp_path, monkeypatch):
     not_finite_from(7, monkeypatch)
-    with pytest.raises(ValueError, match=r"'semantic' came to nothing.* its last 5 of 12 steps"):
+    with pytest.raises(ValueError, match=r"'semantic' diverged.* its last 5 of 12 steps"):
         train(tmp_path, recipe_for(image_folder, steps=(12, 1)))
     assert not (tmp_path / "model").exists()
 
@@ -207,7 +210,7 @@ stages:
     trains: [heads.classification]
     batch: 4
     warmup: 1
-    head: {{task: classification, sources: [{{path: {image_folder}}}], options: {{hidden: 8}}}}
+    head: {{task: classification, sources: [{{path: {image_folder}}}]}}
 """
     (tmp_path / "pets.yaml").write_text(recipe)
     for word in ("lr=1.0e30", "head.epochs=0", "head.qualities=[]", "head.holdout=1", "head.every=0", "lr=.nan"):
@@ -219,14 +222,15 @@ stages:
 
 
 @pytest.mark.parametrize("left", [0, 1])
-def test_a_new_model_is_trained_whole_or_not_published(image_folder, tmp_path, left):
+def test_a_new_model_is_trained_whole_or_not_published(image_folder, tmp_path, left, monkeypatch):
     """Stages left out, or of no steps: the layer that they would have trained is not saved as it was drawn."""
     recipe = recipe_for(image_folder)
     recipe.stages[left].steps = 0
-    with pytest.raises(ValueError, match=("codec.semantic", "codec.detail")[left] + " as it was drawn"):
+    monkeypatch.setattr("cdanalysis.training.trainer.load_pretrained", lambda model: None)
+    with pytest.raises(ValueError, match=("codec.global_layer", "codec.detail")[left] + " as it was drawn"):
         trained(tmp_path, recipe)
     recipe.stages.pop(left)
-    with pytest.raises(ValueError, match=r"as it was drawn"):
+    with pytest.raises(ValueError, match=r"untrained"):
         trained(tmp_path, recipe)
     trained(tmp_path, recipe, new_small_model())  # a model that is given is somebody's
 
@@ -262,6 +266,24 @@ def fault_auxiliary(recipe, world):
     recipe.stages[0].auxiliary = [AuxiliaryConfig("segmentation", [LabeledSource(str(world / "pixels"))])]
 
 
+def fault_features(recipe, world):
+    recipe.stages[0].features = FeatureConfig(["nowhere"])
+    recipe.stages[0].trains = ["codec.global_layer"]
+
+
+def fault_features_of_both(recipe, world):
+    recipe.stages[0].features = FeatureConfig([str(world / "classes")])
+
+
+def fault_features_narrow(recipe, world):
+    recipe.stages[0].features = FeatureConfig([str(world / "classes")])
+    recipe.stages[0].trains = ["codec.spatial"]
+
+
+def fault_blank(recipe, world):
+    recipe.stages[1].blank = 0.1
+
+
 def fault_head(recipe, world):
     recipe.stages.append(head_stage(world / "classes", ["heads"], options={"depth": 9}))
 
@@ -292,11 +314,15 @@ FAULTS = {
     fault_observer: "unknown observer",
     fault_trains: "trains nothing",
     fault_auxiliary: "no segmentation head",
+    fault_features: "no data at nowhere",
+    fault_features_of_both: "codec.global_layer or codec.spatial is trained",
+    fault_features_narrow: "spatial_hidden must be at least 192",
+    fault_blank: "blank needs a decoder",
     fault_head: "no option 'depth'",
-    fault_kept: "'blue' names none of the head's classes",
-    fault_held_out: "nothing is left",
+    fault_kept: "the class 'blue' of the data is not among",
+    fault_held_out: "are left to train on",
     fault_calibration: "calibration: no data at nowhere",
-    fault_calibration_classes: "calibration: 'blue' names none of the head's classes",
+    fault_calibration_classes: "calibration: the class 'blue' of the data is not among",
     fault_calibration_quality: "calibration.quality must lie in",
 }
 
@@ -313,7 +339,7 @@ def test_faults_of_later_stages_are_found_before_the_first_step(world, tmp_path,
 
 def test_looking_before_training_changes_nothing(world, tmp_path, small_folder, monkeypatch):
     """Random numbers, heads and weights are as if nobody had looked."""
-    heads = [head_stage(world / "classes", ["heads.classification"], epochs=1, options={"hidden": 8}) for _ in "ab"]
+    heads = [head_stage(world / "classes", ["heads.classification"], epochs=1) for _ in "ab"]
     states = []
     for looking in (True, False):
         if not looking:
@@ -327,7 +353,7 @@ def test_looking_before_training_changes_nothing(world, tmp_path, small_folder, 
 
 
 def test_calibration_knows_the_classes_that_a_stage_will_make(image_folder, tmp_path, small_folder):
-    stage = head_stage(image_folder, ["heads.classification"], epochs=1, options={"hidden": 8})
+    stage = head_stage(image_folder, ["heads.classification"], epochs=1)
     recipe = Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
     recipe.calibration = CalibrationConfig(str(image_folder), every=1)
     trained(tmp_path, recipe)
@@ -339,7 +365,7 @@ def test_a_run_that_was_stopped_is_not_lost_to_one_that_starts_anew(image_folder
     before = (tmp_path / "checkpoint.pt").read_bytes()
     train(tmp_path, recipe_for(image_folder, seed=4), stop_after=1)
     assert (tmp_path / "checkpoint-before.pt").read_bytes() == before != (tmp_path / "checkpoint.pt").read_bytes()
-    with pytest.raises(ValueError, match="nothing is left"):  # a run that does not start touches nothing
+    with pytest.raises(ValueError, match="are left to train on"):  # a run that does not start touches nothing
         recipe = recipe_for(image_folder)
         fault_held_out(recipe, image_folder.parent)
         (image_folder.parent / "classes").symlink_to(image_folder)
@@ -367,7 +393,7 @@ def test_weights_that_are_none_are_called_damaged(tmp_path, content):
             read(path)
 
 
-@pytest.mark.parametrize("change", [{"neck_layers": ["semantic", "detail"]}, {"init": "other"}])
+@pytest.mark.parametrize("change", [{"codec": replace(SMALL, fused=True)}, {"init": "other"}])
 def test_a_run_goes_on_with_the_model_that_it_began_with(image_folder, tmp_path, change):
     train(tmp_path, recipe_for(image_folder), stop_after=1)
     with pytest.raises(ValueError, match="another recipe"):
@@ -389,3 +415,161 @@ def test_a_recipe_made_in_python_is_checked_like_one_from_a_file(image_folder, t
             train(tmp_path, recipe)
     with pytest.raises(ValueError, match=r"codec\.width must be at least 1"):
         train(tmp_path, replace(recipe_for(image_folder), codec=replace(SMALL, width=0)))
+
+
+# -- what changed, was left behind, or cannot be read ----------------------------------------------
+
+
+def pets(small_folder, folder, **head) -> Recipe:
+    stage = head_stage(folder, ["heads.classification"], **{"epochs": 9, "options": {"hidden": 8}, **head})
+    return Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
+
+
+@pytest.mark.parametrize("left", [b"", b"cut", None])
+def test_a_damaged_stream_of_the_cache_is_made_again(image_folder, tmp_path, small_folder, left):
+    Trainer(pets(small_folder, image_folder), tmp_path / "run").run()
+    path = sorted((tmp_path / "run" / "streams").rglob("*.cda"))[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9] if left is None else left)
+    assert Trainer(pets(small_folder, image_folder), tmp_path / "run").run() and path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["y" * 251 + ".png", "é" * 125 + ".png"])
+def test_photographs_may_have_the_longest_names_there_are(image_folder, tmp_path, small_folder, name):
+    name = name[-(255 - len(name.encode()) + len(name)) :] if len(name.encode()) > 255 else name
+    (image_folder / "cat" / "a.png").rename(image_folder / "cat" / name)
+    assert Trainer(pets(small_folder, image_folder), tmp_path / "run").run()
+
+
+@pytest.mark.parametrize("why", ["held out", "unreadable", "every"])
+def test_a_class_without_an_example_is_not_published(image_folder, tmp_path, small_folder, why):
+    (image_folder / "ant").mkdir()
+    shutil.copy(image_folder / "cat" / "a.png", image_folder / "ant" / "e.png")
+    shutil.copy(image_folder / "cat" / "a.png", image_folder / "cat" / "e.png")
+    if why == "unreadable":
+        (image_folder / "ant" / "e.png").write_text("no picture")
+    head = {"held out": {"holdout": 3}, "unreadable": {}, "every": {"every": 5}}[why]
+    if why == "every":
+        (image_folder / "ant").rename(image_folder / "bee")
+    with pytest.raises(ValueError, match="nothing would teach the classification head '"):
+        Trainer(pets(small_folder, image_folder, **head), tmp_path / "run").run()
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("objects", [0, 1])
+def test_a_detector_needs_an_object_and_tells_what_it_never_saw(world, tmp_path, small_folder, objects):
+    content = json.loads((world / "boxes.json").read_text())
+    content["annotations"] = content["annotations"][:objects]
+    (world / "boxes.json").write_text(json.dumps(content))
+    source = LabeledSource(str(world / "pixels" / "images"), str(world / "boxes.json"))
+    config = HeadConfig("detection", [source], qualities=[0.5])
+    if objects:
+        with pytest.warns(InputWarning, match="no example of 'blue'"):
+            Examples(load(small_folder), config, tmp_path)
+    else:
+        with pytest.raises(ValueError, match="nothing would teach the detection head 'red', 'blue'"):
+            Examples(load(small_folder), config, tmp_path)
+
+
+def renamed(folder):
+    (folder / "cat").rename(folder / "zebra")
+
+
+def added(folder):
+    shutil.copytree(folder / "cat", folder / "eel")
+
+
+def fewer(folder):
+    (folder / "dog" / "d.png").unlink()
+
+
+def moved(folder):
+    (folder / "dog" / "d.png").rename(folder / "cat" / "d.png")
+
+
+def repainted(folder):
+    Image.new("RGB", (96, 64), "red").save(folder / "dog" / "d.png")
+
+
+@pytest.mark.parametrize("change", [renamed, added, fewer, moved, repainted])
+@pytest.mark.parametrize("kind", ["codec", "head"])
+def test_a_run_does_not_go_on_with_other_data(image_folder, tmp_path, small_folder, kind, change):
+    if (kind, change) == ("codec", repainted):
+        pytest.skip("the codec's sets may be too large to be read whole")
+    recipe = recipe_for(image_folder) if kind == "codec" else pets(small_folder, image_folder)
+    model = new_small_model() if kind == "codec" else None
+    Trainer(recipe, tmp_path / "run", model).run(stop_after=1)
+    change(image_folder)
+    with pytest.raises(ValueError, match=r"the data of stage .* are others than when the run was stopped"):
+        Trainer(recipe, tmp_path / "run", new_small_model() if kind == "codec" else None).run(resume=True)
+
+
+def test_a_finished_model_is_not_trained_over_unless_told(image_folder, tmp_path, small_folder, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yaml").write_text(
+        f"name: pets\ninit: {small_folder}\nprecision: 32-true\nstages:\n- name: labels\n"
+        "  trains: [heads.classification]\n"
+        f"  head: {{sources: [{{path: {image_folder}}}], options: {{hidden: 8}}, epochs: 1}}\n"
+    )
+    words = ["train", "r.yaml", "-o", "run"]
+    assert main(words) == 0
+    before = (tmp_path / "run" / "model" / WEIGHTS).read_bytes()
+    assert main([*words, "seed=3"]) == 1 and "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "run" / "model" / WEIGHTS).read_bytes() == before
+    assert main([*words, "--resume"]) == 0
+    (tmp_path / "run" / "model" / WEIGHTS).write_bytes(before[:200])
+    assert main(words) == 1 and "--overwrite" in capsys.readouterr().err
+    assert main([*words, "--overwrite"]) == 0 and load("run/model").heads["classification"].classes == ["cat", "dog"]
+
+
+def test_what_no_step_can_learn_is_refused(image_folder, tmp_path, small_folder):
+    recipe = pets(small_folder, image_folder)
+    recipe.stages[0].lr = 0.0
+    with pytest.raises(ValueError, match="lr 0, which would leave its new classification head"):
+        Trainer(recipe, tmp_path).run()
+
+
+@pytest.mark.parametrize("seed", [-1, 10**9, 2**64])
+def test_seeds_that_no_generator_takes_are_refused_at_once(image_folder, tmp_path, small_folder, seed):
+    with pytest.raises(ValueError, match="seed must be an integer from 0 to"):
+        check_values(replace(pets(small_folder, image_folder), seed=seed), "r.yaml")
+
+
+def test_two_folders_of_one_class_of_a_kept_head_are_refused(image_folder, tmp_path, small_folder):
+    model = load(small_folder)
+    model.heads["classification"] = model.new_head("classification", classes=["cat, feline", "dog"])
+    shutil.copytree(image_folder / "cat", image_folder / "feline")
+    with pytest.raises(ValueError, match="'cat' and 'feline' are both the head's class 'cat, feline'"):
+        Trainer(pets(small_folder, image_folder, classes="keep", options={}), tmp_path, model).run()
+
+
+def test_a_full_disk_is_said_of_a_checkpoint(image_folder, tmp_path, small_folder, monkeypatch):
+    def full(path, *_):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("cdanalysis.training.trainer.write_whole", full)
+    with pytest.raises(OSError, match=r"No space left.*checkpoint\.pt"):
+        Trainer(pets(small_folder, image_folder), tmp_path).run()
+
+
+def test_a_full_disk_is_said_of_a_model(tmp_path, small, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match=r"model cannot be written to .*folder: No space left"):
+        save_model(small, tmp_path / "folder")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", ["codec", "head"])
+def test_what_cannot_be_read_is_told_at_the_end_too(image_folder, tmp_path, small_folder, kind, workers):
+    (image_folder / "cat" / "bad.png").write_text("no picture")
+    recipe = pets(small_folder, image_folder)
+    if kind == "codec":
+        recipe = recipe_for(image_folder)
+        recipe.stages[0].steps = 4
+    recipe.workers = workers
+    trainer = Trainer(recipe, tmp_path / "run", new_small_model() if kind == "codec" else None)
+    trainer.run()
+    assert len(trainer.unreadable) == 1 and "cat/bad.png" in next(iter(trainer.unreadable))

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import cdanalysis as cda
 from cdanalysis.codec.derived import ordinary_tensors
-from cdanalysis.structures.latents import LAYERS
+from cdanalysis.structures.latents import LAYERS, quality_levels
 from cdanalysis.zoo import COUNTERPARTS, METRICS, RECIPE, TEACHERS, WEIGHTS, describe, load, round_weights, save_model
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
@@ -440,3 +440,26 @@ def test_teachers_of_another_model_are_refused(whole, tmp_path):
     (tmp_path / TEACHERS).unlink()
     with pytest.raises(ValueError, match=f"lacks {TEACHERS}"):
         load(tmp_path)
+
+
+def test_a_file_of_somebody_else_is_renamed_and_not_replaced(small, tmp_path):
+    """Where others keep weights under the same name, a model that is saved takes the name and leaves the file."""
+    theirs = b"weights of another library"
+    (tmp_path / "model.safetensors").write_bytes(theirs)
+    save_model(small, tmp_path)
+    assert load(tmp_path).fingerprint == small.fingerprint
+    (kept,) = tmp_path.glob("model.safetensors.of-others*")
+    assert kept.read_bytes() == theirs
+    save_model(small, tmp_path)
+    assert len(list(tmp_path.glob("*.of-*"))) == 1, "a model's own files are replaced"
+
+
+@pytest.mark.parametrize("quality", ["0.5", None, [0.5, "high", 1], torch.tensor([0.5]), float("nan"), 1.5])
+def test_what_is_no_quality_is_refused(quality):
+    with pytest.raises(ValueError, match="quality must be"):
+        quality_levels(quality)
+
+
+def test_a_device_that_holds_no_numbers_is_refused(small_folder):
+    with pytest.raises(ValueError, match="device 'meta' cannot be used here"):
+        load(small_folder, device="meta")

@@ -3,8 +3,8 @@
     cdanalysis benchmark -o docs/benchmarks.json
     python tools/benchmarks.py
 
-Takes ``docs/benchmarks/rival.json`` too, the report of configs/evaluate/rival.yaml: rate and distortion beside the
-codec whose speed is compared.
+Takes ``docs/benchmarks/rival.json`` too, where it is: the report of configs/evaluate/rival.yaml: rate and distortion
+beside the codec whose speed is compared.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ def main() -> None:
     if "growth" in report:
         blocks |= {name: table(rows) for name, rows in report["growth"].items()}
         write_whole(DOCS / "benchmarks" / "growth.svg", growth_figure(report["growth"]))
-    rival = json.loads((DOCS / "benchmarks" / "rival.json").read_text())
+    path = DOCS / "benchmarks" / "rival.json"
+    rival = json.loads(path.read_text())["points"] if path.is_file() else []
     figures = ("series", "level", "bpp", "psnr", "ms_ssim", "lpips")
-    blocks["rival"] = table([{name: row[name] for name in figures} for row in rival["points"] if row["bpp"]])
+    if rival:
+        blocks["rival"] = table([{name: row[name] for name in figures} for row in rival if row["bpp"]])
     fill(DOCS / "benchmarks.md", blocks)
 
 

@@ -17,8 +17,8 @@ from rich.progress import track
 
 from cdanalysis.benchmarks.hardware import hardware
 from cdanalysis.data.coco import CocoImages
+from cdanalysis.data.coco_masks import CocoMasks
 from cdanalysis.data.images import ImageSet
-from cdanalysis.data.segmentation import LabeledPixels
 from cdanalysis.evaluation.folder import evaluate_folder
 from cdanalysis.files import json_text, write_whole
 from cdanalysis.model import Model
@@ -26,12 +26,12 @@ from cdanalysis.reports.markdown import fill
 from cdanalysis.zoo import CARD, METRICS, find, load
 
 PEOPLE = (0.0, 0.25, 0.4, 0.6, 1.0)
+HEADS = (0.0, 0.2, 0.4, 0.6, 1.0)
 QUALITIES = {
-    "imagenette": (0.0, 0.19),
-    "kodak": tuple((0.0, detail) for detail in PEOPLE),  # people need little of the semantic layer
-    "coco_boxes": (0.0, 0.2, 0.43),
-    "camvid_val": (0.0, 0.3, 0.55),
-    "camvid_test": (0.0, 0.3, 0.55),
+    "labels": HEADS,
+    "kodak": tuple((0.0, 0.0, detail) for detail in PEOPLE),  # people need little of the semantic layers
+    "coco_boxes": HEADS,
+    "segmentation": HEADS,
 }
 TITLES = {"detection": "AP | AP50 | AP75", "segmentation": "mIoU | pixel accuracy"}
 
@@ -51,15 +51,14 @@ def measure(name: str, sets: list[str], path: Path) -> None:
 
 def _measure_one(model: Model, name: str) -> dict:
     qualities = QUALITIES[name]
-    if name == "imagenette":
-        images = ImageSet("imagenette224/val.tar")
-        return evaluate_folder(model, images, qualities, ("classification",), track=track)
+    if name == "labels":
+        return evaluate_folder(model, ImageSet("wide/val.tar"), qualities, ("classification",), track=track)
     if name == "kodak":
         return evaluate_folder(model, ImageSet("kodak"), qualities, ("reconstruction",), track=track)
     if name == "coco_boxes":
         labeled = CocoImages("coco_boxes/val.tar", "coco_boxes/instances_val.json")
         return evaluate_folder(model, labeled, qualities, ("detection",), track=track)
-    labeled = LabeledPixels(f"camvid/{name.removeprefix('camvid_')}.tar")
+    labeled = CocoMasks("coco_mini/val.tar", "coco_mini/instances_val.json")
     return evaluate_folder(model, labeled, qualities, ("segmentation",), track=track)
 
 
@@ -83,12 +82,12 @@ def labeled_table(report: dict, name: str) -> str:
     return "\n".join(rows)
 
 
-def imagenette_table(report: dict) -> str:
-    rows = [
-        "| input | quality | bytes | bpp | top-1 of 10 | points lost | top-1 of 1000 | top-5 of 1000 | calibration |"
-    ]
+def labels_table(report: dict) -> str:
+    classes = report["labels"]["classification"]["classes"]
+    titles = f"top-1 of {classes} | points lost | top-1 of 1000 | top-5 of 1000 | calibration"
+    rows = [f"| input | quality | bytes | bpp | {titles} |"]
     rows.append("| --- " * 9 + "|")
-    for row in report["imagenette"]["classification"]["rows"]:
+    for row in report["labels"]["classification"]["rows"]:
         stream = row["bpp"] is not None
         rate = f"{row['quality']:g} | {row['bytes']:.0f} | {row['bpp']:.3f}" if stream else "- | - | -"
         lost = f"{row['points_lost']:.1f}" if stream else "-"
@@ -100,7 +99,7 @@ def imagenette_table(report: dict) -> str:
 def kodak_table(report: dict) -> str:
     by_quality: dict[str, dict[str, dict]] = {}
     for row in report["kodak"]["reconstruction"]["rows"]:
-        by_quality.setdefault("{:g}, {:g}".format(*row["quality"]), {})[row["codec"]] = row
+        by_quality.setdefault(", ".join(f"{q:g}" for q in row["quality"]), {})[row["codec"]] = row
     codecs = list(next(iter(by_quality.values())))
     rows = ["| quality | bpp | estimated bpp | " + " | ".join(f"{c}: dB, MS-SSIM" for c in codecs) + " |"]
     rows.append("| --- " * (3 + len(codecs)) + "|")
@@ -122,7 +121,7 @@ def tables_of(report: dict) -> dict[str, str]:
     tables = {}
     for name in QUALITIES:
         if name in report:
-            own = {"imagenette": imagenette_table, "kodak": kodak_table}
+            own = {"labels": labels_table, "kodak": kodak_table}
             tables[name] = own[name](report) if name in own else labeled_table(report, name)
     return tables
 

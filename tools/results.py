@@ -25,7 +25,7 @@ from cdanalysis.reports.plots import TASKS, label_of, study_figure
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
-STUDIES = ("imagenette", "coco_boxes", "camvid", "kodak")
+STUDIES = ("labels", "coco_boxes", "segmentation", "kodak")
 
 
 def run(name: str) -> None:

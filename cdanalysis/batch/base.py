@@ -1,4 +1,4 @@
-"""What is done to one file, whatever it is."""
+"""The base class of what is done to one file."""
 
 from __future__ import annotations
 
@@ -12,64 +12,93 @@ STREAMS = frozenset({".cda"})
 
 
 class Work:
-    """Done to one file. A frozen dataclass, which can be pickled.
+    """What is done to one file. Subclasses are frozen dataclasses, which can be pickled.
 
     Attributes:
-        reads: suffixes of the files in a folder that it is for.
-        writes: suffix of what it writes into a folder of results.
-        writes_beside: suffix of what it writes beside its source.
-        columns: of the rows, what a table shows.
-        tells_others: whether the user should know of files in a folder that it is not for.
+        writes: suffix of results in an output folder.
+        writes_beside: suffix of results next to their source.
+        columns: keys of the rows that the table shows.
+        tells_others: whether to report files in a folder that it does not read.
     """
 
-    reads: ClassVar[frozenset[str]] = STREAMS
     writes: ClassVar[str]
     writes_beside: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
     tells_others: ClassVar[bool] = False
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Suffixes of the files in a folder that it reads."""
+        return STREAMS
+
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
-        """Do it, write ``target`` whole or not at all, and give a row of plain data.
+        """Process one file, and write ``target`` atomically.
 
         Args:
-            origin: what results are written with.
+            source: path of the file.
+            target: path of the result.
+            origin: recorded with the result.
+
+        Returns:
+            a row of plain data, for tables and ``--json``.
 
         Raises:
-            ValueError, FileNotFoundError: where the file is not what it must be; the sentence goes to the user.
+            ValueError: if the file cannot be processed; the message is shown to the user.
+            FileNotFoundError: if it does not exist.
         """
         raise NotImplementedError
 
     def done(self, source: str, target: str) -> dict[str, Any] | None:
-        """The row of a job whose target is there and what it should be; None if it must be done all the same."""
+        """The row of a job whose result exists and is current.
+
+        Args:
+            source: path of the file.
+            target: path of the result.
+
+        Returns:
+            the row, or None if the file must be processed again.
+        """
         raise NotImplementedError
 
     def check(self) -> None:
-        """Find, before the first file, what would be wrong with every one.
+        """Check, before the first file, for errors that would affect all files.
 
         Raises:
-            ValueError, FileNotFoundError: for that.
+            ValueError: for an invalid setting.
+            FileNotFoundError: if the model does not exist.
         """
 
     def prepare(self) -> None:
-        """What must be there before the first file: the model. Raises what would be raised for every file."""
+        """Load what all files need: the model. Errors are those that every file would raise."""
 
     def settings(self) -> dict[str, Any]:
-        """All that results depend on beside their source, as plain data."""
+        """Everything that results depend on other than their source, as plain data."""
         return {}
 
     def inputs(self) -> Sequence[Path]:
-        """Files that it reads beside its source."""
+        """Files that it reads other than its source; they are never overwritten."""
         return ()
 
     def files(self, target: str) -> tuple[str, ...]:
-        """All the files that it writes, or may write, for a target."""
+        """All files that it writes, or may write, for a target.
+
+        Args:
+            target: path of the result.
+        """
         return (target,)
 
     def check_whole(self, path: str) -> None:
-        """Raise OSError or ValueError if a file is no whole one of the kind that is written."""
+        """Check that a result is complete.
+
+        Args:
+            path: of a file that it wrote.
+
+        Raises:
+            ValueError: if the file is truncated or damaged; also `OSError`.
+        """
         if not Path(path).stat().st_size:
             raise ValueError(f"{path} is empty")
 
     def why_not(self, suffix: str) -> str:
         """Why files of a suffix are not read."""
-        return f"{suffix or 'no suffix'}, where {' or '.join(sorted(self.reads))} is read"
+        return f"{suffix or 'no suffix'}, not {' or '.join(sorted(self.reads))}"

@@ -1,4 +1,4 @@
-"""Which files a command works on, and who does them: this process, one process a core, or a cluster."""
+"""Which files a command processes, and where: in this process, in one process per core, or on a cluster."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from typing import Any
 from ..faults import sentence
 from ..files import LeftOut, files_below
 from ..notices import collected
-from ..outputs import BESIDE, Inputs, Ledgers, Origin, made_beside, refusal, settings_digest
+from ..outputs import BESIDE, Inputs, Ledgers, Origin, made_beside, other_source, refusal, settings_digest
 from ..processes import cores, each
 from .base import Work
 
 MANY = 16
-"""So many jobs are worth the seconds that every process takes to load its model."""
+"""Jobs from which several processes are faster, although each must load its model."""
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""No other job would fare better."""
-DIED = "the process that worked on it died, perhaps for want of memory"
+"""Errors that all further jobs would have as well."""
+DIED = "the process that worked on it died, possibly for lack of memory"
 
 Job = tuple[str, str]
 """(file to read, file to write)."""
 Answer = tuple[int, dict[str, Any] | None, str]
-"""A job's number, and its row, or else what went wrong."""
+"""A job's number, its row or None, and its error or ""."""
 Runner = Callable[["Recorded", Sequence[tuple[int, Job]]], Iterable[Answer]]
-"""Does jobs, in any order, and gives each one's answer when it is done."""
+"""Does jobs, in any order, and yields the answer of each when it is done."""
 
 
 @dataclass
 class Outcome:
-    """Rows of the jobs that are done, in order, and what else there is to tell.
+    """The outcome of a command.
 
     Attributes:
-        failures: what went wrong with other jobs.
-        kept: how many were done before.
-        again: how many were done before from something else, for each reason.
+        rows: of the jobs that are done, in order.
+        failures: errors of the other jobs, as ``{"file", "error"}``.
+        kept: number of results that were current, and kept.
+        again: numbers of results that were outdated, and made again, by reason.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -50,10 +51,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A work whose results are recorded with what they were made from.
+    """Work whose results are recorded with their origin.
 
     Attributes:
-        settings: digest of the work's settings.
+        work: the work.
+        settings: digest of its settings.
     """
 
     work: Work
@@ -70,18 +72,21 @@ def jobs_of(
     suffix: str | None = None,
     left_out: LeftOut | None = None,
 ) -> list[Job]:
-    """A job for every input; a folder stands for the files in it, and keeps their places below ``output``.
+    """List the jobs of a command: one for every input file, and for every file in an input folder.
 
-    Two files of one folder that differ in their suffix alone keep it in their results' names.
+    Files of a folder keep their relative paths below ``output``. Two files of a folder that differ only in their suffix
+    keep it in the names of their results.
 
     Args:
-        output: a file for a single input, else a folder; by default results lie beside their inputs.
-        suffix: of what is written, if not that of the work.
-        left_out: is told which files of folders are not worked on.
+        inputs: files and folders.
+        output: a file for a single input, otherwise a folder; None to write results next to their inputs.
+        work: reads the inputs.
+        suffix: of the results; by default that of the work.
+        left_out: collects the files of folders that are not processed.
 
     Raises:
         FileNotFoundError: if an input does not exist.
-        ValueError: if there is nothing to do in a folder, or two inputs would write one file.
+        ValueError: if a folder has no files to process, or two inputs would be written to the same file.
     """
     left_out = LeftOut() if left_out is None else left_out
     suffix = suffix or (work.writes if output is not None else work.writes_beside)
@@ -122,7 +127,7 @@ def _chosen(folder: Path, work: Work, left_out: LeftOut) -> list[Path]:
             others.add(work.why_not(suffix), file)
     if not chosen and len(left_out.failures) == failed:
         what = "; ".join([*others.lines(), *left_out.lines()]) or "it is empty"
-        raise ValueError(f"nothing to do in {folder}: {what}")
+        raise ValueError(f"no files to process in {folder}: {what}")
     if work.tells_others:
         left_out.kinds |= {why: left_out.kinds.get(why, []) + paths for why, paths in others.kinds.items()}
     return chosen
@@ -133,17 +138,26 @@ def _check_apart(jobs: Sequence[Job]) -> None:
     for source, target in jobs:
         if targets.setdefault(target, source) != source:
             raise ValueError(
-                f"{targets[target]} and {source} would both be written to {target}; give each folder a run of its own"
+                f"{targets[target]} and {source} would both be written to {target}; process their folders separately"
             )
 
 
 def is_several(inputs: Sequence[str]) -> bool:
-    """Whether the inputs are a folder, or more than one."""
+    """Whether the inputs are a folder, or several files.
+
+    Args:
+        inputs: files and folders of a command.
+    """
     return len(inputs) > 1 or Path(inputs[0]).is_dir()
 
 
 def names_a_file(inputs: Sequence[str], output: str | None) -> bool:
-    """Whether ``output`` is the file to write, and no folder."""
+    """Whether ``output`` is a file to write, not a folder.
+
+    Args:
+        inputs: files and folders of a command.
+        output: as of `jobs_of`.
+    """
     return output is not None and not _as_folder(inputs, output)
 
 
@@ -157,21 +171,24 @@ def run_jobs(
     overwrite: bool = False,
     named: bool = False,
 ) -> Outcome:
-    """Do every job; those that fail are reported at the end, and the rest is done.
+    """Do all jobs; those that fail do not stop the others.
 
-    A result that is there already is kept if it was made from the same file with the same settings; it is made again if
-    one of them has changed. What this library did not write is not overwritten: that job fails. An input never is.
+    An existing result is kept if it was made from the same file with the same settings, and made again if not. Files
+    that this library did not write are not overwritten: their jobs fail. Inputs are never overwritten.
 
     Args:
-        again: make also those again that would be kept.
-        strict: stop at the first one that fails.
-        track: wraps the answers, of which there are so many, to show progress.
-        overwrite: write over any file that is no input.
-        named: the user named the file to write, so it may be a result of another input.
+        work: to do.
+        jobs: see `jobs_of`.
+        runner: where to do it.
+        again: also redo results that would be kept.
+        strict: stop at the first failure.
+        track: wraps the answers to show progress; gets their number.
+        overwrite: overwrite any file that is not an input.
+        named: the user named the file to write, so it may be the result of another input.
 
     Raises:
-        ValueError: for the first failure, if ``strict``, and for what would be wrong with every job.
-        OSError: if the disk is full, or cannot be written.
+        ValueError: for the first failure, if ``strict``, and for errors that would affect all jobs.
+        OSError: if the disk is full or cannot be written.
     """
     work.check()
     settings = settings_digest(work.settings())
@@ -204,7 +221,7 @@ def run_jobs(
 
 
 class _Plan:
-    """Decides of each job whether it was done before, may be done, or must not be."""
+    """Decides for each job whether its result is kept, made, or must not be overwritten."""
 
     def __init__(self, work: Work, jobs: Sequence[Job], settings: str, again: bool, overwrite: bool, named: bool):
         self.work, self.settings, self.again, self.overwrite, self.named = work, settings, again, overwrite, named
@@ -221,19 +238,31 @@ class _Plan:
                 return None, why, ""
             missing |= not there or bool(why)
         entry, _ = self.ledgers.find(target)
-        if not files or missing or entry is None or self.overwrite:
+        if not files or self.overwrite:
             return None, "", ""
-        origin = entry.origin
-        same = origin.state is not None and origin.state.holds(source)
-        if not same and origin.source != os.path.abspath(source) and not self.named:
-            return None, f"{target} was made from {origin.source}; --overwrite replaces it", ""
+        if why := self._of_another(files, source, target):
+            return None, why, ""
+        if missing or entry is None:
+            return None, "", ""
         if self.again:
             return None, "", ""
-        if origin.settings != self.settings:
+        if entry.origin.settings != self.settings:
             return None, "", "were made with another model or other settings"
-        if not same:
+        if entry.origin.state is None or not entry.origin.state.holds(source):
             return None, "", "were made before their source changed"
         return self.work.done(*job), "", ""
+
+    def _of_another(self, files: Sequence[str], source: str, target: str) -> str:
+        """Why a job must not be done whose files are results of another source, if they are.
+
+        A file that the user named is the user's to replace, and what was written along with it.
+        """
+        mine = other_source(target, source, self.ledgers) if self.named else ""
+        for path in files:
+            other = other_source(path, source, self.ledgers)
+            if other and not (self.named and (path == target or other == mine)):
+                return f"{path} was made from {other}; use --overwrite to replace it"
+        return ""
 
     def _damaged(self, path: str) -> bool:
         """Whether this library wrote the file, and a crash left a part of it, or nothing."""
@@ -247,12 +276,19 @@ class _Plan:
 
 
 def attempt(work: Recorded, number: int, job: Job) -> Answer:
-    """One job's answer; notices about its file are in the row, under ``notices``.
+    """Do one job; any error, running out of memory included, is this job's failure.
 
-    Whatever goes wrong with its file, memory included, is that job's failure alone.
+    Args:
+        work: to do.
+        number: of the job.
+        job: (file to read, file to write).
+
+    Returns:
+        the answer; warnings about the file are in the row, under ``notices``.
 
     Raises:
-        ValueError, OSError: for what would go wrong with every job: the model, or a disk that is full.
+        ValueError: if the model cannot be loaded.
+        OSError: if the disk is full or cannot be written.
     """
     work.work.prepare()
     try:
@@ -270,20 +306,34 @@ def _died(number: int, job: Job) -> Answer:
 
 
 def in_process(work: Recorded, jobs: Sequence[tuple[int, Job]]) -> Iterator[Answer]:
-    """One after the other, here, with all of torch's threads."""
+    """A `Runner`: one job after the other, in this process, with all of torch's threads.
+
+    Args:
+        work: to do.
+        jobs: with their numbers.
+    """
     return (attempt(work, number, job) for number, job in jobs)
 
 
 def in_processes(workers: int) -> Runner:
-    """So many processes of one thread each: photographs are small, and threads would wait for each other."""
+    """A `Runner` of several processes with one thread each, which is faster than threads for small photographs.
+
+    Args:
+        workers: number of processes.
+    """
     return lambda work, jobs: each(partial(attempt, work), jobs, workers, _died)
 
 
 def local_runner(jobs: int, device: str = "cpu", workers: int | None = None) -> Runner:
-    """The runner for so many jobs on this machine; ``workers`` processes where it is given.
+    """The runner for this machine.
+
+    Args:
+        jobs: number of jobs.
+        device: torch device; several processes are used on "cpu" only, unless ``workers`` is given.
+        workers: number of processes; by default one per core for many jobs, otherwise one.
 
     Raises:
-        ValueError: if there is not at least one worker.
+        ValueError: if ``workers`` is below 1.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")

@@ -1,4 +1,4 @@
-"""What the commands do to one file. Each can be sent to another process or machine, and loads its model there, once."""
+"""What the commands do to one file. Each can be sent to another process or machine, where it loads its model once."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ class EncodeWork(Work):
                 raise ValueError(f"a budget is one number, or one for each of {', '.join(self.layers)}, got {each}")
         self._importance_file()
         if self.importance is not None and "detail" not in self.layers:
-            raise ValueError("importance says where the bits of the detail layer go, and that is not written")
+            raise ValueError(
+                "importance affects only the detail layer, which is not written: drop importance, or write all layers"
+            )
 
     def prepare(self) -> None:
         _model(self.model, self.device, self.max_pixels)
@@ -136,7 +138,7 @@ class EncodeWork(Work):
 
 @dataclass(frozen=True)
 class DecodeWork(Work):
-    """A stream to a photograph, in the image format that the target's name says."""
+    """A stream to an image, in the format of the target's suffix."""
 
     writes: ClassVar[str] = ".png"
     writes_beside: ClassVar[str] = ".decoded.png"
@@ -154,7 +156,7 @@ class DecodeWork(Work):
         try:
             image.save(buffer, format=kind)
         except (OSError, ValueError) as error:  # such as WebP, which ends at 16,383 pixels a side
-            raise ValueError(f"cannot write {target}: {error}") from None
+            raise ValueError(f"cannot write {target}: {error}; try another image format") from None
         write_result(target, buffer.getvalue(), origin)
         return {"file": source, "image": target, "width": image.width, "height": image.height}
 
@@ -219,13 +221,16 @@ class AnalyzeWork(Work):
         return row
 
     def done(self, source: str, target: str) -> dict[str, Any] | None:
-        return {**json_value(Path(target).read_text()), "file": source}
+        row = {**json_value(Path(target).read_text()), "file": source}
+        if "segmentation" in row["tasks"]:  # its path may be from another working folder
+            row["tasks"]["segmentation"]["mask"] = str(_mask_of(target))
+        return row
 
     def check(self) -> None:
         there = self._heads()
         for task in self.tasks or ():
             if task not in there:
-                raise ValueError(f"unknown task {task!r}; model {self.model!r} can do: {', '.join(there)}")
+                raise ValueError(f"unknown task {task!r}; model {self.model!r} has heads for {', '.join(there)}")
 
     def prepare(self) -> None:
         _model(self.model, self.device, self.max_pixels)
@@ -250,7 +255,7 @@ class AnalyzeWork(Work):
 
 @dataclass(frozen=True)
 class InspectWork(Work):
-    """What a stream's header says; with a model, also a picture of where its bits went."""
+    """The header of a stream; with a model, also an image of the bits spent per place."""
 
     writes: ClassVar[str] = ".bits.png"
     writes_beside: ClassVar[str] = ".bits.png"
@@ -331,7 +336,11 @@ def _mask_of(target: str) -> Path:
 
 
 def png(image: Image.Image) -> bytes:
-    """The bytes of a PNG file."""
+    """An image as the bytes of a PNG file.
+
+    Args:
+        image: of any mode that PNG supports.
+    """
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
@@ -342,5 +351,7 @@ def _image_format(path: Path) -> str:
 
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind is None or kind not in Image.SAVE:
-        raise ValueError(f"unknown image type {path.suffix!r} of {path}, or one that Pillow cannot write here")
+        raise ValueError(
+            f"unknown image type {path.suffix!r} of {path}: Pillow cannot write it; use .png or .webp, say"
+        )
     return kind

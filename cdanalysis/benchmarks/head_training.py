@@ -7,29 +7,34 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..data.images import open_image, to_tensor
+from ..codec.layered import resized
+from ..data.images import open_image, to_pixels
 from ..data.samples import jpegs
+from ..heads.base import Head
 from ..model import Model
+from ..structures.features import Features
+from ..structures.latents import SEMANTIC, layer_count, working_size
 from ..structures.targets import Instances, LabelMap
-from .timing import PRECISIONS, least, timed
+from .speed import PRECISIONS, SIDE, least, timed
 
-SIDE = 224
+Work = Callable[[], None]
 OPTIONS: dict[str, dict[str, Any]] = {
-    "classification": {"classes": [f"class {i}" for i in range(10)], "hidden": 256},
+    "classification": {"classes": [f"class {i}" for i in range(10)]},
     "detection": {"classes": [f"class {i}" for i in range(80)]},
-    "segmentation": {"classes": [f"class {i}" for i in range(11)]},
+    "segmentation": {"classes": [f"class {i}" for i in range(21)]},
 }
 """Heads of the shape that a recipe makes by default."""
 
 
 def head_speed(model: Model, images: int = 64, batch: int = 16, repeats: int = 3) -> dict[str, Any]:
-    """Seconds an epoch of training a head takes: from cached latents, and end to end from photographs.
+    """Seconds an epoch of training a head takes: from cached features, and end to end from photographs.
 
-    *End to end* decodes JPEG files, runs the backbone forwards and backwards and moves its weights with the head's;
-    *from latents* is what a head's stage of a recipe does: the neck forwards, the head in both directions.
-    Photographs are crops of those that scikit-image carries, targets are drawn: neither changes the work to be done.
+    *End to end* decodes JPEG files, runs the teacher that the head's layer has forwards and backwards, and moves its
+    weights with the head's; *from latents* is what a head's stage of a recipe does: the head in both directions, on
+    features that were decoded from streams once. Photographs are crops of those that scikit-image carries, targets are
+    drawn: neither changes the work to be done.
 
     Args:
         images: how many make an epoch.
@@ -42,75 +47,71 @@ def head_speed(model: Model, images: int = 64, batch: int = 16, repeats: int = 3
     """
     files = jpegs(images, SIDE)
     streams: list[bytes] = []
-    encoded = timed(lambda: streams.extend(model.encode_batch(list(map(open_image, files)), 0.5, model.layers)))
-    latents: list[Tensor] = []
-    read = timed(
-        lambda: latents.extend(map(torch.stack, zip(*(model.read_latents(s)[0] for s in streams), strict=True)))
-    )
-    rows = []
+    encoded = timed(lambda: streams.extend(model.encode_batch(list(map(open_image, files)), 0.5, SEMANTIC)))
+    rows_read: list[Features] = []
+    read = timed(lambda: rows_read.extend(model.features(stream, SEMANTIC) for stream in streams))
+    features, rows = Features.joined(rows_read).to(torch.float16), []
     for task, options in OPTIONS.items():
-        targets = drawn_targets(task, images)
-        rgb = _epoch(*_end_to_end(model, model.new_head(task, **options), files), targets, batch)
-        ours = _epoch(*_from_latents(model, model.new_head(task, **options), latents), targets, batch)
-        first, second = _fastest(rgb, repeats), _fastest(ours, repeats)
-        times = {"end_to_end_s": first[0], "end_to_end_in": first[1]}
-        times |= {"from_latents_s": second[0], "from_latents_in": second[1]}
-        rows.append({"task": task, **times, "ratio": first[0] / second[0]})
+        targets = drawn_targets(task, images, features.working[0])
+        ways = {
+            "end_to_end": _end_to_end(model, model.new_head(task, **options), files, targets, batch),
+            "from_latents": _from_latents(model.new_head(task, **options), features, targets, batch),
+        }
+        found, row = {precision: least(ways, repeats, precision) for precision in PRECISIONS}, dict[str, Any](task=task)
+        for way in ways:
+            row[f"{way}_s"], row[f"{way}_in"] = min((seconds[way], precision) for precision, seconds in found.items())
+        rows.append({**row, "ratio": row["end_to_end_s"] / row["from_latents_s"]})
     return {"photographs": images, "encode_s": encoded, "read_s": read, "rows": rows}
 
 
-def drawn_targets(task: str, count: int) -> list[Any]:
-    """Targets of each kind, seven objects a photograph for detection."""
+def drawn_targets(task: str, count: int, side: int) -> list[Any]:
+    """Targets of each kind for squares of ``side`` pixels, seven objects a photograph for detection."""
     random = torch.Generator().manual_seed(0)
     if task == "classification":
         return torch.randint(10, (count,), generator=random).tolist()
     if task == "segmentation":
-        return [LabelMap(labels) for labels in torch.randint(11, (count, SIDE, SIDE), generator=random)]
-    corners = torch.rand(count, 7, 2, generator=random) * (SIDE - 64)
-    sides = 16 + 48 * torch.rand(count, 7, 2, generator=random)
+        return [LabelMap(labels) for labels in torch.randint(21, (count, side, side), generator=random)]
+    corners = torch.rand(count, 7, 2, generator=random) * 0.7 * side
+    sides = (0.07 + 0.2 * torch.rand(count, 7, 2, generator=random)) * side
     labels = torch.randint(80, (count, 7), generator=random)
     return [Instances(torch.cat([c, c + s], 1), kinds) for c, s, kinds in zip(corners, sides, labels, strict=True)]
 
 
-Pyramid = Callable[[slice], list[Tensor]]
+def _end_to_end(model: Model, head: Head, files: list[bytes], targets: list[Any], batch: int) -> Work:
+    """An epoch from files, in which the network before the head learns, too."""
+    codec, sizes = model.codec, [(SIDE, SIDE)]
+    alone = layer_count(head.layers) == 1
+    teacher = copy.deepcopy(codec.classifier if alone else codec.detector).requires_grad_(True)
+    options = {"shorter": codec.config.global_size} if alone else {"longer": codec.config.spatial_size}
+    embedding = codec.feature_spec.embedding
+
+    def read(rows: slice) -> Features:
+        pixels = torch.stack([to_pixels(open_image(data)) for data in files[rows]])
+        x = resized(pixels, working_size(SIDE, SIDE, **options))
+        seen = teacher(x.to(model.device, memory_format=torch.channels_last))
+        if alone:
+            return Features(sizes * len(x), seen, [])
+        return Features(sizes * len(x), torch.zeros(len(x), embedding, device=model.device), list(seen.pyramid))
+
+    learns = [teacher, head] if alone else [teacher.backbone, teacher.pan, head]
+    return _epoch(head, read, nn.ModuleList(learns), targets, batch)
 
 
-def _end_to_end(model: Model, head: nn.Module, files: list[bytes]) -> tuple[nn.Module, Pyramid, nn.Module]:
-    backbone = copy.deepcopy(model.codec.backbone).requires_grad_(True)
-
-    def pyramid(rows: slice) -> list[Tensor]:
-        x = torch.stack([to_tensor(open_image(data)) for data in files[rows]])
-        return backbone(x.to(model.device, memory_format=torch.channels_last))
-
-    return head, pyramid, nn.ModuleList([backbone, head])
+def _from_latents(head: Head, features: Features, targets: list[Any], batch: int) -> Work:
+    return _epoch(head, lambda rows: features[rows].to(torch.float32), head, targets, batch)
 
 
-def _from_latents(model: Model, head: nn.Module, latents: list[Tensor]) -> tuple[nn.Module, Pyramid, nn.Module]:
-    quality = torch.full((1, 1, 1, 1), 0.5, device=model.device)
-
-    @torch.no_grad()
-    def pyramid(rows: slice) -> list[Tensor]:
-        return model.neck([layer[rows] for layer in latents], quality)
-
-    return head, pyramid, head
-
-
-def _epoch(head: nn.Module, pyramid: Pyramid, moves: nn.Module, targets: list[Any], batch: int) -> Callable[[], None]:
-    """An epoch of training, once for every call."""
+def _epoch(head: Head, read: Callable[[slice], Features], moves: nn.Module, targets: list[Any], batch: int) -> Work:
+    """An epoch of training, once for every call; ``read`` gives the features of a slice of the photographs."""
     optimizer = torch.optim.AdamW(moves.train().parameters(), lr=1e-4)
 
     def epoch() -> None:
         for start in range(0, len(targets), batch):
             rows = slice(start, start + batch)
-            total = sum(head.loss(pyramid(rows), targets[rows], [(SIDE, SIDE)] * len(targets[rows])).values())
+            total = torch.stack(list(head.loss(read(rows), targets[rows]).values())).sum()
             with torch.autocast(total.device.type, enabled=False):
                 total.backward()
             optimizer.step()
             optimizer.zero_grad()
 
     return epoch
-
-
-def _fastest(epoch: Callable[[], None], repeats: int) -> tuple[float, str]:
-    """Least seconds of an epoch, and in which precision."""
-    return min((least({"": epoch}, repeats, precision)[""], precision) for precision in PRECISIONS)

@@ -25,9 +25,9 @@ def macs(work: Callable[[], object]) -> int:
 def costs(model: Model, image: np.ndarray, task: str, quality: float = 0.5) -> dict[str, int]:
     """Multiply-accumulates for one photograph, uint8 (H, W, 3): what each step takes.
 
-    ``encode`` all layers; ``decode`` with the synthesis network; and with a task ``encode for the head`` (no more layers
-    than it reads), ``from latents`` (entropy networks, synthesis of features, head) and ``from pixels`` (teachers and
-    head).
+    ``encode`` all layers; ``decode`` with the synthesis network; and with a task ``encode for the head`` (no more
+    layers than it reads), ``from latents`` (entropy networks, synthesis of features, head) and ``from pixels``
+    (teachers and head).
     """
     stream = model.encode(image, quality)
     counted = {"encode": macs(lambda: model.encode(image, quality)), "decode": macs(lambda: model.decode(stream))}

@@ -1,4 +1,4 @@
-"""One interface for everything that makes files of images, and the one search for files of a wanted size or rate."""
+"""The protocol of image codecs, and the search for a level by file size or rate."""
 
 from __future__ import annotations
 
@@ -15,24 +15,38 @@ from ..registry import CODECS
 
 
 class Codec:
-    """Encodes images into files and decodes them; size grows with a level from 0 to ``max_level``.
+    """The base class of codecs: encodes images into files and decodes them; file size grows with a level.
 
     Instances, or functions of a folder of weights that return one, are registered in `cdanalysis.registry.CODECS`.
 
     Attributes:
         name: in tables.
-        max_level: the highest level.
+        max_level: the highest level; the lowest is 0.
     """
 
     name: str
     max_level: ClassVar[int]
 
     def encode(self, image: Image.Image, level: int) -> bytes:
-        """The bytes of the file at a level; they must contain all that `decode` needs."""
+        """Encode an image.
+
+        Args:
+            image: RGB.
+            level: 0 to ``max_level``.
+
+        Returns:
+            the bytes of the file, which must contain everything that `decode` needs.
+        """
         raise NotImplementedError
 
     def decode(self, data: bytes) -> np.ndarray:
-        """The image, uint8 (H, W, 3).
+        """Decode a file.
+
+        Args:
+            data: bytes of the file.
+
+        Returns:
+            the image, uint8 (H, W, 3).
 
         Raises:
             ValueError: if the bytes are not such a file; also `StreamError` and `OSError`.
@@ -40,14 +54,23 @@ class Codec:
         raise NotImplementedError
 
     def writer(self, image: Image.Image) -> Callable[[int], bytes]:
-        """What gives an image's file at any level; for codecs that do part of the work once for all of them."""
+        """A function of a level that encodes an image; codecs can override it to share work between levels.
+
+        Args:
+            image: RGB.
+        """
         return partial(self.encode, image)
 
     def encode_near(self, image: Image.Image, size: int, nearest: bool = False) -> bytes:
-        """The largest file of at most ``size`` bytes, or that of level 0 if none is so small.
+        """Encode an image to a file of a given size.
 
         Args:
-            nearest: of the files of a plain bisection the one whose size is nearest instead, be it more.
+            image: RGB.
+            size: in bytes.
+            nearest: search for the file whose size is nearest to ``size``, also a larger one.
+
+        Returns:
+            the largest file of at most ``size`` bytes, or the file of level 0 if all are larger.
         """
         write, made = self.writer(image), dict[int, bytes]()
 
@@ -68,28 +91,47 @@ class Codec:
 
 
 def open_codec(name: str, weights: str = "") -> Codec:
-    """The registered codec of that name.
+    """A codec by its registered name.
 
     Args:
-        weights: folder, for those that have networks.
+        name: in `cdanalysis.registry.CODECS`.
+        weights: folder of weights, for learned codecs.
 
     Raises:
-        ValueError: if there is none.
-        ModuleNotFoundError: if what encodes it is not installed.
+        ValueError: if there is no codec of that name.
+        ModuleNotFoundError: if a package that it needs is not installed.
     """
     found = CODECS[name]
     codec = found if isinstance(found, Codec) else found(weights)
     if not codec.available():
-        raise ModuleNotFoundError(f"{name} is not here: pip install 'cdanalysis[baselines]'")
+        raise ModuleNotFoundError(f"{name} is not installed: pip install 'cdanalysis[baselines]'")
     return codec
 
 
 def mean_bpp(codec: Codec, images: Sequence[Image.Image], level: int) -> float:
-    """Mean bits per pixel of images at one level."""
+    """The mean rate of images at a level.
+
+    Args:
+        codec: encodes them.
+        images: RGB, at least one.
+        level: of the codec.
+
+    Returns:
+        bits per pixel.
+    """
     return float(np.mean([bpp(len(codec.encode(image, level)), image.width, image.height) for image in images]))
 
 
 def level_at(codec: Codec, images: Sequence[Image.Image], rate: float) -> int | None:
-    """The highest level at which photographs take at most ``rate`` bpp on average; None if even 0 takes more."""
+    """The highest level whose mean rate is within a limit.
+
+    Args:
+        codec: encodes the images.
+        images: RGB, at least one.
+        rate: maximum in bits per pixel.
+
+    Returns:
+        the level, or None if level 0 exceeds the rate.
+    """
     level = highest_level(lambda each: mean_bpp(codec, images, each), rate, codec.max_level)
     return None if level < 0 else level

@@ -1,4 +1,4 @@
-"""CompressAI's models as codecs beside this library's: photograph in, one file out, and back.
+"""CompressAI's models as codecs, with a file format that contains all that decoding needs.
 
 Begaint and others, "CompressAI: a PyTorch library and evaluation platform for end-to-end compression research" (2020).
 """
@@ -32,21 +32,24 @@ _HEAD = struct.Struct("<BHHHHI")  # level, height, width, the hyper-latents' hei
 class CompressAI(Codec):
     """One of CompressAI's models, in float32, at its levels 1 to 8 (its ``quality``).
 
-    A file is a head of 13 bytes, then the strings of latents and hyper-latents. Photographs are padded on the right and
-    at the bottom, by their last pixels, to multiples of 64.
+    A file is a header of 13 bytes, then the strings of latents and hyper-latents. Images are padded on the right and at
+    the bottom, by repeating their last pixels, to multiples of 64.
 
     Args:
         name: one of ``MODELS``.
-        weights: folder with ``NAME-LEVEL.pth`` (state dicts); absolute or below ``CDANALYSIS_DATA``. Empty to let
-            CompressAI download its own, trained for the mean squared error; ``RANDOM`` for a network that was never
-            trained, of which the time can be measured and nothing else.
+        weights: folder of state dicts ``NAME-LEVEL.pth``, absolute or below ``CDANALYSIS_DATA``; empty for CompressAI's
+            own, trained for the mean squared error, which it downloads; ``RANDOM`` for untrained weights, to measure
+            speed only.
+
+    Raises:
+        ValueError: for another name.
     """
 
     max_level = 8
 
     def __init__(self, name: str, weights: str = ""):
         if name not in MODELS:
-            raise ValueError(f"unknown model {name!r}; there are {', '.join(MODELS)}")
+            raise ValueError(f"unknown model {name!r}; supported are {', '.join(MODELS)}")
         self.name, self.weights = name, weights
 
     def available(self) -> bool:
@@ -54,15 +57,28 @@ class CompressAI(Codec):
         return importlib.util.find_spec("compressai") is not None
 
     def version(self) -> str:
+        """Of CompressAI."""
         return importlib.metadata.version("compressai")
 
     def facts(self) -> dict[str, object]:
-        """What a reader of figures must know."""
+        """Version, color format and settings, for reports."""
         settings = {"weights": self.weights or "CompressAI's own", "padding": STRIDE}
         return {"version": self.version(), "colour": "RGB 4:4:4", "settings": settings}
 
     def encode(self, image: Image.Image, level: int) -> bytes:
-        """The file's bytes at a level of 1 to 8; 0 counts as 1."""
+        """Encode an image.
+
+        Args:
+            image: RGB.
+            level: 1 to 8; 0 counts as 1.
+
+        Returns:
+            the bytes of the file.
+
+        Raises:
+            FileNotFoundError: if there are no weights for the level.
+            ValueError: if the weights are of another network.
+        """
         level = max(1, level)
         x = to_tensor(image)[None]
         height, width = x.shape[-2:]
@@ -73,18 +89,24 @@ class CompressAI(Codec):
         return _HEAD.pack(level, height, width, *coded["shape"], len(first)) + first + second
 
     def decode(self, data: bytes) -> np.ndarray:
-        """The photograph, uint8 (H, W, 3).
+        """Decode a file.
+
+        Args:
+            data: bytes of the file.
+
+        Returns:
+            the image, uint8 (H, W, 3).
 
         Raises:
-            StreamError: if the bytes are no such file.
+            StreamError: if the bytes are not such a file.
         """
         try:
             level, height, width, *shape, length = _HEAD.unpack_from(data)
         except struct.error:
-            raise StreamError("the file is too short to be one of CompressAI's models") from None
+            raise StreamError(f"the file is too short to be of {self.name}") from None
         expected = [math.ceil(side / STRIDE) for side in (height, width)]
         if not 1 <= level <= self.max_level or shape != expected or len(data) < _HEAD.size + length:
-            raise StreamError(f"the file is none of {self.name}, or it is damaged")
+            raise StreamError(f"the file is damaged, or not of {self.name}")
         strings = [[data[_HEAD.size :][:length]], [data[_HEAD.size + length :]]]
         with torch.inference_mode():
             x_hat = _model(self.name, level, self.weights).decompress(strings, tuple(shape))["x_hat"]
@@ -93,18 +115,27 @@ class CompressAI(Codec):
 
 
 def hyperprior(weights: str = "") -> CompressAI:
-    """Balle and others, "Variational image compression with a scale hyperprior" (ICLR 2018)."""
+    """The model of Balle and others, "Variational image compression with a scale hyperprior" (ICLR 2018).
+
+    Args:
+        weights: as of `CompressAI`.
+    """
     return CompressAI("bmshj2018-hyperprior", weights)
 
 
 def mean_scale(weights: str = "") -> CompressAI:
-    """The hyperprior with means of Minnen, Balle, Toderici, "Joint autoregressive and hierarchical priors" (2018)."""
+    """The mean-scale hyperprior, without autoregression, of Minnen, Balle, Toderici, "Joint autoregressive and
+    hierarchical priors for learned image compression" (NeurIPS 2018).
+
+    Args:
+        weights: as of `CompressAI`.
+    """
     return CompressAI("mbt2018-mean", weights)
 
 
 @functools.lru_cache(maxsize=8)
 def _model(name: str, level: int, weights: str) -> Any:
-    """The network, ready to code; it takes seconds to import, and none of it is needed elsewhere."""
+    """The network, ready to encode. CompressAI is imported here because that takes seconds."""
     from compressai.zoo import image_models
 
     if not weights:

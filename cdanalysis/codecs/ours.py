@@ -29,18 +29,25 @@ class ModelCodec(Codec):
 
     @staticmethod
     def level(quality: float) -> int:
-        """The level of a quality in [0, 1]."""
+        """The level of a quality.
+
+        Args:
+            quality: in [0, 1].
+        """
         return quality_level(quality)
 
     def encode(self, image: Image.Image, level: int) -> bytes:
+        """As `Codec.encode`; levels are quality levels."""
         return self.writer(image)(level)
 
     def writer(self, image: Image.Image) -> Callable[[int], bytes]:
+        """As `Codec.writer`; the image is analyzed once."""
         writer = self.model.writer([image], importance=self.importance)
         fixed = None if self.semantic is None else quality_level(self.semantic)
         return lambda level: writer.at((*[level if fixed is None else fixed] * len(SEMANTIC), level))[0]
 
     def decode(self, data: bytes) -> np.ndarray:
+        """As `Codec.decode`."""
         return np.asarray(self.model.decode(data))
 
 
@@ -61,11 +68,13 @@ class SemanticCodec(ModelCodec):
         return lambda level: writer.at((level,) * self.layers)[0]
 
     def decode(self, data: bytes) -> np.ndarray:
-        raise ValueError("a stream without a detail layer is not decoded")
+        """Raises `ValueError`: there is nothing to decode."""
+        raise ValueError("a stream without a detail layer cannot be decoded; PreviewCodec gives a rough preview")
 
 
 class PreviewCodec(SemanticCodec):
     """A model's semantic layers alone, for people: rates below those of all layers, and rough pictures."""
 
     def decode(self, data: bytes) -> np.ndarray:
+        """A rough preview, uint8 (H, W, 3)."""
         return np.asarray(self.model.decode(data, preview=True))

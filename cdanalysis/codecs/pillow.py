@@ -1,4 +1,4 @@
-"""The codecs a user would pick instead. Rates are bytes of the file."""
+"""Image formats that Pillow writes, as codecs: the classical baselines."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .base import Codec
 
 @dataclass(frozen=True)
 class PillowCodec(Codec):
-    """An image format: Pillow's name for it and how it is saved. Effort is each one's default, as users have it.
+    """An image format, at its encoder's default effort.
 
     Attributes:
-        name: what tables call it.
-        format: what Pillow calls it.
-        color: what becomes of 8-bit RGB.
-        plugin: the package that teaches Pillow the format; empty where Pillow knows it itself.
-        settings: what it is saved with, beside its quality.
+        name: in tables.
+        format: Pillow's name of it.
+        color: color space and chroma subsampling of its files.
+        plugin: module of the Pillow plugin that it needs; empty for none.
+        settings: arguments of ``Image.save`` other than the quality.
     """
 
     max_level: ClassVar[int] = 100
@@ -35,7 +35,7 @@ class PillowCodec(Codec):
     settings: tuple[tuple[str, object], ...] = ()
 
     def available(self) -> bool:
-        """Whether this Pillow, and the plugin where it takes one, are here."""
+        """Whether this build of Pillow, or the plugin, supports the format."""
         if not self.plugin:
             known = {"JPEG": "jpg", "JPEG2000": "jpg_2000"}
             return bool(features.check(known.get(self.format, self.format.lower())))
@@ -48,17 +48,25 @@ class PillowCodec(Codec):
         return True
 
     def version(self) -> str:
-        """Of the library that encodes, as far as it says."""
+        """Version of the library that encodes, as Pillow or the plugin reports it."""
         if self.plugin:
             return importlib.metadata.version(importlib.metadata.packages_distributions()[self.plugin][0])
         return str(features.version({"JPEG": "jpg", "JPEG2000": "jpg_2000"}.get(self.format, self.format.lower())))
 
     def facts(self) -> dict[str, object]:
-        """What a reader of figures must know."""
+        """Version, color format and settings, for reports."""
         return {"version": self.version(), "colour": self.color, "settings": dict(self.settings)}
 
     def encode(self, image: Image.Image, level: int) -> bytes:
-        """The file's bytes at a level of 0 to 100, its quality; for JPEG 2000 those are 18 to 58 dB."""
+        """Encode an image.
+
+        Args:
+            image: RGB.
+            level: 0 to 100, the format's quality; for JPEG 2000, 18 to 58 dB of PSNR.
+
+        Returns:
+            the bytes of the file.
+        """
         buffer = io.BytesIO()
         wanted: dict[str, object] = {"quality": level}
         if self.format == "JPEG2000":
@@ -68,7 +76,17 @@ class PillowCodec(Codec):
 
     @staticmethod
     def decode(data: bytes) -> np.ndarray:
-        """The photograph, uint8 (H, W, 3)."""
+        """Decode a file.
+
+        Args:
+            data: bytes of the file.
+
+        Returns:
+            the image, uint8 (H, W, 3).
+
+        Raises:
+            OSError: if the bytes are not an image.
+        """
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
@@ -80,7 +98,7 @@ HEIC = PillowCodec("HEIC", "HEIF", plugin="pillow_heif")
 JPEG_XL = PillowCodec("JPEG XL", "JXL", "XYB 4:4:4", plugin="pillow_jxl")
 
 BASELINES = (JPEG, WEBP, AVIF)
-"""What every measurement of reconstructions stands beside."""
+"""Baselines of every measurement of reconstructions."""
 
 MORE_BASELINES = (JPEG2000, HEIC, JPEG_XL)
-"""Others, for those who ask: HEIC is HEVC's intra coding, as BPG is."""
+"""Further baselines, on request; HEIC is HEVC intra coding, like BPG."""

@@ -1,4 +1,4 @@
-"""Any codec on photographs that were made smaller first: what a user who only wants predictions may send just as well."""
+"""Any codec on photographs that were made smaller first: what whoever only wants predictions may send as well."""
 
 from __future__ import annotations
 

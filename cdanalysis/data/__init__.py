@@ -1,0 +1,25 @@
+"""Photographs and data sets: reading, labels, training crops, cached streams.
+
+- `images`: `ImageSet`, a folder or tar archive; `open_image`; `ImageLike`: `to_tensor`,
+  `to_pixels`, `to_rgb`; `data_path`
+- `labeled`: `LabeledSet`, the protocol of data sets with targets; `LabeledSource`, where one lies; `open_labeled`;
+  `ClassFolders`; `contents_digest` of all that figures depend on
+- `coco`: `CocoImages`, for detection
+- `coco_masks`: `CocoMasks`, for segmentation in VOC's classes
+- `coco_file`: `read_coco` checks and repairs an annotation file
+- `segmentation`: `LabeledPixels`, CamVid's layout
+- `labels`: `class_index`, from folder names
+- `crops`: `Crops`, drawn from a mixture of `Source`
+- `labeled_crops`: `LabeledCrops`, with targets
+- `cached`: `CachedStreams`; `cache_streams` encodes a data set once
+- `preferences`: `Preference`, `read_preferences`, `write_preferences`: two-alternative forced choices
+- `samples`: `sample_images`, which come with scikit-image
+- `archives`: `Archive`, random access to tar files
+- `color`: bit depth and color profiles: `to_srgb`
+- `formats`: `suffixes` of the image files that can be opened
+- `readable`: which photographs can be decoded
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -18,11 +18,15 @@ from pathlib import Path
 from typing import Any
 
 OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-"""How files that begin so are decompressed."""
+"""Decompressors by the first bytes of the files that they read."""
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is a tar archive, compressed or not."""
+    """Whether a file is a tar archive: plain, or compressed by gzip, bzip2 or xz.
+
+    Args:
+        path: any path; one that does not exist is no archive.
+    """
     try:
         return path.is_file() and tarfile.is_tarfile(path)
     except (OSError, EOFError, zlib.error, lzma.LZMAError):  # compressed, and damaged
@@ -30,13 +34,19 @@ def is_archive(path: Path) -> bool:
 
 
 class Archive:
-    """A tar archive's files, and its links to them. One that is compressed is unpacked first, to a temporary file.
+    """Random access to the files of a tar archive, and to its links to them.
+
+    A compressed archive is first decompressed to a temporary file, which is deleted when the process ends.
+
+    Args:
+        path: the archive.
 
     Attributes:
-        lost: members that are neither: links that lead elsewhere, devices.
+        names: of its files.
+        lost: members that cannot be read: links that lead out of the archive, devices.
 
     Raises:
-        ValueError: if it is damaged; the files before the damage are no whole data set.
+        ValueError: if it is damaged or truncated, even where some of its files could be read.
     """
 
     def __init__(self, path: Path):
@@ -50,9 +60,9 @@ class Archive:
             self.lost = [m.name for m in members if not (m.isdir() or m.name in self._places or self._follow(m))]
             end = max((start + size for start, size in self._places.values()), default=0)
             if plain.stat().st_size < end:
-                raise EOFError("it is cut off")
+                raise EOFError("it is truncated")
         except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path} is a damaged archive: {error}") from None
+            raise ValueError(f"{path} is a damaged tar archive: {error}") from None
 
     def _follow(self, link: tarfile.TarInfo) -> bool:
         """Enter a link as what it leads to, if that is a file of the archive; links to links are not followed."""
@@ -67,7 +77,14 @@ class Archive:
         return list(self._places)
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file."""
+        """The bytes of a file.
+
+        Args:
+            name: one of ``names``.
+
+        Raises:
+            KeyError: if the archive has no such file.
+        """
         status = self.path.stat()
         start, size = self._places[name]
         with open(_plain(self.path, status.st_mtime_ns, status.st_size), "rb") as file:

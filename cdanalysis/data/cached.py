@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -10,9 +11,19 @@ from PIL import Image
 
 from ..files import write_whole
 
+LONGEST = 200
+"""Bytes of a name; file systems take 255, and names of temporary files are longer."""
+
 
 def content_key(image: Image.Image) -> str:
-    """Sixteen hexadecimal digits of a photograph's pixels: what a cache knows it by, whatever its file is called."""
+    """The key of a photograph in a cache: 16 hexadecimal digits of SHA-256 over mode, size and pixels.
+
+    Args:
+        image: the photograph; the name of its file does not count.
+
+    >>> len(content_key(Image.new("RGB", (8, 8))))
+    16
+    """
     digest = hashlib.sha256(f"{image.mode} {image.size}".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()[:16]
@@ -26,23 +37,31 @@ def cache_streams(
     track: Callable[[Iterable], Iterable] = lambda items: items,
     batch: int = 32,
     keys: Sequence[str] | None = None,
+    whole: Callable[[bytes], bool] = bool,
 ) -> CachedStreams:
-    """Encode every photograph to ``folder/<its name>-<key of its content>.cda``; those already there are left.
+    """Encode every photograph to ``folder/NAME-KEY.cda``, where KEY is its `content_key`; existing files are kept.
 
-    A photograph that was changed under its name, or another of the same name, has a stream of its own.
+    A photograph that has changed under the same name gets a new stream.
 
     Args:
         names: of the photographs; may hold slashes.
-        image: the number of a photograph to that photograph.
-        encode: a batch of photographs to their streams; ``folder`` must be for this way of encoding alone.
-        keys: `content_key` of each photograph, where they are known already.
+        image: reads the photograph of an index into ``names``.
+        folder: where the streams are kept. Use one folder per model and quality: settings are not part of the names.
+        encode: encodes a batch of photographs into streams.
+        track: wraps an iterable to show progress.
+        batch: photographs per call of ``encode``.
+        keys: `content_key` of each photograph, if they are known already.
+        whole: whether an existing stream is complete; one that a crash or a full disk cut short is encoded again.
+
+    Returns:
+        the streams, in the order of ``names``.
     """
     folder = Path(folder)
     if keys is None:
         keys = [content_key(image(i)) for i in range(len(names))]
-    files = [f"{name}-{key}.cda" for name, key in zip(names, keys, strict=True)]
+    files = [_short(f"{name}-{key}.cda") for name, key in zip(names, keys, strict=True)]
     # One file may stand for several photographs that are the same.
-    missing = list({file: i for i, file in enumerate(files) if not (folder / file).is_file()}.values())
+    missing = list({file: i for i, file in enumerate(files) if not _is_there(folder / file, whole)}.values())
     for start in track(range(0, len(missing), batch)):
         indices = missing[start : start + batch]
         for index, stream in zip(indices, encode([image(i) for i in indices]), strict=True):
@@ -50,15 +69,30 @@ def cache_streams(
     return CachedStreams(folder, files)
 
 
+def _short(name: str) -> str:
+    """A path whose parts a file system takes: of those that are too long, the end, which tells streams apart."""
+    parts = [(part, os.fsencode(part)) for part in name.split("/")]
+    return "/".join(p if len(b) <= LONGEST else b[-LONGEST:].decode(errors="replace") for p, b in parts)
+
+
+def _is_there(path: Path, whole: Callable[[bytes], bool]) -> bool:
+    try:
+        return whole(path.read_bytes())
+    except OSError:
+        return False
+
+
 class CachedStreams:
     """Streams in a folder, in the order of ``names``.
 
+    Indexing reads the bytes of a stream.
+
     Args:
-        folder: where they lie.
-        names: paths below it; by default all ``.cda`` files, sorted.
+        folder: folder of the streams.
+        names: paths relative to it; by default all ``.cda`` files below it, sorted.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there are no streams.
     """
 
     def __init__(self, folder: str | Path, names: Sequence[str] | None = None):
@@ -66,7 +100,7 @@ class CachedStreams:
         if names is None:
             names = sorted(p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*.cda"))
         if not names:
-            raise ValueError(f"no streams in {folder}")
+            raise ValueError(f"no .cda files in {folder}")
         self.names = list(names)
 
     def __len__(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +17,11 @@ from .coco_file import read_coco
 from .images import ImageSet, data_path
 
 
-class CocoImages:
+class CocoImages(ImageSet):
     """Photographs with boxes, and masks where the data set has them; `coco_file` says what files may look like.
 
-    Indexing reads the file: (photograph, `Instances`). Boxes are cut at the photograph's edges; crowds and boxes
-    of less than a pixel are left out. ``coco`` still has them as they are.
+    Indexing reads a photograph and its `Instances`. Boxes are clipped to the photograph; crowds, and boxes less than a
+    pixel wide or high, are left out. ``coco`` keeps them all.
 
     Args:
         images: folder or tar archive.
@@ -30,54 +29,43 @@ class CocoImages:
 
     Attributes:
         classes: names in the order of their category ids.
-        coco: the annotations, repaired and numbered anew, as pycocotools' ``COCO``.
+        coco: the annotations, repaired and renumbered, as pycocotools' ``COCO``.
         names, ids: file name and image id of each photograph.
 
     Raises:
         FileNotFoundError: if one of them does not exist.
-        ValueError: if the JSON is not COCO's, names a photograph that is not there or of other sides, or lacks, repeats
-            or contradicts something; the sentence names file and annotation.
+        ValueError: if the JSON is not in COCO's layout, lists a photograph that is missing or of another size, or is
+            inconsistent; the message names the file and the annotation.
     """
 
     task = "detection"
 
     def __init__(self, images: str | Path, annotations: str | Path):
-        self.images = ImageSet(images)
-        self.title = self.images.title
-        self.coco = _indexed(read_coco(data_path(str(annotations)), self.images))
+        super().__init__(images)
+        self.coco = _indexed(read_coco(data_path(str(annotations)), self))
         categories = sorted(self.coco.dataset["categories"], key=lambda c: c["id"])
         self.classes = [c["name"] for c in categories]
         self.category_ids = [c["id"] for c in categories]
         self.ids = sorted(self.coco.imgs)
         self.names = [self.coco.imgs[i]["file_name"] for i in self.ids]
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def every(self, step: int) -> CocoImages:
-        """A view of each ``step``-th photograph, the first included."""
-        if step < 1:
-            raise ValueError(f"every must be at least 1, got {step}")
-        return self.chosen(range(0, len(self), step))
-
     def chosen(self, indices: Sequence[int]) -> CocoImages:
-        """A view of these photographs."""
-        view = copy.copy(self)
-        view.ids, view.names = [self.ids[i] for i in indices], [self.names[i] for i in indices]
+        """A view of the photographs at these indices."""
+        view = super().chosen(indices)
+        view.ids = [self.ids[i] for i in indices]
         return view
-
-    def read(self, index: int) -> bytes:
-        return self.images.read_named(self.names[index])
-
-    def image(self, index: int) -> Image.Image:
-        return self.images.named(self.names[index])
 
     def __getitem__(self, index: int) -> tuple[Image.Image, Instances]:
         image = self.image(index)
         return image, self.objects(index, image.size)
 
     def objects(self, index: int, size: tuple[int, int]) -> Instances:
-        """Objects of a photograph of (width, height) pixels, as indexing gives them."""
+        """The objects of a photograph, as indexing gives them, without reading the photograph.
+
+        Args:
+            index: of the photograph.
+            size: its (width, height) in pixels, upright.
+        """
         width, height = size
         boxes, labels, masks = [], [], []
         for annotation in self.coco.imgToAnns[self.ids[index]]:

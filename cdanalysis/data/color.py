@@ -1,9 +1,8 @@
-"""What the numbers in an image file mean: which one is white, and which colors they are.
+"""Bit depth and color of image files: conversion to 8-bit sRGB, on which the rest of the library works.
 
-Everything behind this module works on 8-bit sRGB. Depth is what the file declares, never what its pixels happen to
-hold. Colors are converted by the ICC profile in the file, or by what stands for one: the Adobe RGB mark that cameras
-set in EXIF (Design rule for Camera File system 2.0) and PNG's gAMA and cHRM. A file whose profile cannot be used is
-read as sRGB, with a notice.
+Bit depth is what the file declares, never inferred from its pixels. Colors are converted by the file's ICC profile, or
+by its equivalent: the Adobe RGB tag that cameras set in EXIF (Design rule for Camera File system 2.0), or PNG's gAMA
+and cHRM chunks. A file whose profile cannot be used is read as sRGB, with a warning.
 """
 
 from __future__ import annotations
@@ -35,10 +34,19 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
 def white_of(image: Image.Image) -> float | None:
-    """The value that stands for white in a picture as it was opened, by its file's depth; None where it has 8 bits.
+    """The value of white, by the bit depth that the file declares.
+
+    Args:
+        image: as Pillow opened it.
+
+    Returns:
+        the value of white, or None for images of 8 bits or fewer.
 
     Raises:
-        ValueError: if the file does not say, as with signed or 32-bit integers.
+        ValueError: if the file does not define it, as for signed or 32-bit integers.
+
+    >>> white_of(Image.new("I;16", (8, 8))), white_of(Image.new("F", (8, 8))), white_of(Image.new("RGB", (8, 8)))
+    (65535.0, 1.0, None)
     """
     tags = getattr(image, "tag_v2", {})
     if image.mode.startswith("I;16"):
@@ -47,32 +55,43 @@ def white_of(image: Image.Image) -> float | None:
     if image.mode == "I":
         if image.format in ("PPM", "PNG"):  # whose 16 bits some versions of Pillow hold in 32
             return 65535.0
-        raise ValueError("signed or 32-bit integers do not say which value is white; save it with 8 or 16 bits")
+        raise ValueError("signed or 32-bit integers do not define which value is white; save it with 8 or 16 bits")
     if image.mode == "F":
         if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
-            raise ValueError("floats whose white is 0 are not understood; save it with 8 or 16 bits")
+            raise ValueError("floating-point images whose white is 0 are not supported; save it with 8 or 16 bits")
         return 1.0
     return None
 
 
 def is_negative(image: Image.Image) -> bool:
-    """Whether 0 is white in a picture of 16 bits as it was opened; Pillow turns only those of 8 bits round."""
+    """Whether 0 is white in a 16-bit image; Pillow inverts only 8-bit ones.
+
+    Args:
+        image: as Pillow opened it.
+    """
     return image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
 def to_eight_bits(image: Image.Image, white: float, negative: bool = False) -> Image.Image:
-    """A picture of integers or floats as "L", or "LA" where one value is transparent.
+    """Scale a 16-bit or floating-point image to 8 bits.
 
     Args:
-        white: as `white_of` gives it.
-        negative: whether 0 is white instead.
+        image: one channel, of integers or floats.
+        white: value of white, see `white_of`.
+        negative: whether 0 is white instead, see `is_negative`.
+
+    Returns:
+        an image of mode "L", or "LA" where the file declares a transparent value.
 
     Raises:
         ValueError: if floats do not lie in [0, 1].
+
+    >>> to_eight_bits(Image.new("I;16", (1, 1), 32768), 65535.0).getpixel((0, 0))
+    128
     """
     array = np.asarray(image).astype(np.float64)
     if image.mode == "F" and not (array.size and array.min() >= 0 and array.max() <= 1):  # NaN compares false
-        raise ValueError("floats outside [0, 1] do not say which value is white; save it with 8 or 16 bits")
+        raise ValueError("floats outside [0, 1] do not define which value is white; save it with 8 or 16 bits")
     scaled = np.rint(array * (255.0 / white)).clip(0, 255).astype(np.uint8)
     result = Image.fromarray(255 - scaled if negative else scaled)
     if isinstance(clear := image.info.get("transparency"), int):
@@ -81,7 +100,14 @@ def to_eight_bits(image: Image.Image, white: float, negative: bool = False) -> I
 
 
 def color_profile(image: Image.Image) -> bytes | None:
-    """The ICC profile of a picture as it was opened, or one made of what stands for it; None if nothing says so."""
+    """The ICC profile of an image, or one made from its EXIF or PNG color information.
+
+    Args:
+        image: as Pillow opened it.
+
+    Returns:
+        the bytes of the profile, or None if the file has no color information, and so is sRGB.
+    """
     if profile := image.info.get("icc_profile"):
         return profile
     if _exif_says_adobe(image):
@@ -97,11 +123,15 @@ def color_profile(image: Image.Image) -> bytes | None:
 
 
 def to_srgb(image: Image.Image, profile: bytes, name: str) -> Image.Image:
-    """An 8-bit picture of any mode in sRGB, with its alpha where it has one; as it was, where the profile is of no use.
+    """Convert an 8-bit image to sRGB; alpha is kept. If the profile cannot be used, warn and return the image as it is.
 
     Args:
-        profile: ICC profile, as `color_profile` gives it.
-        name: of the picture, for the notice that the profile cannot be used.
+        image: 8 bits per channel, of any mode.
+        profile: ICC profile, see `color_profile`.
+        name: of the image, for the warning.
+
+    Returns:
+        an RGB or RGBA image; the same image if its profile is sRGB's.
     """
     if image.mode in ("LAB", "HSV"):  # these say by themselves what they mean
         return image
@@ -109,7 +139,7 @@ def to_srgb(image: Image.Image, profile: bytes, name: str) -> Image.Image:
     try:
         transform, reads = _transform(profile, kind)
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError, ImportError) as error:
-        notice(f"{name}: its color profile cannot be used and its colors were taken for sRGB ({error})")
+        notice(f"{name}: its color profile cannot be used, so it was read as sRGB ({error})")
         return image
     if transform is None:
         return image
@@ -137,7 +167,7 @@ def _transform(profile: bytes, kind: str) -> tuple[Callable[[Image.Image], Image
     space = source.profile.xcolor_space.strip()
     reads = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(space, "")
     if reads != kind and (reads, kind) != ("RGB", "L"):  # a gray picture may keep its color picture's profile
-        raise ValueError(f"it is for {space or 'unknown'} and the pixels are {kind}")
+        raise ValueError(f"the profile is for {space or 'an unknown color space'}, the pixels are {kind}")
     transform = ImageCms.buildTransform(
         source,
         ImageCms.createProfile("sRGB"),
@@ -177,18 +207,21 @@ def _exif_says_adobe(image: Image.Image) -> bool:
 
 @lru_cache(maxsize=16)
 def matrix_profile(places: Chromaticities, gamma: float | None) -> bytes:
-    """An ICC profile (version 4.2) of RGB with these primaries and one curve.
+    """An ICC profile (version 4.2) of an RGB color space with one transfer curve.
 
     Args:
-        places: x and y of white, red, green and blue.
-        gamma: power of the curve; None for that of sRGB.
+        places: chromaticities x and y of white, red, green and blue.
+        gamma: exponent of the transfer curve; None for sRGB's curve.
+
+    Returns:
+        the bytes of the profile.
 
     Raises:
         ValueError: if a y is not positive; numpy's LinAlgError if the primaries lie on a line.
     """
     xy = np.array(places, np.float64).reshape(4, 2)
     if not (xy[:, 1] > 0).all():
-        raise ValueError("chromaticities need a y above 0")
+        raise ValueError("chromaticities must have y above 0")
     white, *rest = (np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in xy)
     primaries = np.stack(rest, 1)
     to_xyz = primaries * np.linalg.solve(primaries, white)  # so much of each that together they are white

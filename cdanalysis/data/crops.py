@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..faults import sentence
+from ..files import key_of
 from ..notices import notice
 from .images import ImageSet
 
 TRIES = 20
-"""So many unreadable photographs in a row are no accident."""
+"""Unreadable photographs in a row after which drawing gives up."""
 
 
 @dataclass
@@ -37,33 +38,56 @@ class Source:
 
 
 class Crops(Dataset):
-    """Square crops (3, crop, crop) uint8, flipped at random, from a mixture of sources.
+    """Square crops, randomly resized and flipped, from a mixture of sources.
+
+    Indexing gives a tensor (3, crop, crop) uint8 that depends on the seed and the index alone.
+
+    Args:
+        sources: photographs, with their share of the crops.
+        crop: side of a crop in pixels; smaller photographs are enlarged to it.
+        seed: of the random numbers.
+        length: number of crops.
 
     Raises:
-        ValueError: if there is no source, a source has no photograph, or the weights and scales are no such.
+        FileNotFoundError: if a source does not exist.
+        ValueError: if there are no sources, a source has no photographs, or its weight or scale is invalid; on
+            indexing, if many photographs in a row cannot be read.
     """
 
     def __init__(self, sources: list[Source], crop: int, seed: int, length: int):
         if not sources:
-            raise ValueError("a stage needs at least one data source")
+            raise ValueError("no photographs to train on: the stage needs at least one entry in sources")
         if not all(0 <= s.weight < float("inf") for s in sources) or not any(s.weight for s in sources):
-            raise ValueError(f"weights of sources are not below 0 nor all 0, got {[s.weight for s in sources]}")
+            raise ValueError(f"source weights must be at least 0, and not all 0; got {[s.weight for s in sources]}")
         for s in sources:
             if len(s.scale) != 2 or not 0 < s.scale[0] <= s.scale[1] < float("inf"):
-                raise ValueError(f"scale of {s.path} must be [lowest, highest] above 0, got {list(s.scale)}")
+                raise ValueError(f"scale of {s.path} must be [smallest, largest], both above 0; got {list(s.scale)}")
         self.sources, self.crop, self.seed, self.length = sources, crop, seed, length
         self.sets = [ImageSet(s.path) for s in sources]
         self.members = [_below(images, source) for images, source in zip(self.sets, sources, strict=True)]
+        # Shared with the processes that load crops, so that this one can say at the end what they could not read.
+        self._unreadable = [torch.zeros(len(images), dtype=torch.bool).share_memory_() for images in self.sets]
         weights = np.array([s.weight for s in sources], dtype=np.float64)
         self.shares = weights / weights.sum()
 
     def __len__(self) -> int:
         return self.length
 
+    @property
+    def unreadable(self) -> list[str]:
+        """Names of the photographs that were drawn and could not be read."""
+        return [s.names[i] for s, flags in zip(self.sets, self._unreadable, strict=True) for i in flags.nonzero()[:, 0]]
+
+    @property
+    def key(self) -> str:
+        """Digest of the names that crops are drawn from, in their order."""
+        return key_of([list(s.names) for s in self.sets])
+
     def __getitem__(self, index: int) -> Tensor:
         rng = np.random.default_rng([self.seed, index])
         which, image = self._drawn(rng)
-        image = self._resize(image, rng.uniform(*self.sources[which].scale))
+        low, high = self.sources[which].scale
+        image = self._resize(image, rng.uniform(low, high))
         left = int(rng.integers(image.width - self.crop + 1))
         top = int(rng.integers(image.height - self.crop + 1))
         array = np.asarray(image)[top : top + self.crop, left : left + self.crop]
@@ -72,7 +96,7 @@ class Crops(Dataset):
         return torch.from_numpy(array.copy()).permute(2, 0, 1)
 
     def _drawn(self, rng: np.random.Generator) -> tuple[int, Image.Image]:
-        """(number of the set, a photograph of it); one that cannot be read is told, and another one drawn."""
+        """(index of a set, a photograph of it); if one cannot be read, a warning names it and another one is drawn."""
         for _ in range(TRIES):
             which = int(rng.choice(len(self.sets), p=self.shares))
             member = self.members[which][int(rng.integers(len(self.members[which])))]
@@ -80,7 +104,8 @@ class Crops(Dataset):
                 return which, self.sets[which].image(member)
             except (ValueError, OSError) as error:
                 notice(f"left out: {sentence(error)}")
-        raise ValueError(f"{TRIES} photographs in a row cannot be read, {self.sets[which].names[member]} the last")
+                self._unreadable[which][member] = True
+        raise ValueError(f"{TRIES} photographs in a row cannot be read, the last one {self.sets[which].names[member]}")
 
     def _resize(self, image: Image.Image, scale: float) -> Image.Image:
         """Resize by ``scale``, or by what it takes for the crop to fit."""
@@ -94,5 +119,5 @@ def _below(images: ImageSet, source: Source) -> list[int]:
     parts = PurePosixPath(source.folder).parts
     found = [i for i, name in enumerate(images.names) if PurePosixPath(name).parts[: len(parts)] == parts]
     if not found:
-        raise ValueError(f"no photograph of {source.path} lies below its folder {source.folder!r}")
+        raise ValueError(f"{source.path} has no photographs below its folder {source.folder!r}")
     return found

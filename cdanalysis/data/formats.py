@@ -1,4 +1,4 @@
-"""Which image files can be opened here: what Pillow and the plugins that are installed say, and no list of our own."""
+"""Which image files can be opened: those that Pillow and its installed plugins register."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from functools import lru_cache
 from PIL import Image, ImageFile
 
 PLUGINS = {"pillow_heif": "pillow-heif", "pillow_jxl": "pillow-jxl-plugin"}
-"""Modules that teach Pillow more formats, and the packages that they are in."""
+"""Pillow's plugins: modules, and the packages that contain them."""
 PLUGIN_SUFFIXES = {
     **dict.fromkeys((".heic", ".heics", ".heif", ".heifs", ".hif"), "pillow_heif"),
     ".jxl": "pillow_jxl",
@@ -26,27 +26,42 @@ _BY_OTHERS = {"MPO"}
 
 @lru_cache
 def suffixes() -> frozenset[str]:
-    """Suffixes, in lower case, of the image files that can be opened here."""
+    """Suffixes, in lower case, of the image files that can be opened.
+
+    >>> {".jpg", ".png", ".webp"} <= suffixes()
+    True
+    """
     load_plugins()
     return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if _opens(kind))
 
 
 def why_not(suffix: str) -> str:
-    """Why files of that suffix, which is none of `suffixes`, are not read."""
+    """Why files of a suffix are not read.
+
+    Args:
+        suffix: in lower case, none of `suffixes`; empty for files without one.
+
+    >>> why_not(".txt")
+    '.txt, which is not an image format that Pillow can open'
+    """
     if suffix in PLUGIN_SUFFIXES:
         return f"{suffix}, which Pillow can open after pip install {PLUGINS[PLUGIN_SUFFIXES[suffix]]}"
-    return f"{suffix or 'no suffix'}, which is no image format that Pillow can open here"
+    return f"{suffix or 'no suffix'}, which is not an image format that Pillow can open"
 
 
 def is_text(name: str) -> bool:
-    """Whether a file's name says that nobody takes it for a photograph: what lies beside photographs in data sets."""
+    """Whether a file name is that of a text, table, annotation or stream file, as data sets have beside photographs.
+
+    >>> is_text("labels.csv"), is_text("a.cda"), is_text("photograph.heic")
+    (True, True, False)
+    """
     kind = mimetypes.guess_type(name)[0] or ""
     return kind.startswith("text/") or kind == "application/json" or name.endswith((".cda", ".yaml", ".yml", ".jsonl"))
 
 
 @lru_cache
 def load_plugins() -> None:
-    """Let the plugins that are installed teach Pillow their formats."""
+    """Register the installed plugins with Pillow."""
     Image.init()
     for name in PLUGINS:
         try:
@@ -69,7 +84,7 @@ _lock, _inside, _bound = threading.Lock(), 0, None
 
 @contextmanager
 def unbounded() -> Iterator[None]:
-    """Within, Pillow does not judge how many pixels an image may have: who opens it has a bound of their own."""
+    """Within the block, Pillow's limit on pixels is off; the caller checks its own."""
     global _inside, _bound
     with _lock:
         if _inside == 0:

@@ -8,13 +8,14 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from ..files import LeftOut, files_below
+from ..files import HIDDEN, LeftOut, files_below, is_hidden
 from ..notices import notice
 from ..outputs import BESIDE, made_beside
 from ..structures.latents import MAX_PIXELS
@@ -22,16 +23,18 @@ from .archives import Archive, is_archive
 from .color import ALPHA, color_profile, is_negative, to_eight_bits, to_srgb, white_of
 from .formats import is_text, load_plugins, suffixes, unbounded, why_not
 
+Some = TypeVar("Some", bound="ImageSet")
+
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
-"""What each EXIF orientation but the first asks for."""
+"""Transpositions by EXIF orientation; 1 needs none."""
 ORIENTED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
-"""Where Pillow keeps what an orientation may stand in."""
+"""Entries of ``Image.info`` that may contain an orientation."""
 ANIMATED = {"GIF", "PNG", "TIFF", "WEBP", "AVIF"}
-"""Formats whose further pictures are others than the first, and no previews of it as in MPO."""
+"""Formats whose further frames are images of their own, not previews as in MPO."""
 
 ImageLike = Image.Image | np.ndarray | Tensor | str | Path
 """A PIL image, an image file's path, a uint8 array (H, W, 3) or (H, W), or a tensor (3, H, W), uint8 or in [0, 1]."""
@@ -39,6 +42,12 @@ ImageLike = Image.Image | np.ndarray | Tensor | str | Path
 
 def data_path(name: str) -> Path:
     """A path as given, or below the folder that the environment variable ``CDANALYSIS_DATA`` names.
+
+    Args:
+        name: absolute, or relative to the working directory or to that folder; ``~`` is expanded.
+
+    Returns:
+        the first of them that exists.
 
     Raises:
         FileNotFoundError: if neither exists.
@@ -51,16 +60,21 @@ def data_path(name: str) -> Path:
         if candidate.exists():
             return candidate
     tried = " and ".join(str(c) for c in candidates)
-    raise FileNotFoundError(f"no data at {tried}; CDANALYSIS_DATA names the folder that data sets lie in")
+    raise FileNotFoundError(f"no data at {tried}; set CDANALYSIS_DATA to the folder of the data sets")
 
 
 def upright(image: Image.Image, name: str = "the image") -> Image.Image:
-    """The image as its EXIF orientation wants it. Other entries of EXIF are not looked at, and may be damaged."""
+    """Apply an image's EXIF orientation. Damaged EXIF data is reported by a warning, and the image left as it is.
+
+    Args:
+        image: any PIL image.
+        name: of the image, for the warning.
+    """
     image.load()  # some decoders turn it then, and say so
     try:
-        turn = TURNS.get(image.getexif().get(0x0112))
+        turn = TURNS.get(image.getexif().get(0x0112, 1))
     except Exception as error:  # what a damaged block makes Pillow raise is anything
-        notice(f"{name}: EXIF cannot be read ({error}); taken as upright")
+        notice(f"{name}: its EXIF data cannot be read ({error}), so it was taken as upright")
         turn = None
     if turn is None:
         return image
@@ -73,14 +87,18 @@ def upright(image: Image.Image, name: str = "the image") -> Image.Image:
 def to_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
     """Any PIL image as upright 8-bit sRGB.
 
-    EXIF rotation is applied, more than 8 bits are scaled by the depth that the file declares, colors are converted by
-    the ICC profile (or what stands for one: `color.color_profile`), and alpha is laid on white.
+    The EXIF orientation is applied, more than 8 bits are scaled by the bit depth that the file declares, colors are
+    converted by the ICC profile (or its equivalent: `color.color_profile`), and alpha is composited on white.
 
     Args:
-        name: of the image, for the notice that its profile cannot be used.
+        image: of any mode.
+        name: of the image, for warnings.
+
+    Returns:
+        a new image of mode "RGB", without metadata.
 
     Raises:
-        ValueError: if nothing says which value is white, as for signed integers and for floats outside [0, 1].
+        ValueError: if the value of white is not defined, as for signed integers and for floats outside [0, 1].
     """
     image.load()  # what is damaged fails here, and not half-read below
     profile = color_profile(image)
@@ -97,7 +115,14 @@ def to_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
 
 
 def to_gray(image: Image.Image) -> Image.Image:
-    """A mask or map as upright 8-bit "L", whose numbers mean no color; errors as those of `to_rgb`."""
+    """A mask or map as upright 8-bit "L", without color conversion.
+
+    Args:
+        image: of any mode.
+
+    Raises:
+        ValueError: as `to_rgb`.
+    """
     image.load()
     return _upright(image).convert("L")
 
@@ -110,17 +135,32 @@ def _upright(image: Image.Image, name: str = "the image") -> Image.Image:
 
 
 def to_tensor(image: ImageLike) -> Tensor:
-    """A photograph of any accepted kind as a float32 tensor (3, H, W) in [0, 1]; errors as those of `to_pixels`."""
+    """A photograph as a float32 tensor (3, H, W) in [0, 1].
+
+    Args:
+        image: of any kind that `ImageLike` lists.
+
+    Raises:
+        ValueError: as `to_pixels`.
+        FileNotFoundError: as `to_pixels`.
+
+    >>> to_tensor(np.full((8, 8), 255, np.uint8)).shape
+    torch.Size([3, 8, 8])
+    """
     pixels = to_pixels(image)
     return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
 
 
 def to_pixels(image: ImageLike, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """A photograph of any accepted kind as (3, H, W): uint8, or float32 in [0, 1] if it is a float tensor.
+    """A photograph as a tensor (3, H, W): uint8, or float32 in [0, 1] if it is a float tensor.
+
+    Args:
+        image: of any kind that `ImageLike` lists.
+        max_pixels: of an image file; a larger one is refused before it is decoded.
 
     Raises:
-        ValueError: if it is of no accepted kind, empty, or holds values out of range; of a file, as `open_image`.
-        FileNotFoundError: if it is the path of a file that is not there.
+        ValueError: if it is of no such kind, empty, or has values out of range; for a file, as `open_image`.
+        FileNotFoundError: if it is the path of a file that does not exist.
     """
     if isinstance(image, (str, Path)):
         image = open_image(image, max_pixels)
@@ -139,23 +179,26 @@ def to_pixels(image: ImageLike, max_pixels: int = MAX_PIXELS) -> Tensor:
         if tensor.is_floating_point() and tensor.numel() and not (tensor.min() >= 0 and tensor.max() <= 1):
             raise ValueError("a tensor's values must lie in [0, 1]")
     else:
-        raise ValueError(f"not a photograph: {type(image).__name__}")
+        raise ValueError(f"a photograph must be a PIL image, path, array or tensor, got {type(image).__name__}")
     if tensor.numel() == 0:
         raise ValueError("the photograph has no pixels")
     return tensor
 
 
 def open_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> Image.Image:
-    """Read an image file (path or bytes) as upright 8-bit sRGB; of a file with several pictures, the first.
+    """Read an image file as upright 8-bit sRGB; of a file with several frames, the first.
 
     Args:
-        max_pixels: an image of more is refused before it is decoded; Pillow's own, lower bound does not count.
-        name: what messages call it; by default its path.
+        source: path or bytes of the file.
+        max_pixels: a larger image is refused before it is decoded; Pillow's own, lower limit is not applied.
+        name: of the image, for messages; by default its path.
+
+    Returns:
+        an image of mode "RGB", see `to_rgb`.
 
     Raises:
         FileNotFoundError: if the path does not exist.
-        ValueError: if it is not an image, is too large, does not say which value is white, or is damaged: whatever a
-            decoder raises of it.
+        ValueError: if it is not an image, is too large, does not define the value of white, or is damaged.
     """
     name = name or ("the image" if isinstance(source, bytes) else str(source))
     load_plugins()
@@ -165,22 +208,28 @@ def open_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, name: s
                 raise TooLarge
             photograph = to_rgb(image, name)
             with suppress(Exception):  # how many there are takes reading them, and they may be damaged
-                if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
-                    notice(f"{name} holds {image.n_frames} pictures, of which the first was read")
+                if image.format in ANIMATED and (count := getattr(image, "n_frames", 1)) > 1:
+                    notice(f"{name} has {count} frames, of which the first was read")
             return photograph
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {name}") from None
+    except IsADirectoryError:
+        raise ValueError(f"{name} is a folder, where an image file is read") from None
     except TooLarge:
         raise ValueError(
-            f"{name} has {image.width}x{image.height} pixels, and at most {max_pixels} are read; "
-            "max_pixels, or --max-pixels, allows more"
+            f"{name} has {image.width}x{image.height} pixels, more than the limit of {max_pixels}; "
+            "raise it with --max-pixels, or max_pixels in Python"
         ) from None
     except UnidentifiedImageError:
-        raise ValueError(f"{name} is not an image that can be read") from None
+        raise ValueError(f"{name} is not an image file that Pillow can open") from None
     except MemoryError:
         raise ValueError(f"{name} cannot be read: there is not enough memory for it") from None
     except Exception as error:  # decoders raise anything of what they do not expect
         raise ValueError(f"{name} cannot be read: {str(error) or type(error).__name__}") from error
+
+
+class Damaged(ValueError):
+    """A file of labels cannot be decoded: like a damaged photograph, it does not stop the others."""
 
 
 class TooLarge(Exception):
@@ -188,9 +237,14 @@ class TooLarge(Exception):
 
 
 def header_of(data: bytes) -> tuple[tuple[int, int], int] | None:
-    """(Width, height) of a photograph as it is stored, and its EXIF orientation (1..8); None where it is unreadable.
+    """Size and orientation of a photograph, without decoding it.
 
-    Orientations from 5 on exchange the sides: `open_image` gives the photograph upright.
+    Args:
+        data: of an image file.
+
+    Returns:
+        ((width, height) as stored, EXIF orientation 1 to 8), or None if it cannot be read. Orientations 5 to 8 exchange
+        width and height; `open_image` gives the upright photograph.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -201,27 +255,39 @@ def header_of(data: bytes) -> tuple[tuple[int, int], int] | None:
 
 
 def note_turned(names: list[str], what: str) -> None:
-    """A notice that labels are taken to be for upright photographs, where EXIF turns some and sides do not tell."""
+    """Warn that labels are taken to be for the upright photographs, where their sizes do not tell.
+
+    Args:
+        names: of the photographs that EXIF rotates or mirrors; no warning if there are none.
+        what: the labels, for the warning.
+    """
     if names:
         notice(
-            f"{len(names)} photographs are turned or mirrored by EXIF, {names[0]!r} first; "
+            f"{len(names)} photographs are rotated or mirrored by their EXIF orientation, for example {names[0]!r}; "
             f"{what} are taken to be for the upright photographs"
         )
 
 
 class ImageSet:
-    """The photographs of a folder or a tar archive, in sorted order, with the name of their top folder as class.
+    """The photographs of a folder or a tar archive, sorted by name.
 
-    Indexing reads the file: (photograph, class name, or "" for those in no folder).
+    Indexing reads a photograph and its class: the name of its top folder, or "" for those in no folder.
+
+    Args:
+        root: folder, tar archive or image file, absolute or below ``CDANALYSIS_DATA``.
 
     Attributes:
-        names: of the photographs, below the root.
-        left_out: which other files there are, and why they are none; notices tell what of it matters.
+        title: the last two parts of the path, for reports.
+        names: of the photographs, relative to the root.
+        left_out: the other files, and why they are not read; warnings name those that may be photographs.
+        classes: class names, of sets that have any.
 
     Raises:
         FileNotFoundError: if the path does not exist.
-        ValueError: if there is no image in it.
+        ValueError: if it has no images that can be opened.
     """
+
+    classes: list[str]
 
     def __init__(self, root: str | Path):
         self.root = data_path(str(root))
@@ -235,9 +301,11 @@ class ImageSet:
             names = [path.relative_to(self.root).as_posix() for path in paths if path not in results]
         elif is_archive(self.root):
             self._archive = Archive(self.root)
-            names = self._archive.names
+            names = [name for name in self._archive.names if not is_hidden(name)]
+            for name in set(self._archive.names) - set(names):
+                self.left_out.add(HIDDEN, name)
             for name in self._archive.lost:
-                self.left_out.add("no files, and no links to files of the archive", name)
+                self.left_out.add("neither files nor links to files of the archive", name)
         else:
             names = [self.root.name]
             self.root = self.root.parent
@@ -254,20 +322,24 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.names)
 
-    def every(self, step: int) -> ImageSet:
-        """A view of each ``step``-th photograph, the first included."""
+    def every(self: Some, step: int) -> Some:
+        """A view of every ``step``-th photograph, the first included; classes stay.
+
+        Raises:
+            ValueError: if ``step`` is below 1.
+        """
         if step < 1:
             raise ValueError(f"every must be at least 1, got {step}")
         return self.chosen(range(0, len(self), step))
 
-    def chosen(self, indices: Sequence[int]) -> ImageSet:
-        """A view of these photographs."""
+    def chosen(self: Some, indices: Sequence[int]) -> Some:
+        """A view of the photographs at these indices; classes stay."""
         view = copy.copy(self)
         view.names = [self.names[i] for i in indices]
         return view
 
     def class_of(self, index: int) -> str:
-        """The top folder that a photograph lies in, however deep; "" where it lies in none."""
+        """The name of the top folder of a photograph; "" if it is in none."""
         parts = PurePosixPath(self.names[index]).parts
         return parts[0] if len(parts) > 1 else ""
 
@@ -280,11 +352,20 @@ class ImageSet:
         return (self.root / name).read_bytes() if self._archive is None else self._archive.read(name)
 
     def named(self, name: str) -> Image.Image:
-        """The photograph of that name; errors as those of `open_image`."""
+        """The photograph of that name.
+
+        Raises:
+            ValueError: as `open_image`.
+        """
         return open_image(self.read_named(name), name=name)
 
     def image(self, index: int) -> Image.Image:
+        """The photograph of that index; errors as those of `named`."""
         return self.named(self.names[index])
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, str]:
+    def beside(self, name: str) -> Path:
+        """Where a file lies that tells of the photographs: in the folder, or beside the archive."""
+        return (self.root if self.root.is_dir() else self.root.parent) / name
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
         return self.image(index), self.class_of(index)

@@ -5,7 +5,6 @@ Readers of further layouts are registered in `cdanalysis.registry.DATASETS`.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,19 +18,19 @@ from ..registry import DATASETS
 from ..structures.targets import ClassLabel, Target
 from .coco import CocoImages
 from .coco_masks import CocoMasks
-from .images import ImageSet, data_path
+from .images import ImageSet, Some, data_path
 from .labels import plain_name
 from .segmentation import LabeledPixels
 
 
 @dataclass
 class LabeledSource:
-    """Where a labeled set lies; paths are absolute or below ``CDANALYSIS_DATA``.
+    """Where a labeled set is; paths are absolute or below ``CDANALYSIS_DATA``.
 
     Attributes:
         path: folder or tar archive of photographs.
-        annotations: the file beside it that holds the targets, where the layout has one: COCO's JSON, for detection.
-        reader: name of the data-set reader (`cdanalysis.registry.DATASETS`); empty for that of the task.
+        annotations: file of the targets, for layouts that have one: COCO's JSON, for detection.
+        reader: name of the data-set reader (`cdanalysis.registry.DATASETS`); empty for the reader of the task.
     """
 
     path: str = ""
@@ -39,30 +38,16 @@ class LabeledSource:
     reader: str = ""
 
 
-def source_key(source: LabeledSource) -> str:
-    """Twelve hexadecimal digits of all that a source holds: images, label pictures, annotations, classes.
-
-    Raises:
-        FileNotFoundError: if it is not there.
-    """
-    files, digest = ImageSet(source.path), hashlib.sha256()
-    for name in files.names:
-        digest.update(f"{name} ".encode() + hashlib.sha256(files.read_named(name)).digest())
-    classes = (files.root if files.root.is_dir() else files.root.parent) / "classes.json"
-    for path in [classes] * classes.is_file() + ([data_path(source.annotations)] if source.annotations else []):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:12]
-
-
 class LabeledSet(Protocol):
-    """Photographs with targets.
+    """The protocol of data sets: photographs with targets.
 
-    Indexing it reads a photograph and its target; ``image`` reads the photograph alone; ``every(n)`` is a view of each
-    n-th photograph, the first included, with the same classes.
+    Indexing reads a photograph and its target. ``image`` reads the photograph alone, ``read`` the bytes of its file.
+    ``every(n)`` is a view of every n-th photograph, the first included, ``chosen`` of the photographs at some indices;
+    both keep the classes.
 
     Attributes:
-        task: that the targets are for.
-        title: what reports call it.
+        task: of the targets.
+        title: name of the set in reports.
         names: of the photographs; may hold slashes.
         classes: class names, in the order of the targets' indices.
     """
@@ -87,104 +72,135 @@ class LabeledSet(Protocol):
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test"})
 
 
-class ClassFolders:
+class ClassFolders(ImageSet):
     """Photographs whose top folder is their class; targets are indices into ``classes``, the sorted folder names.
 
-    Photographs that lie in no folder have no class: they are left out, and a notice says how many.
+    Photographs in no folder have no class: they are left out, with a warning.
+
+    Args:
+        root: folder or tar archive, absolute or below ``CDANALYSIS_DATA``.
 
     Raises:
         FileNotFoundError: if the path does not exist.
-        ValueError: if there are fewer than two class folders, or they are those of training and validation, or two of
-            them are one class but for case and underscores.
+        ValueError: if there are fewer than two class folders, if they are splits such as "train" and "val", or if two
+            names differ only in case or underscores.
     """
 
     task = "classification"
 
     def __init__(self, root: str | Path):
-        self.images = ImageSet(root)
-        self.title = self.images.title
-        names, classes = self.images.names, [self.images.class_of(i) for i in range(len(self.images))]
-        self.images.names = [name for name, own in zip(names, classes, strict=True) if own]
-        self.classes = sorted(set(classes) - {""})
+        super().__init__(root)
+        view = in_class_folders(self)
+        self.names, self.classes = view.names, view.classes
         if len(self.classes) < 2:
-            raise ValueError(f"a classifier needs two or more class folders; {root} has {len(self.classes)}")
+            raise ValueError(f"classification needs two or more class folders; {root} has {len(self.classes)}")
         if SPLITS.issuperset(name.lower() for name in self.classes):
-            raise ValueError(f"the folders of {root} are {' and '.join(self.classes)}, no classes: name one of them")
+            raise ValueError(
+                f"the folders of {root} are splits, {' and '.join(self.classes)}, not classes: use one of them"
+            )
         plain: dict[str, str] = {}
         for name in self.classes:
             if (other := plain.setdefault(plain_name(name), name)) != name:
-                raise ValueError(f"the folders {other!r} and {name!r} of {root} are one class: put them together")
-        if strays := [name for name, own in zip(names, classes, strict=True) if not own]:
-            notice(
-                f"{len(strays)} of {len(names)} photographs of {root} lie in no class folder and are left out, "
-                f"{strays[0]!r} first"
-            )
-
-    @property
-    def names(self) -> list[str]:
-        return self.images.names
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def every(self, step: int) -> ClassFolders:
-        """A view of each ``step``-th photograph, the first included; the classes stay."""
-        view = copy.copy(self)
-        view.images = self.images.every(step)
-        return view
-
-    def chosen(self, indices: Sequence[int]) -> ClassFolders:
-        """A view of these photographs; the classes stay."""
-        view = copy.copy(self)
-        view.images = self.images.chosen(indices)
-        return view
-
-    def read(self, index: int) -> bytes:
-        return self.images.read(index)
-
-    def image(self, index: int) -> Image.Image:
-        return self.images.image(index)
-
-    def class_of(self, index: int) -> str:
-        return self.images.class_of(index)
+                raise ValueError(f"the folders {other!r} and {name!r} of {root} are the same class: merge them")
 
     def __getitem__(self, index: int) -> tuple[Image.Image, ClassLabel]:
         return self.image(index), ClassLabel(self.classes.index(self.class_of(index)))
 
 
+def in_class_folders(images: Some) -> Some:
+    """A view of the photographs that lie in a folder, whose names are its ``classes``; a notice counts the others."""
+    view = images.chosen([index for index in range(len(images)) if images.class_of(index)])
+    view.classes = sorted({view.class_of(index) for index in range(len(view))})
+    if strays := [name for index, name in enumerate(images.names) if not images.class_of(index)]:
+        notice(
+            f"{len(strays)} of {len(images)} photographs of {images.title} are in no class folder and are left out, "
+            f"for example {strays[0]!r}"
+        )
+    return view
+
+
+def contents_digest(images: ImageSet | LabeledSet, source: LabeledSource | None = None) -> str:
+    """A digest of all that figures depend on: 128 bits of BLAKE2b, in hexadecimal.
+
+    Args:
+        images: photographs, or a labeled set; names, photographs and label maps are read, in order.
+        source: of a labeled set; its annotations are read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for index, name in enumerate(images.names):
+        labels = images.read_labels(index) if isinstance(images, LabeledPixels) else b""
+        for part in (name.encode(), images.read(index), labels):
+            digest.update(hashlib.blake2b(part).digest())
+    paths = [data_path(source.annotations)] if source and source.annotations else []
+    paths += [images.beside("classes.json")] if isinstance(images, LabeledPixels) else []
+    for path in paths:
+        digest.update(hashlib.blake2b(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
 def open_labeled(task: str, source: LabeledSource) -> LabeledSet:
-    """The labeled set of a task, by the reader that the source names, or by that which is registered for the task.
+    """Open a labeled set with the reader that the source names, or else with the one registered for the task.
+
+    Args:
+        task: classification, detection, segmentation, or another one of `cdanalysis.registry.DATASETS`.
+        source: where the set is.
 
     Raises:
-        FileNotFoundError: if it is not there.
-        ValueError: if it is not in the layout that is read, or there is no such reader.
+        FileNotFoundError: if it does not exist.
+        ValueError: if it is not in the reader's layout, or there is no such reader.
     """
     if not source.reader and task not in DATASETS:
-        raise ValueError(f"unknown task {task!r}; there are data sets for {', '.join(DATASETS)}")
+        raise ValueError(f"unknown task {task!r}; there are data-set readers for {', '.join(DATASETS)}")
     return DATASETS[source.reader or task](source)
 
 
 def class_folders(source: LabeledSource) -> ClassFolders:
-    """Reads photographs in folders that are their classes."""
+    """Read photographs in one folder per class.
+
+    Args:
+        source: ``path`` is used.
+
+    Raises:
+        FileNotFoundError: as `ClassFolders`.
+        ValueError: as `ClassFolders`.
+    """
     return ClassFolders(source.path)
 
 
 def labeled_pixels(source: LabeledSource) -> LabeledPixels:
-    """Reads photographs and label maps in CamVid's layout."""
+    """Read photographs and label maps in CamVid's layout.
+
+    Args:
+        source: ``path`` is used.
+
+    Raises:
+        FileNotFoundError: as `LabeledPixels`.
+        ValueError: as `LabeledPixels`.
+    """
     return LabeledPixels(source.path)
 
 
-def coco_voc(source: LabeledSource) -> CocoMasks:
-    """Reads COCO's layout as label maps in PASCAL VOC's classes."""
-    return CocoMasks(source.path, source.annotations)
-
-
 def coco(source: LabeledSource) -> CocoImages:
-    """Reads COCO's layout.
+    """Read photographs with boxes and masks in COCO's layout.
+
+    Args:
+        source: ``path`` and ``annotations`` are used.
 
     Raises:
-        ValueError: if the source names no annotations.
+        FileNotFoundError: as `CocoImages`.
+        ValueError: if the source names no annotations; otherwise as `CocoImages`.
     """
+    return CocoImages(source.path, _annotations(source, CocoImages.task))
+
+
+def coco_voc(source: LabeledSource) -> CocoMasks:
+    """Read COCO's layout as label maps in PASCAL VOC's classes; arguments and errors as of `coco`."""
+    return CocoMasks(source.path, _annotations(source, CocoMasks.task))
+
+
+def _annotations(source: LabeledSource, task: str) -> str:
     if not source.annotations:
-        raise ValueError(f"detection needs a COCO JSON file beside {source.path}: set annotations")
-    return CocoImages(source.path, source.annotations)
+        raise ValueError(
+            f"{task} needs COCO annotations for {source.path}: set annotations (--annotations) to the JSON file"
+        )
+    return source.annotations

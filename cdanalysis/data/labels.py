@@ -6,14 +6,17 @@ from collections.abc import Sequence
 
 
 def class_index(folder: str, classes: Sequence[str]) -> int | None:
-    """The index of the class that a folder name means, or None.
+    """The index of the class that a folder is named after, or None.
 
     A folder may carry the class's full name, one of the synonyms in it ("tench" of "tench, Tinca
-    tinca"), or, for the 1000 ImageNet classes, its WordNet id ("n01440764"). Case does not count,
-    and an underscore counts as a space. A full name goes before a synonym.
+    tinca"), or, for the 1000 ImageNet classes, its WordNet id ("n01440764") or its number ("0000").
+    Case does not count, and an underscore counts as a space. A full name goes before a synonym.
 
     Raises:
-        ValueError: if it means several classes, as "crane" does, which is a bird and a machine.
+        ValueError: if several classes have this name, as "crane", which is a bird and a machine.
+
+    >>> class_index("Tinca_tinca", ["goldfish", "tench, Tinca tinca"])
+    1
     """
     wanted = plain_name(folder)
     found = [index for index, name in enumerate(classes) if wanted == plain_name(name)]
@@ -21,9 +24,11 @@ def class_index(folder: str, classes: Sequence[str]) -> int | None:
         found = [i for i, name in enumerate(classes) if wanted in (plain_name(part) for part in name.split(","))]
     if len(found) > 1:
         names = " and ".join(f"{classes[index]!r} (number {index})" for index in found)
-        raise ValueError(f"{folder!r} means several classes, {names}: use a WordNet id, or a name that only one has")
+        raise ValueError(f"{folder!r} means several classes, {names}: use a WordNet id, or an unambiguous name")
     if found:
         return found[0]
+    if len(classes) == 1000 and folder.isdecimal():
+        return int(folder) if int(folder) < 1000 else None
     if len(classes) == 1000 and folder.startswith("n") and folder[1:].isdigit():
         from timm.data import ImageNetInfo
 
@@ -33,5 +38,9 @@ def class_index(folder: str, classes: Sequence[str]) -> int | None:
 
 
 def plain_name(name: str) -> str:
-    """A name without what does not count: case, underscores for spaces, spaces around it."""
+    """A class name as it is compared: lower case, underscores as spaces, stripped.
+
+    >>> plain_name("Tinca_tinca ")
+    'tinca tinca'
+    """
     return name.replace("_", " ").strip().casefold()

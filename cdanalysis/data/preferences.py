@@ -1,4 +1,4 @@
-"""Two-alternative forced choices: of two distortions of a photograph, which looks more like it?"""
+"""Two-alternative forced choice (2AFC): which of two distorted images is more similar to the original?"""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ COLUMNS = ("original", "a", "b", "share")
 
 @dataclass(frozen=True)
 class Preference:
-    """One question and its answers.
+    """One comparison and its outcome.
 
     Attributes:
-        original, a, b: image files of one size.
-        share: of the people asked who found ``a`` more like the original, in [0, 1].
-        group: what kind of question it is; figures are given for each.
+        original, a, b: image files of the same size.
+        share: fraction of people who found ``a`` more similar to the original, in [0, 1].
+        group: kind of distortion; results are reported per group.
     """
 
     original: Path
@@ -31,15 +31,15 @@ class Preference:
 
 
 def read_preferences(table: str | Path, folder: str | Path) -> list[Preference]:
-    """Choices from a CSV file with the columns ``original``, ``a``, ``b``, ``share`` and, if it likes, ``group``.
+    """Read preferences from a CSV file with columns ``original``, ``a``, ``b``, ``share``, and optionally ``group``.
 
     Args:
         table: the CSV file.
-        folder: what its file names are relative to.
+        folder: that its file names are relative to.
 
     Raises:
-        FileNotFoundError: if the table, or a file that it names, is not there.
-        ValueError: if a column is missing, a share is no number in [0, 1], or there is no choice.
+        FileNotFoundError: if the table, or a file that it names, does not exist.
+        ValueError: if a column is missing, a share is not a number in [0, 1], or the table has no rows.
     """
     preferences = []
     with open(table, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin it with a byte order mark
@@ -51,16 +51,25 @@ def read_preferences(table: str | Path, folder: str | Path) -> list[Preference]:
             paths = [Path(folder) / row[name] for name in COLUMNS[:3]]
             for path in paths:
                 if not path.is_file():
-                    raise FileNotFoundError(f"{table}, line {reader.line_num}: no file {path}")
+                    raise FileNotFoundError(f"{table}, line {reader.line_num}: no such file: {path}")
             share = _share(row["share"], f"{table}, line {reader.line_num}")
             preferences.append(Preference(paths[0], paths[1], paths[2], share, row.get("group") or ""))
     if not preferences:
-        raise ValueError(f"{table} holds no choice")
+        raise ValueError(f"{table} has no rows")
     return preferences
 
 
 def write_preferences(table: str | Path, folder: str | Path, preferences: Sequence[Preference]) -> None:
-    """The table that `read_preferences` reads; file names are relative to ``folder``."""
+    """Write a table that `read_preferences` reads.
+
+    Args:
+        table: the CSV file to write.
+        folder: that file names are made relative to.
+        preferences: the rows.
+
+    Raises:
+        ValueError: if an image file is not below ``folder``.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow((*COLUMNS, "group"))

@@ -1,54 +1,72 @@
-"""Photographs of a data set that can be read; what cannot is named, and the rest goes on without it."""
+"""Photographs that can be decoded; those that cannot are reported and left out."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from PIL import Image
 
 from ..faults import sentence
 from ..notices import notice
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 S = TypeVar("S", bound="Images")
 
 
 class Images(Protocol):
-    """What photographs, and labeled sets of all kinds, have."""
+    """The protocol that image sets and labeled sets have in common."""
 
-    title: str
-    names: list[str]
+    @property
+    def title(self) -> str: ...
+    @property
+    def names(self) -> Sequence[str]: ...
 
     def __len__(self) -> int: ...
     def image(self, index: int) -> Image.Image: ...
     def read(self, index: int) -> bytes: ...
-    def chosen(self, indices: Any) -> Images: ...
+    def chosen(self, indices: Sequence[int]) -> Self: ...
 
 
 def readable(images: S, track: Callable[[Iterable], Iterable] = lambda items: items) -> tuple[S, list[dict[str, str]]]:
-    """The photographs that can be decoded, and of the others ``{"file", "error"}``; notices name them, too.
+    """Decode all photographs, and leave out those that fail, or whose files of labels do.
+
+    Labels that can be decoded, but are wrong, are not checked here. `told` warns of what was left out.
+
+    Args:
+        images: photographs, or a labeled set.
+        track: wraps an iterable to show progress.
+
+    Returns:
+        a view of the photographs that can be decoded, and a list of ``{"file", "error"}`` for the others.
 
     Raises:
-        ValueError: if there is none that can.
+        ValueError: if no photograph can be decoded.
     """
-    good, failures = [], []
+    good: list[int] = []
+    failures: list[dict[str, str]] = []
     for index in track(range(len(images))):
         try:
             images.image(index)
+            getattr(images, "check", _no_check)(index)
             good.append(index)
         except (ValueError, OSError, MemoryError) as error:
             failures.append({"file": images.names[index], "error": sentence(error)})
     if failures and not good:
-        raise ValueError(f"no photograph of {images.title} can be read; the first: {failures[0]['error']}")
-    for failure in failures:
-        notice(f"left out: {failure['error']}")
+        raise ValueError(f"no photograph of {images.title} can be read; error of the first: {failures[0]['error']}")
     return (images.chosen(good) if failures else images), failures
 
 
-def contents_digest(images: Images) -> str:
-    """16 bytes of BLAKE2b, in hexadecimal, of all names and files in their order."""
-    digest = hashlib.blake2b(digest_size=16)
-    for index, name in enumerate(images.names):
-        digest.update(hashlib.blake2b(name.encode() + b"\0" + images.read(index)).digest())
-    return digest.hexdigest()
+def _no_check(index: int) -> None:
+    """Sets without files of labels have nothing to check."""
+
+
+def told(found: tuple[S, list[dict[str, str]]], errors: list[str] | None = None) -> S:
+    """What `readable` found; notices tell at once what cannot be read, and ``errors`` keep it for the end."""
+    for failure in found[1]:
+        notice(f"left out: {failure['error']}")
+        if errors is not None:
+            errors.append(failure["error"])
+    return found[0]

@@ -1,4 +1,4 @@
-"""Photographs that come with what this library needs anyhow."""
+"""Sample photographs, from scikit-image, which is installed with this library."""
 
 from __future__ import annotations
 
@@ -8,18 +8,27 @@ import numpy as np
 from PIL import Image
 
 CARRIED = ("astronaut", "chelsea", "coffee", "rocket")
-"""Photographs that come with scikit-image."""
+"""Names of photographs in scikit-image's wheel."""
 
 
 def sample_images() -> dict[str, Image.Image]:
-    """The photographs that scikit-image carries, by name."""
+    """The sample photographs, RGB, by name.
+
+    >>> sample_images()["coffee"].size
+    (600, 400)
+    """
     from skimage import data
 
     return {name: Image.fromarray(getattr(data, name)()).convert("RGB") for name in CARRIED}
 
 
 def jpegs(count: int, side: int) -> list[bytes]:
-    """Crops of ``side`` pixels of the photographs that scikit-image carries, as JPEG files of quality 75."""
+    """Square crops of the sample photographs, as JPEG files of quality 75.
+
+    Args:
+        count: number of files.
+        side: of the crops in pixels, at most 300.
+    """
     images, crops = list(sample_images().values()), []
     for number in range(count):
         image = images[number % len(images)]
@@ -32,7 +41,11 @@ def jpegs(count: int, side: int) -> list[bytes]:
 
 
 def sample_of_size(size: tuple[int, int]) -> Image.Image:
-    """A photograph of a size, (width, height): those that scikit-image carries, side by side, none enlarged much."""
+    """A photograph of any size: a mosaic of the sample photographs, which are repeated, not enlarged.
+
+    Args:
+        size: (width, height) in pixels.
+    """
     width, height = size
     sheet = np.empty((height, width, 3), np.uint8)
     images = [np.asarray(image) for image in sample_images().values()]

@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
-from collections.abc import Sequence
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..structures.targets import IGNORE, LabelMap
-from .images import ImageSet, header_of, note_turned
+from .images import Damaged, ImageSet, header_of, note_turned
 
 
-class LabeledPixels:
-    """Photographs with a class for every pixel.
+class LabeledPixels(ImageSet):
+    """Photographs with label maps, in the layout of CamVid.
 
-    The folder or tar archive holds ``images/NAME.jpg`` (or another type) and ``labels/NAME.png``; beside it, or in it,
-    lies ``classes.json``: ``{"classes": [{"index", "name", "colour", "ignore"}...]}``.
-    Indexing reads both: (photograph, `LabelMap`), where 255 stands for pixels of no class.
+    The folder or tar archive has ``images/NAME.jpg`` (or another format) and ``labels/NAME.png``. ``classes.json``, in
+    the folder or beside the archive, lists all values of the label maps:
+    ``{"classes": [{"index": 0, "name": "sky", "colour": [128, 128, 128], "ignore": false}, ...]}``; ``"colour"`` and
+    ``"ignore"`` are optional. Indexing reads a photograph and its `LabelMap`, in which ignored pixels are 255.
 
-    Every value that occurs must be listed, those of no class with ``"ignore": true``; ``"colour"`` is optional.
+    Args:
+        root: folder or tar archive, absolute or below ``CDANALYSIS_DATA``.
 
     Attributes:
-        classes: names of the classes that count, in the order of the indices.
-        colors: the same classes' (red, green, blue); black where the file does not say.
+        classes: names of the classes that are not ignored, in the order of their indices.
+        colors: their (red, green, blue), 0 to 255; black by default.
         names: of the photographs.
 
     Raises:
-        FileNotFoundError: if there is no such folder, or no ``classes.json``.
-        ValueError: if ``classes.json`` is not what it must be, a photograph has no labels, or the first one has bad
-            ones.
+        FileNotFoundError: if the folder or ``classes.json`` does not exist.
+        ValueError: if ``classes.json`` is invalid, a photograph has no label map, or the first label map is invalid.
     """
 
     task = "segmentation"
 
     def __init__(self, root: str | Path):
-        self.files = ImageSet(root)
-        self.title = self.files.title
-        described, self._listing = _classes_file(self.files)
+        super().__init__(root)
+        described, self._listing = _classes_file(self)
         kept = [c for c in sorted(described, key=lambda c: c["index"]) if not c.get("ignore")]
         self.classes = [c["name"] for c in kept]
         self.colors = [tuple(c.get("colour") or c.get("color") or (0, 0, 0)) for c in kept]
@@ -50,50 +50,60 @@ class LabeledPixels:
         self._table[[c["index"] for c in kept]] = np.arange(len(kept))
         self._listed = np.zeros(256, bool)
         self._listed[[c["index"] for c in described]] = True
-        self.names = [n for n in self.files.names if PurePosixPath(n).parent.name == "images"]
-        there = set(self.files.names)
+        there = {PurePosixPath(name).as_posix(): name for name in self.names}
+        self.names = [n for n in self.names if PurePosixPath(n).parent.name == "images"]
+        self._labels: dict[str, str] = {}
         for name in self.names:
             if _labels_of(name) not in there:
-                raise ValueError(f"{name} has no labels: {_labels_of(name)} is missing")
+                raise ValueError(f"{name} has no label map: {_labels_of(name)} is missing")
+            self._labels[name] = there[_labels_of(name)]
+        shared = [name for name, count in Counter(self._labels.values()).items() if count > 1]
+        if shared:
+            both = " and ".join(name for name in self.names if self._labels[name] == shared[0])
+            raise ValueError(f"{both} share the label map {shared[0]}: rename one, and its label map")
         if not self.names:
-            raise ValueError(f"no photographs below images/ in {root}")
-        self.labels(0)  # what is wrong with one is mostly wrong with all, and better known before hours of work
-        headers = {name: header_of(self.files.read_named(name)) for name in self.names}
+            raise ValueError(f"no photographs in {root}: they must be in a folder named images, label maps in labels")
+        with suppress(Damaged):  # affects this one alone
+            self.labels(0)  # most errors affect all label maps, and are better found early
+        headers = {name: header_of(self.read_named(name)) for name in self.names}
         turned = [name for name, header in headers.items() if header and header[1] > 1]
-        note_turned(turned, f"the labels in {root}")
+        note_turned(turned, f"the label maps in {root}")
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def every(self, step: int) -> LabeledPixels:
-        """A view of each ``step``-th photograph, the first included."""
-        if step < 1:
-            raise ValueError(f"every must be at least 1, got {step}")
-        return self.chosen(range(0, len(self), step))
-
-    def chosen(self, indices: Sequence[int]) -> LabeledPixels:
-        """A view of these photographs."""
-        view = copy.copy(self)
-        view.names = [self.names[i] for i in indices]
-        return view
-
-    def read(self, index: int) -> bytes:
-        return self.files.read_named(self.names[index])
-
-    def image(self, index: int) -> Image.Image:
-        return self.files.named(self.names[index])
+    def read_labels(self, index: int) -> bytes:
+        """The bytes of a photograph's label map."""
+        return self.read_named(self._labels[self.names[index]])
 
     def labels(self, index: int, size: tuple[int, int] | None = None) -> np.ndarray:
-        """(H, W) uint8: class indices, 255 for pixels of no class; which must have a ``size``, where one is given."""
-        name = _labels_of(self.names[index])
-        indices = class_indices(self.files.read_named(name), name, size)
+        """The label map of a photograph.
+
+        Args:
+            index: of the photograph.
+            size: (height, width) that the label map must have; None not to check it.
+
+        Returns:
+            (H, W) uint8: indices into ``classes``, 255 for ignored pixels.
+
+        Raises:
+            ValueError: as `class_indices`, and for a value that ``classes.json`` does not list.
+        """
+        name = self._labels[self.names[index]]
+        indices = class_indices(self.read_labels(index), name, size)
         unlisted = np.flatnonzero((np.bincount(indices.ravel(), minlength=256) > 0) & ~self._listed)
         if len(unlisted):
             raise ValueError(
-                f"{name} holds {_some(unlisted)}, which {self._listing} does not list; "
-                'list every value, those of no class with "ignore": true'
+                f"{name} has {_some(unlisted)}, which {self._listing} does not list; "
+                'list every value, those to ignore with "ignore": true'
             )
         return self._table[indices]
+
+    def check(self, index: int) -> None:
+        """Raises `Damaged` where the labels of a photograph cannot be decoded."""
+        try:
+            class_indices(self.read_labels(index), self._labels[self.names[index]])
+        except Damaged:
+            raise
+        except ValueError:  # labels that contradict something are refused when they are read
+            pass
 
     def __getitem__(self, index: int) -> tuple[Image.Image, LabelMap]:
         image = self.image(index)
@@ -106,34 +116,41 @@ def _labels_of(name: str) -> str:
 
 
 def class_indices(data: bytes, name: str, size: tuple[int, int] | None = None) -> np.ndarray:
-    """The numbers in a label picture, uint8 (H, W), as they are stored.
+    """Read a label map: an image whose pixel values are class indices.
 
     Args:
-        data: of the file.
-        name: what messages call it.
-        size: (height, width) of the upright photograph that it belongs to.
+        data: bytes of the file.
+        name: of the file, for messages.
+        size: (height, width) of its photograph, upright; None not to check it.
+
+    Returns:
+        uint8 (H, W), the values as stored.
 
     Raises:
-        ValueError: if it cannot be read, has colors instead of numbers, numbers above 255, or another size.
+        ValueError: if the file cannot be read, is a color image, has values above 255, or another size.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
             stretched = _STRETCHED.get(str(image.tile[0].args), 1) if image.format == "PNG" else 1
             if image.mode not in ("1", "L", "P", "I", "I;16"):
-                raise ValueError(f"it is no picture of class indices: its mode is {image.mode}")
+                raise ValueError(f"a label map must be gray or have a palette, not {image.mode}")
             indices = np.asarray(image).astype(np.int64) // stretched
-    except (OSError, SyntaxError, ValueError) as error:
+    except UnidentifiedImageError:
+        raise Damaged(f"{name} is not an image that can be read") from None
+    except (OSError, SyntaxError) as error:
+        raise Damaged(f"{name} cannot be read: {error}") from None
+    except ValueError as error:
         raise ValueError(f"{name} cannot be read: {error}") from None
     if size is not None and indices.shape != size:
         sides = f"{indices.shape[1]}x{indices.shape[0]}, its photograph (upright, as EXIF says) {size[1]}x{size[0]}"
-        raise ValueError(f"{name} and its photograph differ in size: the labels are {sides}")
+        raise ValueError(f"{name} and its photograph differ in size: the label map is {sides}")
     if indices.size and (indices.max() > 255 or indices.min() < 0):
-        raise ValueError(f"{name} holds {_some(np.unique(indices))}, but class indices are 0 to 255")
+        raise ValueError(f"{name} has {_some(np.unique(indices))}, but class indices must be 0 to 255")
     return indices.astype(np.uint8)
 
 
 _STRETCHED = {"L;2": 85, "L;4": 17}
-"""Gray PNG files of 2 or 4 bits hold small numbers, which Pillow stretches to 255."""
+"""Pillow scales gray PNG files of 2 or 4 bits to 0..255 by these factors."""
 
 
 def _some(values: np.ndarray) -> str:
@@ -143,32 +160,33 @@ def _some(values: np.ndarray) -> str:
 
 def _classes_file(files: ImageSet) -> tuple[list[dict[str, Any]], Path]:
     """The classes that ``classes.json`` lists, and its path."""
-    folder = files.root if files.root.is_dir() else files.root.parent
-    path = folder / "classes.json"
+    path = files.beside("classes.json")
     if not path.is_file():
-        raise FileNotFoundError(f"no {path}: it must list the classes")
+        raise FileNotFoundError(f"no {path}, which must list the classes of the label maps")
     try:
         found = json.loads(path.read_bytes())["classes"]
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} lists no classes") from None
+        raise ValueError(f'{path} has no list "classes"') from None
     if not isinstance(found, list) or not all(isinstance(c, dict) for c in found):
-        raise ValueError(f"{path} lists no classes")
+        raise ValueError(f'{path} has no list "classes" of objects')
     for described in found:
         _check_class(described, path)
     for key, values in (("index", [c["index"] for c in found]), ("name", [c["name"] for c in found])):
         if len(set(values)) < len(values):
             repeated = next(value for value in values if values.count(value) > 1)
-            raise ValueError(f"{path}: several classes have the {key} {repeated!r}")
+            raise ValueError(f"{path}: two classes have the {key} {repeated!r}")
     if all(c.get("ignore") for c in found):
-        raise ValueError(f"{path} lists no class that counts")
+        raise ValueError(f"{path} lists no classes, or only ignored ones")
     return found, path
 
 
 def _check_class(described: dict[str, Any], path: Path) -> None:
     index, name = described.get("index"), described.get("name")
+    if not isinstance(described.get("ignore", False), bool):
+        raise ValueError(f"{path}: class {index} has the ignore {described['ignore']!r}; it must be true or false")
     color = described.get("colour") or described.get("color")
     if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index <= 255:
-        raise ValueError(f"{path}: a class has the index {index!r}; it must be a number from 0 to 255")
+        raise ValueError(f"{path}: a class has the index {index!r}; it must be an integer from 0 to 255")
     if not isinstance(name, str) or not name:
         raise ValueError(f"{path}: class {index} has no name")
     if color is not None and not (isinstance(color, list) and len(color) == 3):

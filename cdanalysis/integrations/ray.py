@@ -1,7 +1,7 @@
-"""Jobs on a Ray cluster, by Ray Data; needs the extra ``ray``.
+"""Batch jobs on a Ray cluster, by Ray Data; needs the extra ``ray``.
 
-Ray finds its cluster by its own environment variable, RAY_ADDRESS; without one it uses this machine. Files must lie
-where every node sees them.
+Ray finds its cluster by its environment variable RAY_ADDRESS; without it, it uses this machine. All nodes must see the
+files under the same paths.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ class _Doer:
 
 
 def on_cluster(work: Recorded, jobs: Sequence[tuple[int, Job]]) -> Iterator[Answer]:
-    """A `Runner`: one actor a core of the cluster.
+    """A `Runner` with one actor per core of the cluster.
+
+    Args:
+        work: to do.
+        jobs: with their numbers.
 
     Raises:
         ModuleNotFoundError: if Ray is not installed.
@@ -36,7 +40,7 @@ def on_cluster(work: Recorded, jobs: Sequence[tuple[int, Job]]) -> Iterator[Answ
     try:
         import ray
     except ImportError:
-        raise ModuleNotFoundError("Ray is not here: pip install 'cdanalysis[ray]'") from None
+        raise ModuleNotFoundError("Ray is not installed: pip install 'cdanalysis[ray]'") from None
     if not ray.is_initialized():
         ray.init(log_to_driver=False, configure_logging=False)
     max_actors = min(len(jobs), max(1, int(ray.cluster_resources().get("CPU", 1)) - 1))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 LEAST_POINTS = 3
-"""Fewer points than this make no curve."""
+"""Minimum number of points of a frontier for Bjontegaard deltas."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Curve:
         scores: (N,); higher is better.
 
     Raises:
-        ValueError: if there are not as many scores as rates, or a rate is not positive, or a number is not finite.
+        ValueError: if rates and scores differ in number, a rate is not above 0, or a number is not finite.
     """
 
     rates: np.ndarray
@@ -35,7 +35,7 @@ class Curve:
         if rates.ndim != 1 or rates.shape != scores.shape:
             raise ValueError(f"a curve needs as many scores as rates, got {rates.shape} and {scores.shape}")
         if not (np.isfinite(rates).all() and np.isfinite(scores).all() and (rates > 0).all()):
-            raise ValueError("a curve's rates are positive, and all its numbers finite")
+            raise ValueError("a curve must have finite scores, and finite rates above 0")
         order = np.lexsort((-scores, rates))
         object.__setattr__(self, "rates", rates[order])
         object.__setattr__(self, "scores", scores[order])
@@ -60,7 +60,7 @@ def bd_rate(anchor: Curve, test: Curve) -> float | None:
 
     Args:
         anchor: the curve to compare with.
-        test: the curve to judge.
+        test: the curve to compare.
 
     Returns:
         the mean difference in bits at equal score, in percent; below 0 where ``test`` needs fewer. None where the
@@ -77,7 +77,11 @@ def bd_rate(anchor: Curve, test: Curve) -> float | None:
 
 
 def bd_score(anchor: Curve, test: Curve) -> float | None:
-    """Bjontegaard delta score (BD-PSNR where the score is PSNR), as `bd_rate` over the rates that both have.
+    """Bjontegaard delta score (BD-PSNR if the score is PSNR), like `bd_rate`, over the rates that both curves have.
+
+    Args:
+        anchor: the curve to compare with.
+        test: the curve to compare.
 
     Returns:
         the mean difference in score at equal rate, in the score's unit; above 0 where ``test`` is better. None as in
@@ -101,7 +105,18 @@ def _package(name: str, a: Curve, b: Curve) -> float | None:
 
 
 def rate_at(curve: Curve, score: float) -> float | None:
-    """Bits per pixel at which the frontier reaches a score, linear in the log of the rate; None outside its range."""
+    """The rate at which a curve's frontier reaches a score, interpolated linearly in the logarithm of the rate.
+
+    Args:
+        curve: rates and scores.
+        score: to reach.
+
+    Returns:
+        bits per pixel, or None if the score is outside the frontier's range.
+
+    >>> rate_at(Curve([0.1, 0.4], [0.5, 0.7]), 0.6)
+    0.2
+    """
     front = curve.frontier()
     if not len(front.rates) or not front.scores[0] <= score <= front.scores[-1]:
         return None
@@ -109,7 +124,15 @@ def rate_at(curve: Curve, score: float) -> float | None:
 
 
 def saving(anchor: Curve, test: Curve, score: float) -> float | None:
-    """Bits that ``test`` saves against ``anchor`` at a score, in percent; None where one does not reach it.
+    """Bits that one curve saves relative to another at equal score.
+
+    Args:
+        anchor: the curve to compare with.
+        test: the curve to compare.
+        score: to reach.
+
+    Returns:
+        percent of the anchor's bits, or None if one of the curves does not reach the score.
 
     >>> anchor = Curve([0.1, 0.2, 0.4], [0.5, 0.6, 0.7])
     >>> round(saving(anchor, Curve(anchor.rates / 4, anchor.scores), 0.65), 6)
@@ -124,10 +147,10 @@ class Interval:
     """A value with its confidence interval.
 
     Attributes:
-        value: on all photographs; None where it is undefined.
-        low: lower end; None where there is no interval.
-        high: upper end.
-        found: share of the resamples on which the value is defined.
+        value: on all photographs; None if undefined.
+        low: lower end; None if there is no interval.
+        high: upper end; None if there is no interval.
+        found: fraction of the resamples on which the value is defined, in [0, 1].
     """
 
     value: float | None
@@ -159,14 +182,14 @@ def resamples(images: int, draws: int, seed: int = 0) -> np.ndarray:
 def interval(values: Sequence[float | None], level: float = 0.95, biased: bool = False) -> Interval:
     """Bootstrap percentile interval (Efron, 1979).
 
-    It is absent where the value is defined on fewer than nine in ten resamples, or there are none.
+    There is no interval if the value is defined on fewer than nine in ten resamples.
 
     Args:
-        values: the value on all photographs, then on each resample; None where it is undefined.
-        level: confidence level.
-        biased: whether resampling itself shifts the value. The interval is then corrected by the difference between
+        values: the value on all photographs, then on each resample; None where undefined.
+        level: confidence level, in (0, 1).
+        biased: whether resampling itself biases the value. The interval is then corrected by the difference between
             the mean over the resamples and the value (Efron and Tibshirani, "An introduction to the bootstrap", 1993,
-            chapter 10); the interval of a value of at least 0 does not go below 0.
+            chapter 10); for a value of at least 0 it does not go below 0.
 
     >>> ends = interval([0.5, *np.linspace(0, 1, 101)])
     >>> round(ends.low, 3), round(ends.high, 3)
@@ -184,11 +207,19 @@ def interval(values: Sequence[float | None], level: float = 0.95, biased: bool =
 
 
 Curves = dict[str, list[Curve | None]]
-"""By name the curve on all photographs, then on each resample of them; None where it cannot be had."""
+"""For each name the curve on all photographs, then on each resample of them; None where undefined."""
 
 
 def comparisons(curves: Curves, ours: Sequence[str]) -> list[dict[str, Any]]:
-    """BD-rate and BD-score (above 0 is better) of each of ``ours`` against every other curve, with their intervals."""
+    """BD-rate (below 0 is better) and BD-score (above 0 is better) of some curves against all others.
+
+    Args:
+        curves: all curves, with their resamples.
+        ours: names of the curves to compare with each of the others.
+
+    Returns:
+        a row for each pair and figure: "test", "anchor", "figure", and the fields of `Interval`.
+    """
     rows = []
     for test, anchor in _pairs(curves, ours):
         for title, figure in (("bd_rate_percent", bd_rate), ("bd_score", bd_score)):
@@ -201,10 +232,16 @@ def comparisons(curves: Curves, ours: Sequence[str]) -> list[dict[str, Any]]:
 def savings(
     curves: Curves, ours: Sequence[str], reference: np.ndarray, shares: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """Bits saved, in percent, where both curves reach the same share of a score.
+    """Bits saved by some curves against all others, where both reach a given fraction of a reference score.
 
     Args:
-        reference: the score, on all photographs, then on each resample.
+        curves: all curves, with their resamples.
+        ours: names of the curves to compare with each of the others.
+        reference: the score, such as that on uncompressed photographs: on all of them, then on each resample.
+        shares: fractions of the reference score.
+
+    Returns:
+        a row for each pair and fraction: "test", "anchor", "share", and the fields of `Interval`, in percent.
     """
     rows = []
     for test, anchor in _pairs(curves, ours):

@@ -14,20 +14,36 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 PERCEPTION = ("psnr", "ms_ssim", "lpips")
 """Names of the image quality metrics."""
 LOWER = ("lpips",)
-"""Those of which a lower value is better."""
-
-
+"""Those for which lower is better."""
 LEFT_OUT = "_left_out"
-"""Ends the name of the number of photographs over which a mean does not go."""
+"""Suffix of the key that counts the photographs without a value."""
 
 
 def defined(value: float | None) -> float | None:
-    """The value; None where there is none, or no number: NaN, or the infinite PSNR of equal pictures."""
+    """The value, or None if it is not finite: NaN, or the infinite PSNR of equal images.
+
+    Args:
+        value: a number or None.
+
+    >>> defined(0.5), defined(math.inf), defined(None)
+    (0.5, None, None)
+    """
     return None if value is None or not math.isfinite(value) else value
 
 
 def mean_of(name: str, values: Iterable[float | None]) -> dict[str, float | int | None]:
-    """Mean of what is defined, None where nothing is; ``NAME_left_out`` counts the others, where there are any."""
+    """The mean of the finite values.
+
+    Args:
+        name: key of the mean.
+        values: numbers or None.
+
+    Returns:
+        the mean, None if there are no finite values; and, if there are others, their number as ``NAME_left_out``.
+
+    >>> mean_of("psnr", [30.0, 40.0, math.inf])
+    {'psnr': 35.0, 'psnr_left_out': 1}
+    """
     values = [defined(value) for value in values]
     known = [value for value in values if value is not None]
     found: dict[str, float | int | None] = {name: float(np.mean(known)) if known else None}
@@ -62,7 +78,8 @@ def ms_ssim(original: np.ndarray, reconstruction: np.ndarray) -> float | None:
         reconstruction: uint8 RGB, of the same shape.
 
     Returns:
-        MS-SSIM in [0, 1]; None where a side is below 176 pixels, because the filter of 11 does not fit the fifth scale.
+        MS-SSIM in [0, 1]; None if a side is below 176 pixels, where the window of 11 pixels does not fit the fifth
+        scale.
 
     >>> ms_ssim(np.zeros((64, 200, 3), np.uint8), np.zeros((64, 200, 3), np.uint8)) is None
     True
@@ -74,7 +91,12 @@ def ms_ssim(original: np.ndarray, reconstruction: np.ndarray) -> float | None:
 
 
 def bpp(size_bytes: int, width: int, height: int) -> float:
-    """Bits of a file per pixel of the photograph.
+    """Bits per pixel.
+
+    Args:
+        size_bytes: of the whole file.
+        width: of the photograph in pixels.
+        height: of the photograph in pixels.
 
     >>> bpp(12_288, 768, 512)
     0.25
@@ -88,11 +110,11 @@ def accuracy(logits: Tensor, targets: Tensor, among: list[int] | None = None, to
     Args:
         logits: (N, C).
         targets: (N,) class indices.
-        among: the only classes to choose from, as indices into C; by default all.
+        among: classes to restrict the predictions to, as indices into C; by default all.
         top: k.
 
     Returns:
-        the share, in [0, 1], of rows whose ``top`` best classes include the target.
+        the fraction, in [0, 1], of rows whose k best classes include the target.
 
     >>> logits = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.1, 0.4]])
     >>> accuracy(logits, torch.tensor([1, 2])), accuracy(logits, torch.tensor([1, 2]), top=2)

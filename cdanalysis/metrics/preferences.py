@@ -14,11 +14,13 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
 def agreement(chosen_a: Sequence[float], shares: Sequence[float]) -> float:
-    """The 2AFC score of Zhang, Isola, Efros, Shechtman, Wang (CVPR 2018): mean share of people who agree with a metric.
+    """The 2AFC score: mean fraction of people who agree with a metric.
+
+    Zhang and others, "The unreasonable effectiveness of deep features as a perceptual metric" (CVPR 2018).
 
     Args:
         chosen_a: (N,) 1 where the metric prefers ``a``, 0 where ``b``, 0.5 where it sees no difference.
-        shares: (N,) of people who chose ``a``, in [0, 1].
+        shares: (N,) fractions of people who chose ``a``, in [0, 1].
 
     Returns:
         agreement in [0, 1].
@@ -31,7 +33,13 @@ def agreement(chosen_a: Sequence[float], shares: Sequence[float]) -> float:
 
 
 def ceiling(shares: Sequence[float]) -> float:
-    """The agreement of always choosing with the majority, which no metric can exceed.
+    """The agreement of a metric that always chooses with the majority, which no metric can exceed.
+
+    Args:
+        shares: (N,) fractions of people who chose ``a``, in [0, 1].
+
+    Returns:
+        agreement in [0.5, 1].
 
     >>> ceiling([0.75, 0.5])
     0.625
@@ -49,19 +57,21 @@ def agreements(
     Args:
         metrics: by name.
         preferences: pairs of distorted files, each with its original.
-        track: shows progress.
+        track: wraps an iterable to show progress.
 
     Returns:
         a row per metric and one for the ceiling, each with the agreement on every group of preferences.
 
     Raises:
-        ValueError: if the files of a pair differ in size.
+        ValueError: if the files of a pair differ in size, or cannot be read.
     """
     said: dict[str, list[float]] = {name: [] for name in metrics}
     for preference in track(preferences):
         original, a, b = (np.asarray(open_image(path)) for path in (preference.original, preference.a, preference.b))
         if not original.shape == a.shape == b.shape:
-            raise ValueError(f"{preference.a} and {preference.b} are not of the size of {preference.original}")
+            raise ValueError(
+                f"{preference.a} and {preference.b} are not of the size of {preference.original}; resize them to it"
+            )
         for name, metric in metrics.items():
             near, far = metric(original, a), metric(original, b)
             said[name].append(0.5 if near == far else float(near < far))

@@ -1,7 +1,7 @@
-"""Accuracy of classification, detection and segmentation, by the field's own evaluators: pycocotools and torchmetrics.
+"""Accuracy of classification, detection and segmentation, by pycocotools and torchmetrics.
 
-What a scorer keeps of each photograph is plain data, so that a measurement can be interrupted and resumed, and scores
-can be computed for any subset of photographs, such as a bootstrap's resamples.
+Scorers keep plain data for each photograph, so that a measurement can be interrupted and resumed, and scores can be
+computed for any subset of photographs, such as bootstrap resamples.
 """
 
 from __future__ import annotations
@@ -26,24 +26,35 @@ from .image import accuracy
 
 
 class Scorer(Protocol):
-    """Accumulates predictions, one photograph at a time, and scores them.
+    """The protocol of task metrics: accumulates predictions, one photograph at a time, and computes scores.
 
     Attributes:
         main: name of the score that comparisons use.
-        biased: whether resampling photographs with replacement shifts the score on average.
-        parts: what is kept of each photograph, by its index; plain data.
+        biased: whether resampling photographs with replacement biases the score.
+        parts: plain data kept for each photograph, by its index.
     """
 
     main: str
     biased: bool
     parts: dict[int, Any]
 
-    def update(self, index: int, prediction: Any) -> None: ...
+    def update(self, index: int, prediction: Any) -> None:
+        """Add the prediction for a photograph.
+
+        Args:
+            index: of the photograph in the labeled set.
+            prediction: of the task's kind, such as `cdanalysis.structures.Detection`.
+        """
+        ...
 
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
-        """Scores, by name, of all photographs that were added, or of chosen ones; one may be chosen several times.
+        """Compute the scores.
 
-        A score that is not defined is None: without labels there is no right or wrong.
+        Args:
+            chosen: indices of added photographs, possibly repeated; by default all of them.
+
+        Returns:
+            scores by name; None if undefined, as without any labels.
         """
         ...
 
@@ -53,10 +64,10 @@ class ClassificationScorer:
 
     Args:
         labeled: the photographs, in folders named by class.
-        classes: names that the logits stand for.
+        classes: class names of the logits.
 
     Raises:
-        ValueError: if a folder names none of them.
+        ValueError: if a folder is not named after one of them.
     """
 
     main, biased = "top1", False
@@ -64,39 +75,44 @@ class ClassificationScorer:
     def __init__(self, labeled: ClassFolders, classes: Sequence[str]):
         self.labeled = labeled
         self.parts: dict[int, Any] = {}
-        self.among = [class_index(name, classes) for name in labeled.classes]
-        if None in self.among:
-            raise ValueError(f"the folder {labeled.classes[self.among.index(None)]!r} names no class that is known")
+        found = [class_index(name, classes) for name in labeled.classes]
+        if None in found:
+            raise ValueError(
+                f"the folder {labeled.classes[found.index(None)]!r} is not named after a class of the head"
+            )
+        self.among = [index for index in found if index is not None]
 
     def target(self, index: int) -> int:
-        """The class of a photograph, as a number among ``classes``."""
+        """The class of a photograph, as an index into the head's classes."""
         return self.among[self.labeled.classes.index(self.labeled.class_of(index))]
 
     def update(self, index: int, prediction: Tensor) -> None:
+        """As `Scorer.update`; the prediction is logits (classes,)."""
         target = torch.tensor([self.target(index)])
         self.parts[index] = int(accuracy(prediction[None].cpu(), target, sorted(set(self.among))))
 
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
+        """As `Scorer.compute`."""
         chosen = sorted(self.parts) if chosen is None else chosen
         return {"top1": float(np.mean([self.parts[int(i)] for i in chosen]))}
 
 
 class DetectionScorer:
-    """Average precision after COCO (Lin and others, ECCV 2014), by pycocotools.
+    """COCO's average precision (Lin and others, ECCV 2014), by pycocotools.
 
-    ``AP`` is the mean over intersections over union of 0.50 to 0.95, ``AP50`` and ``AP75`` those at 0.50 and 0.75; each
-    in [0, 1], over the classes that occur, and None where no object does. With masks on both sides also ``mask_AP``,
-    ``mask_AP50``, ``mask_AP75``.
+    ``AP`` is the mean over IoU thresholds of 0.50 to 0.95, ``AP50`` and ``AP75`` are at 0.50 and 0.75; each is in
+    [0, 1], the mean over the classes that occur, and None if no objects occur. If data and predictions have masks,
+    there are also ``mask_AP``, ``mask_AP50`` and ``mask_AP75``.
 
     Args:
         labeled: the photographs, with their annotations.
-        classes: names that the head predicts.
+        classes: class names of the head.
 
     Raises:
-        ValueError: if the head does not know one of the data set's classes.
+        ValueError: if the head lacks one of the data set's classes.
     """
 
-    main, biased = "AP50", True  # classes of few photographs, mostly the hard ones, are missing from many a draw
+    main, biased = "AP50", True  # many resamples lack the classes of few photographs, which are mostly hard ones
 
     def __init__(self, labeled: CocoImages, classes: Sequence[str]):
         _same_classes(labeled.classes, classes)
@@ -106,6 +122,7 @@ class DetectionScorer:
         self._matched: dict[str, Any] = {}
 
     def update(self, index: int, prediction: Detection) -> None:
+        """As `Scorer.update`; boxes are in pixels of the photograph."""
         from pycocotools import mask as rle
 
         self._matched, results = {}, []
@@ -125,6 +142,7 @@ class DetectionScorer:
         self.parts[index] = {"masked": prediction.masks is not None, "results": results}
 
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
+        """As `Scorer.compute`."""
         kinds = {"bbox": ""}
         annotations = self.labeled.coco.dataset["annotations"]
         masked = all(part["masked"] for part in self.parts.values()) and any(p["results"] for p in self.parts.values())
@@ -173,16 +191,16 @@ class DetectionScorer:
 
 
 class SegmentationScorer:
-    """Mean intersection over union, and pixel accuracy, in [0, 1]; pixels labeled ``IGNORE`` do not count.
+    """Mean intersection over union (mIoU) and pixel accuracy, in [0, 1]; pixels labeled ``IGNORE`` do not count.
 
-    The mean is over the classes that occur in the labels or in the predictions: a single photograph rarely has all.
+    The mean is over the classes that occur in the labels or in the predictions.
 
     Args:
-        labeled: the photographs, with their labels.
-        classes: names that the head predicts.
+        labeled: the photographs, with their label maps.
+        classes: class names of the head.
 
     Raises:
-        ValueError: if they are not the data set's classes.
+        ValueError: if the head lacks one of the data set's classes.
     """
 
     main, biased = "mIoU", False
@@ -196,12 +214,14 @@ class SegmentationScorer:
         self.parts: dict[int, Any] = {}
 
     def update(self, index: int, prediction: Segmentation) -> None:
+        """As `Scorer.update`; the prediction is of the size of the label map."""
         target = torch.from_numpy(self.labeled.labels(index, prediction.mask.shape).astype(np.int64))
         mask = torch.from_numpy(self.table[prediction.mask])
         confusion = multiclass_confusion_matrix(mask, target, self.count + 1, ignore_index=IGNORE)
         self.parts[index] = confusion.tolist()  # true class, predicted class
 
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
+        """As `Scorer.compute`."""
         chosen = sorted(self.parts) if chosen is None else chosen
         confusion = np.asarray(np.sum([self.parts[int(i)] for i in chosen], axis=0, dtype=np.float64))
         right, counted = confusion.diagonal(), confusion.sum()
@@ -214,4 +234,4 @@ class SegmentationScorer:
 def _same_classes(wanted: Sequence[str], known: Sequence[str]) -> None:
     missing = [name for name in wanted if name not in known]
     if missing:
-        raise ValueError(f"the head does not know {len(missing)} of the data set's classes, {missing[0]!r} first")
+        raise ValueError(f"the head lacks {len(missing)} of the data set's classes, for example {missing[0]!r}")

@@ -1,7 +1,14 @@
-"""Observers: differentiable distortions, each a function of (image, reconstruction)."""
+"""Observers: differentiable distortions, each a function of (image, reconstruction).
+
+- `base`: `Observer`, the base class; `weighted_mean`
+- `pixel`: `SquaredError`, `MSSSIM`
+- `perceptual`: `LPIPS`, `LPIPSComp`
+- `semantic`: `FeatureDistance`, in a recognition network
+- `adversarial`: `PatchDiscriminator`; `Adversary`, its losses
+"""
 
 from .adversarial import Adversary, PatchDiscriminator
-from .base import Observer
+from .base import Observer, weighted_mean
 from .perceptual import LPIPS, LPIPSComp
 from .pixel import MSSSIM, SquaredError
 from .semantic import FeatureDistance
@@ -15,4 +22,5 @@ __all__ = [
     "Observer",
     "PatchDiscriminator",
     "SquaredError",
+    "weighted_mean",
 ]

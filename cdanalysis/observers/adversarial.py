@@ -1,4 +1,4 @@
-"""The adversarial observer: a discriminator that is trained to tell photographs from reconstructions."""
+"""The adversarial observer: a discriminator that is trained to distinguish photographs from reconstructions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PatchDiscriminator(nn.Module):
 
     Args:
         condition: channels of the semantic features, at stride 16.
-        width: channels of the first layer.
+        width: channels of the first layer; the next ones have 2 and 4 times as many.
     """
 
     def __init__(self, condition: int, width: int = 48):
@@ -35,14 +35,14 @@ class PatchDiscriminator(nn.Module):
         self.net = nn.Sequential(*layers, spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1)))
 
     def forward(self, x: Tensor, semantic: Tensor) -> Tensor:
-        """Scores of patches; higher means more like a photograph.
+        """Realism scores of patches.
 
         Args:
             x: images (N, 3, H, W) in [0, 1].
             semantic: their features (N, C, H/16, W/16).
 
         Returns:
-            (N, 1, H/8, W/8).
+            logits (N, 1, H/8, W/8); higher is more realistic.
         """
         condition = F.interpolate(F.leaky_relu(self.condition(semantic), 0.2), size=x.shape[-2:], mode="nearest")
         return self.net(torch.cat([2 * x - 1, condition], 1))
@@ -53,7 +53,10 @@ class Adversary(nn.Module):
 
     Args:
         discriminator: trained along with the codec, with its own learning rate.
-        loss: "hinge" (Lim, Ye, 2017) or "non_saturating" (Goodfellow and others, 2014).
+        loss: "hinge" (Lim, Ye, "Geometric GAN", 2017) or "non_saturating" (Goodfellow and others, NeurIPS 2014).
+
+    Raises:
+        ValueError: for another loss.
     """
 
     def __init__(self, discriminator: PatchDiscriminator, loss: str = "hinge"):
@@ -63,12 +66,15 @@ class Adversary(nn.Module):
         self.discriminator, self.loss = discriminator, loss
 
     def forward(self, reconstruction: Tensor, semantic: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The generator's loss (N,). Has gradients for reconstructions, none for the discriminator.
+        """The generator's loss, without gradients for the discriminator.
 
         Args:
             reconstruction: (N, 3, H, W) in [0, 1].
             semantic: features (N, C, H/16, W/16).
-            weight: (N, 1, h, w), for every place.
+            weight: (N, 1, h, w), spatial weights, see `Observer`; None for equal weights.
+
+        Returns:
+            (N,).
         """
         moving = [p for p in self.discriminator.parameters() if p.requires_grad]
         for parameter in moving:
@@ -79,7 +85,16 @@ class Adversary(nn.Module):
         return weighted_mean(-scores if self.loss == "hinge" else F.softplus(-scores), weight)
 
     def loss_of_its_own(self, original: Tensor, reconstruction: Tensor, semantic: Tensor) -> Tensor:
-        """The discriminator's loss (N,). Has no gradients for the reconstructions."""
+        """The discriminator's loss, without gradients for the reconstructions.
+
+        Args:
+            original: (N, 3, H, W) in [0, 1].
+            reconstruction: (N, 3, H, W).
+            semantic: features (N, C, H/16, W/16).
+
+        Returns:
+            (N,).
+        """
         real = self.discriminator(original, semantic.detach())
         fake = self.discriminator(reconstruction.detach(), semantic.detach())
         if self.loss == "hinge":

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 class Observer(nn.Module):
-    """A frozen, differentiable distortion: gradients flow to reconstructions, parameters never change.
+    """The base class of observers: a frozen, differentiable distortion with gradients for the reconstructions.
 
     An observer is called with images and their reconstructions, both (N, 3, H, W) in [0, 1] on the observer's device,
-    and optionally with a spatial weight (N, 1, h, w), at least 0 everywhere and above 0 somewhere. It returns the
-    distortion (N,): 0 where both are equal, growing with what this observer penalizes. The weight is resampled to the
-    observer's own grid; only its proportions matter.
+    and optionally with spatial weights (N, 1, h, w), at least 0 everywhere and above 0 somewhere. It returns the
+    distortion (N,), which is 0 for equal images. The weights are resampled to the observer's own grid and normalized.
+    Subclasses implement `forward`, and call `freeze` at the end of ``__init__``.
     """
 
     def freeze(self) -> None:
@@ -30,7 +30,7 @@ class Observer(nn.Module):
         Args:
             original: (N, 3, H, W) in [0, 1].
             reconstruction: (N, 3, H, W).
-            weight: (N, 1, h, w), for every place; by default all alike.
+            weight: spatial weights (N, 1, h, w); None for equal weights.
 
         Returns:
             (N,), at least 0.
@@ -42,7 +42,7 @@ class Observer(nn.Module):
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean over channels, and weighted mean over places.
+    """The mean over channels, and weighted mean over pixels or cells.
 
     Args:
         values: (N, C, h, w).
@@ -63,6 +63,6 @@ def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
     if weight is None:
         return values.mean((1, 2, 3))
     if bool((weight < 0).any()) or not bool((weight.flatten(1).amax(1) > 0).all()):
-        raise ValueError("a weight must be at least 0 everywhere, and above it somewhere")
+        raise ValueError("spatial weights must be at least 0, and above 0 somewhere in each image")
     weight = F.interpolate(weight.to(values), size=values.shape[-2:], mode="area")
     return (values * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1e-12)

@@ -10,17 +10,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..data.images import data_path
 from ..files import read_tensors
 from .base import Observer, weighted_mean
 
 
 class LPIPS(Observer):
-    """Learned perceptual similarity: Zhang, Isola, Efros, Shechtman, Wang (CVPR 2018), on SqueezeNet 1.1.
+    """LPIPS on SqueezeNet 1.1: Zhang, Isola, Efros, Shechtman, Wang, "The unreasonable effectiveness of deep features
+    as a perceptual metric" (CVPR 2018).
 
-    The linear weights fitted to human judgments come with the package ``lpips`` (the extra ``perceptual``).
+    The linear weights, fitted to human judgments, are those of the package ``lpips`` (the extra ``perceptual``).
 
     Args:
-        weights: torchvision's state dict of SqueezeNet 1.1; by default torchvision downloads it.
+        weights: path of torchvision's state dict of SqueezeNet 1.1, as given or below ``CDANALYSIS_DATA``; by default
+            torchvision downloads it.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -33,12 +36,14 @@ class LPIPS(Observer):
         import lpips
         from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
-        if weights is not None and not Path(weights).is_file():
-            raise FileNotFoundError(f"no SqueezeNet weights at {weights}")
-        trunk = squeezenet1_1(weights=SqueezeNet1_1_Weights.IMAGENET1K_V1 if weights is None else None)
-        if weights is not None:
+        try:
+            path = data_path(str(weights)) if weights else None
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"no SqueezeNet weights: {error}") from None
+        trunk = squeezenet1_1(weights=None if path else SqueezeNet1_1_Weights.IMAGENET1K_V1)
+        if path:
             try:
-                trunk.load_state_dict(read_tensors(weights))
+                trunk.load_state_dict(read_tensors(path))
             except (RuntimeError, AttributeError, TypeError):
                 raise ValueError(f"{weights} does not hold the weights of SqueezeNet 1.1") from None
         self.net = lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False)
@@ -48,50 +53,68 @@ class LPIPS(Observer):
         self.freeze()
 
     def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
+        """As `Observer.forward`."""
         return weighted_mean(self.map(original, reconstruction), weight)
 
     def map(self, original: Tensor, reconstruction: Tensor) -> Tensor:
-        """The distance at every pixel, (N, 1, H, W)."""
+        """The distance at every pixel.
+
+        Args:
+            original: (N, 3, H, W) in [0, 1].
+            reconstruction: (N, 3, H, W).
+
+        Returns:
+            (N, 1, H, W), at least 0.
+        """
         return self.net(original, reconstruction, normalize=True)
 
     def channels(self, original: Tensor, reconstruction: Tensor) -> Tensor:
-        """Mean squared difference of every channel of every layer, (N, C), which `linear_weights` weight."""
+        """The mean squared difference of every channel of every layer; `linear_weights` are their weights.
+
+        Args:
+            original: (N, 3, H, W) in [0, 1].
+            reconstruction: (N, 3, H, W).
+
+        Returns:
+            (N, C), C the channels of all layers, at least 0.
+        """
         scaled = [self.net.scaling_layer(2 * image - 1) for image in (original, reconstruction)]
         pairs = zip(*(self.net.net(image) for image in scaled), strict=True)
         return torch.cat([(F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().mean((2, 3)) for a, b in pairs], 1)
 
     @property
     def linear_weights(self) -> Tensor:
-        """The weight of each channel's difference, (C,), at least 0."""
+        """The weight of each channel, (C,), at least 0; setting others raises a `ValueError`."""
         return torch.cat([layer.model[-1].weight.detach().flatten() for layer in self.net.lins])
 
     @linear_weights.setter
     def linear_weights(self, weights: Tensor) -> None:
         layers = [layer.model[-1].weight for layer in self.net.lins]
         if weights.shape != (sum(layer.numel() for layer in layers),) or not bool((weights >= 0).all()):
-            raise ValueError(f"the weights of channels must be at least 0, {self.linear_weights.shape} of them")
+            raise ValueError(f"linear_weights must be at least 0 and of shape {tuple(self.linear_weights.shape)}")
         for layer, part in zip(layers, weights.split([layer.numel() for layer in layers]), strict=True):
             layer.data.copy_(part.reshape(layer.shape))
 
 
 class LPIPSComp(LPIPS):
-    """LPIPS with weights fitted to preferences between compressed photographs: Patel, Appalaraju, Manmatha (WACV 2021).
+    """LPIPS with linear weights fitted to preferences between compressed images: Patel, Appalaraju, Manmatha, "Saliency
+    driven perceptual image compression" (WACV 2021).
 
     Args:
-        linear: safetensors file with the channel weights, as ``tools/lpips_comp.py`` writes it; none ships.
-        weights: as for `LPIPS`.
+        linear: path of a safetensors file with the channel weights, which ``tools/lpips_comp.py`` writes.
+        weights: as of `LPIPS`.
 
     Raises:
-        FileNotFoundError: as `LPIPS`; also for ``linear``.
-        ValueError: as `LPIPS`; also for ``linear``.
-        ImportError: as `LPIPS`.
+        FileNotFoundError: if one of the files does not exist.
+        ValueError: if one of them has other content.
+        ImportError: if ``lpips`` is not installed.
     """
 
     def __init__(self, linear: str | Path, weights: str | Path | None = None):
         super().__init__(weights)
         if not Path(linear).is_file():
-            raise FileNotFoundError(f"no weights of channels at {linear}")
+            raise FileNotFoundError(f"no channel weights at {linear}; tools/lpips_comp.py fits them")
         try:
             self.linear_weights = load_file(linear)["linear"]
         except (SafetensorError, KeyError):
-            raise ValueError(f"{linear} does not hold weights of channels") from None
+            raise ValueError(f"{linear} does not hold channel weights of LPIPS-Comp") from None

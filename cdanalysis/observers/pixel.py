@@ -10,7 +10,7 @@ from .base import Observer, weighted_mean
 
 
 class SquaredError(Observer):
-    """Mean squared error of pixels in [0, 1].
+    """The mean squared error of pixels, in [0, 1].
 
     >>> import torch
     >>> black = torch.zeros(1, 3, 8, 8)
@@ -19,6 +19,7 @@ class SquaredError(Observer):
     """
 
     def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
+        """As `Observer.forward`."""
         return weighted_mean((original - reconstruction).square(), weight)
 
 
@@ -26,8 +27,15 @@ class MSSSIM(Observer):
     """1 - MS-SSIM: Wang, Simoncelli, Bovik, "Multiscale structural similarity" (Asilomar 2003).
 
     Args:
-        scales: exponents of the scales, the finest first; sides must have at least 11 pixels at the coarsest.
+        scales: exponents of the scales, the finest first; by default the paper's. Images must be at least 11 pixels
+            wide and high at the coarsest scale.
+
+    >>> image = torch.rand(1, 3, 192, 192)
+    >>> bool(MSSSIM()(image, image) < 1e-5)
+    True
     """
+
+    window: Tensor
 
     def __init__(self, scales: tuple[float, ...] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
         super().__init__()

@@ -11,21 +11,24 @@ from .base import Observer, weighted_mean
 
 
 class FeatureDistance(Observer):
-    """Squared distance in a network's features: the machine observer of Weber, Renggli, Grabner, Zhang, "Observer
+    """Squared distance in the features of a network: the machine observer of Weber, Renggli, Grabner, Zhang, "Observer
     dependent lossy image compression" (2019).
 
     At each layer the squared difference is divided by the mean square of the photograph's own features, so that layers
-    count alike; the distortion is the mean over layers.
+    have equal weights; the distortion is the mean over layers.
 
     Args:
         net: a classifier, or a detector's backbone; it is frozen.
         layers: names of the modules whose outputs are compared, as ``named_modules`` lists them.
-        mean: of the pixels in [0, 1], per channel, that the network expects to be subtracted.
-        std: that it expects them to be divided by.
+        mean: per channel, subtracted from pixels in [0, 1]; by default ImageNet's.
+        std: per channel, by which they are then divided.
 
     Raises:
-        ValueError: if a layer is not there; the message lists some that are.
+        ValueError: if the network has no such layer; the message lists some that it has.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class FeatureDistance(Observer):
         self.freeze()
 
     def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
+        """As `Observer.forward`."""
         with torch.no_grad():
             wanted = self._features(original)
         distances = [

@@ -1,4 +1,4 @@
-"""Regions of interest: maps, masks, boxes and saliency models to quality offsets for every place."""
+"""Regions of interest: importance maps, masks, boxes and saliency models become a map of quality offsets."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..structures.latents import PAD
 from .saliency import Saliency, SpectralResidual, U2NetP
 
 Importance = np.ndarray | Tensor | Image.Image | str | Path | Sequence[Sequence[float]] | Callable
-"""A map (H, W) in [0, 1]; a mask as image or image file; boxes (x, y, width, height) in pixels of the photograph; the
-word "saliency", or an .onnx file of U2-Net-P; or a callable from the photograph, uint8 (H, W, 3), to a map."""
+"""A map (H, W) in [0, 1]; a mask as image or image file; boxes (x, y, width, height) in pixels of the photograph;
+"saliency", or U2-Net-P's .onnx file; or a callable from the photograph, uint8 (H, W, 3), to a map."""
 
 DEPTH = 5
-"""Where a map is 0, quality is lowered by this many steps (of `structures.latents.QUALITY_OFFSET_STEP` levels each)."""
+"""Quality offset where a map is 0, in steps of `structures.latents.QUALITY_OFFSET_STEP` quality levels."""
 
 
 def importance_map(importance: Importance, image: Tensor) -> np.ndarray:
@@ -28,15 +28,18 @@ def importance_map(importance: Importance, image: Tensor) -> np.ndarray:
 
     Args:
         importance: of any kind that `Importance` lists.
-        image: (3, H, W), float in [0, 1] or uint8.
+        image: the photograph (3, H, W), float in [0, 1] or uint8.
 
     Returns:
-        float (H, W) in [0, 1].
+        float64 (H, W) in [0, 1].
 
     Raises:
-        ValueError: if it is of no known kind, does not fit the photograph, holds values outside [0, 1], or calls
-            nothing important.
+        ValueError: if it is of no such kind, differs in size from the photograph, has values outside [0, 1], or is 0
+            everywhere.
         FileNotFoundError: if it names a file that does not exist.
+
+    >>> importance_map([(2, 1, 2, 1)], torch.zeros(3, 2, 5)).tolist()
+    [[0.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0, 0.0]]
     """
     size = (image.shape[-2], image.shape[-1])
     if isinstance(importance, (str, Path)):
@@ -51,22 +54,28 @@ def importance_map(importance: Importance, image: Tensor) -> np.ndarray:
     if isinstance(importance, (list, tuple)):
         importance = np.asarray(importance, dtype=np.float64)
     if not isinstance(importance, np.ndarray):
-        raise ValueError(f"importance is no map, mask, boxes or saliency model: {type(importance).__name__}")
+        raise ValueError(f"importance must be a map, mask, boxes or saliency model, got {type(importance).__name__}")
     if importance.ndim == 2 and importance.shape[1] == 4 and importance.shape != size:
         importance = _boxes_map(importance, size)
     return _checked(importance.astype(np.float64), size)
 
 
 def importance_file(name: str | Path) -> Path | None:
-    """The file that ``name`` is; None for "saliency", which needs none.
+    """The file that an importance names.
+
+    Args:
+        name: "saliency", or a path.
+
+    Returns:
+        the path, or None for "saliency", which needs no file.
 
     Raises:
-        FileNotFoundError: if it is neither.
+        FileNotFoundError: if there is no such file.
     """
     if str(name) == "saliency":
         return None
     if not Path(name).is_file():
-        raise FileNotFoundError(f"importance is neither 'saliency' nor a file: {name}")
+        raise FileNotFoundError(f"importance must be 'saliency', boxes or a file; there is no file {name}")
     return Path(name)
 
 
@@ -81,19 +90,20 @@ def _named(name: str | Path) -> Image.Image | Callable:
         with Image.open(path) as image:
             return to_gray(image)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is no mask that can be read: {error}") from None
+        raise ValueError(f"the mask {path} cannot be read: {error}") from None
 
 
 def saliency_model(name: str) -> Saliency:
     """A saliency model by name.
 
     Args:
-        name: "saliency" for the weight-free model; otherwise U2-Net-P's ONNX file, below ``CDANALYSIS_DATA`` or
-            absolute.
+        name: "saliency" for `SpectralResidual`, which has no weights; otherwise U2-Net-P's ONNX file, absolute or below
+            ``CDANALYSIS_DATA``.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError, ModuleNotFoundError: as `U2NetP` and `SpectralResidual` do.
+        ValueError: as `U2NetP`.
+        ModuleNotFoundError: as `U2NetP` and `SpectralResidual`.
     """
     if name == "saliency":
         return SpectralResidual()
@@ -106,7 +116,7 @@ def saliency_model(name: str) -> Saliency:
 def _boxes_map(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """1 in every pixel that a box (x, y, width, height) touches, 0 elsewhere."""
     if not np.isfinite(boxes).all() or (boxes[:, 2:] <= 0).any():
-        raise ValueError("boxes are (x, y, width, height) in pixels, with a width and height above 0")
+        raise ValueError("boxes must be (x, y, width, height) in pixels, with width and height above 0")
     marked = np.zeros(size)
     for x, y, width, height in boxes:
         rows = slice(max(0, int(np.floor(y))), max(0, int(np.ceil(y + height))))
@@ -118,16 +128,18 @@ def _checked(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if values.shape != size:
         raise ValueError(f"an importance map must be (height, width) = {size}, as the photograph; got {values.shape}")
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-        raise ValueError("an importance map holds numbers in [0, 1] and nothing else")
+        raise ValueError("the values of an importance map must be in [0, 1]")
     if values.max() == 0:
-        raise ValueError("an importance map that is 0 everywhere says nothing: nothing would be important")
+        raise ValueError("an importance map must be above 0 somewhere, and this one, or its boxes, mark nothing")
     return values
 
 
 def quality_offsets_of(importance: Importance, images: Sequence[Tensor]) -> Tensor:
-    """Quality offsets of images (3, H, W) of one size, from their importance.
+    """The quality offsets of images: each cell of 32x32 pixels has the importance of its most important pixel.
 
-    A cell is as important as its most important pixel.
+    Args:
+        importance: of any kind that `Importance` lists; one for all images.
+        images: (3, H, W) of one size, float in [0, 1] or uint8.
 
     Returns:
         int32 (N, 1, H/32, W/32), sides rounded up: see `cdanalysis.structures.latents.Latents.quality_offsets`.

@@ -1,4 +1,4 @@
-"""Saliency models that are ready to use. Each maps an image to a map in [0, 1]."""
+"""Saliency models, which map an image to a map in [0, 1]."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class SpectralResidual:
     """Spectral residual (Hou, Zhang, "Saliency detection: a spectral residual approach", CVPR 2007), by OpenCV.
 
     Raises:
-        ModuleNotFoundError: where OpenCV's contributed modules are not installed.
+        ModuleNotFoundError: if OpenCV's contributed modules are not installed (the extra ``saliency``).
     """
 
     def __init__(self) -> None:
         try:
             import cv2
 
-            self._compute = cv2.saliency.StaticSaliencySpectralResidual_create().computeSaliency
+            self._compute = cv2.saliency.StaticSaliencySpectralResidual.create().computeSaliency
         except (ImportError, AttributeError):
             raise ModuleNotFoundError("spectral-residual saliency needs: pip install 'cdanalysis[saliency]'") from None
 
@@ -30,18 +30,19 @@ class SpectralResidual:
         """uint8 (H, W, 3) to float32 (H, W) in [0, 1]."""
         known, values = self._compute(np.ascontiguousarray(image[..., ::-1]))
         if not known:
-            raise ValueError("no saliency could be computed for the photograph")
+            raise ValueError("OpenCV could not compute a saliency map of the photograph")
         return _stretched(values)
 
 
 class U2NetP:
-    """A small salient-object network (Qin and others: "U2-Net", Pattern Recognition 2020), by onnxruntime.
+    """U2-Net-P, a small network for salient objects, by onnxruntime: Qin and others, "U2-Net: going deeper with nested
+    U-structure for salient object detection" (Pattern Recognition 2020).
 
     Args:
         path: its ONNX file.
 
     Raises:
-        ModuleNotFoundError: where onnxruntime is not installed.
+        ModuleNotFoundError: if onnxruntime is not installed (the extra ``saliency``).
         ValueError: if the file is not such a network.
     """
 
@@ -57,9 +58,11 @@ class U2NetP:
             self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
             (entry,) = self.session.get_inputs()
         except Exception as error:  # onnxruntime's errors share no base class of their own
-            raise ValueError(f"{path} is no saliency network that onnxruntime reads: {error}") from None
+            raise ValueError(f"{path} is not an ONNX network that onnxruntime can load: {error}") from None
         if len(entry.shape) != 4 or entry.shape[1] != 3:
-            raise ValueError(f"{path} is no saliency network: its input has the shape {entry.shape}")
+            raise ValueError(
+                f"{path} is not a saliency network: its input has the shape {entry.shape}, not (N, 3, H, W)"
+            )
         self.input = entry.name
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -75,7 +78,11 @@ class U2NetP:
 
 
 class Remembered:
-    """Caches the maps of a saliency model, by image."""
+    """A saliency model that caches its maps, in half precision, by image.
+
+    Args:
+        saliency: the model.
+    """
 
     def __init__(self, saliency: Saliency):
         self.saliency = saliency

@@ -1,1 +1,11 @@
-"""Types that codec, stream, heads and data sets share: latents, targets, predictions."""
+"""Types that codec, stream, heads and data sets share.
+
+- `latents`: `Latents`, `LatentSpec`; `quality_level`, `quality_levels`, `working_size`
+- `features`: `Features`, which heads read; `FeatureSpec`
+- `predictions`: `Prediction`: `Classification`, `Detection`, `Segmentation`; `Result`, of all tasks
+- `targets`: `Target`: `ClassLabel`, `Instances`, `LabelMap`
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

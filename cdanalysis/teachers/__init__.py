@@ -1,27 +1,22 @@
 """Teachers: frozen, pre-trained networks whose features the stream's semantic layers carry.
 
-`Classifier` (any timm network; EfficientNet-Lite0 by default), `NanoDetPlus` (boxes of COCO's 80 classes), `DeepLab`
-(masks of PASCAL VOC's 21) and `PicoDet` (a second opinion on boxes, asked in training alone). Photographs come as RGB
-in 0..255; what a network wants done to them it does itself.
+Photographs come as RGB in 0..255; each network normalizes them itself. `teacher` makes one by its registered name.
+
+- `base`: `Frozen`, the base class
+- `classifier`: `Classifier`, any of timm's networks; EfficientNet-Lite0 by default
+- `nanodet`: `NanoDetPlus`, boxes of COCO's 80 classes
+- `deeplab`: `DeepLab`, masks of PASCAL VOC's 21 classes
+- `picodet`: `PicoDet`, a second detector, which only training uses
+- `imagenet`: `imagenet_classifier`, with ImageNet weights
 """
 
 from __future__ import annotations
 
-from ..registry import TEACHERS
+from .base import Frozen
 from .classifier import Classifier
 from .deeplab import DeepLab
+from .imagenet import imagenet_classifier
 from .nanodet import NanoDetPlus
 from .picodet import PicoDet
 
-__all__ = ["Classifier", "DeepLab", "NanoDetPlus", "PicoDet", "teacher"]
-
-
-def teacher(name: str, /, **arguments):
-    """A new teacher by its name in `cdanalysis.registry.TEACHERS`, with the arguments of its class.
-
-    Weights are loaded separately.
-
-    Raises:
-        ValueError: if there is no teacher of that name.
-    """
-    return TEACHERS[name](**arguments)
+__all__ = ["Classifier", "DeepLab", "Frozen", "NanoDetPlus", "PicoDet", "imagenet_classifier"]

@@ -1,4 +1,4 @@
-"""What all teachers share: they are frozen, take photographs as pixels, and load their weights strictly."""
+"""The base class of teachers: frozen, input as pixels, strict loading of weights."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ Loaded = TypeVar("Loaded", bound="Frozen")
 
 
 class Frozen(nn.Module):
-    """A network that never learns: always in evaluation mode, no gradients for its parameters, gradients through it.
+    """A frozen network: always in evaluation mode, without gradients for its parameters, with gradients through it.
 
     Args:
-        mean: what is subtracted from red, green and blue, in the units of pixels.
-        deviation: by what they are divided then.
+        mean: of red, green and blue, subtracted from pixels in 0..255.
+        deviation: standard deviations, by which they are then divided.
     """
 
     WEIGHTS: str | None = None
     """The file of weights, below ``CDANALYSIS_DATA``."""
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, mean: Sequence[float], deviation: Sequence[float]):
         super().__init__()
@@ -35,39 +37,48 @@ class Frozen(nn.Module):
         )
 
     def freeze(self) -> None:
-        """Once all parts are there."""
+        """Freeze all parameters; call it at the end of ``__init__``."""
         self.requires_grad_(False)
         self.train(False)
 
     def train(self: Loaded, mode: bool = True) -> Loaded:
-        """Stays in evaluation mode: a frozen network has no other."""
+        """Does nothing: a frozen network stays in evaluation mode."""
         return super().train(False)
 
     def normalized(self, pixels: Tensor) -> Tensor:
-        """Pixels (N, 3, H, W) in 0..255, uint8 or float, as the network was trained to see them.
+        """Normalize pixels as the network expects.
+
+        Args:
+            pixels: RGB (N, 3, H, W) in 0..255, uint8 or float.
+
+        Returns:
+            (N, 3, H, W), of the dtype of ``mean``.
 
         Raises:
-            ValueError: if these are no photographs in RGB.
+            ValueError: for another shape.
         """
         if pixels.ndim != 4 or pixels.shape[1] != 3:
-            raise ValueError(f"a teacher takes pixels of the shape (N, 3, H, W), not {tuple(pixels.shape)}")
+            raise ValueError(f"pixels must have the shape (N, 3, H, W), got {tuple(pixels.shape)}")
         return (pixels.to(self.mean.dtype) - self.mean) / self.deviation
 
     def load(self: Loaded, weights: str | Path | Mapping[str, Tensor] | None = None) -> Loaded:
-        """Take over published weights.
+        """Load published weights.
 
         Args:
-            weights: a safetensors file, absolute or below ``CDANALYSIS_DATA``, or what is in one; if left out the file
+            weights: a safetensors file, absolute or below ``CDANALYSIS_DATA``, or its tensors by name; by default
                 `WEIGHTS`.
+
+        Returns:
+            the network.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it does not hold this network's weights, all of them and no others.
+            ValueError: if its tensors are not exactly those of this network.
         """
         weights = self.WEIGHTS if weights is None else weights
         if weights is None:
-            raise ValueError(f"say which weights {type(self).__name__} should load")
-        source = "what was given" if isinstance(weights, Mapping) else str(weights)
+            raise ValueError(f"{type(self).__name__} has no default weights: give load() a file")
+        source = "the mapping" if isinstance(weights, Mapping) else str(weights)
         try:
             self.take(weights if isinstance(weights, Mapping) else load_file(data_path(str(weights))))
         except (RuntimeError, SafetensorError):
@@ -75,10 +86,21 @@ class Frozen(nn.Module):
         return self
 
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Put weights under their published names in place; a RuntimeError where they do not fit."""
+        """Copy weights into the network.
+
+        Args:
+            weights: tensors by their published names.
+
+        Raises:
+            RuntimeError: if they do not fit.
+        """
         self.load_state_dict({self.own_name(name): tensor for name, tensor in weights.items()})
 
     @staticmethod
     def own_name(name: str) -> str:
-        """The name here of a published tensor."""
+        """The name in this network of a published tensor.
+
+        Args:
+            name: the published one.
+        """
         return name

@@ -1,9 +1,10 @@
-"""Classifiers of timm's as teachers: what they make of a whole photograph, one vector, before they name it."""
+"""timm's classifiers as teachers: the pooled embedding of a photograph, which their last layer reads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import timm
 import torch
@@ -14,22 +15,27 @@ from ..blocks import fold_batch_norms
 from .base import Frozen
 from .imagenet import imagenet_classifier
 
+Network = Any
+"""A network of timm's: a module with ``pretrained_cfg``, ``forward_features``, ``forward_head`` and ``get_classifier``,
+which no base class of theirs declares."""
 TRIED = (96, 96)
 """Rows and columns of what networks are tried on that take any."""
 
 
 class Classifier(Frozen):
-    """A classification network of timm's up to its pooled embedding, batch norms folded where that changes nothing.
+    """One of timm's classifiers up to its pooled embedding, with batch norms folded where that changes nothing.
+
+    The weights are random until `load` or `load_imagenet`.
 
     Args:
-        name: timm's name of it.
+        name: timm's name of the network.
 
     Attributes:
-        embedding: numbers in an embedding.
-        size: rows and columns that a photograph must have, where the network takes no others.
+        embedding: length E of an embedding.
+        size: (height, width) that photographs must have; None if any size will do.
 
     Raises:
-        ValueError: if timm has no such network, or it is none that names photographs in RGB by one matrix.
+        ValueError: if timm has no such network, or its logits are not a linear map of its embedding of RGB images.
     """
 
     def __init__(self, name: str = "tf_efficientnet_lite0"):
@@ -46,24 +52,33 @@ class Classifier(Frozen):
         self.freeze()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels (N, 3, H, W) in 0..255 to embeddings (N, E).
+        """The embeddings of photographs.
+
+        Args:
+            pixels: RGB (N, 3, H, W) in 0..255, uint8 or float.
+
+        Returns:
+            (N, E).
 
         Raises:
-            ValueError: if the network takes photographs of one size alone, and these have another.
+            ValueError: if the network requires another size.
         """
         if self.size and tuple(pixels.shape[-2:]) != self.size:
-            raise ValueError(f"{self.name} takes photographs of {self.size[1]} x {self.size[0]} pixels alone")
+            raise ValueError(f"{self.name} requires photographs of {self.size[1]}x{self.size[0]} pixels: resize them")
         return embed(self.net, self.normalized(pixels))
 
     def classifier_weights(self) -> tuple[Tensor, Tensor]:
-        """The matrix (classes, E) and the bias (classes,) that make logits of an embedding."""
+        """The last layer's weight (classes, E) and bias (classes,), which map embeddings to logits."""
         return matrix(self.net)
 
     def load_imagenet(self) -> Classifier:
-        """Take over ImageNet weights: EfficientNet-Lite0's from its Python package where installed, others from timm.
+        """Load ImageNet weights: EfficientNet-Lite0's from its Python package if installed, others by timm's download.
+
+        Returns:
+            the network.
 
         Raises:
-            RuntimeError: if neither can be had.
+            FileNotFoundError: if the weights cannot be had.
         """
         return self.load(imagenet_classifier(self.name).state_dict())
 
@@ -76,20 +91,36 @@ class Classifier(Frozen):
         self.net.load_state_dict(net.state_dict())
 
 
-def embed(net: nn.Module, x: Tensor) -> Tensor:
-    """Normalized pixels to what the network's last matrix reads."""
+def embed(net: Network, x: Tensor) -> Tensor:
+    """The pooled embedding, which the network's last layer reads.
+
+    Args:
+        net: the network.
+        x: normalized pixels (N, 3, H, W).
+
+    Returns:
+        (N, E).
+    """
     return net.forward_head(net.forward_features(x), pre_logits=True).flatten(1)
 
 
-def matrix(net: nn.Module) -> tuple[Tensor, Tensor]:
-    """The matrix and the bias of a network's last layer, also where it is a pointwise convolution."""
+def matrix(net: Network) -> tuple[Tensor, Tensor]:
+    """Weight (classes, E) and bias (classes,) of a network's last layer, linear or a pointwise convolution.
+
+    Args:
+        net: the network.
+    """
     last = net.get_classifier()
     weight = last.weight.flatten(1)
     return weight, weight.new_zeros(len(weight)) if last.bias is None else last.bias
 
 
-def input_size(net: nn.Module) -> tuple[int, int]:
-    """Rows and columns of the photographs that a network was trained on."""
+def input_size(net: Network) -> tuple[int, int]:
+    """(Height, width) of the images that a network was trained on.
+
+    Args:
+        net: the network.
+    """
     return tuple(net.pretrained_cfg["input_size"][1:])
 
 
@@ -98,16 +129,20 @@ def check_serves(name: str) -> None:
     """Raises `ValueError` where a network of timm's cannot be a teacher; what is found is kept."""
     if not timm.is_model(name):
         raise ValueError(f"timm has no network {name!r}; timm.list_models() gives the names of those it has")
-    net = timm.create_model(name, pretrained=False).eval()
+    net = drawn_network(name)
     if not names_by_a_matrix(net):
         raise ValueError(
-            f"{name!r} cannot be a classifier here, because its labels of an RGB photograph come from no one matrix"
+            f"{name!r} cannot be a teacher: its logits must be one linear map of a pooled embedding of RGB images"
         )
 
 
 @torch.no_grad()
-def names_by_a_matrix(net: nn.Module) -> bool:
-    """Whether logits are one linear map of the pooled embedding, as tried on a drawn photograph."""
+def names_by_a_matrix(net: Network) -> bool:
+    """Whether a network's logits are a linear map of its pooled embedding, tested on a random image.
+
+    Args:
+        net: the network.
+    """
     last = net.get_classifier() if hasattr(net, "get_classifier") and hasattr(net, "forward_head") else None
     pointwise = isinstance(last, nn.Linear) or (isinstance(last, nn.Conv2d) and last.kernel_size == (1, 1))
     if not pointwise or net.pretrained_cfg["input_size"][0] != 3:
@@ -124,19 +159,28 @@ def names_by_a_matrix(net: nn.Module) -> bool:
 def folds(name: str) -> bool:
     """Whether folding leaves the embedding what it is, tried with drawn statistics; what is found is kept.
 
-    A network may run its parts in another order than it lists them in.
+    It may not, because a network may run its layers in another order than it registers them.
+
+    Args:
+        net: the network.
     """
-    net, generator = timm.create_model(name, pretrained=False).eval(), torch.Generator().manual_seed(0)
+    net, generator = drawn_network(name), torch.Generator().manual_seed(0)
     if not any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
         return False
     for norm in net.modules():
-        if isinstance(norm, nn.BatchNorm2d):
+        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
             norm.running_mean.normal_(0, 0.1, generator=generator)
             norm.running_var.uniform_(0.5, 1.5, generator=generator)
     photograph = drawn_photograph(net)
     before = embed(net, photograph)
     fold_batch_norms(net)
     return bool((embed(net, photograph) - before).abs().max() <= 1e-3 * before.abs().max())
+
+
+def drawn_network(name: str) -> nn.Module:
+    """A network of timm's with random weights, which takes no random numbers from whoever makes a teacher."""
+    with torch.random.fork_rng(devices=[]):
+        return timm.create_model(name, pretrained=False).eval()
 
 
 def drawn_photograph(net: nn.Module) -> Tensor:

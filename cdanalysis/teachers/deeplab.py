@@ -1,8 +1,8 @@
 """DeepLabv3 on MobileNetV2, a segmentation of PASCAL VOC's 21 classes for small machines.
 
 Chen and others: "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017; Sandler and others:
-"MobileNetV2", CVPR 2018. The small form: stride 16, and beside the pointwise branch only that of the picture's mean.
-Its weights are 8-bit ones (google-coral, Apache-2.0), batch norms folded.
+"MobileNetV2", CVPR 2018. The small variant: stride 16, and of the pyramid only the pointwise and the image-level
+branch. The published weights have 8 bits (google-coral, Apache-2.0) and folded batch norms.
 """
 
 from __future__ import annotations
@@ -18,11 +18,19 @@ STAGES = (
     (1, 16, 1, 1), (2, 24, 2, 1), (3, 32, 2, 1), (4, 64, 2, 1),
     (3, 96, 1, 1), (1, 160, 1, 1), (2, 160, 1, 2), (1, 320, 1, 2),
 )  # fmt: skip
-"""Of MobileNetV2: blocks, channels, stride of the first, dilation in place of stride 32."""
+"""Stages of MobileNetV2: blocks, channels, stride of the first block, dilation (which replaces stride 32)."""
 
 
 class InvertedResidual(nn.Module):
-    """Widen, filter each channel, narrow; added to the input where shapes allow it."""
+    """Expand, depthwise convolution, project; residual if shapes allow it.
+
+    Args:
+        channels: of the input.
+        out_channels: of the output.
+        expansion: factor of the inner channels.
+        stride: of the depthwise convolution.
+        dilation: of the depthwise convolution.
+    """
 
     def __init__(self, channels: int, out_channels: int, expansion: int, stride: int, dilation: int):
         super().__init__()
@@ -33,13 +41,14 @@ class InvertedResidual(nn.Module):
         self.adds = stride == 1 and channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, out_channels, h / stride, w / stride)."""
         wide = x if self.expand is None else F.relu6(self.expand(x))
         y = self.project(F.relu6(self.depthwise(wide)))
         return x + y if self.adds else y
 
 
 def mobilenet_blocks() -> nn.Sequential:
-    """The 17 blocks of MobileNetV2 1.0 behind its stem: 32 channels at stride 2 to 320 at stride 16."""
+    """The 17 blocks of MobileNetV2 1.0 after its stem: from 32 channels at stride 2 to 320 at stride 16."""
     layers: list[nn.Module] = []
     channels = 32
     for count, out, first_stride, dilation in STAGES:
@@ -52,8 +61,8 @@ def mobilenet_blocks() -> nn.Sequential:
 class DeepLab(Frozen):
     """DeepLabv3 on MobileNetV2 1.0.
 
-    It was trained on squares of 513 pixels. Sides of 16 k + 1 put cells right on the middles of pixels at
-    both edges; all others serve, with cells off by up to 15 pixels at the far edges.
+    It was trained on crops of 513x513 pixels. With sides of 16 k + 1 pixels, the outermost cells are centered on the
+    outermost pixels; with other sides, cells are off by up to 15 pixels at the right and bottom edges.
     """
 
     WEIGHTS = "weights/deeplabv3_mnv2_pascal.safetensors"
@@ -68,10 +77,18 @@ class DeepLab(Frozen):
 
     @staticmethod
     def own_name(name: str) -> str:
+        """As `Frozen.own_name`."""
         return name.removeprefix("backbone.")
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels (N, 3, H, W) in 0..255 to logits of `CLASSES`, (N, 21, H/16, W/16) rounded up."""
+        """The logits of the classes.
+
+        Args:
+            pixels: RGB (N, 3, H, W) in 0..255, uint8 or float.
+
+        Returns:
+            logits of `CLASSES`, (N, 21, H/16, W/16), sides rounded up.
+        """
         x = self.blocks(F.relu6(self.stem(self.normalized(pixels))))
         whole = F.relu(self.pool(x.mean((2, 3), keepdim=True))).expand(-1, -1, *x.shape[-2:])
         return self.classify(F.relu(self.merge(torch.cat([whole, F.relu(self.aspp(x))], 1))))

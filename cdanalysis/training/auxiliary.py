@@ -1,4 +1,4 @@
-"""Auxiliary tasks: labeled crops in a stage that trains the codec, so that heads can learn along with it."""
+"""Auxiliary tasks: labeled crops in a stage that trains the codec, so that heads are trained jointly with it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .heads import positions
 
 @dataclass
 class AuxiliaryConfig:
-    """What a stage of the codec teaches the head of a task, by the labels of photographs.
+    """A head that a stage trains jointly with the codec, on labeled photographs.
 
     Attributes:
-        task: classification, detection, segmentation, or another that a head is registered for.
-        sources: labeled sets, all with the same classes, which the head must know.
-        batch: labeled crops a step, over all processes; their rate and reconstruction count like any crop's.
-        weight: of the head's loss in the objective.
+        task: classification, detection, segmentation, or another task with a registered head.
+        sources: labeled sets, all with the same classes, which the head must have.
+        batch: labeled crops per step, over all processes; their rate and distortion count as those of other crops.
+        weight: weight of the head's loss in the objective, at least 0.
     """
 
     task: str = "classification"
@@ -34,19 +34,30 @@ class AuxiliaryConfig:
 
 @dataclass
 class CropBatch:
-    """Photographs (N, 3, H, W), uint8, and the auxiliary targets of some of them."""
+    """A batch of crops.
+
+    Attributes:
+        images: (N, 3, H, W) uint8.
+        auxiliary: targets of the labeled ones among them.
+    """
 
     images: Tensor
     auxiliary: list[AuxiliaryTargets] = field(default_factory=list)
 
     def pixels(self) -> Tensor:
-        """The photographs in [0, 1]; made late, because mixed precision rounds the numbers that a step is given."""
+        """The crops as float32 in [0, 1]. Converted late: mixed precision would round the inputs of a step."""
         return self.images.float() / 255
 
 
 @dataclass
 class AuxiliaryTargets:
-    """Targets of the photographs ``first`` to ``first + len(targets)`` of a batch."""
+    """Targets of the crops ``first`` to ``first + len(targets)`` of a batch.
+
+    Attributes:
+        task: of the targets.
+        first: index of the first crop.
+        targets: one per crop.
+    """
 
     task: str
     first: int
@@ -57,24 +68,26 @@ class AuxiliaryLoss(nn.Module):
     """The loss of one head on its auxiliary task.
 
     Args:
-        model: which has a head for the task.
+        model: must have a head for the task.
         config: the task.
-        classes: of the data.
+        classes: class names of the data.
 
     Raises:
         ValueError: if there is no such head, it does not know the classes, or it reads the detail layer.
     """
 
+    places: Tensor
+
     def __init__(self, model: Model, config: AuxiliaryConfig, classes: list[str]):
         super().__init__()
         if config.task not in model.heads:
-            raise ValueError(f"there is no {config.task} head to train")
+            raise ValueError(f"the auxiliary task {config.task} cannot be trained: the model has no {config.task} head")
         self.head, self.weight = model.heads[config.task], config.weight
         if "detail" in self.head.layers:
             raise ValueError(f"the {config.task} head reads the detail layer, so it cannot learn from crops")
         self.register_buffer("places", torch.tensor(positions(self.head.classes, classes)), persistent=False)
         if config.task == "segmentation" and self.places.tolist() != list(range(len(self.head.classes))):
-            raise ValueError("the segmentation head has other classes than the data")
+            raise ValueError("the segmentation head has other classes than the data, or in another order")
 
     def forward(self, features: Features, auxiliary: AuxiliaryTargets, side: int) -> Tensor:
         """The head's loss, a scalar, from the features of all crops of a batch, ``side`` pixels wide and high."""

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe is found before its first step, not after hours of training."""
+"""Checks of a recipe before its first step, so that errors do not show after hours of training."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from ..data.images import ImageSet
 from ..data.labeled import ClassFolders
 from ..model import Model
 from .head_data import HeadConfig, open_sets
-from .heads import CalibrationConfig, positions, prepare_head
+from .heads import CalibrationConfig, positions, prepare_head, starts_from_counterpart
 from .recipe import Recipe, StageConfig, check_values, moves, touches
 from .stages import CodecStage, check_features, layer_of, select
 
 
 def check_recipe(recipe: Recipe, model: Model, first: int, fabric: Fabric, new: bool) -> None:
-    """Go through a recipe's stages, on a copy of the model, without training.
+    """Check all stages of a recipe, on a copy of the model, without training.
 
     Args:
-        model: as it is before the stage number ``first``.
-        new: whether the model was made by this recipe, and so has weights that nothing has trained yet.
+        recipe: to check.
+        model: as it is before stage ``first``.
+        first: index of the first stage to check.
+        fabric: that the stages will run on.
+        new: whether the model has random weights, which the recipe must train.
 
     Raises:
-        FileNotFoundError: if data or weights are not there.
-        ValueError: for a value that means nothing, a stage that cannot be run, or that would leave weights as they were
-            drawn, and for a calibration that cannot be done.
+        FileNotFoundError: if data or weights do not exist.
+        ValueError: for an invalid value, a stage that cannot run, random weights that no stage would train, or a
+            calibration that is impossible.
     """
     check_values(recipe, f"recipe {recipe.name!r}")
     if new:
@@ -39,7 +42,7 @@ def check_recipe(recipe: Recipe, model: Model, first: int, fabric: Fabric, new: 
         if recipe.calibration.source:
             _check_calibration(recipe.calibration, model)
         elif not any(_steps(stage) for stage in recipe.stages):
-            raise ValueError(f"recipe {recipe.name!r} trains nothing: none of its stages has a step to do")
+            raise ValueError(f"recipe {recipe.name!r} trains nothing: set steps, or epochs, of a stage above 0")
 
 
 def _check_stage(recipe: Recipe, model: Model, number: int, fabric: Fabric) -> None:
@@ -57,9 +60,13 @@ def _check_stage(recipe: Recipe, model: Model, number: int, fabric: Fabric) -> N
         head = prepare_head(model, stage.head, sets[0].classes)
         if stage.head.task == "classification":
             positions(head.classes, sets[0].classes)
+        if not stage.lr and stage.head.classes == "data" and not starts_from_counterpart(model, stage.head, head):
+            raise ValueError(
+                f"stage {stage.name!r} has lr 0, which would leave its new {stage.head.task} head untrained"
+            )
         if not _steps(stage) and stage.head.classes == "data":
             raise ValueError(
-                f"stage {stage.name!r} has epochs 0, which would leave its new {stage.head.task} head as it was drawn"
+                f"stage {stage.name!r} has epochs 0, which would leave its new {stage.head.task} head untrained"
             )
     select(model, stage)
     if stage.head is not None:
@@ -86,8 +93,8 @@ def _check_everything_learns(recipe: Recipe, model: Model) -> None:
         if not given and not any(_learns(stage, name) for stage in stages):
             part = ".".join(name.split(".")[:2])
             raise ValueError(
-                f"recipe {recipe.name!r} starts from nothing, and would leave {part} as it was drawn: let a stage with "
-                f"steps train it, or start from a model (init: photo)"
+                f"recipe {recipe.name!r} has no init, and would leave {part} untrained: let a stage with steps "
+                f"train it, or start from a model (init: photo)"
             )
 
 
@@ -99,7 +106,7 @@ def _learns(stage: StageConfig, name: str) -> bool:
 
 def _check_calibration(config: CalibrationConfig, model: Model) -> None:
     if "classification" not in model.heads:
-        raise ValueError("calibration: there is no classification head whose temperature could be fitted")
+        raise ValueError("calibration needs a classification head, and the model has none")
     try:
         positions(model.heads["classification"].classes, ClassFolders(config.source).every(config.every).classes)
     except (FileNotFoundError, ValueError) as error:

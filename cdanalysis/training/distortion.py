@@ -1,4 +1,4 @@
-"""Which observers a stage asks, and how much each counts."""
+"""The observers of a stage, and the weighted sum of their distortions."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class ObserverConfig:
 
     Attributes:
         kind: "mse", "ms_ssim", "lpips", "lpips_comp", "features" (of an ImageNet classifier), "adversarial" (a
-            discriminator that learns along, and sees the spatial layer where the decoder does), or another of
+            discriminator conditioned on the spatial layer where the codec is fused, trained along), or another of
             `registry.OBSERVERS`.
-        weight: what a distortion of 1 counts, where 1 stands for a mean squared error of 1 on pixels in [0, 1].
-        side: whose view it is: "human" counts 1 - alpha times, "machine" alpha times, "both" always.
-        weights: SqueezeNet's for "lpips" and "lpips_comp", a path below ``CDANALYSIS_DATA`` or absolute; empty to
-            download them.
-        linear: what every channel counts, for "lpips_comp": a file that ``tools/lpips_comp.py`` wrote.
+        weight: of its distortion, at least 0; a weight of 1 on "mse" is the mean squared error of pixels in [0, 1].
+        side: "human" is multiplied by 1 - alpha, "machine" by alpha, "both" by 1.
+        weights: SqueezeNet's, for "lpips" and "lpips_comp", absolute or below ``CDANALYSIS_DATA``; empty to download
+            them.
+        linear: channel weights, for "lpips_comp": a file that ``tools/lpips_comp.py`` wrote.
         network: timm's name of the classifier, for "features".
         layers: its modules whose outputs are compared.
         loss: of an adversary: "hinge" or "non_saturating".
-        lr: an adversary's own learning rate; it follows the stage's schedule.
-        options: for observers of other packages, what they are told beside.
+        lr: learning rate of an adversary; it follows the stage's schedule.
+        options: further arguments, for observers of other packages.
     """
 
     kind: str = "mse"
@@ -49,80 +49,137 @@ class ObserverConfig:
 
 
 def new_observer(config: ObserverConfig, spatial: int) -> Observer | Adversary:
-    """The registered observer that a configuration describes; ``spatial`` is the channels of the spatial layer.
+    """Make a registered observer.
+
+    Args:
+        config: describes it.
+        spatial: channels of the spatial layer, on which an adversary is conditioned.
 
     Raises:
         ValueError: if there is no such kind, layer or loss.
-        FileNotFoundError: if its weights are not there.
+        FileNotFoundError: if its weights do not exist.
     """
     return OBSERVERS[config.kind](config, spatial)
 
 
 def squared_error(config: ObserverConfig, spatial: int) -> Observer:
-    """Mean squared error."""
+    """The observer "mse": mean squared error.
+
+    Args:
+        config: not used.
+        spatial: channels of the spatial layer; not used.
+    """
     return SquaredError()
 
 
 def ms_ssim(config: ObserverConfig, spatial: int) -> Observer:
-    """1 - MS-SSIM."""
+    """The observer "ms_ssim": 1 - MS-SSIM.
+
+    Args:
+        config: not used.
+        spatial: channels of the spatial layer; not used.
+    """
     return MSSSIM()
 
 
 def lpips(config: ObserverConfig, spatial: int) -> Observer:
-    """LPIPS."""
-    return LPIPS(data_path(config.weights) if config.weights else None)
+    """The observer "lpips": LPIPS on SqueezeNet.
+
+    Args:
+        config: its ``weights`` are used.
+        spatial: channels of the spatial layer; not used.
+
+    Raises:
+        FileNotFoundError: if its weights do not exist.
+        ValueError: if they are of another network.
+    """
+    return LPIPS(config.weights)
 
 
 def lpips_comp(config: ObserverConfig, spatial: int) -> Observer:
-    """LPIPS fitted to preferences."""
-    return LPIPSComp(data_path(config.linear), data_path(config.weights) if config.weights else None)
+    """The observer "lpips_comp": LPIPS fitted to preferences between compressed images.
+
+    Args:
+        config: its ``linear`` and ``weights`` are used.
+        spatial: channels of the spatial layer; not used.
+
+    Raises:
+        FileNotFoundError: if its weights do not exist.
+        ValueError: if they are of another network.
+    """
+    return LPIPSComp(data_path(config.linear), config.weights)
 
 
 def features(config: ObserverConfig, spatial: int) -> Observer:
-    """Distance in a classifier's features."""
+    """The observer "features": distance in the features of an ImageNet classifier.
+
+    Args:
+        config: its ``network`` and ``layers`` are used.
+        spatial: channels of the spatial layer; not used.
+
+    Raises:
+        FileNotFoundError: if the network's weights cannot be had.
+        ValueError: if it has no such layer.
+    """
     net = imagenet_classifier(config.network)
     options: dict[str, Any] = {name: getattr(net, "pretrained_cfg", {})[name] for name in ("mean", "std")}
     return FeatureDistance(net, config.layers, **options)
 
 
 def adversarial(config: ObserverConfig, spatial: int) -> Adversary:
-    """A discriminator."""
+    """The observer "adversarial": a discriminator.
+
+    Args:
+        config: its ``loss`` is used.
+        spatial: channels of the spatial layer; the discriminator is conditioned on them.
+
+    Raises:
+        ValueError: for an unknown loss.
+    """
     return Adversary(PatchDiscriminator(spatial), config.loss)
 
 
 class WeightedDistortion(nn.Module):
-    """Several observers and what each counts.
+    """The weighted sum of the distortions of several observers.
 
     Args:
-        configs: the observers.
-        alpha: in [0, 1], from the human observers alone to the machine ones alone.
-        spatial: channels of the spatial layer, which an adversary sees.
+        configs: the observers; those of weight 0 are not made.
+        alpha: in [0, 1], from human observers alone to machine observers alone.
+        spatial: channels of the spatial layer, on which an adversary is conditioned.
 
     Raises:
-        ValueError: if nobody looks, or alpha or a side is none.
+        ValueError: if no observer has a weight above 0, or ``alpha`` or a side is invalid; also as `new_observer`.
+        FileNotFoundError: as `new_observer`.
     """
 
     def __init__(self, configs: list[ObserverConfig], alpha: float = 0.5, spatial: int = 1):
         super().__init__()
         if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
+            raise ValueError(f"alpha must be in [0, 1], got {alpha}")
         shares = {"both": 1.0, "human": 1 - alpha, "machine": alpha}
         for config in configs:
             if config.side not in SIDES:
                 raise ValueError(f"side must be one of {', '.join(SIDES)}, got {config.side!r}")
         self.asked = [config for config in configs if shares[config.side] * config.weight > 0]
         if not self.asked:
-            raise ValueError("no observer has a weight above 0")
+            raise ValueError("no observer has a weight above 0: set the weight of one, or alpha between 0 and 1")
         self.counts = [shares[config.side] * config.weight for config in self.asked]
         self.observers = nn.ModuleList(new_observer(config, spatial) for config in self.asked)
 
     def forward(
         self, original: Tensor, reconstruction: Tensor, weight: Tensor | None, spatial: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total distortion (N,), and each observer's own by its name, as `Observer` takes its arguments.
+        """The total distortion, and that of each observer.
 
-        ``spatial`` (N, C, h, w) is what adversaries see: y_hat of the spatial layer on the detail layer's grid; zeros
-        where the codec is not fused.
+        Args:
+            original: (N, 3, H, W) in [0, 1].
+            reconstruction: (N, 3, H, W).
+            weight: (N, 1, h, w), spatial weights, see `Observer`; None for equal weights.
+            spatial: y_hat of the spatial layer (N, C, h, w) on the detail layer's grid, which an adversary needs;
+                zeros where the codec is not fused.
+
+        Returns:
+            the weighted sum (N,), and each observer's unweighted distortion (N,) by its kind.
         """
         each = {}
         for config, observer in zip(self.asked, self.observers, strict=True):
@@ -135,11 +192,20 @@ class WeightedDistortion(nn.Module):
         return total, each
 
     def adversary_loss(self, original: Tensor, reconstruction: Tensor, spatial: Tensor) -> Tensor | None:
-        """Loss, a scalar, of the adversaries themselves, which has no gradients for the codec; None without any."""
+        """The loss of the discriminators, without gradients for the codec.
+
+        Args:
+            original: (N, 3, H, W) in [0, 1].
+            reconstruction: (N, 3, H, W).
+            spatial: as `forward` takes it.
+
+        Returns:
+            a scalar, or None if there is no adversary.
+        """
         losses = [a.loss_of_its_own(original, reconstruction, spatial).float().mean() for _, a in self.adversaries()]
         return torch.stack(losses).sum() if losses else None
 
     def adversaries(self) -> list[tuple[ObserverConfig, Adversary]]:
-        """The observers that learn."""
+        """The adversaries among the observers, with their configurations."""
         pairs = zip(self.asked, self.observers, strict=True)
         return [(config, observer) for config, observer in pairs if isinstance(observer, Adversary)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,15 +10,18 @@ from typing import Any
 
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from ..data.cached import cache_streams, content_key
 from ..data.labeled import LabeledSet, LabeledSource, open_labeled
-from ..data.readable import readable
+from ..data.readable import readable, told
 from ..model import Model
+from ..notices import notice
 from ..registry import HEADS
-from ..stream.container import VERSION
+from ..stream.container import VERSION, unpack
+from ..stream.errors import StreamError
 from ..structures.features import Features
-from ..structures.targets import Target
+from ..structures.targets import ClassLabel, Instances, Target
 
 INPUTS = ("streams", "features")
 
@@ -27,7 +31,7 @@ class HeadConfig:
     """What a stage trains a head on. The codec stands still.
 
     Attributes:
-        task: classification, detection, segmentation, or another that a head is registered for.
+        task: classification, detection, segmentation, or another task with a registered head.
         sources: labeled sets, all with the same classes.
         input: "streams" trains the model's head, on the layers that it reads of cached streams; "features" trains its
             counterpart, on what the teachers see in the photographs themselves.
@@ -79,15 +83,21 @@ class _Example:
 
 
 class Examples:
-    """All examples of a head's stage, decoded, in memory, in half precision.
+    """All examples of a head's stage, decoded, in memory, in half precision: 0.6 MB each where the pyramid is read.
 
     Args:
         model: whose codec encodes, and whose teachers look.
         config: what to use.
         folder: where streams are cached, by weights, quality, and the content of photographs.
 
+    Attributes:
+        classes: their names.
+        key: digest of all photographs and targets, in their order.
+        unreadable: what is wrong with the photographs that were left out.
+
     Raises:
-        FileNotFoundError, ValueError: as `open_sets` does.
+        FileNotFoundError: as `open_sets`.
+        ValueError: as `open_sets`; also if no photograph can be read.
     """
 
     def __init__(
@@ -99,28 +109,36 @@ class Examples:
     ):
         opened = open_sets(config)
         kept = [labeled.chosen(_not_held_out(len(labeled), config.holdout)) for labeled in opened]
-        sets = [readable(labeled, track)[0] for labeled in kept]
+        self.unreadable: list[str] = []
+        sets = [told(readable(labeled, track), self.unreadable) for labeled in kept]
         if not all(len(labeled) for labeled in sets):
-            raise ValueError(f"training a {config.task} head needs photographs that can be read")
+            raise ValueError(f"no photographs to train the {config.task} head on: none of the sources' can be read")
         self.classes = sets[0].classes
         self.model, self.config, self.layers = model, config, HEADS[config.task].layers
         self.folder = folder / f"{model.fingerprint}-{VERSION}" / self.layers[-1]
         self.rows: list[_Example] = []
+        digest = hashlib.blake2b(repr(self.classes).encode(), digest_size=16)
         for labeled in sets:
             for flip in (False, True) if config.flip else (False,):
-                self._add(_Variant(labeled, flip), track)
+                self._add(_Variant(labeled, flip), track, digest)
+        self.key = digest.hexdigest()
+        if config.classes == "data" and config.epochs:
+            _check_taught(config, self.classes, [row.target for row in self.rows])
 
     @torch.no_grad()
-    def _add(self, variant: _Variant, track: Callable[[Iterable], Iterable]) -> None:
+    def _add(self, variant: _Variant, track: Callable[[Iterable], Iterable], digest: Any) -> None:
         model, config = self.model, self.config
         streams, keys = [], [content_key(variant.image(i)) for i in range(len(variant.names))]
         for quality in config.qualities if config.input == "streams" else ():
             folder = self.folder / f"{quality:g}"
             encode = lambda images, q=quality: model.encode_batch(images, q, self.layers)  # noqa: E731
-            streams.append(cache_streams(variant.names, variant.image, folder, encode, track, keys=keys))
+            cached = cache_streams(variant.names, variant.image, folder, encode, track, keys=keys, whole=_is_whole)
+            streams.append(cached)
         for index in track(range(len(variant.names))):
             image, target = variant[index]
             target = HEADS[config.task].prepared(target, config.options)
+            digest.update(keys[index].encode())
+            _feed(digest, target)
             teacher = None
             if config.input == "features" or config.distill:
                 teacher = model.reference.features([image], len(self.layers)).to(torch.float16)
@@ -147,7 +165,12 @@ class Examples:
         return batches
 
     def batch(self, rows: list[int], device: torch.device) -> Batch:
-        """Those examples together, in single precision, on a device."""
+        """A batch of examples, in single precision.
+
+        Args:
+            rows: indices of the examples, whose grids are of one size.
+            device: of the batch.
+        """
         chosen = [self.rows[i] for i in rows]
         teachers = [row.teacher for row in chosen if row.teacher is not None]
         return Batch(
@@ -172,11 +195,14 @@ def _grids(features: Features) -> tuple:
 
 
 def open_sets(config: HeadConfig) -> list[LabeledSet]:
-    """The labeled sets that a stage's head learns from.
+    """Open the labeled sets that a stage trains a head on.
+
+    Args:
+        config: names them.
 
     Raises:
-        FileNotFoundError: if one is not there.
-        ValueError: if there are no photographs, or the sources' classes differ.
+        FileNotFoundError: if one does not exist.
+        ValueError: for an invalid setting, if there are no photographs, or if the sources' classes differ.
     """
     if config.input not in INPUTS:
         raise ValueError(f"input must be one of {', '.join(INPUTS)}, got {config.input!r}")
@@ -185,17 +211,17 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
     if config.distill and config.input == "features":
         raise ValueError("distill is for a head on streams: a counterpart sees the photographs themselves")
     if config.holdout < 0:
-        raise ValueError(f"holdout must be 0, to use all photographs, or above, got {config.holdout}")
+        raise ValueError(f"holdout must be at least 0, where 0 uses all photographs; got {config.holdout}")
     sets = [open_labeled(config.task, source).every(config.every) for source in config.sources]
     if not sets or not all(len(s) for s in sets):
-        raise ValueError(f"training a {config.task} head needs photographs")
+        raise ValueError(f"no photographs to train the {config.task} head on: set its sources")
     for labeled, source in zip(sets, config.sources, strict=True):
         if labeled.classes != sets[0].classes:
-            raise ValueError(f"the classes of {source.path} are not those of {config.sources[0].path}")
+            raise ValueError(f"{source.path} and {config.sources[0].path} have different classes")
         if not _not_held_out(len(labeled), config.holdout):
             raise ValueError(
-                f"nothing is left of {source.path} to learn from: of its images one in {config.every} is used, and of "
-                f"those one in {config.holdout} is held out, the first included"
+                f"no photographs of {source.path} are left to train on: every {config.every} uses one in "
+                f"{config.every}, of which holdout {config.holdout} leaves out one in {config.holdout}, also the first"
             )
     if "detail" in HEADS[config.task].layers and (config.input == "features" or config.distill):
         raise ValueError(
@@ -204,8 +230,45 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
     return sets
 
 
+def _is_whole(stream: bytes) -> bool:
+    try:
+        unpack(stream)
+    except StreamError:
+        return False
+    return True
+
+
+def _feed(digest: Any, target: Target) -> None:
+    """Add all that a target says to a digest."""
+    digest.update(str(int(target)).encode() if isinstance(target, int) else b"")
+    for part in vars(target).values():
+        digest.update(part.cpu().numpy().tobytes() if isinstance(part, Tensor) else repr(part).encode())
+
+
+def _check_taught(config: HeadConfig, classes: list[str], targets: list[Target]) -> None:
+    """Raises `ValueError` where a class of a classifier, or all of a detector, has no example: nothing would teach it.
+
+    Which classes the others have never seen, a notice says: lists of classes are often longer than data sets.
+    """
+    if config.task == "classification":
+        seen = {int(target) for target in targets if isinstance(target, ClassLabel)}
+    elif config.task == "detection":
+        seen = {int(label) for target in targets if isinstance(target, Instances) for label in target.labels}
+    else:
+        return
+    unseen = [name for number, name in enumerate(classes) if number not in seen]
+    names = ", ".join(map(repr, unseen[:3])) + (f" and {len(unseen) - 3} more" if len(unseen) > 3 else "")
+    if unseen and (config.task == "classification" or not seen):
+        raise ValueError(
+            f"nothing would teach the {config.task} head {names}: no example is left of what can be read, is used "
+            f"(every: {config.every}) and is not held out (holdout: {config.holdout})"
+        )
+    if unseen:
+        notice(f"the {config.task} head's data have no example of {names}")
+
+
 def _not_held_out(count: int, holdout: int) -> list[int]:
-    """Of so many photographs those that are not held out, whether they can be read or not."""
+    """Indices of the photographs that are not held out, readable or not."""
     return [index for index in range(count) if not holdout or index % holdout]
 
 

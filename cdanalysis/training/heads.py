@@ -1,16 +1,17 @@
-"""Heads: made for a data set's classes, trained on examples, calibrated."""
+"""Heads: made for the classes of a data set, trained on examples, calibrated."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ..data.labeled import ClassFolders
 from ..data.labels import class_index
-from ..data.readable import readable
+from ..data.readable import readable, told
 from ..heads.base import Head, layers_of
 from ..heads.classification import fit_temperature
 from ..model import Model
@@ -34,18 +35,21 @@ class CalibrationConfig:
 
 
 def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
-    """The head that a stage trains, made if it must be; a new one starts from its counterpart.
+    """The head that a stage trains: the existing one, or a new one, initialized from its counterpart if that fits.
+
+    Args:
+        model: the head is put into it.
+        config: of the stage.
+        classes: class names of the data.
 
     Raises:
         ValueError: if there is no head to keep, or it does not know the classes; or no counterpart of its kind, which
             could be distilled.
     """
     head = _chosen_head(model, config, classes)
-    if config.distill:
-        if config.task not in model.counterparts or model.counterparts[config.task].describe() != head.describe():
-            raise ValueError(
-                f"distill needs a {config.task} counterpart of the same kind and classes: train one before"
-            )
+    known = model.counterparts[config.task].describe() if config.task in model.counterparts else None
+    if config.distill and known != head.describe():
+        raise ValueError(f"distill needs a {config.task} counterpart of the same kind and classes: train one before")
     return head
 
 
@@ -58,15 +62,15 @@ def _chosen_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
         if config.task == "classification":
             positions(heads[config.task].classes, classes)
         elif heads[config.task].classes != classes:
-            raise ValueError(f"the {config.task} head to keep has other classes than the data, or in another order")
+            raise ValueError(
+                f"the {config.task} head has other classes than the data, or in another order: use classes: data"
+            )
         return heads[config.task]
     if config.classes != "data":
         raise ValueError(f"classes must be 'data' or 'keep', got {config.classes!r}")
     head = heads[config.task] = model.new_head(config.task, classes=list(classes), **config.options)
-    if config.input == "streams" and config.task in model.counterparts:
-        counterpart = model.counterparts[config.task]
-        if counterpart.describe() == head.describe():
-            head.load_state_dict(counterpart.state_dict())
+    if starts_from_counterpart(model, config, head):
+        head.load_state_dict(model.counterparts[config.task].state_dict())
     return head
 
 
@@ -76,8 +80,23 @@ def keep_counterpart(model: Model, task: str) -> None:
         model.counterparts[task] = copy.deepcopy(model.heads[task])
 
 
+def starts_from_counterpart(model: Model, config: HeadConfig, head: Head) -> bool:
+    """Whether a new head has weights to start from: those of a counterpart of its shape."""
+    there = config.classes == "data" and config.input == "streams" and config.task in model.counterparts
+    return there and model.counterparts[config.task].describe() == head.describe()
+
+
 class HeadLoss(nn.Module):
-    """Model and examples to a scalar loss; one forward, so that data-parallel wrappers can wrap it."""
+    """The loss of a head; a module with one ``forward``, so that data-parallel wrappers can wrap it.
+
+    Args:
+        model: the head is prepared in it, see `prepare_head`.
+        config: of the stage.
+        classes: class names of the data.
+
+    Raises:
+        ValueError: as `prepare_head`.
+    """
 
     def __init__(self, model: Model, config: HeadConfig, classes: list[str]):
         super().__init__()
@@ -104,18 +123,46 @@ class HeadLoss(nn.Module):
 
 
 def positions(known: list[str], classes: list[str]) -> list[int]:
-    """Where the data's classes stand among those that a head knows."""
-    found = [class_index(name, known) for name in classes]
-    for name, position in zip(classes, found, strict=True):
+    """Indices of the data's classes among those of a head.
+
+    Args:
+        known: class names of the head.
+        classes: class names of the data, or WordNet ids, see `cdanalysis.data.labels.class_index`.
+
+    Raises:
+        ValueError: if the head lacks a class, or two of the data's are one of its.
+
+    >>> positions(["cat", "dog", "horse"], ["Horse", "cat"])
+    [2, 0]
+    """
+    found: list[int] = []
+    for name in classes:
+        position = class_index(name, known)
         if position is None:
-            raise ValueError(f"{name!r} names none of the head's classes")
+            raise ValueError(f"the class {name!r} of the data is not among the head's classes")
+        if position in found:
+            other = classes[found.index(position)]
+            raise ValueError(f"{other!r} and {name!r} are both the head's class {known[position]!r}: merge them")
+        found.append(position)
     return found
 
 
 @torch.inference_mode()
 def calibrate(model: Model, config: CalibrationConfig) -> float:
-    """Fit the temperature of the classification head on streams of labeled photographs; gives it."""
-    labeled, _ = readable(ClassFolders(config.source).every(config.every))
+    """Fit the temperature of the classification head on streams of labeled photographs (Guo and others, ICML 2017).
+
+    Args:
+        model: its head gets the temperature.
+        config: the photographs.
+
+    Returns:
+        the temperature, by which logits are divided, in [0.01, 100].
+
+    Raises:
+        FileNotFoundError: if the photographs do not exist.
+        ValueError: if they are not in class folders, or the head lacks a class.
+    """
+    labeled = told(readable(ClassFolders(config.source).every(config.every)))
     head = model.heads["classification"]
     places = positions(head.classes, labeled.classes)
     layers = LAYERS[: layers_of([head])]
@@ -127,5 +174,5 @@ def calibrate(model: Model, config: CalibrationConfig) -> float:
         targets += [places[target] for _, target in group]
     with torch.inference_mode(False):
         temperature = fit_temperature(torch.cat(logits).clone().cpu(), torch.tensor(targets))
-    head.temperature.fill_(temperature)
+    cast(Tensor, head.temperature).fill_(temperature)
     return temperature

@@ -1,4 +1,4 @@
-"""One training step's loss and what the progress bar shows of it."""
+"""The loss of a training step, and its terms, which the progress bar shows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class Semantics(NamedTuple):
 
 
 class StageLoss(nn.Module):
-    """Model and stage to a scalar loss; one forward, so that data-parallel wrappers can wrap it.
+    """The loss of a stage that trains the codec; a module with one ``forward``, so that data-parallel wrappers can wrap
+    it.
 
     Args:
         model: what is trained.
@@ -68,7 +69,7 @@ class StageLoss(nn.Module):
             self.own["adversaries"] = nn.ModuleList(adversary for _, adversary in self.distortion.adversaries())
 
     def own_parameters(self) -> list[dict[str, Any]]:
-        """Parameters that learn beside the model's, as groups for the optimizer; ``share`` is of the stage's rate."""
+        """Parameter groups of the discriminators, for the optimizer; ``share`` multiplies the stage's learning rate."""
         adversaries = self.distortion.adversaries() if self.detail else []
         return [
             {"params": list(adversary.parameters()), "share": config.lr / self.stage.lr, "betas": (0.5, 0.9)}
@@ -117,7 +118,8 @@ class StageLoss(nn.Module):
     ) -> Tensor:
         objective, features = self.stage.objective, seen.features
         terms["bytes"] = seen.bits.mean() / 8
-        distance = feature_distance(features.pyramid, seen.teacher.pyramid, objective.features)
+        ours, theirs = ([*f.pyramid, f.embedding[:, None, :, None]] for f in (features, seen.teacher))
+        distance = feature_distance(ours, theirs, [*objective.features, objective.embedding])
         terms["features"] = distance.mean()
         weight = log_interpolate(objective.semantic_rate, quality) * self._rate_ramp(step)
         loss = weight * seen.bits / 1000 + distance
@@ -138,7 +140,7 @@ class StageLoss(nn.Module):
     def _detail_loss(self, x: Tensor, spatial: Tensor | None, terms: dict[str, Tensor]) -> Tensor:
         objective, codec, stage = self.stage.objective, self.model.codec, self.stage
         quality = self._detail_quality(x)
-        condition = codec.condition(spatial, (x.shape[-2] // STRIDE, x.shape[-1] // STRIDE))
+        condition = codec.condition(spatial, (x.shape[-2], x.shape[-1]))
         y_hat, y_bits, z_bits = codec.detail(x, quality, condition)
         # A crop without detail: its latents are zero and its rate does not count.
         kept = (torch.rand(len(x), 1, 1, 1, device=x.device) >= stage.blank).float()
@@ -210,7 +212,7 @@ def _check_possible(stage: StageConfig, semantic: bool, detail: bool, fused: boo
             f"{list(stage.trains)}; heads learn in stages of their own, by head"
         )
     if stage.auxiliary and not semantic:
-        raise ValueError("auxiliary tasks train heads along with the semantic layers: let one of them move")
+        raise ValueError("auxiliary tasks train heads along with the semantic layers: add one of them to trains")
     if stage.target_bpp and not detail:
         raise ValueError("target_bpp holds the rate of the detail layer, which this stage does not train")
     if stage.blank and not fused:

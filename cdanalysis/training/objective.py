@@ -1,15 +1,15 @@
 """The objective: rate + weighted distortions + weighted distillation, one formula.
 
-    L = w_s(q) R_semantic + w_f D_features + sum_t w_t D_t + sum_t v_t L_t
+    L = w_s(q) R_semantic + w_f D_features + w_e D_embedding + sum_t w_t D_t + sum_t v_t L_t
         + (f R_detail + lambda(q) 255^2 sum_k w_k D_k) / sqrt(lambda(q) / lambda(1/2))
 
 R_semantic are kilobits a photograph of the global and the spatial layer, which see any photograph, and so any crop, at
-one working size; R_detail are bits a pixel. f is 1, or what a rate controller makes of it. D_features is how far the
-decoded pyramid is from the teacher's, D_t how far what the frozen counterpart of task t predicts has moved, L_t the
-loss of the head of task t on labeled crops. D_k is the distortion that observer k sees; with the squared
-error alone, the last sum is the pixels' mean squared error. Both may differ from place to place: lambda by a quality
-map, and what an observer's place counts by saliency. Qualities are drawn anew
-for every crop, so that one model learns all rates; the last division keeps the rates' gradients alike.
+one working size; R_detail are bits a pixel. f is 1, or what a rate controller makes of it. D_features and D_embedding
+are how far the decoded pyramid and embedding are from the teachers', D_t how far what the frozen counterpart of task t
+predicts has moved, L_t the loss of the head of task t on labeled crops. D_k is the distortion that observer k sees;
+with the squared error alone, the last sum is the pixels' mean squared error. Both may differ from place to place:
+lambda by a quality map, and what an observer's place counts by saliency. Qualities are drawn anew for every crop, so
+that one model learns all rates; the last division keeps the rates' gradients alike.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ FLOOR = 0.3
 
 @dataclass
 class ObjectiveConfig:
-    """Weights. A pair [a, b] holds the weight at quality 0 and at quality 1, interpolated in the logarithm.
+    """Weights of the objective. A pair [a, b] is the weight at quality 0 and at quality 1, interpolated geometrically.
 
     Attributes:
         semantic_rate: weight of the semantic layers' kilobits a photograph.
         features: weights of the feature distillation at strides 8, 16, 32 and 64 (mean squared error relative
             to the channel's variance, see `raised`).
+        embedding: weight of the embedding's, relative to the variance of its numbers.
         distillation: for a task, the weight of how far its counterpart's predictions on the decoded features are from
             those on what the teachers see.
         lambdas: what the observers' distortion counts, against the detail layer's bpp, times 255^2.
@@ -48,6 +49,7 @@ class ObjectiveConfig:
 
     semantic_rate: list[float] = field(default_factory=lambda: [0.1, 0.006])
     features: list[float] = field(default_factory=lambda: [0.3, 0.6, 1.0, 0.3])
+    embedding: float = 0.3
     distillation: dict[str, float] = field(default_factory=lambda: {"classification": 1.0})
     lambdas: list[float] = field(default_factory=lambda: [0.001, 0.05])
     observers: list[ObserverConfig] = field(default_factory=lambda: [ObserverConfig()])
@@ -57,7 +59,15 @@ class ObjectiveConfig:
 
 
 def log_interpolate(ends: list[float], quality: Tensor) -> Tensor:
-    """ends[0] at quality 0, ends[1] at quality 1, geometric in between."""
+    """Geometric interpolation.
+
+    Args:
+        ends: values at quality 0 and at quality 1, above 0.
+        quality: in [0, 1], any shape.
+
+    >>> log_interpolate([1.0, 100.0], torch.tensor([0.0, 0.5, 1.0])).round()
+    tensor([  1.,  10., 100.])
+    """
     low, high = (math.log(end) for end in ends)
     return torch.exp(low + (high - low) * quality)
 

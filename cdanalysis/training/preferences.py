@@ -1,4 +1,4 @@
-"""Fits a perceptual observer's weights to choices between distortions."""
+"""Fits the channel weights of a perceptual observer to human preferences (2AFC)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,19 @@ from ..observers import LPIPS
 def channel_distances(
     observer: LPIPS, preferences: Sequence[Preference], track: Callable[[Iterable], Iterable] = lambda items: items
 ) -> tuple[Tensor, Tensor]:
-    """How far both alternatives of every choice are from the original, channel by channel: two of (N, C)."""
+    """Distances of both alternatives from the original, for each channel of the observer's features.
+
+    Args:
+        observer: whose features are compared.
+        preferences: N pairs of distorted images, with their originals.
+        track: wraps an iterable to show progress.
+
+    Returns:
+        distances (N, C) of ``a``, and of ``b``.
+
+    Raises:
+        ValueError: if an image cannot be read.
+    """
     rows = []
     for preference in track(preferences):
         original, a, b = (
@@ -38,26 +50,31 @@ def fit_weights(
     lr: float = 0.05,
     pull: float = 1e-3,
 ) -> Tensor:
-    """Weights of channels, (C,), under which the nearer alternative is the one that was chosen.
+    """Fit channel weights so that the alternative at the smaller distance is the preferred one.
 
-    The share that chooses ``a`` is modeled as the logistic function of a multiple of log(b's distance / a's), which
-    does not depend on the distances' scale. Adam minimizes the cross-entropy of the given shares in the logarithm of
-    the weights, pulled back to where they started. Every fifth group is not learned from: the step that is best for
-    those is the one that counts.
+    The probability of choosing ``a`` is modeled as a logistic function of log(distance of b / distance of a), times a
+    fitted factor, which is invariant to the scale of the distances. Adam minimizes the cross-entropy of the given
+    shares in the logarithm of the weights, regularized towards the initial weights. Every fifth group is held out for
+    validation; the weights of the step with the best validation loss are returned.
 
     Args:
-        start: weights to start from, (C,), at least 0; those at 0 start just above.
-        distances: as from `channel_distances`.
-        shares: of people who chose ``a``, (N,).
-        groups: for each choice what must not be split between learning and checking: its original, say.
-        pull: weight of the mean squared distance from the start.
+        start: initial weights, (C,), at least 0.
+        distances: two of (N, C), see `channel_distances`.
+        shares: fractions of people who chose ``a``, (N,), in [0, 1].
+        groups: for each of the N pairs what must not be split between training and validation, such as its original.
+        steps: of the optimizer.
+        lr: learning rate.
+        pull: weight of the mean squared distance of log weights from the initial ones.
+
+    Returns:
+        (C,), above 0, with the sum of ``start``.
 
     Raises:
         ValueError: if there are fewer than five groups.
     """
     names = sorted(set(groups))
     if len(names) < 5:
-        raise ValueError(f"fitting needs five or more originals, got {len(names)}")
+        raise ValueError(f"fitting needs five or more groups (originals), got {len(names)}")
     checked = torch.tensor([names.index(group) % 5 == 4 for group in groups])
     first = start.clamp_min(1e-3 * start.mean()).log()
     logs, scale = first.clone().requires_grad_(), torch.zeros(()).requires_grad_()

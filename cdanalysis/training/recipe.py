@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from ..codec.derived import TEACHERS
 from ..codec.shape import CodecConfig
-from ..configs import made, merged, nearest, read_mapping, take_preset, words_of
+from ..configs import made, merged, nearest, read_config
 from ..data.crops import Source
 from .auxiliary import AuxiliaryConfig
 from .distortion import ObserverConfig
@@ -114,23 +114,31 @@ def touches(stage: StageConfig, *parts: str) -> bool:
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
-    """Read a YAML recipe; ``overrides`` are ``key=value`` words, ``preset=NAME`` picks one of its presets.
+    """Read a YAML recipe.
+
+    Args:
+        path: of the file.
+        overrides: ``key=value`` words; ``preset=NAME`` selects one of the file's presets, and
+            ``stages.NAME.key=value`` changes a stage.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: for an unknown key (the message names the nearest one) or a bad value.
+        ValueError: for an unknown key (the message suggests the nearest one) or an invalid value.
     """
-    where = str(path)
-    tree, words = read_mapping(path, "recipe"), words_of(overrides or [], where)
-    preset = take_preset(tree, words.get("preset", tree.get("preset", "")), where)
-    return recipe_from(changed(tree, preset, where), words, where)
+    tree, preset, words = read_config(path, "recipe", overrides or ())
+    return recipe_from(changed(tree, preset, str(path)), words, str(path))
 
 
 def recipe_from(tree: DictConfig, words: DictConfig, where: str) -> Recipe:
-    """The recipe that a tree of keys describes, changed by ``words``; a mapping of stages reaches them by their names.
+    """Make a recipe of a mapping.
+
+    Args:
+        tree: the mapping.
+        words: overrides, see `changed`.
+        where: names the source in messages.
 
     Raises:
-        ValueError: for an unknown key (the message says ``where``, and names the nearest one) or a bad value.
+        ValueError: for an unknown key (the message suggests the nearest one) or an invalid value.
     """
     recipe = made(Recipe, changed(tree, words, where), where)
     check_values(recipe, where)
@@ -138,14 +146,17 @@ def recipe_from(tree: DictConfig, words: DictConfig, where: str) -> Recipe:
 
 
 def changed(tree: DictConfig, words: DictConfig, where: str) -> DictConfig:
-    """A recipe's tree with changes; ``stages: {detail: {steps: 9}}`` reaches into the stage of that name.
+    """Apply overrides to the mapping of a recipe; ``stages: {detail: {steps: 9}}`` changes the stage of that name.
 
-    OmegaConf replaces lists whole.
+    Args:
+        tree: the mapping. Lists are replaced as a whole.
+        words: the overrides.
+        where: names the source in messages.
 
     Raises:
-        ValueError: for the name of no stage, or what is no change of one.
+        ValueError: for an unknown stage, or a change that is not a mapping.
     """
-    words = OmegaConf.create(OmegaConf.to_container(words))
+    words = cast(DictConfig, OmegaConf.create(OmegaConf.to_container(words)))
     changes = words.get("stages")
     if not isinstance(changes, DictConfig):
         return merged(where, tree, words)
@@ -162,6 +173,7 @@ def changed(tree: DictConfig, words: DictConfig, where: str) -> DictConfig:
 
 _WHOLE = "must be at least 1", lambda value: value >= 1
 _COUNT = "must be at least 0", lambda value: value >= 0
+_SEED = "must be an integer from 0 to 100000000", lambda value: 0 <= value <= 10**8
 _AMOUNT = "must be a finite number of at least 0", lambda value: math.isfinite(value) and value >= 0
 _POSITIVE = "must be a finite number above 0", lambda value: math.isfinite(value) and value > 0
 _SHARE = "must lie in [0, 1]", lambda value: 0 <= value <= 1
@@ -171,7 +183,7 @@ _FOUR = "must be four numbers of at least 0", lambda all_: len(all_) == 4 and al
 _WEIGHTS = "must be two finite numbers above 0", lambda pair: len(pair) == 2 and all(map(_POSITIVE[1], pair))
 
 RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
-    Recipe: {"workers": _COUNT, "checkpoint_minutes": _AMOUNT},
+    Recipe: {"seed": _SEED, "workers": _COUNT, "checkpoint_minutes": _AMOUNT},
     CodecConfig: {
         **dict.fromkeys(("global_hidden", "global_context", "spatial_hidden", "spatial_context"), _WHOLE),
         **dict.fromkeys(("hyper_channels", "width"), _WHOLE),
@@ -195,6 +207,7 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
     ObjectiveConfig: {
         **dict.fromkeys(("semantic_rate", "lambdas"), _WEIGHTS),
         **dict.fromkeys(("alpha", "rest"), _SHARE),
+        "embedding": _AMOUNT,
         "features": _FOUR,
         "distillation": ("must have weights of at least 0", lambda weights: all(map(_AMOUNT[1], weights.values()))),
     },
@@ -202,7 +215,7 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
     Source: {
         "weight": _AMOUNT,
         "scale": (
-            "must be two numbers above 0, the smaller first",
+            "must be [smallest, largest], both above 0",
             lambda pair: len(pair) == 2 and 0 < pair[0] <= pair[1] < math.inf,
         ),
     },
@@ -212,7 +225,7 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
         "every": _WHOLE,
         "distill": _AMOUNT,
         "holdout": (
-            "must be 0, or 2 or more: of every holdout photographs the first is left out",
+            "must be 0, for none, or at least 2, to leave out every holdout-th photograph",
             lambda n: n >= 0 and n != 1,
         ),
         "qualities": (
@@ -234,11 +247,15 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
         "qualities": ("must be one or more numbers in [0, 1]", lambda all_: all_ and all(map(_SHARE[1], all_))),
     },
 }
-"""What fields must be, beside their types."""
+"""Conditions on the values of fields, with their descriptions."""
 
 
 def fits(rule: Callable[[Any], bool], value: Any) -> bool:
-    """Whether a value is what a rule wants; one of another kind, as a recipe made in Python may have it, is not."""
+    """Whether a value satisfies a rule; a value of the wrong type, which a recipe made in Python may have, does not.
+
+    >>> fits(lambda value: value >= 1, 2), fits(lambda value: value >= 1, "many")
+    (True, False)
+    """
     try:
         return bool(rule(value))
     except (TypeError, AttributeError):
@@ -246,7 +263,16 @@ def fits(rule: Callable[[Any], bool], value: Any) -> bool:
 
 
 def check_values(config: Any, where: str, key: str = "") -> None:
-    """Raises `ValueError` for a field of a recipe, or of what is in it, whose value means nothing."""
+    """Check the values of a configuration, and of those in it.
+
+    Args:
+        config: a dataclass with ``RULES``.
+        where: names the source in messages.
+        key: of the configuration in the source; empty for the whole.
+
+    Raises:
+        ValueError: for an invalid value.
+    """
     rules = RULES.get(type(config), {})
     for field_ in fields(config):
         value, name = getattr(config, field_.name), f"{key}.{field_.name}" if key else field_.name

@@ -1,4 +1,4 @@
-"""Heads for pixels that were trained on compressed photographs: what a careful user of another codec would do."""
+"""RGB heads fine-tuned on photographs that another codec compressed: the strongest baseline of a study."""
 
 from __future__ import annotations
 
@@ -31,15 +31,23 @@ def retrained(
     folder: Path,
     track: Callable[[Iterable], Iterable] = lambda items: items,
 ) -> Model:
-    """A model whose counterpart of a task learned on from photographs that a codec compressed at a level.
+    """Fine-tune a model's counterpart (its RGB head) on photographs compressed by a codec at a level.
 
     Args:
         model: zoo name or folder of the model to start from.
-        stage: how, as a recipe's stage: ``lr``, ``batch``, and under ``head`` ``sources``, ``epochs``, ``flip``...
-        folder: where compressed photographs and the finished model are kept; what is there is not made again.
+        task: of the head.
+        stage: settings of a recipe's stage: ``lr``, ``batch``, and under ``head`` ``sources``, ``epochs``, ``flip``...
+        codec: compresses the photographs.
+        level: of the codec.
+        folder: where compressed photographs and the finished model are kept; existing ones are used.
+        track: wraps an iterable to show progress.
+
+    Returns:
+        the model, with its fine-tuned counterpart.
 
     Raises:
-        ValueError: for an unknown key of ``stage``, or a bad value.
+        ValueError: for an unknown key of ``stage``, or an invalid value.
+        FileNotFoundError: if the model or the photographs do not exist.
     """
     recipe = retraining_recipe(model, task, stage)
     finished = folder / "finished"
@@ -57,10 +65,16 @@ def retrained(
 
 
 def retraining_recipe(model: str, task: str, stage: dict[str, Any], where: str = "retraining") -> Recipe:
-    """How a counterpart learns on; ``stage`` as `retrained` takes it.
+    """The recipe of `retrained`.
+
+    Args:
+        model: as of `retrained`.
+        task: as of `retrained`.
+        stage: as of `retrained`.
+        where: names the source in messages.
 
     Raises:
-        ValueError: for an unknown key of ``stage``, or a bad value; the message says ``where``.
+        ValueError: for an unknown key of ``stage``, or an invalid value.
     """
     head = stage.get("head", {})
     if not isinstance(head, dict):
@@ -86,9 +100,19 @@ def compressed(
     folder: Path,
     track: Callable[[Iterable], Iterable] = lambda items: items,
 ) -> LabeledSource:
-    """A copy of a labeled set, in the same layout and under the same names, whose photographs are the codec's files.
+    """Copy a labeled set, with the same layout and names, and compress its photographs.
 
-    Label pictures are copied as they are. What ``folder`` has already is not compressed again.
+    Label maps, and photographs that cannot be read, are copied. Files that exist in ``folder`` are kept.
+
+    Args:
+        source: the labeled set.
+        codec: compresses the photographs; the copies are its files.
+        level: of the codec.
+        folder: of the copy.
+        track: wraps an iterable to show progress.
+
+    Returns:
+        the copy.
     """
     files = ImageSet(source.path)
     for index in track(range(len(files))):
@@ -99,7 +123,7 @@ def compressed(
         label = PurePosixPath(name).parent.name == "labels"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, files.read(index) if label else _compressed(files, index, codec, level))
-    classes = (files.root if files.root.is_dir() else files.root.parent) / "classes.json"
+    classes = files.beside("classes.json")
     if classes.is_file():
         shutil.copyfile(classes, folder / classes.name)
     return LabeledSource(**{**asdict(source), "path": str(folder)})

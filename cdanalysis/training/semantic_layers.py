@@ -33,13 +33,31 @@ RELATIVE_STEP = 0.35
 """The global layer's step at quality gain 1, in deviations of its first components."""
 
 
+def check_room(layer: GlobalLayer | SpatialLayer) -> None:
+    """Raises `ValueError` where a layer has no room to start as principal components."""
+    if isinstance(layer, GlobalLayer):
+        most = layer.g_a[0].in_features
+        if layer.channels > most:
+            raise ValueError(
+                f"to start as principal components global_groups must add up to at most {most}, got {layer.channels}"
+            )
+        return
+    width, least = layer.g_a.keep.out_channels, max(layer.spec.channels, 2 * layer.outputs[0])
+    if width < least:
+        raise ValueError(f"to start as principal components spatial_hidden must be at least {least}, got {width}")
+
+
 @torch.no_grad()
 def start_global_layer(layer: GlobalLayer, embeddings: Tensor, weight: Tensor) -> None:
     """Start as principal components in the metric of the classifier's weights (classes, E), and their inverse.
 
     Args:
         embeddings: (n, E), of images seen whole.
+
+    Raises:
+        ValueError: if the layer has more channels than there are components.
     """
+    check_room(layer)
     centered = weight - weight.mean(0)
     gram = centered.T @ centered
     gram += 1e-3 * gram.diagonal().mean() * torch.eye(len(gram))
@@ -86,15 +104,6 @@ class Statistics:
     def to(self, device: torch.device) -> Statistics:
         """The same on a device."""
         return Statistics(*({n: t.to(device) for n, t in each.items()} for each in (self.mean, self.deviation)))
-
-
-def check_room(layer: SpatialLayer) -> None:
-    """Raises `ValueError` where a layer is too narrow to start as principal components."""
-    channels, width, least = layer.spec.channels, layer.g_a.keep.out_channels, 2 * layer.outputs[0]
-    if width < max(channels, least):
-        raise ValueError(
-            f"to start as principal components spatial_hidden must be at least {max(channels, least)}, got {width}"
-        )
 
 
 @torch.no_grad()
@@ -218,7 +227,8 @@ class GlobalLoss(nn.Module):
         balance = (weight / math.sqrt(weights.distortions[0] * weights.distortions[1])).sqrt()
         bits = bits.flatten(1).sum(1)
         loss = ((bits / 1000 + weight * (apart_in_classes + distance)) / balance).mean()
-        return loss, {"bytes": bits.mean().detach() / 8, "divergence": apart_in_classes.mean().detach()}
+        terms = {"bytes": bits.mean() / 8, "divergence": apart_in_classes.mean(), "loss": loss}
+        return loss, {name: term.detach() for name, term in terms.items()}
 
 
 class SegmentationProbe(nn.Module):
@@ -291,8 +301,8 @@ class SpatialLoss(nn.Module):
             total = total + weights.segmentation * terms[SEGMENTATION]
         rate = log_interpolate(weights.rate, quality.flatten()) * min(1.0, (step + 1) / self.warmup)
         balance = (rate / math.sqrt(weights.rate[0] * weights.rate[1])).clamp_min(0.2).sqrt()
-        total = (total + rate * bits / y_hat[0, 0].numel()) / balance
-        return total.mean(), {name: term.mean().detach() for name, term in terms.items()}
+        terms["loss"] = (total + rate * bits / y_hat[0, 0].numel()) / balance
+        return terms["loss"].mean(), {name: term.mean().detach() for name, term in terms.items()}
 
     def _features(self, pyramid: list[Tensor], maps: dict[str, Tensor]) -> Tensor:
         total = pyramid[0].new_zeros(len(pyramid[0]))

@@ -1,7 +1,8 @@
-"""Runs a recipe's stages with Lightning Fabric: resumable to the bit, on one device or many."""
+"""Runs the stages of a recipe with Lightning Fabric: resumable, bit-exact on the CPU, on one device or several."""
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
@@ -9,7 +10,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -18,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..codec.derived import saved_tensors
 from ..codec.shape import CodecConfig
-from ..files import json_text, read_tensors
+from ..files import json_text, make_folder, read_tensors, write_whole
 from ..heads.base import Heads
 from ..model import Model
 from ..teachers.imagenet import imagenet_classes
@@ -29,27 +30,34 @@ from .checks import check_recipe
 from .heads import calibrate
 from .pretrained import load_pretrained
 from .recipe import Recipe, StageConfig, touches
-from .stages import Stage, select, stage_of
+from .stages import HeadStage, Stage, select, stage_of
 from .validation import VALIDATION, validate
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
 EARLIER = "checkpoint-before.pt"
-"""What becomes of the checkpoint of an earlier run in the same folder, which was not gone on with."""
+"""New name of the checkpoint of an earlier run in the same folder that is not resumed."""
 PATIENCE = 200
-"""So many steps may be skipped, one after the other, because they are not finite."""
+"""Consecutive steps without a finite loss or gradient after which training stops."""
 
 
 class Trainer:
     """Trains a model by a recipe.
 
-    Args:
-        recipe: what to do.
-        folder: where the checkpoint, the TensorBoard logs and the finished model go.
-        model: a model to start from; a new one by default.
+    An interrupted run continues with ``run(resume=True)``; on the CPU the result is bit-identical to that of an
+    uninterrupted run.
 
-    A run that was stopped goes on with ``run(resume=True)``; on the CPU the result is the same to
-    the last bit as that of a run that was not stopped.
+    Args:
+        recipe: what to train, and how.
+        folder: of the checkpoint, the TensorBoard logs and the finished model.
+        model: to start from; by default the recipe's ``init``, or a new one.
+
+    Attributes:
+        unreadable: photographs that were left out because they cannot be read, in the order they were met.
+
+    Raises:
+        FileNotFoundError: if ``init``, or weights of a new model, do not exist.
+        ValueError: if ``init`` is damaged.
     """
 
     def __init__(self, recipe: Recipe, folder: str | Path, model: Model | None = None):
@@ -60,7 +68,7 @@ class Trainer:
             accelerator=accelerator,
             devices=devices,
             num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", 1)),
-            precision=recipe.precision,
+            precision=cast(Any, recipe.precision),  # Fabric checks that it is one of its words
         )
         torch.manual_seed(recipe.seed)
         self.new = model is None and not recipe.init
@@ -69,17 +77,26 @@ class Trainer:
             self.model.codec.set_fused(recipe.codec.fused)
         self.model.name = recipe.name
         self.stage, self.step, self.skipped, self.lost = 0, 0, 0, 0
+        self.data = ""
+        self.unreadable: dict[str, None] = {}
 
     def run(self, resume: bool = False, stop_after: int | None = None) -> bool:
-        """Train; True when the recipe is finished, False when stopped after ``stop_after`` steps.
+        """Train, and write the model to ``folder / "model"``.
+
+        Args:
+            resume: continue from the folder's checkpoint.
+            stop_after: number of steps after which to stop; None to finish the recipe.
+
+        Returns:
+            True if the recipe is finished, False if stopped.
 
         Raises:
-            FileNotFoundError: if told to resume and there is no checkpoint.
-            ValueError: if the checkpoint belongs to another recipe, if the recipe is one that cannot be run to its end,
-                or if training goes astray; then no model is written.
+            FileNotFoundError: if there is no checkpoint to resume, or data or weights do not exist.
+            ValueError: if the checkpoint is of another recipe, the recipe is invalid (see `check_recipe`), or training
+                diverged; no model is written then.
         """
         self.fabric.launch()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         state = self._load() if resume else None
         check_recipe(self.recipe, self.model, self.stage, self.fabric, self.new)
         if not resume and self.fabric.global_rank == 0 and (self.folder / CHECKPOINT).is_file():
@@ -125,6 +142,7 @@ class Trainer:
                     saved = time.monotonic()
         if writer:
             writer.close()
+        self.unreadable |= dict.fromkeys(stage.unreadable)
         self._save(optimizer, stage.own, average)
         finished = self.step >= stage.steps
         if finished:
@@ -136,6 +154,12 @@ class Trainer:
     def _prepared(self, config: StageConfig, state: dict | None) -> tuple[Stage, Any, Any, WeightAverage | None]:
         """The current stage, its loss, optimizer and average of weights, as they were where a run was stopped in it."""
         stage = stage_of(self.model, self.recipe, self.stage, self.fabric, self.folder)
+        self.data = stage.key
+        if state is not None and state.get("data", self.data) != self.data:
+            raise ValueError(
+                f"the data of stage {config.name!r} are others than when the run was stopped, and it cannot go on with "
+                "them: bring back what they were, or start anew, with --overwrite"
+            )
         if self.step == 0:
             stage.start(self.model)
         self.model.to(memory_format=torch.channels_last)  # also heads that are new, or were loaded: sums depend on it
@@ -151,7 +175,7 @@ class Trainer:
             if average:
                 average.load(state["average"])
         loss_module.train(config.head is None)
-        if config.head is not None:
+        if isinstance(stage, HeadStage):
             stage.loss.head.train()
         return stage, loss_module, optimizer, average
 
@@ -187,8 +211,8 @@ class Trainer:
         """Raises `ValueError` where the last tenth of a stage's steps were lost, or weights are no numbers."""
         if self.lost and self.lost >= min(PATIENCE, steps // 10):
             raise ValueError(
-                f"stage {self.recipe.stages[self.stage].name!r} came to nothing, and no model is written: its last "
-                f"{self.lost} of {steps} steps had no finite loss or gradient; a lower learning rate may help"
+                f"stage {self.recipe.stages[self.stage].name!r} diverged, so no model is written: its last "
+                f"{self.lost} of {steps} steps had no finite loss or gradient; try a lower learning rate (lr)"
             )
         check_finite(saved_tensors(self.model))
 
@@ -201,7 +225,7 @@ class Trainer:
         norms = [torch.nn.utils.clip_grad_norm_(group["params"], clip) for group in optimizer.param_groups]
         finite = torch.isfinite(torch.stack([*norms, loss.detach()])).all()
         if self.fabric.world_size > 1:
-            finite = self.fabric.all_reduce(finite.float(), reduce_op="mean") == 1
+            finite = cast(torch.Tensor, self.fabric.all_reduce(finite.float(), reduce_op="mean")) == 1
         if finite:
             optimizer.step()
             self.lost = 0
@@ -221,6 +245,7 @@ class Trainer:
                 "step": self.step,
                 "skipped": self.skipped,
                 "lost": self.lost,
+                "data": self.data,
                 "heads": _described(self.model.heads),
                 "counterparts": _described(self.model.counterparts),
                 "model": self.model.state_dict(),
@@ -228,19 +253,19 @@ class Trainer:
                 "own": own.state_dict() if own is not None else None,
                 "average": average.weights if average else None,
             }
-            part = self.folder / (CHECKPOINT + ".part")
-            torch.save(state, part)
-            os.replace(part, self.folder / CHECKPOINT)
+            buffer = io.BytesIO()  # torch's own errors do not say that a disk is full
+            torch.save(state, buffer)
+            write_whole(self.folder / CHECKPOINT, buffer.getvalue())
             summary = {"stage": self.stage, "step": self.step, "skipped": self.skipped, "seed": self.recipe.seed}
             (self.folder / "progress.json").write_text(json_text(summary) + "\n")
 
     def _load(self) -> dict | None:
         path = self.folder / CHECKPOINT
         if not path.is_file():
-            raise FileNotFoundError(f"nothing to resume: no {path}")
+            raise FileNotFoundError(f"nothing to resume: no checkpoint {path}; train without --resume")
         state = read_tensors(path)
         if not _same_beginning(state["recipe"], asdict(self.recipe), state["stage"]):
-            raise ValueError(f"{path} was made by another recipe; train into another folder, or without --resume")
+            raise ValueError(f"{path} is of another recipe; use another folder (-o), or train without --resume")
         for heads, described in ((self.model.heads, "heads"), (self.model.counterparts, "counterparts")):
             for task, options in state[described].items():
                 heads[task] = self.model.new_head(task, **options)
@@ -270,7 +295,13 @@ def _same_beginning(old: dict, new: dict, stage: int) -> bool:
 
 
 def learning_rate(stage: StageConfig, step: int, steps: int) -> float:
-    """Linear warm-up, the peak, then a cosine down to a hundredth of it at the end of ``steps``."""
+    """The learning rate of a step: linear warm-up, constant peak, then a cosine to a hundredth of the peak.
+
+    Args:
+        stage: its ``lr``, ``warmup`` and ``decay``.
+        step: from 0.
+        steps: of the whole stage.
+    """
     if step < stage.warmup:
         return stage.lr * (step + 1) / stage.warmup
     first = max(stage.warmup, round((1 - stage.decay) * steps))

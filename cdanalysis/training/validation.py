@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..model import Model
 
 VALIDATION = "validation.jsonl"
-"""A row for every measurement, in the run's folder."""
+"""File of the measurements, in the folder of the run; one JSON object per line."""
 
 
 @dataclass
@@ -25,10 +25,10 @@ class ValidationConfig:
     """What a stage that trains the detail layer or the decoder is measured on.
 
     Attributes:
-        source: images, a folder or tar archive, absolute or below ``CDANALYSIS_DATA``; empty for none.
+        source: folder or tar archive of images, absolute or below ``CDANALYSIS_DATA``; empty for none.
         every: steps between measurements.
-        limit: how many of the images, at even spacing.
-        qualities: of the detail layer, in [0, 1].
+        limit: number of images, evenly spaced over the source.
+        qualities: of both layers, in [0, 1].
     """
 
     source: str = ""

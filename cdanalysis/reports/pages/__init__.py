@@ -1,4 +1,7 @@
-"""Pages that need nothing else, from the templates beside this file."""
+"""HTML pages in one file each.
+
+`rendered` fills the templates beside this module; `data_uri` embeds pictures, whose bytes `file_of` makes.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+__all__ = ["data_uri", "file_of", "rendered"]
+
 
 def rendered(name: str, **values: Any) -> str:
     """The page of that name, as HTML; text among ``values`` is escaped."""
@@ -18,8 +23,14 @@ def rendered(name: str, **values: Any) -> str:
     return pages.get_template(name).render(values)
 
 
+def file_of(image: Image.Image, kind: str, **settings: Any) -> bytes:
+    """A picture's file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
 def data_uri(image: Image.Image, quality: int) -> str:
     """A picture as WebP inside a page."""
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "WEBP", quality=quality)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    data = file_of(image.convert("RGB"), "WEBP", quality=quality)
+    return "data:image/webp;base64," + base64.b64encode(data).decode()

@@ -1,0 +1,15 @@
+from .detail import DetailLayer
+from .fusion import FusionDecoder
+from .global_layer import GlobalLayer
+from .layered import LayeredCodec
+from .shape import CodecConfig
+from .spatial_layer import SpatialLayer
+
+__all__ = [
+    "CodecConfig",
+    "DetailLayer",
+    "FusionDecoder",
+    "GlobalLayer",
+    "LayeredCodec",
+    "SpatialLayer",
+]

@@ -1,0 +1,47 @@
+from .archives import Archive
+from .cached import CachedStreams, cache_streams
+from .coco import CocoImages
+from .coco_file import read_coco
+from .coco_masks import CocoMasks
+from .color import to_srgb
+from .crops import Crops, Source
+from .formats import suffixes
+from .images import ImageLike, ImageSet, data_path, open_image, to_pixels, to_rgb, to_tensor
+from .labeled import ClassFolders, LabeledSet, LabeledSource, contents_digest, open_labeled
+from .labeled_crops import LabeledCrops
+from .labels import class_index
+from .preferences import Preference, read_preferences, write_preferences
+from .samples import sample_images
+from .segmentation import LabeledPixels
+
+__all__ = [
+    "Archive",
+    "CachedStreams",
+    "ClassFolders",
+    "CocoImages",
+    "CocoMasks",
+    "Crops",
+    "ImageLike",
+    "ImageSet",
+    "LabeledCrops",
+    "LabeledPixels",
+    "LabeledSet",
+    "LabeledSource",
+    "Preference",
+    "Source",
+    "cache_streams",
+    "class_index",
+    "contents_digest",
+    "data_path",
+    "open_image",
+    "open_labeled",
+    "read_coco",
+    "read_preferences",
+    "sample_images",
+    "suffixes",
+    "to_pixels",
+    "to_rgb",
+    "to_srgb",
+    "to_tensor",
+    "write_preferences",
+]
