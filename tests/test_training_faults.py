@@ -225,7 +225,7 @@ def test_a_new_model_is_trained_whole_or_not_published(image_folder, tmp_path, l
     recipe = recipe_for(image_folder)
     recipe.stages[left].steps = 0
     monkeypatch.setattr("cdanalysis.training.trainer.load_pretrained", lambda model: None)
-    with pytest.raises(ValueError, match=("codec.global_layer", "codec.detail")[left] + " as it was drawn"):
+    with pytest.raises(ValueError, match=("codec.global_layer", "codec.detail")[left] + " untrained"):
         trained(tmp_path, recipe)
     recipe.stages.pop(left)
     with pytest.raises(ValueError, match=r"untrained"):
