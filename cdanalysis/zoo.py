@@ -55,7 +55,8 @@ def find(name: str | Path) -> Path:
     Raises:
         FileNotFoundError: if it is neither; the message lists the known names.
     """
-    for folder in (zoo_folder() / str(name), Path(name)):
+    in_zoo = [zoo_folder() / str(name)] if Path(name).name == str(name) else []  # "./photo" is a folder here
+    for folder in (*in_zoo, Path(name)):
         if (folder / WEIGHTS).is_file():
             return folder
     known = ", ".join(names()) or "none"
@@ -141,6 +142,8 @@ def _placed(model: Model, device: str) -> Model:
     import torch
 
     try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it holds no numbers")
         return model.to(torch.device(device), memory_format=torch.channels_last)
     except (RuntimeError, AssertionError) as error:  # torch raises both of devices that are not here
         raise ValueError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
@@ -324,8 +327,10 @@ def _set_aside(folder: Path, saved: str, staged: set[str]) -> None:
     except FileNotFoundError:
         before = ""
     except ValueError:
-        before = "damaged"
-    for name in (RECIPE, METRICS, CARD):
+        before = "others"
+    for name in (WEIGHTS, TEACHERS, COUNTERPARTS, RECIPE, METRICS, CARD):
+        if name in (WEIGHTS, TEACHERS, COUNTERPARTS) and before != "others":
+            continue
         if before != saved and (folder / name).is_file() and (before or name in staged):
             places = (folder / f"{name}.of-{before or 'others'}{n}" for n in ("", *(f"-{i}" for i in range(1, 10**6))))
             os.replace(folder / name, next(place for place in places if not place.exists()))
@@ -350,7 +355,11 @@ def round_weights(model: Model) -> None:
 
 
 def _write(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    save_file(tensors, path, metadata={"cdanalysis": json_text(info)})
+    try:
+        save_file(tensors, path, metadata={"cdanalysis": json_text(info)})
+    except SafetensorError as error:  # of a full disk, too
+        raise OSError(f"the model cannot be written to {path.parent.parent}: {error}") from None
     path.chmod(0o644)  # safetensors makes files for the owner alone

@@ -22,9 +22,9 @@ from cdanalysis.codecs.pillow import BASELINES, MORE_BASELINES
 from cdanalysis.codecs.reduced import ReducedCodec
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders
+from cdanalysis.evaluation.configs import PlotConfig, load_experiment, variant_recipe
 from cdanalysis.evaluation.evaluators import Context, new_evaluators
 from cdanalysis.evaluation.experiment import BASE, Table, run_experiment, variant_codecs
-from cdanalysis.evaluation.experiment_config import PlotConfig, load_experiment, variant_recipe
 from cdanalysis.metrics import image as metrics
 from cdanalysis.reports.contact_sheet import GAP, LINE, crops_sheet
 from cdanalysis.reports.plots import experiment_figure
@@ -124,7 +124,7 @@ def test_streams_for_heads_end_where_these_stop_reading(small, chelsea, layers):
     image, codec = Image.fromarray(chelsea[:64, :96]), SemanticCodec("small", small, layers)
     data = codec.encode(image, 30)
     assert data == small.encode(image, 0.25, LAYERS[:layers])
-    with pytest.raises(ValueError, match="not decoded"):
+    with pytest.raises(ValueError, match="cannot be decoded"):
         codec.decode(data)
 
 

@@ -21,11 +21,10 @@ from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import LabeledSource, open_labeled
 from cdanalysis.evaluation import engine, evaluators
 from cdanalysis.evaluation import study as study_module
+from cdanalysis.evaluation.configs import load_experiment, load_study
 from cdanalysis.evaluation.engine import UNCOMPRESSED, Point
-from cdanalysis.evaluation.evaluators import task_evaluator
-from cdanalysis.evaluation.experiment_config import load_experiment
+from cdanalysis.evaluation.evaluators import TaskEvaluator
 from cdanalysis.evaluation.study import DECODED, LATENTS, run_study
-from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.reports.plots import study_figure
 from cdanalysis.reports.study_page import report_page, study_report
 from cdanalysis.training import retraining as retraining_module
@@ -157,7 +156,7 @@ def test_predictions_from_reduced_files_are_in_pixels_of_the_photograph(small_fo
     for task in ("detection", "segmentation"):
         scorer = SimpleNamespace(update=lambda index, found, task=task: seen.update({task: found}), parts={0: None})
         monkeypatch.setattr(evaluators, "METRICS", {task: lambda *a, scorer=scorer: scorer})
-        task_evaluator(model, task, None, latents=False).update(
+        TaskEvaluator(model, task, None, latents=False).update(
             0, np.asarray(whole), np.asarray(whole.resize((64, 96))), b""
         )
     assert seen["segmentation"].mask.shape == size[::-1]
@@ -214,7 +213,8 @@ def test_a_counterpart_learns_from_compressed_photographs(study, world, tmp_path
         "retrained={JPEG: [5]}",
         "reduced={JPEG: []}",
     ]
-    config = load_study(study, [*words, "streams=[]", "reconstructions=[]", "baselines={JPEG: [5]}", "draws=0"])
+    words += ["streams=[]", "reconstructions=[]", "baselines={JPEG: [5]}", "draws=0", "every=3"]
+    config = load_study(study, words)
     seen = []
     compress = retraining_module.compressed
     monkeypatch.setattr(retraining_module, "compressed", lambda *a: seen.append(compress(*a)) or seen[-1])
@@ -376,7 +376,7 @@ def test_studies_that_ship_load(path):
         (["stream=[0.5]"], "stream"),
         (["task=sound"], "unknown task 'sound'"),
         (["baselines={GIF: [3]}"], "unknown codec 'GIF'"),
-        (["streams=[1.5]"], r"quality must lie in \[0, 1\]"),
+        (["streams=[1.5]"], r"quality must be a number in \[0, 1\]"),
         (["task=''"], "reduced photographs are for tasks"),
         (["reduced={JPEG: [500]}"], r"reduced\.JPEG must have levels of 0 to 100"),
     ],

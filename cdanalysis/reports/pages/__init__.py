@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-__all__ = ["data_uri", "rendered"]
+__all__ = ["data_uri", "file_of", "rendered"]
 
 
 def rendered(name: str, **values: Any) -> str:
@@ -20,8 +20,14 @@ def rendered(name: str, **values: Any) -> str:
     return pages.get_template(name).render(values)
 
 
+def file_of(image: Image.Image, kind: str, **settings: Any) -> bytes:
+    """A picture's file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
 def data_uri(image: Image.Image, quality: int) -> str:
     """A picture as WebP inside a page."""
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "WEBP", quality=quality)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    data = file_of(image.convert("RGB"), "WEBP", quality=quality)
+    return "data:image/webp;base64," + base64.b64encode(data).decode()
