@@ -378,6 +378,16 @@ def test_training_lowers_both_losses(photographs, tmp_path, monkeypatch):
     assert trainer.skipped == 0 and not any("probe" in name for name in trainer.model.state_dict())
 
 
+def test_what_starts_as_principal_components_is_not_left_as_it_was_drawn(photographs, tmp_path, monkeypatch):
+    """A new model may keep the global layer's transforms; the detail layer is another matter."""
+    monkeypatch.setattr("cdanalysis.training.trainer.load_pretrained", lambda model: None)
+    recipe = recipe_for(photographs)
+    for start, part in ((True, "codec.detail"), (False, "codec.global_layer")):
+        recipe.stages[0].features = replace(recipe.stages[0].features, start=start)
+        with pytest.raises(ValueError, match=f"would leave {part} untrained"):
+            Trainer(recipe, tmp_path / "run").run()
+
+
 @pytest.mark.parametrize("trains", [["codec"], ["codec.spatial", "codec.detail"], [], ["codec.spatials"], ["heads"]])
 def test_a_stage_on_features_trains_one_layer(trains):
     with pytest.raises(ValueError, match=r"codec\.global_layer or codec\.spatial is trained, and it alone"):
