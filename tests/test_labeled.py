@@ -555,7 +555,7 @@ def test_everything_held_out_is_said_so(small, image_folder, tmp_path, every, ho
     says = rf"no photographs of .*photographs are left to train on: .*one in {every}, .*leaves out one in {holdout}"
     with pytest.raises(ValueError, match=says):
         Examples(small, config, tmp_path / "streams")
-    with pytest.raises(ValueError, match="holdout must be 0"):
+    with pytest.raises(ValueError, match="holdout must be at least 0"):
         Examples(small, replace(config, holdout=-3), tmp_path / "streams")
 
 
