@@ -30,9 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parsed(arguments)
     try:
         from . import commands
-        from .console import say
+        from .console import any_name, say
         from .notices import shown
 
+        any_name()
         with shown(say):
             return getattr(commands, options.command)(options)
     except KeyboardInterrupt:
@@ -115,6 +116,13 @@ def layers(text: str) -> tuple[str, ...]:
     return names
 
 
+def pixels(text: str) -> int:
+    """A number of pixels."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a number of pixels is a whole number above 0; got {text!r}")
+    return int(text)
+
+
 def importance(text: str) -> str | list[tuple[float, ...]]:
     """Boxes ``X,Y,W,H;X,Y,W,H`` as numbers; anything else is the name of a model or a file."""
     try:
@@ -156,7 +164,7 @@ def _files(command: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="redo all files, and overwrite any file that is not an input"
     )
     command.add_argument("--strict", action="store_true", help="stop at the first file that fails")
-    command.add_argument("--max-pixels", type=int, help="refuse photographs with more pixels (default: 2^28)")
+    command.add_argument("--max-pixels", type=pixels, help="refuse photographs with more pixels (default: 2^28)")
 
 
 def _encode(sub) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import zoo as zoo_module
 from .console import print_table, say, track
-from .files import LeftOut, json_text, json_value, run_name
-from .outputs import check_outputs, write_result
+from .files import LeftOut, check_folder, json_text, json_value, run_name
+from .outputs import check_outputs, read_below, write_result
 from .registry import HEADS
 
 if TYPE_CHECKING:
@@ -69,10 +69,13 @@ def train(options: argparse.Namespace) -> int:
         torch.set_num_threads(options.threads)
     recipe = load_recipe(options.recipe, options.overrides)
     folder = Path(options.output or Path("runs") / recipe.name)
+    check_folder(folder)
     _check_run(options, recipe.init, folder)
     trainer = Trainer(recipe, folder)
     if trainer.run(resume=options.resume):
         print(f"the model is in {folder / 'model'}")
+    if trainer.unreadable:
+        say(f"left out {len(trainer.unreadable)} photographs that cannot be read: {'; '.join(trainer.unreadable)}")
     return 0
 
 
@@ -82,11 +85,20 @@ def _check_run(options: argparse.Namespace, init: str, folder: Path) -> None:
     start = list(zoo_module.find(init).iterdir()) if init else []
     ours = {zoo_module.WEIGHTS, zoo_module.TEACHERS, zoo_module.COUNTERPARTS, zoo_module.RECIPE}
     written = [model / name for name in sorted(ours) if (model / name).exists()]
-    is_model = (model / zoo_module.WEIGHTS).is_file() and bool(zoo_module.describe(model))
+    is_model = _is_model(model)
     check_outputs(written, [options.recipe, *start], overwrite=options.overwrite or is_model)
+    if is_model and not (options.resume or options.overwrite):
+        raise ValueError(f"{model} is there already, from a run that is finished: --overwrite trains it anew")
     stopped = checkpoint.is_file() and not (model / zoo_module.WEIGHTS).is_file()
     if stopped and not (options.resume or options.overwrite):
         raise ValueError(f"{folder} holds a run that was stopped: --resume goes on with it, --overwrite starts anew")
+
+
+def _is_model(folder: Path) -> bool:
+    try:
+        return bool(zoo_module.describe(folder))
+    except (OSError, ValueError):  # none, or a damaged one
+        return False
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -98,14 +110,14 @@ def evaluate(options: argparse.Namespace) -> int:
         _check_file(options, [options.photographs, *([options.annotations] if options.annotations else ())])
     report = _evaluated(options)
     text = json_text(report, indent=2)
-    if options.output:
-        write_result(options.output, text + "\n")
     if options.json:
         print(text)
     else:
         for task in (*HEADS, "reconstruction"):
             if task in report:
                 print_table(f"{task}, {report['photographs']} photographs", report[task]["rows"])
+    if options.output:  # last: what was measured is seen, even where the disk is full
+        write_result(options.output, text + "\n")
     for failure in report["failures"]:
         say(failure["error"])
     return 1 if report["failures"] else 0
@@ -136,11 +148,13 @@ def _check_file(options: argparse.Namespace, inputs: list[str]) -> None:
     """Refuse an output that is no file to write, before hours of measuring."""
     if options.output.endswith(("/", os.sep)) or Path(options.output).is_dir():
         raise ValueError(f"{options.output} is a folder; -o names the JSON file to write")
-    check_outputs([options.output], inputs, options.overwrite)
+    check_folder(Path(options.output).parent)
+    read = [path for name in inputs for path in (read_below(name) if Path(name).is_dir() else [Path(name)])]
+    check_outputs([options.output], read, options.overwrite)
 
 
 def _study(options: argparse.Namespace) -> int:
-    from .evaluation.study_config import load_study
+    from .evaluation.configs import load_study
     from .reports.study_page import report_page, study_report
 
     for name, key in (("quality", "streams or reconstructions"), ("tasks", "task"), ("annotations", "source")):
@@ -198,15 +212,14 @@ def benchmark(options: argparse.Namespace) -> int:
     found = {name: sections[name]() for name in chosen}
     report = kept | found
     text = json_text(report, indent=2)
-    if options.output:
-        write_result(options.output, text + "\n")
     if options.json:
         print(text)
-        return 0
-    for name, own in found.items():
+    for name, own in ({} if options.json else found).items():
         tables = {name: [own]} if name == "start" else {k: v for k, v in own.items() if isinstance(v, list)}
         for title, rows in tables.items():
             print_table(name if title == "rows" else title, rows)
+    if options.output:
+        write_result(options.output, text + "\n")
     return 0
 
 
@@ -225,6 +238,8 @@ def _sections_of(options: argparse.Namespace, machine: str) -> dict[str, Any]:
     if options.output and not (isinstance(kept, dict) and "hardware" in kept):
         _check_file(options, [])
         kept = {}
+    if kept.get("hardware", machine) != machine and not options.overwrite:
+        raise ValueError(f"{options.output} is of another machine, {kept['hardware']}; --overwrite replaces it")
     return kept if kept.get("hardware") == machine else {"hardware": machine}
 
 

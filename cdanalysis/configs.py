@@ -76,6 +76,17 @@ def take_preset(tree: DictConfig, name: Any, where: str) -> DictConfig:
     return presets[name]
 
 
+def read_config(path: str | Path, what: str, overrides: Iterable[str] = ()) -> tuple[DictConfig, ...]:
+    """A file's tree without its presets; the preset that the file or a word ``preset=NAME`` picks; and ``key=value``
+    words as a tree.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_mapping`, `words_of` and `take_preset` do.
+    """
+    tree, words = read_mapping(path, what), words_of(overrides, str(path))
+    return tree, take_preset(tree, words.get("preset", tree.get("preset", "")), str(path)), words
+
+
 def merged(where: str, *trees: Any) -> DictConfig:
     """Trees, one over the other.
 

@@ -1,18 +1,23 @@
-"""Files: whole or not at all, under names that tell, all of a folder's, and of JSON that every program can read."""
+"""Files: whole or not at all, under names that tell, all of a folder's; JSON and CSV that every program can read."""
 
 from __future__ import annotations
 
+import csv
+import errno
 import hashlib
+import io
 import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+HIDDEN = "hidden"
+"""Why a file is not worked on that a system hides."""
 SHOWN = 3
 """So many names stand for a kind of file in a sentence."""
 
@@ -28,8 +33,8 @@ def write_whole(path: str | Path, data: bytes | str, ready: Callable[[], None] =
     """
     path = Path(path)
     part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "xb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
         ready()
@@ -40,6 +45,30 @@ def write_whole(path: str | Path, data: bytes | str, ready: Callable[[], None] =
         if isinstance(error, OSError) and error.errno is not None:
             raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
+
+
+def make_folder(folder: str | Path) -> None:
+    """Make a folder, and those above it, where they are not there.
+
+    Raises:
+        OSError: if it cannot be made; a file in its place or above is named.
+    """
+    check_folder(folder)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(folder)) from None
+
+
+def check_folder(folder: str | Path) -> None:
+    """Raise OSError where no such folder can be, or be written to: to know it before hours of work."""
+    for place in (Path(folder), *Path(folder).parents):
+        if os.path.isdir(place):
+            if not os.access(place, os.W_OK):
+                raise PermissionError(errno.EACCES, "the folder cannot be written to", str(place))
+            return
+        if os.path.lexists(place):
+            raise NotADirectoryError(errno.ENOTDIR, "a file or a broken link is where a folder must be", str(place))
 
 
 def read_tensors(path: str | Path) -> Any:
@@ -56,8 +85,10 @@ def read_tensors(path: str | Path) -> Any:
     except OSError:
         raise
     except Exception as error:  # of zip files, pickles and tensors; they share no base class
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} is damaged, or no file of torch's: {reason}") from None
+        kind = type(error).__name__  # its words are about security, and how to do without
+        raise ValueError(
+            f"{path} is damaged, or no file of torch's with tensors and plain data alone ({kind})"
+        ) from None
 
 
 def key_of(*parts: Any) -> str:
@@ -82,6 +113,16 @@ def json_value(text: str | bytes) -> Any:
         ValueError: if it is not JSON.
     """
     return json.loads(text, parse_constant=lambda name: None)
+
+
+def csv_text(lines: Iterable[dict[str, Any]], columns: Iterable[str] = ()) -> str:
+    """Lines as CSV, with those columns; by default with all that any of them has."""
+    lines, buffer = list(lines), io.StringIO()
+    columns = list(columns) or list(dict.fromkeys(name for line in lines for name in line))
+    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return buffer.getvalue()
 
 
 def _finite(value: Any) -> Any:
@@ -124,6 +165,11 @@ class LeftOut:
         return [{"why": why, "count": len(paths), "files": paths} for why, paths in self.kinds.items()]
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a name in an archive is one that `files_below` leaves out: one of its parts begins with a dot."""
+    return any(part.startswith(".") and part not in (".", "..") for part in PurePosixPath(name).parts)
+
+
 def files_below(folder: str | Path, left_out: LeftOut) -> list[Path]:
     """All files of a folder and the folders in it, sorted, those behind links included; each folder is read once.
 
@@ -148,7 +194,7 @@ def files_below(folder: str | Path, left_out: LeftOut) -> list[Path]:
         for entry in entries:
             path = place / entry.name
             if entry.name.startswith("."):
-                left_out.add("hidden", path)
+                left_out.add(HIDDEN, path)
             elif entry.is_dir():
                 (links if entry.is_symlink() else folders).append(path)
             elif entry.is_file() or entry.is_symlink():

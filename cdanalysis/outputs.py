@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from .files import json_text, json_value, write_whole
+from .files import LeftOut, files_below, json_text, json_value, write_whole
 
 LEDGER = ".cdanalysis.jsonl"
 BESIDE = "made from what lies beside it"
@@ -129,7 +130,7 @@ class Ledgers:
         """What was written under that name, if anything was, and whether the file is still as it was written."""
         path = Path(path)
         if path not in self._found:
-            entries = [_entry(line) for line in reversed(self._folder(path.parent).get(path.name, []))]
+            entries = [_parsed(line)[1] for line in reversed(self._folder(path.parent).get(path.name, []))]
             held = next((entry for entry in entries if entry.holds(path)), None)  # a crash leaves the one before
             self._found[path] = (held or (entries[0] if entries else None), held is not None)
         return self._found[path]
@@ -143,17 +144,32 @@ class Ledgers:
                 text = ""
             for line in text.splitlines():
                 try:
-                    _entry(line)
-                    lines.setdefault(json_value(line)[0], []).append(line)
-                except (ValueError, TypeError):  # cut off by a crash
+                    lines.setdefault(_parsed(line)[0], []).append(line)
+                except (ValueError, TypeError):  # cut off by a crash, or somebody else's
                     continue
             self._folders[folder] = lines
         return self._folders[folder]
 
 
-def _entry(line: str) -> Entry:
-    _, size, digest, settings, source, state = json_value(line)
-    return Entry(size, digest, Origin(settings, source, FileState(*state) if state else None))
+def _parsed(line: str) -> tuple[str, Entry]:
+    """The name, and what a line says of it. Raises ValueError or TypeError for a line that is none of a ledger's."""
+    fields = json_value(line)
+    if not isinstance(fields, list) or len(fields) != 6 or not isinstance(fields[1], int):
+        raise ValueError("not six fields")
+    name, size, digest, settings, source, state = fields
+    if not all(isinstance(field, str) for field in (name, digest, settings, source)):
+        raise ValueError("fields of other kinds")
+    return name, Entry(size, digest, Origin(settings, source, FileState(*state) if state else None))
+
+
+def other_source(path: str | Path, source: str | Path, ledgers: Ledgers) -> str:
+    """What a result that is there was made from, if not from ``source``; else empty."""
+    entry, _ = ledgers.find(path) if os.path.lexists(path) else (None, False)
+    if entry is None or entry.origin.source == os.path.abspath(source):
+        return ""
+    if entry.origin.state is not None and entry.origin.state.holds(source):
+        return ""
+    return entry.origin.source or "something else"
 
 
 def made_beside(files: Sequence[Path]) -> set[Path]:
@@ -196,16 +212,48 @@ def refusal(path: str | Path, inputs: Inputs, ledgers: Ledgers, overwrite: bool 
     return ""
 
 
-def check_outputs(paths: Sequence[str | Path], inputs: Sequence[str | Path] = (), overwrite: bool = False) -> None:
-    """Refuse, before anything is done, to write over what is not this library's.
+def check_outputs(
+    paths: Sequence[str | Path],
+    inputs: Sequence[str | Path] = (),
+    overwrite: bool = False,
+    sources: Mapping[Path, str | Path] | None = None,
+) -> None:
+    """Refuse, before anything is done, to write over what is not this library's, or was made from another file.
+
+    Args:
+        sources: of those of the paths that are made from one file.
 
     Raises:
-        ValueError: if one of ``paths`` is one of ``inputs``, or is there and no unchanged result of this library.
+        ValueError: if one of ``paths`` is one of ``inputs``, or is there and no unchanged result of this library, or
+            one of another source.
     """
-    known, ledgers = Inputs(inputs), Ledgers()
+    known, ledgers, sources = Inputs(inputs), Ledgers(), sources or {}
     for path in paths:
         if why := refusal(path, known, ledgers, overwrite):
             raise ValueError(why)
+        source = None if overwrite else sources.get(Path(path))
+        if source is not None and (other := other_source(path, source, ledgers)):
+            raise ValueError(f"{path} was made from {other}; --overwrite replaces it")
+
+
+def read_below(folder: str | Path) -> list[Path]:
+    """The files of a folder that a command may read: all but the results of this library."""
+    ledgers = Ledgers()
+    return [path for path in files_below(folder, LeftOut()) if not ledgers.find(path)[1]]
+
+
+def changes(note: Path, made_from: dict[str, Any]) -> list[str] | None:
+    """What of all that measurements depend on is not as a note (JSON) says of them; None where there is no note."""
+    if not note.is_file():
+        return None
+    before, now = json_value(note.read_text()), json_value(json_text(made_from))
+    return [key for key in now if key not in before or before[key] != now[key]]
+
+
+def put_aside(folder: Path) -> Path:
+    """Give a folder another name, which nothing has yet; returns it."""
+    aside = next(path for number in count(1) if not (path := Path(f"{folder}-before-{number}")).exists())
+    return folder.rename(aside)
 
 
 def _mark(path: str | Path) -> tuple[int, int] | None:

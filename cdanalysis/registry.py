@@ -159,7 +159,7 @@ EVALUATORS = Registry(
         "ms_ssim": "evaluation.evaluators:ms_ssim",
         "lpips": "evaluation.evaluators:lpips",
         "salient": "evaluation.evaluators:salient",
-        "fid": "evaluation.evaluators:fid",
+        "fid": "evaluation.evaluators:FrechetEvaluator",
         "accuracy": "evaluation.evaluators:accuracy",
         "detection": "evaluation.evaluators:detection",
         "head": "evaluation.evaluators:head",

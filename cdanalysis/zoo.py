@@ -55,7 +55,8 @@ def find(name: str | Path) -> Path:
     Raises:
         FileNotFoundError: if it is neither; the message lists the known names.
     """
-    for folder in (zoo_folder() / str(name), Path(name)):
+    in_zoo = [zoo_folder() / str(name)] if Path(name).name == str(name) else []  # "./photo" is a folder here
+    for folder in (*in_zoo, Path(name)):
         if (folder / WEIGHTS).is_file():
             return folder
     known = ", ".join(names()) or "none"
@@ -354,7 +355,11 @@ def round_weights(model: Model) -> None:
 
 
 def _write(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    save_file(tensors, path, metadata={"cdanalysis": json_text(info)})
+    try:
+        save_file(tensors, path, metadata={"cdanalysis": json_text(info)})
+    except SafetensorError as error:  # of a full disk, too
+        raise OSError(f"the model cannot be written to {path.parent.parent}: {error}") from None
     path.chmod(0o644)  # safetensors makes files for the owner alone

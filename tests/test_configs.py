@@ -14,8 +14,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cdanalysis.evaluation.experiment_config import ExperimentConfig, load_experiment
-from cdanalysis.evaluation.study_config import StudyConfig, load_study
+from cdanalysis.evaluation.configs import ExperimentConfig, StudyConfig, load_experiment, load_study
 from cdanalysis.training.recipe import RULES, Recipe, StageConfig, check_values, fits, load_recipe
 
 ROOT = Path(__file__).parent.parent / "configs"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from cdanalysis.data.cached import CachedStreams, cache_streams
 from cdanalysis.data.crops import Crops, Source
 from cdanalysis.data.images import ImageSet, data_path, open_image
+from cdanalysis.data.labeled import LabeledSource, contents_digest, open_labeled
 from cdanalysis.data.labels import class_index
 from cdanalysis.files import run_name, write_whole
 from cdanalysis.teachers.imagenet import imagenet_classes
@@ -72,6 +74,58 @@ def test_a_tar_reads_like_its_folder(image_folder, tmp_path):
     for i in range(4):
         assert np.array_equal(folder[i][0], archive[i][0]) and folder[i][1] == archive[i][1]
     assert folder.every(3).names == [folder.names[0], folder.names[3]]
+
+
+SOURCES = {"": ("classes", ""), "classification": ("classes", ""), "segmentation": ("pixels", "")}
+SOURCES["detection"] = ("pixels/images", "boxes.json")
+
+
+def opened(world: Path, task: str) -> tuple[ImageSet, LabeledSource]:
+    path, annotations = SOURCES[task]
+    source = LabeledSource(str(world / path), str(world / annotations) if annotations else "")
+    return (open_labeled(task, source) if task else ImageSet(source.path)), source
+
+
+@pytest.mark.parametrize("task", SOURCES)
+def test_views_hold_the_photographs_that_were_chosen(world, task):
+    whole, _ = opened(world, task)
+    for view, chosen in ((whole.every(2), [0, 2, 4]), (whole.chosen([5, 1]), [5, 1])):
+        assert view.names == [whole.names[i] for i in chosen] and len(view) == len(chosen)
+        for index, i in enumerate(chosen):
+            assert view.read(index) == whole.read(i)
+            image, target = view[index]
+            assert np.array_equal(image, whole.image(i)) and str(target) == str(whole[i][1])
+    assert getattr(view, "classes", []) == getattr(whole, "classes", [])
+    assert view.every(2).names == [whole.names[5]] and len(whole) == 6
+    with pytest.raises(ValueError, match="every must be at least 1"):
+        whole.every(0)
+
+
+@pytest.mark.parametrize(
+    ("task", "path"),
+    [
+        ("", "classes/red/0.png"),
+        ("classification", "classes/red/0.png"),
+        ("detection", "pixels/images/0.png"),
+        ("detection", "boxes.json"),
+        ("segmentation", "pixels/images/0.png"),
+        ("segmentation", "pixels/labels/0.png"),
+        ("segmentation", "pixels/classes.json"),
+    ],
+)
+def test_whatever_figures_depend_on_is_in_the_digest_of_a_set(world, task, path):
+    before = contents_digest(*opened(world, task))
+    assert contents_digest(*opened(world, task)) == before
+    data = (world / path).read_bytes()
+    if path.endswith(".json"):
+        (world / path).write_bytes(data + b"\n")
+    else:
+        Image.open(io.BytesIO(data)).point(lambda value: 2 - min(value, 2)).save(world / path)
+    assert contents_digest(*opened(world, task)) != before
+    (world / path).write_bytes(data)
+    assert contents_digest(*opened(world, task)) == before
+    images, source = opened(world, task)
+    assert contents_digest(images.every(2), source) != before
 
 
 def test_empty_and_missing_folders_are_refused(tmp_path, monkeypatch):

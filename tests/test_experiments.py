@@ -22,9 +22,9 @@ from cdanalysis.codecs.pillow import BASELINES, MORE_BASELINES
 from cdanalysis.codecs.reduced import ReducedCodec
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders
+from cdanalysis.evaluation.configs import PlotConfig, load_experiment, variant_recipe
 from cdanalysis.evaluation.evaluators import Context, new_evaluators
 from cdanalysis.evaluation.experiment import BASE, Table, run_experiment, variant_codecs
-from cdanalysis.evaluation.experiment_config import PlotConfig, load_experiment, variant_recipe
 from cdanalysis.metrics import image as metrics
 from cdanalysis.reports.contact_sheet import GAP, LINE, crops_sheet
 from cdanalysis.reports.plots import experiment_figure

@@ -15,8 +15,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
+from pycocotools import mask as rle
 
 from cdanalysis.data.coco import CocoImages
+from cdanalysis.data.coco_file import runs_of
 from cdanalysis.data.crops import Crops, Source
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders, LabeledSource, open_labeled
@@ -231,6 +233,12 @@ REFUSED = {
     ),
     "a polygon without end": (put("annotations", "segmentation", [[1, 1, 1e12, 1, 5, 5]]), "points far outside"),
     "too short runs": (put("annotations", "segmentation", {"size": [80, 100], "counts": [5, 5]}), "do not add up"),
+    **{
+        f"compressed runs {text!r}": (
+            put("annotations", "segmentation", {"size": [80, 100], "counts": text}), "do not add up"
+        )
+        for text in ("", "0", "52", "zzzzzzz", "é", "PPPPPPP", "o")
+    },
     "negative runs": (put("annotations", "segmentation", {"size": [80, 100], "counts": [8001, -1]}), "do not add up"),
     "runs without size": (put("annotations", "segmentation", {"counts": [8000]}), "without counts or size"),
     "two images of one id": (put("images", "id", 2), "two images have the id 2"),
@@ -355,6 +363,25 @@ def test_an_unreadable_photograph_is_not_the_annotations_fault(photographs):
         labeled[0]
 
 
+@EACH
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_compressed_runs_are_counted_as_pycocotools_writes_them(height, width, seed, share):
+    mask = np.asfortranarray(np.random.default_rng(seed).random((height, width)) < share)
+    flat = mask.ravel(order="F")
+    starts = [0, *(np.flatnonzero(flat[1:] != flat[:-1]) + 1), len(flat)]
+    runs = [0] * int(flat[0]) + np.diff(starts).tolist()
+    assert runs_of(rle.encode(mask.astype(np.uint8))["counts"].decode()) == runs
+
+
+def test_photographs_that_annotations_do_not_list_are_told(photographs):
+    changed = content()
+    changed["images"] = changed["images"][:1]
+    changed["annotations"] = [a for a in changed["annotations"] if a["image_id"] == changed["images"][0]["id"]]
+    with collected() as told:
+        assert len(opened(photographs, changed)) == 1
+    assert any("does not list 1 of 2 photographs" in text and "'2.png'" in text for text in told)
+
+
 # -- masks ----------------------------------------------------------------------------------------------
 
 
@@ -440,6 +467,7 @@ def test_masks_of_colors_or_of_large_numbers_are_refused(tmp_path):
         ([{"index": 0, "name": "sky"}, {"index": 1, "name": "sky"}], "two classes have the name 'sky'"),
         ([{"index": 0, "name": "sky", "colour": "blue"}], "color 'blue'"),
         ([{"index": 0, "name": "void", "ignore": True}], "only ignored ones"),
+        ([{"index": 0, "name": "sky", "ignore": "false"}], "'false'; it must be true or false"),
         ([], "only ignored ones"),
         (["sky"], 'has no list "classes"'),
         ({"0": "sky"}, 'has no list "classes"'),
@@ -448,6 +476,26 @@ def test_masks_of_colors_or_of_large_numbers_are_refused(tmp_path):
 def test_class_lists_say_what_is_wrong_with_them(tmp_path, classes, says):
     with pytest.raises(ValueError, match=rf"classes\.json.*{says}"):
         pixels(tmp_path / "set", {"a": Image.new("L", (4, 4))}, classes)
+
+
+def test_photographs_do_not_share_labels(tmp_path):
+    pixels(tmp_path, {"a": Image.fromarray(np.ones((8, 9), np.uint8))})
+    Image.new("RGB", (9, 8)).save(tmp_path / "images" / "a.bmp")
+    with pytest.raises(ValueError, match=r"a\.bmp and images/a\.png share the label map labels/a\.png"):
+        LabeledPixels(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "set/"])
+def test_archives_of_labels_may_be_packed_from_anywhere(tmp_path, prefix):
+    """``tar cf set.tar .`` writes a dot before every name."""
+    pixels(tmp_path / "set", {"a": Image.fromarray(np.ones((8, 9), np.uint8))})
+    (tmp_path / "set" / "images" / "._a.png").write_bytes(b"what macOS leaves")
+    shutil.copy(tmp_path / "set" / "classes.json", tmp_path)
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        for path in (tmp_path / "set").rglob("*"):
+            archive.add(path, prefix + path.relative_to(tmp_path / "set").as_posix(), recursive=False)
+    labeled = LabeledPixels(tmp_path / "set.tar")
+    assert len(labeled) == 1 and (labeled[0][1].labels == 1).all()
 
 
 def test_labels_of_a_turned_photograph_are_upright(tmp_path):
@@ -524,6 +572,21 @@ def test_the_top_folder_is_the_class_however_deep_photographs_lie(tmp_path, wher
             assert labeled.classes[labeled[index][1]] == name == labeled.class_of(index)
         assert [text.split(" of ")[0] for text in notices] == [str(strays)] * bool(strays)
         assert all("are in no class folder and are left out" in text for text in notices)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_macos_hides_is_no_class_and_no_photograph(tmp_path, packed):
+    for name in ("cat/a.png", "dog/b.png"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "set" / name)
+    for name in ("cat/._a.png", "__MACOSX/._c.png", ".hidden/d.png"):
+        (tmp_path / "set" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(b"no picture")
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        archive.add(tmp_path / "set", ".")
+    labeled = ClassFolders(tmp_path / ("set.tar" if packed else "set"))
+    assert labeled.classes == ["cat", "dog"] and len(labeled) == 2
+    assert any("hidden" in line for line in labeled.images.left_out.lines())
 
 
 def test_folders_that_are_no_classes_are_refused(tmp_path):

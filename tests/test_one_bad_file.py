@@ -232,11 +232,14 @@ def test_evaluate_goes_on_with_labels(small_folder, world, tmp_path, capsys, tas
     save_model(new, tmp_path / "model")
     folder = world / "pixels" / ("images" if task == "detection" else "")
     (world / "pixels" / "images" / "3.png").write_bytes(b"no picture")
+    (world / "pixels" / "labels" / "0.png").write_bytes(b"no picture")
+    count = {"detection": 5, "segmentation": 4}[task]
     more = ["--annotations", str(world / "boxes.json")] if task == "detection" else []
     words = ["evaluate", str(folder), "--tasks", task, *more, "--model", str(tmp_path / "model"), "--json"]
     assert main([*words, "--quality", "0.5"]) == 1
     captured = capsys.readouterr()
-    assert json.loads(captured.out)["photographs"] == 5 and "3.png" in captured.err
+    assert json.loads(captured.out)["photographs"] == count and captured.err.count("3.png") == 1, "once is enough"
+    assert ("labels/0.png" in captured.err) == (task == "segmentation")
 
 
 def test_a_study_goes_on(spoiled, small_folder, tmp_path, capsys):
@@ -256,6 +259,7 @@ def test_training_a_head_goes_on(spoiled, small_folder, tmp_path, capsys):
     assert main(["train", str(tmp_path / "r.yaml"), "-o", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().err
     assert all(name in said for name in BAD)
+    assert all(name in said.strip().splitlines()[-1] for name in BAD), "and again at the end"
     assert cda.load(str(tmp_path / "run" / "model")).heads["classification"].classes == ["cat", "dog"]
 
 

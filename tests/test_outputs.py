@@ -14,7 +14,7 @@ from PIL import Image
 from cdanalysis.cli import main
 from cdanalysis.data.images import ImageSet
 from cdanalysis.outputs import LEDGER, FileState, Ledgers, Origin, check_outputs, write_result
-from cdanalysis.zoo import load, save_model
+from cdanalysis.zoo import find, load, save_model
 
 OTHER = '{"shapes": [], "tool": "labels"}'
 STUDY = "name: s\ntitle: S\nmodel: {model}\nsource: {{path: photos}}\nreconstructions: [0.5]\n"
@@ -78,6 +78,8 @@ INPUTS = [
     "train run/model/config.yaml -o run",
     "evaluate photos --tasks detection --annotations boxes.json -o boxes.json",
     "evaluate study.yaml -o .",
+    "evaluate photos --quality 0.5 --tasks classification -o photos/cat/a.png",
+    "evaluate t.png --quality 0.5 --tasks reconstruction -o t.png",
 ]
 OTHERS = [
     "encode t.png -o boxes.json",
@@ -167,6 +169,115 @@ def test_a_result_of_another_photograph_is_not_replaced(desk, capsys):
     assert main(words("encode a.png -o streams")) == 1
     assert "was made from" in capsys.readouterr().err and Path("streams/a.cda").read_bytes() == first
     assert main(words("encode a.png -o streams/a.cda")) == 0, "a result that the user names is the user's to replace"
+
+
+@pytest.fixture
+def pair(desk) -> Path:
+    """Streams of two photographs, where what is written for one may be called like what is written for the other."""
+    save_model(segmenting(), "segments")
+    for name, photograph in (("x", "cat/a"), ("x.mask", "dog/d"), ("y", "dog/c")):
+        assert main(words(f"encode photos/{photograph}.png -o s/{name}.cda")) == 0
+    return desk
+
+
+def segmenting():
+    model = load("model")
+    model.heads["segmentation"] = model.new_head("segmentation", classes=["sky", "road"], width=32)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("decode s/x.mask.cda -o out/", "analyze s/x.cda -o out/ --model segments"),
+        ("decode s -o out", "analyze s -o out --model segments"),
+        ("analyze s/x.cda -o out/r.txt --model segments", "analyze s/y.cda -o out/r.json --model segments"),
+        ("encode photos/cat/a.png -o out/", "demo a.png -o out"),
+        ("demo photos/cat/a.png -o out", "demo a.png -o out"),
+        ("demo photos/cat/a.png -o out", "encode a.png -o out/"),
+        ("demo -o out", "demo coffee.png -o out"),
+    ],
+)
+def test_no_command_replaces_what_another_made_of_another_file(pair, first, second, capsys):
+    shutil.copy("photos/dog/d.png", "a.png")
+    shutil.copy("a.png", "coffee.png")
+    assert main(words(first)) == 0
+    before = contents(Path("out"))
+    assert main(words(second)) == 1
+    assert "was made from" in capsys.readouterr().err
+    assert {name: data for name, data in contents(Path("out")).items() if name in before} == before
+    assert main([*words(second), "--overwrite"]) == 0
+
+
+def test_what_belongs_to_a_result_that_the_user_names_is_replaced_with_it(pair):
+    for name in ("x", "y"):
+        assert main(words(f"analyze s/{name}.cda -o r.json --model segments")) == 0
+    assert json.loads(Path("r.json").read_text())["file"] == "s/y.cda"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "5", "[]", "[1]", "null", '{"a": 1}', '{"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "abcd": 6}', "9" * 5000,
+        '["t.cda", 1, "x", "s", ["l"], null]', '[["t.cda"], 1, "x", "s", "l", null]',
+        '["t.cda", "1", "x", "s", "l", 3]',
+        '["t.cda", 1, "x", "s", "l", [1, 2]]', '["t.cda", 1, {}, "s", "l", []]', "\x00", "\udcff",
+    ],
+)  # fmt: skip
+def test_lines_that_no_ledger_has_are_passed_over(desk, line):
+    (Path("photos/cat") / LEDGER).write_text(f"{line}\n", errors="surrogateescape")
+    for _ in range(2):
+        assert main(words("encode photos/cat")) == 0
+    assert len(ImageSet("photos/cat")) == 2
+
+
+@pytest.mark.parametrize("place", ["t.png/x", "dangling.cda/x", "t.png/deep/x"])
+@pytest.mark.parametrize("line", ["encode t.png -o {}.cda", "evaluate photos -o {}.json", "train recipe.yaml -o {}"])
+def test_a_file_where_a_folder_must_be_is_named_before_the_work(desk, place, line, capsys, monkeypatch):
+    monkeypatch.setattr("cdanalysis.evaluation.folder.evaluate_folder", None)  # hours
+    assert main(words(line.format(place))) == 1
+    assert f"a folder must be: {place.split('/')[0]}" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_printed_all_the_same(desk, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "r.json")
+
+    monkeypatch.setattr("cdanalysis.commands.write_result", full)
+    assert main(words("evaluate photos --quality 0.5 --tasks classification --json -o r.json")) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["photographs"] == 4 and "No space left on device: r.json" in captured.err
+
+
+def test_what_another_machine_measured_is_not_dropped(desk, capsys):
+    Path("b.json").write_text('{"hardware": "another machine", "codec": [1]}')
+    assert main(words("benchmark start -o b.json")) == 1 and "another machine" in capsys.readouterr().err
+    assert "codec" in Path("b.json").read_text()
+
+
+def test_kept_predictions_say_where_their_mask_is_now(pair, monkeypatch, capsys):
+    line = "analyze s -o an --model segments --json"
+    assert main(words(line)) == 0
+    monkeypatch.chdir(pair.parent)
+    capsys.readouterr()
+    assert main(["analyze", "desk/s", "-o", "desk/an", "--model", "desk/segments", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "done before" in captured.err
+    for row in json.loads(captured.out)["files"]:
+        assert Path(row["tasks"]["segmentation"]["mask"]).is_file()
+
+
+@pytest.mark.parametrize("count", ["0", "-100", "1.5", "many"])
+def test_a_bound_of_pixels_is_a_number_of_them(desk, count, capsys):
+    with pytest.raises(SystemExit):
+        main(words(f"encode t.png -o v.cda --max-pixels {count}"))
+    assert "whole number above 0" in capsys.readouterr().err
+
+
+def test_a_path_of_a_model_is_not_its_name_in_the_zoo(desk):
+    """``./photo`` is what lies here, whatever ships under that name."""
+    shutil.copytree("model", "photo")
+    assert find("./photo") == find(Path("photo").absolute()).relative_to(desk) and find("photo") != Path("photo")
 
 
 def test_devices_and_folders_are_no_files_to_write(tmp_path):

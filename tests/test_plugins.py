@@ -15,8 +15,8 @@ import cdanalysis as cda
 from cdanalysis.cli import main
 from cdanalysis.codecs.base import open_codec
 from cdanalysis.data.labeled import LabeledSource, open_labeled
+from cdanalysis.evaluation.configs import load_study
 from cdanalysis.evaluation.evaluators import Context, new_evaluators
-from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.registry import CODECS, DATASETS, EVALUATORS, HEADS, METRICS, OBSERVERS, TEACHERS, Registry
 from cdanalysis.reports.study_page import report_page, study_report
 from cdanalysis.teachers.imagenet import imagenet_classifier

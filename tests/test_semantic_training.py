@@ -14,6 +14,7 @@ from cdanalysis.codec.spatial_layer import SpatialLayer, analysis_inputs
 from cdanalysis.data.images import ImageSet
 from cdanalysis.heads.nanodet import NanoDet
 from cdanalysis.model import Model
+from cdanalysis.notices import collected
 from cdanalysis.structures.latents import working_size
 from cdanalysis.teachers import DeepLab
 from cdanalysis.training.recipe import Recipe, StageConfig
@@ -135,6 +136,42 @@ def test_writing_goes_on_where_it_was_stopped(pictures, tmp_path):
         assert all(a.maps[name].equal(b.maps[name]) for name in a.maps) and a.embeddings.equal(b.embeddings)
 
 
+@pytest.mark.parametrize("left", [b"", b"cut", None])
+@pytest.mark.parametrize("kind", ["*.bin", "index.pt"])
+def test_damaged_features_are_written_again(pictures, tmp_path, kind, left):
+    write_features(tmp_path / "cache", [pictures], Stub(), views=2)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "cache").glob("*.bin")}
+    path = sorted((tmp_path / "cache").glob(kind))[0]
+    path.write_bytes(path.read_bytes()[:-9] if left is None else left)
+    write_features(tmp_path / "cache", [pictures], Stub(), views=2)
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "cache").glob("*.bin")}
+    assert FeatureCache(tmp_path / "cache").is_whole()
+
+
+@pytest.mark.parametrize("bad", [["3.png"], ["0.png", "7.png", "9.png"]])
+def test_what_cannot_be_read_is_left_out_and_told(pictures, tmp_path, bad):
+    """Wherever writing is stopped."""
+    for name in bad:
+        (pictures.root / name).write_bytes(b"no picture")
+    with collected() as told:
+        write_features(tmp_path / "parts", [pictures], Stub(), views=1)
+        write_features(tmp_path / "parts", [pictures], Stub(), views=2)
+    assert len(told) == len(bad) and all(any(name in text for text in told) for name in bad)
+    write_features(tmp_path / "whole", [pictures], Stub(), views=2)
+    whole, parts, rest = FeatureCache(tmp_path / "whole"), FeatureCache(tmp_path / "parts"), Stub()
+    assert whole.views == parts.views and {view.name for view in whole.views} == set(pictures.names) - set(bad)
+    assert whole.unreadable == parts.unreadable and len(whole.unreadable) == len(bad)
+    write_features(tmp_path / "parts", [pictures], rest, views=2)
+    assert rest.looked == 0, "all is there"
+
+
+def test_images_that_all_cannot_be_read_are_refused(pictures, tmp_path):
+    for name in pictures.names:
+        (pictures.root / name).write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"teachers can read none of the images; error of the first: .*\.png"):
+        write_features(tmp_path / "cache", [pictures], Stub(), views=2)
+
+
 def test_batches_hold_one_grid_and_are_a_function_of_a_seed(pictures, tmp_path):
     write_features(tmp_path / "cache", [pictures], Stub(), views=2)
     cache = FeatureCache(tmp_path / "cache")
@@ -213,7 +250,7 @@ def test_the_spatial_loss_reaches_the_layer_and_the_probe_alone():
     loss = loss_of(layers)
     value, terms = loss(batch_of(3), 1000)
     value.backward()
-    assert set(terms) == {"bytes", "features", "head", "segmentation"} and torch.isfinite(value)
+    assert set(terms) == {"bytes", "features", "head", "segmentation", "loss"} and torch.isfinite(value)
     reached = {n for n, p in loss.named_parameters() if p.grad is not None and p.grad.any()}
     assert any(n.startswith("layer.g_a") for n in reached) and any(n.startswith("probe") for n in reached)
     assert not any(n.startswith(("head", "conditions")) for n in reached)
@@ -294,6 +331,34 @@ def test_stages_on_features_resume_to_the_bit_and_move_what_they_name(photograph
     assert len(list((tmp_path / "whole" / "features").iterdir())) == 2, "maps are kept for the spatial layer alone"
 
 
+def repainted(folder):
+    Image.new("RGB", (160, 160), "red").save(folder / "3.png")
+
+
+def fewer(folder):
+    (folder / "3.png").unlink()
+
+
+def renamed(folder):
+    (folder / "3.png").rename(folder / "9.png")
+
+
+@pytest.mark.parametrize("change", [repainted, fewer, renamed])
+@pytest.mark.parametrize("stop", [1, 4])
+def test_a_stage_on_features_does_not_go_on_with_other_images(photographs, tmp_path, change, stop):
+    recipe = recipe_for(photographs)
+    trained(tmp_path / "run", recipe, stop_after=stop)
+    change(photographs.root)
+    with pytest.raises(ValueError, match=r"the data of stage .* are others than when the run was stopped"):
+        trained(tmp_path / "run", recipe, resume=True)
+
+
+def test_a_stage_on_features_tells_what_it_left_out(photographs, tmp_path):
+    (photographs.root / "bad.png").write_bytes(b"no picture")
+    trainer = trained(tmp_path / "run", recipe_for(photographs))
+    assert len(trainer.unreadable) == 1 and "bad.png" in next(iter(trainer.unreadable))
+
+
 def test_training_lowers_both_losses(photographs, tmp_path, monkeypatch):
     """The spatial layer also listens to a segmenter, by a probe that learns along and is gone in the end."""
     monkeypatch.setattr("cdanalysis.training.teacher_features.SEGMENTER_SIDE", 65)
@@ -302,12 +367,13 @@ def test_training_lowers_both_losses(photographs, tmp_path, monkeypatch):
     recipe, history = recipe_for(photographs, steps=20, lr=3e-3), []
     for stage in recipe.stages:
         stage.features = FeatureConfig([str(photographs.root)], views=1)
+    recipe.stages[0].steps, recipe.stages[0].batch, recipe.stages[0].lr = 60, 6, 1e-2
     original = Trainer._train_step
     monkeypatch.setattr(Trainer, "_train_step", lambda *a: history.append(original(*a)) or history[-1])
     trainer = trained(tmp_path / "run", recipe)
-    parts = history[:20], history[20:]
-    for part, names in zip(parts, (["bytes"], ["features", "segmentation"]), strict=True):
-        first, last = ({n: np.mean([h[n] for h in rows]) for n in part[0]} for rows in (part[:5], part[-5:]))
+    parts = history[:60], history[60:]
+    for part, names in zip(parts, (["loss"], ["loss", "features", "segmentation"]), strict=True):
+        first, last = ({n: np.mean([h[n] for h in rows]) for n in part[0]} for rows in (part[:8], part[-8:]))
         assert all(last[name] < first[name] for name in names), (first, last)
     assert trainer.skipped == 0 and not any("probe" in name for name in trainer.model.state_dict())
 

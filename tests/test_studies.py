@@ -21,11 +21,10 @@ from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import LabeledSource, open_labeled
 from cdanalysis.evaluation import engine, evaluators
 from cdanalysis.evaluation import study as study_module
+from cdanalysis.evaluation.configs import load_experiment, load_study
 from cdanalysis.evaluation.engine import UNCOMPRESSED, Point
-from cdanalysis.evaluation.evaluators import task_evaluator
-from cdanalysis.evaluation.experiment_config import load_experiment
+from cdanalysis.evaluation.evaluators import TaskEvaluator
 from cdanalysis.evaluation.study import DECODED, LATENTS, run_study
-from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.reports.plots import study_figure
 from cdanalysis.reports.study_page import report_page, study_report
 from cdanalysis.training import retraining as retraining_module
@@ -157,7 +156,7 @@ def test_predictions_from_reduced_files_are_in_pixels_of_the_photograph(small_fo
     for task in ("detection", "segmentation"):
         scorer = SimpleNamespace(update=lambda index, found, task=task: seen.update({task: found}), parts={0: None})
         monkeypatch.setattr(evaluators, "METRICS", {task: lambda *a, scorer=scorer: scorer})
-        task_evaluator(model, task, None, latents=False).update(
+        TaskEvaluator(model, task, None, latents=False).update(
             0, np.asarray(whole), np.asarray(whole.resize((64, 96))), b""
         )
     assert seen["segmentation"].mask.shape == size[::-1]

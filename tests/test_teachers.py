@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from cdanalysis.blocks import fold_batch_norms
-from cdanalysis.teachers import TEACHERS, Classifier, DeepLab, NanoDetPlus, PicoDet, teacher
+from cdanalysis.registry import TEACHERS
+from cdanalysis.teachers import Classifier, DeepLab, NanoDetPlus, PicoDet
 from cdanalysis.teachers.classifier import check_serves, folds
 from cdanalysis.teachers.imagenet import imagenet_classes, imagenet_classifier
 from cdanalysis.teachers.nanodet import BINS, STRIDES, DetectorHead, decode_boxes
@@ -371,10 +372,10 @@ def test_weights_that_do_not_fit_are_refused(network, tmp_path):
 
 def test_teachers_by_name():
     for name in ("classifier", "nanodet_plus", "deeplab"):
-        assert type(teacher(name)) is TEACHERS[name]
-    assert teacher("classifier", name="mobilenetv3_small_050").embedding == 1024
+        assert type(TEACHERS[name]()) is TEACHERS[name]
+    assert TEACHERS["classifier"](name="mobilenetv3_small_050").embedding == 1024
     with pytest.raises(ValueError, match=r"nanodet_plus.*picodet"):
-        teacher("owl")
+        TEACHERS["owl"]
 
 
 def test_a_new_classifier_is_a_function_of_the_seed():

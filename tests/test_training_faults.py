@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import SMALL, new_small_model
 from PIL import Image
+from safetensors import SafetensorError
 from test_training import head_stage, recipe_for, train
 
 import cdanalysis as cda
@@ -19,14 +20,15 @@ from cdanalysis.data.cached import cache_streams, content_key
 from cdanalysis.data.crops import Source
 from cdanalysis.data.labeled import LabeledSource
 from cdanalysis.files import read_tensors
+from cdanalysis.notices import InputWarning
 from cdanalysis.observers import LPIPS
 from cdanalysis.training.auxiliary import AuxiliaryConfig
 from cdanalysis.training.head_data import Examples
 from cdanalysis.training.losses import StageLoss
-from cdanalysis.training.recipe import CalibrationConfig, HeadConfig, Recipe
+from cdanalysis.training.recipe import CalibrationConfig, HeadConfig, Recipe, check_values
 from cdanalysis.training.teacher_features import FeatureConfig
 from cdanalysis.training.trainer import Trainer
-from cdanalysis.zoo import WEIGHTS, load
+from cdanalysis.zoo import WEIGHTS, load, save_model
 
 
 def painted(folder, colors, side=64):
@@ -413,3 +415,161 @@ def test_a_recipe_made_in_python_is_checked_like_one_from_a_file(image_folder, t
             train(tmp_path, recipe)
     with pytest.raises(ValueError, match=r"codec\.width must be at least 1"):
         train(tmp_path, replace(recipe_for(image_folder), codec=replace(SMALL, width=0)))
+
+
+# -- what changed, was left behind, or cannot be read ----------------------------------------------
+
+
+def pets(small_folder, folder, **head) -> Recipe:
+    stage = head_stage(folder, ["heads.classification"], **{"epochs": 9, "options": {"hidden": 8}, **head})
+    return Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
+
+
+@pytest.mark.parametrize("left", [b"", b"cut", None])
+def test_a_damaged_stream_of_the_cache_is_made_again(image_folder, tmp_path, small_folder, left):
+    Trainer(pets(small_folder, image_folder), tmp_path / "run").run()
+    path = sorted((tmp_path / "run" / "streams").rglob("*.cda"))[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9] if left is None else left)
+    assert Trainer(pets(small_folder, image_folder), tmp_path / "run").run() and path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["y" * 251 + ".png", "é" * 125 + ".png"])
+def test_photographs_may_have_the_longest_names_there_are(image_folder, tmp_path, small_folder, name):
+    name = name[-(255 - len(name.encode()) + len(name)) :] if len(name.encode()) > 255 else name
+    (image_folder / "cat" / "a.png").rename(image_folder / "cat" / name)
+    assert Trainer(pets(small_folder, image_folder), tmp_path / "run").run()
+
+
+@pytest.mark.parametrize("why", ["held out", "unreadable", "every"])
+def test_a_class_without_an_example_is_not_published(image_folder, tmp_path, small_folder, why):
+    (image_folder / "ant").mkdir()
+    shutil.copy(image_folder / "cat" / "a.png", image_folder / "ant" / "e.png")
+    shutil.copy(image_folder / "cat" / "a.png", image_folder / "cat" / "e.png")
+    if why == "unreadable":
+        (image_folder / "ant" / "e.png").write_text("no picture")
+    head = {"held out": {"holdout": 3}, "unreadable": {}, "every": {"every": 5}}[why]
+    if why == "every":
+        (image_folder / "ant").rename(image_folder / "bee")
+    with pytest.raises(ValueError, match="nothing would teach the classification head '"):
+        Trainer(pets(small_folder, image_folder, **head), tmp_path / "run").run()
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("objects", [0, 1])
+def test_a_detector_needs_an_object_and_tells_what_it_never_saw(world, tmp_path, small_folder, objects):
+    content = json.loads((world / "boxes.json").read_text())
+    content["annotations"] = content["annotations"][:objects]
+    (world / "boxes.json").write_text(json.dumps(content))
+    source = LabeledSource(str(world / "pixels" / "images"), str(world / "boxes.json"))
+    config = HeadConfig("detection", [source], qualities=[0.5])
+    if objects:
+        with pytest.warns(InputWarning, match="no example of 'blue'"):
+            Examples(load(small_folder), config, tmp_path)
+    else:
+        with pytest.raises(ValueError, match="nothing would teach the detection head 'red', 'blue'"):
+            Examples(load(small_folder), config, tmp_path)
+
+
+def renamed(folder):
+    (folder / "cat").rename(folder / "zebra")
+
+
+def added(folder):
+    shutil.copytree(folder / "cat", folder / "eel")
+
+
+def fewer(folder):
+    (folder / "dog" / "d.png").unlink()
+
+
+def moved(folder):
+    (folder / "dog" / "d.png").rename(folder / "cat" / "d.png")
+
+
+def repainted(folder):
+    Image.new("RGB", (96, 64), "red").save(folder / "dog" / "d.png")
+
+
+@pytest.mark.parametrize("change", [renamed, added, fewer, moved, repainted])
+@pytest.mark.parametrize("kind", ["codec", "head"])
+def test_a_run_does_not_go_on_with_other_data(image_folder, tmp_path, small_folder, kind, change):
+    if (kind, change) == ("codec", repainted):
+        pytest.skip("the codec's sets may be too large to be read whole")
+    recipe = recipe_for(image_folder) if kind == "codec" else pets(small_folder, image_folder)
+    model = new_small_model() if kind == "codec" else None
+    Trainer(recipe, tmp_path / "run", model).run(stop_after=1)
+    change(image_folder)
+    with pytest.raises(ValueError, match=r"the data of stage .* are others than when the run was stopped"):
+        Trainer(recipe, tmp_path / "run", new_small_model() if kind == "codec" else None).run(resume=True)
+
+
+def test_a_finished_model_is_not_trained_over_unless_told(image_folder, tmp_path, small_folder, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yaml").write_text(
+        f"name: pets\ninit: {small_folder}\nprecision: 32-true\nstages:\n- name: labels\n"
+        "  trains: [heads.classification]\n"
+        f"  head: {{sources: [{{path: {image_folder}}}], options: {{hidden: 8}}, epochs: 1}}\n"
+    )
+    words = ["train", "r.yaml", "-o", "run"]
+    assert main(words) == 0
+    before = (tmp_path / "run" / "model" / WEIGHTS).read_bytes()
+    assert main([*words, "seed=3"]) == 1 and "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "run" / "model" / WEIGHTS).read_bytes() == before
+    assert main([*words, "--resume"]) == 0
+    (tmp_path / "run" / "model" / WEIGHTS).write_bytes(before[:200])
+    assert main(words) == 1 and "--overwrite" in capsys.readouterr().err
+    assert main([*words, "--overwrite"]) == 0 and load("run/model").heads["classification"].classes == ["cat", "dog"]
+
+
+def test_what_no_step_can_learn_is_refused(image_folder, tmp_path, small_folder):
+    recipe = pets(small_folder, image_folder)
+    recipe.stages[0].lr = 0.0
+    with pytest.raises(ValueError, match="lr 0, which would leave its new classification head"):
+        Trainer(recipe, tmp_path).run()
+
+
+@pytest.mark.parametrize("seed", [-1, 10**9, 2**64])
+def test_seeds_that_no_generator_takes_are_refused_at_once(image_folder, tmp_path, small_folder, seed):
+    with pytest.raises(ValueError, match="seed must be an integer from 0 to"):
+        check_values(replace(pets(small_folder, image_folder), seed=seed), "r.yaml")
+
+
+def test_two_folders_of_one_class_of_a_kept_head_are_refused(image_folder, tmp_path, small_folder):
+    model = load(small_folder)
+    model.heads["classification"] = model.new_head("classification", classes=["cat, feline", "dog"])
+    shutil.copytree(image_folder / "cat", image_folder / "feline")
+    with pytest.raises(ValueError, match="'cat' and 'feline' are both the head's class 'cat, feline'"):
+        Trainer(pets(small_folder, image_folder, classes="keep", options={}), tmp_path, model).run()
+
+
+def test_a_full_disk_is_said_of_a_checkpoint(image_folder, tmp_path, small_folder, monkeypatch):
+    def full(path, *_):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("cdanalysis.training.trainer.write_whole", full)
+    with pytest.raises(OSError, match=r"No space left.*checkpoint\.pt"):
+        Trainer(pets(small_folder, image_folder), tmp_path).run()
+
+
+def test_a_full_disk_is_said_of_a_model(tmp_path, small, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match=r"model cannot be written to .*folder: No space left"):
+        save_model(small, tmp_path / "folder")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", ["codec", "head"])
+def test_what_cannot_be_read_is_told_at_the_end_too(image_folder, tmp_path, small_folder, kind, workers):
+    (image_folder / "cat" / "bad.png").write_text("no picture")
+    recipe = pets(small_folder, image_folder)
+    if kind == "codec":
+        recipe = recipe_for(image_folder)
+        recipe.stages[0].steps = 4
+    recipe.workers = workers
+    trainer = Trainer(recipe, tmp_path / "run", new_small_model() if kind == "codec" else None)
+    trainer.run()
+    assert len(trainer.unreadable) == 1 and "cat/bad.png" in next(iter(trainer.unreadable))

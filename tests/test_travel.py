@@ -105,7 +105,7 @@ def test_weights_that_a_file_cannot_hold_have_a_fingerprint_of_their_own(small_f
     [
         "heads.classification.classify.weight",
         "codec.classifier.net.conv_stem.weight",
-        "codec.detector.backbone.stem.0.weight",
+        "codec.detector.pan.reduce.0.0.weight",
     ],
 )
 def test_what_streams_are_not_read_with_changes_no_fingerprint(small_folder, tmp_path, place, added):

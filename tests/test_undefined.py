@@ -18,16 +18,15 @@ from PIL import Image
 from cdanalysis.benchmarks.hardware import versions
 from cdanalysis.cli import main
 from cdanalysis.codecs.base import open_codec
-from cdanalysis.console import print_table
+from cdanalysis.console import any_name, print_table, say
 from cdanalysis.data.coco import CocoImages
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import ClassFolders
+from cdanalysis.evaluation.configs import PlotConfig, load_study
 from cdanalysis.evaluation.engine import Case, Point, measure
 from cdanalysis.evaluation.evaluators import Context, SalientEvaluator, new_evaluators
-from cdanalysis.evaluation.experiment_config import PlotConfig
 from cdanalysis.evaluation.folder import evaluate_folder
 from cdanalysis.evaluation.study import StudyPoint, summarize, table_of_images
-from cdanalysis.evaluation.study_config import load_study
 from cdanalysis.files import json_text, json_value
 from cdanalysis.metrics.image import LEFT_OUT, mean_of, psnr
 from cdanalysis.metrics.tasks import ClassificationScorer, DetectionScorer, SegmentationScorer
@@ -171,6 +170,9 @@ def test_evaluators_of_places_and_of_patches(data_root, chelsea):
     found = evaluator.compute()
     assert found["psnr_salient"] is None and found["psnr_salient_left_out"] == 1 and found["with_salient_places"] == 1
     (evaluator,) = new_evaluators(["fid"], Context(weights=weights(data_root)))
+    for narrow in (chelsea[:63], chelsea[:, :40]):  # in which no patch fits
+        assert evaluator.update(0, narrow, narrow, b"") == {}
+    assert evaluator.compute() == {"fid_squeezenet": None, "fid_patches": 0}
     evaluator.update(0, chelsea[:64, :100], changed[:64, :100], b"")
     assert evaluator.compute() == {"fid_squeezenet": None, "fid_patches": 1}
 
@@ -388,3 +390,13 @@ def test_the_tables_of_photographs_have_empty_cells(tmp_path):
     )
     assert [row["psnr"] for row in rows] == ["", ""]
     assert rows[0]["score"] == "" and float(rows[1]["score"]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", ["[a]x.png", "[/a].png", ":smile:.png", "[bold red]y", "a\\[b].png", "\udcff.png"])
+def test_tables_and_messages_show_names_as_they_are(name, capsys):
+    """Names of files and classes are anybody's, and are not rich's markup."""
+    any_name()
+    print_table(name, [{name: 1, "file": name}])
+    say(name)
+    captured, shown = capsys.readouterr(), name.replace("\udcff", "\\udcff")
+    assert captured.out.count(shown) == 3 and captured.err.strip() == shown

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from cdanalysis.evaluation.configs import load_experiment
 from cdanalysis.evaluation.experiment import variant_codecs
-from cdanalysis.evaluation.experiment_config import load_experiment
 from cdanalysis.reports.contact_sheet import crops_sheet
 
 ROOT = Path(__file__).parent.parent

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
+from cdanalysis.evaluation.configs import load_experiment
 from cdanalysis.evaluation.experiment import run_experiment, variant_codecs
-from cdanalysis.evaluation.experiment_config import load_experiment
 from cdanalysis.files import json_text, run_name, write_whole
 from cdanalysis.processes import cores
 from cdanalysis.reports.contact_sheet import crops_sheet

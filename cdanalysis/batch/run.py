@@ -14,7 +14,7 @@ from typing import Any
 from ..faults import sentence
 from ..files import LeftOut, files_below
 from ..notices import collected
-from ..outputs import BESIDE, Inputs, Ledgers, Origin, made_beside, refusal, settings_digest
+from ..outputs import BESIDE, Inputs, Ledgers, Origin, made_beside, other_source, refusal, settings_digest
 from ..processes import cores, each
 from .base import Work
 
@@ -238,19 +238,31 @@ class _Plan:
                 return None, why, ""
             missing |= not there or bool(why)
         entry, _ = self.ledgers.find(target)
-        if not files or missing or entry is None or self.overwrite:
+        if not files or self.overwrite:
             return None, "", ""
-        origin = entry.origin
-        same = origin.state is not None and origin.state.holds(source)
-        if not same and origin.source != os.path.abspath(source) and not self.named:
-            return None, f"{target} was made from {origin.source}; use --overwrite to replace it", ""
+        if why := self._of_another(files, source, target):
+            return None, why, ""
+        if missing or entry is None:
+            return None, "", ""
         if self.again:
             return None, "", ""
-        if origin.settings != self.settings:
+        if entry.origin.settings != self.settings:
             return None, "", "were made with another model or other settings"
-        if not same:
+        if entry.origin.state is None or not entry.origin.state.holds(source):
             return None, "", "were made before their source changed"
         return self.work.done(*job), "", ""
+
+    def _of_another(self, files: Sequence[str], source: str, target: str) -> str:
+        """Why a job must not be done whose files are results of another source, if they are.
+
+        A file that the user named is the user's to replace, and what was written along with it.
+        """
+        mine = other_source(target, source, self.ledgers) if self.named else ""
+        for path in files:
+            other = other_source(path, source, self.ledgers)
+            if other and not (self.named and (path == target or other == mine)):
+                return f"{path} was made from {other}; use --overwrite to replace it"
+        return ""
 
     def _damaged(self, path: str) -> bool:
         """Whether this library wrote the file, and a crash left a part of it, or nothing."""

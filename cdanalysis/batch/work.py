@@ -221,7 +221,10 @@ class AnalyzeWork(Work):
         return row
 
     def done(self, source: str, target: str) -> dict[str, Any] | None:
-        return {**json_value(Path(target).read_text()), "file": source}
+        row = {**json_value(Path(target).read_text()), "file": source}
+        if "segmentation" in row["tasks"]:  # its path may be from another working folder
+            row["tasks"]["segmentation"]["mask"] = str(_mask_of(target))
+        return row
 
     def check(self) -> None:
         there = self._heads()

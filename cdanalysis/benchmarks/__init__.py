@@ -1,12 +1,12 @@
 """Speed, profile, memory and arithmetic, of this library beside its alternatives.
 
-- `speed`: `codec_speed`, `label_speed`, and `growth` with the number and the size of photographs
+- `speed`: `codec_speed`, `label_speed`, and `growth` with the number and the size of photographs; `least` and `timed`
+  measure seconds
 - `head_training`: `head_speed`, of training on latents beside photographs
 - `profile`: `parts`, seconds of each step
 - `memory`: `start_costs`, and peak memory
 - `macs`: `costs`, multiply-accumulate operations of each step
 - `hardware`: `versions`, and the machine, for reports
-- `timing`: `least` and `timed` measure seconds
 """
 
 import lazy_loader

@@ -3,8 +3,7 @@ from .head_training import head_speed
 from .macs import costs
 from .memory import start_costs
 from .profile import parts
-from .speed import codec_speed, growth, label_speed
-from .timing import least, timed
+from .speed import codec_speed, growth, label_speed, least, timed
 
 __all__ = [
     "codec_speed",

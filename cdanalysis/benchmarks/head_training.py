@@ -17,9 +17,9 @@ from ..model import Model
 from ..structures.features import Features
 from ..structures.latents import SEMANTIC, layer_count, working_size
 from ..structures.targets import Instances, LabelMap
-from .timing import PRECISIONS, least, timed
+from .speed import PRECISIONS, SIDE, least, timed
 
-SIDE = 224
+Work = Callable[[], None]
 OPTIONS: dict[str, dict[str, Any]] = {
     "classification": {"classes": [f"class {i}" for i in range(10)]},
     "detection": {"classes": [f"class {i}" for i in range(80)]},
@@ -53,12 +53,14 @@ def head_speed(model: Model, images: int = 64, batch: int = 16, repeats: int = 3
     features, rows = Features.joined(rows_read).to(torch.float16), []
     for task, options in OPTIONS.items():
         targets = drawn_targets(task, images, features.working[0])
-        rgb = _epoch(*_end_to_end(model, model.new_head(task, **options), files), targets, batch)
-        ours = _epoch(*_from_latents(model.new_head(task, **options), features), targets, batch)
-        first, second = _fastest(rgb, repeats), _fastest(ours, repeats)
-        times = {"end_to_end_s": first[0], "end_to_end_in": first[1]}
-        times |= {"from_latents_s": second[0], "from_latents_in": second[1]}
-        rows.append({"task": task, **times, "ratio": first[0] / second[0]})
+        ways = {
+            "end_to_end": _end_to_end(model, model.new_head(task, **options), files, targets, batch),
+            "from_latents": _from_latents(model.new_head(task, **options), features, targets, batch),
+        }
+        found, row = {precision: least(ways, repeats, precision) for precision in PRECISIONS}, dict[str, Any](task=task)
+        for way in ways:
+            row[f"{way}_s"], row[f"{way}_in"] = min((seconds[way], precision) for precision, seconds in found.items())
+        rows.append({**row, "ratio": row["end_to_end_s"] / row["from_latents_s"]})
     return {"photographs": images, "encode_s": encoded, "read_s": read, "rows": rows}
 
 
@@ -75,11 +77,8 @@ def drawn_targets(task: str, count: int, side: int) -> list[Any]:
     return [Instances(torch.cat([c, c + s], 1), kinds) for c, s, kinds in zip(corners, sides, labels, strict=True)]
 
 
-Read = Callable[[slice], Features]
-
-
-def _end_to_end(model: Model, head: Head, files: list[bytes]) -> tuple[Head, Read, nn.Module]:
-    """A head, what reads the features of some files, and all that learns: the network before the head, too."""
+def _end_to_end(model: Model, head: Head, files: list[bytes], targets: list[Any], batch: int) -> Work:
+    """An epoch from files, in which the network before the head learns, too."""
     codec, sizes = model.codec, [(SIDE, SIDE)]
     alone = layer_count(head.layers) == 1
     teacher = copy.deepcopy(codec.classifier if alone else codec.detector).requires_grad_(True)
@@ -95,15 +94,15 @@ def _end_to_end(model: Model, head: Head, files: list[bytes]) -> tuple[Head, Rea
         return Features(sizes * len(x), torch.zeros(len(x), embedding, device=model.device), list(seen.pyramid))
 
     learns = [teacher, head] if alone else [teacher.backbone, teacher.pan, head]
-    return head, read, nn.ModuleList(learns)
+    return _epoch(head, read, nn.ModuleList(learns), targets, batch)
 
 
-def _from_latents(head: Head, features: Features) -> tuple[Head, Read, nn.Module]:
-    return head, lambda rows: features[rows].to(torch.float32), head
+def _from_latents(head: Head, features: Features, targets: list[Any], batch: int) -> Work:
+    return _epoch(head, lambda rows: features[rows].to(torch.float32), head, targets, batch)
 
 
-def _epoch(head: Head, read: Read, moves: nn.Module, targets: list[Any], batch: int) -> Callable[[], None]:
-    """An epoch of training, once for every call."""
+def _epoch(head: Head, read: Callable[[slice], Features], moves: nn.Module, targets: list[Any], batch: int) -> Work:
+    """An epoch of training, once for every call; ``read`` gives the features of a slice of the photographs."""
     optimizer = torch.optim.AdamW(moves.train().parameters(), lr=1e-4)
 
     def epoch() -> None:
@@ -116,8 +115,3 @@ def _epoch(head: Head, read: Read, moves: nn.Module, targets: list[Any], batch: 
             optimizer.zero_grad()
 
     return epoch
-
-
-def _fastest(epoch: Callable[[], None], repeats: int) -> tuple[float, str]:
-    """Least seconds of an epoch, and in which precision."""
-    return min((least({"": epoch}, repeats, precision)[""], precision) for precision in PRECISIONS)

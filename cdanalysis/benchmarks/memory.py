@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.samples import sample_of_size
-from .speed import QUALITY, SIZE, sides
-from .timing import timed
+from .speed import QUALITY, SIZE, sides, timed
 
 LARGE = (1.0, 4.0, 12.0, 24.0)
 """Megapixels."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -21,8 +22,7 @@ from ..heads.detection import DetectionHead
 from ..heads.segmentation import SegmentationHead
 from ..model import Model
 from ..structures.latents import LAYERS
-from .speed import BATCH, LABEL_QUALITY, QUALITY, SIDE, SIZE
-from .timing import now
+from .speed import BATCH, LABEL_QUALITY, QUALITY, SIDE, SIZE, now
 
 PARTS: dict[str, tuple[tuple[object, str], ...]] = {
     "teachers": ((LayeredCodec, "teachers_see"),),
@@ -71,33 +71,29 @@ def _fastest(work: Callable[[], object], repeats: int) -> dict[str, float]:
 
 def _watched(work: Callable[[], object]) -> dict[str, float]:
     """Seconds by part; those of a part that another calls count for the former alone."""
-    seconds, current, since = defaultdict(float), REST, now()
+    seconds, stack, since = defaultdict[str, float](float), [REST], now()
 
-    def switch(name: str) -> str:
-        nonlocal current, since
-        before, current, moment = current, name, now()
-        seconds[before] += moment - since
+    def count() -> None:
+        nonlocal since
+        moment = now()
+        seconds[stack[-1]] += moment - since
         since = moment
-        return before
 
-    def of_part(name: str, function: Callable[..., object]) -> Callable[..., object]:
-        def watched(*args: object, **kwargs: object) -> object:
-            before = switch(name)
-            try:
-                return function(*args, **kwargs)
-            finally:
-                switch(before)
+    @contextmanager
+    def part(name: str) -> Iterator[None]:
+        count()
+        stack.append(name)
+        try:
+            yield
+        finally:
+            count()
+            stack.pop()
 
-        return watched
-
-    functions = [(name, *function) for name, own in PARTS.items() for function in own]
-    originals = [getattr(owner, attribute) for _, owner, attribute in functions]
-    try:
-        for (name, owner, attribute), original in zip(functions, originals, strict=True):
-            setattr(owner, attribute, of_part(name, original))
+    with ExitStack() as originals:
+        for name, (owner, attribute) in ((name, function) for name, own in PARTS.items() for function in own):
+            function = getattr(owner, attribute)
+            originals.callback(setattr, owner, attribute, function)
+            setattr(owner, attribute, part(name)(function))
         work()
-    finally:
-        for (_, owner, attribute), original in zip(functions, originals, strict=True):
-            setattr(owner, attribute, original)
-    switch(REST)
+    count()
     return dict(seconds)

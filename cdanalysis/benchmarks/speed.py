@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from PIL import Image
 
+from ..codecs.base import Codec
 from ..codecs.compressai import RANDOM, CompressAI
+from ..codecs.ours import ModelCodec
 from ..data.images import open_image
 from ..data.samples import jpegs, sample_of_size
 from ..metrics.image import bpp
 from ..model import Model
 from ..structures.latents import LAYERS, SEMANTIC
-from .timing import PRECISIONS, least, timed
 
 RIVAL, RIVAL_LEVEL = "mbt2018-mean", 3
 """The learned codec to compare with, at a level at which it has 128 and 192 channels."""
@@ -26,6 +29,33 @@ LABEL_QUALITY = 0.4
 COUNTS = (1, 10, 100, 1000)
 MEGAPIXELS = (0.05, 0.2, 1.0, 4.0, 12.0, 24.0)
 BATCH, SIDE = 32, 224
+PRECISIONS = ("float32", "bfloat16")
+"""The second is torch's autocast."""
+
+
+def least(ways: Mapping[Any, Callable[[], object]], repeats: int, precision: str = "float32") -> dict[Any, float]:
+    """Least seconds of each way, after once to warm up. They take turns, so that a slow moment is everybody's."""
+    found = dict.fromkeys(ways, float("inf"))
+    with torch.autocast("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16, precision == "bfloat16"):
+        for turn in range(repeats + 1):
+            for name, work in ways.items():
+                seconds = timed(work)
+                found[name] = min(found[name], seconds) if turn else found[name]
+    return found
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that it takes once."""
+    started = now()
+    work()
+    return now() - started
+
+
+def now() -> float:
+    """Seconds on a clock, when the accelerator is done with what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def codec_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, Any]:
@@ -36,17 +66,16 @@ def codec_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, 
             as long, but has fewer bits to code.
         repeats: each figure is the least of so many.
     """
-    image = sample_of_size(SIZE)
-    codecs = {"cdanalysis": (lambda: model.encode(image, QUALITY), model.decode)}
-    if rival := _rival(weights):
-        codecs[RIVAL] = (lambda: rival.encode(image, RIVAL_LEVEL), rival.decode)
-    files = {name: encode() for name, (encode, _) in codecs.items()}
-    ways: dict[str, Callable[[], object]] = {}
-    for name, (encode, decode) in codecs.items():
-        ways |= {f"{name} encode_s": encode, f"{name} decode_s": partial(decode, files[name])}
+    image, rival = sample_of_size(SIZE), CompressAI(RIVAL, weights or RANDOM)
+    codecs: list[tuple[Codec, int]] = [(ModelCodec("cdanalysis", model, QUALITY[0]), ModelCodec.level(QUALITY[-1]))]
+    codecs += [(rival, RIVAL_LEVEL)] if rival.available() else []
+    files, ways = {codec.name: codec.encode(image, level) for codec, level in codecs}, dict[Any, Callable[[], object]]()
+    for codec, level in codecs:
+        ways[codec.name, "encode_s"] = partial(codec.encode, image, level)
+        ways[codec.name, "decode_s"] = partial(codec.decode, files[codec.name])
     times, rows = least(ways, repeats), []
     for name, data in files.items():
-        seconds = {verb: times[f"{name} {verb}"] for verb in ("encode_s", "decode_s")}
+        seconds = {verb: times[name, verb] for verb in ("encode_s", "decode_s")}
         rows.append({"codec": name, "bpp": bpp(len(data), *SIZE), **seconds, "both_s": sum(seconds.values())})
     return {"rows": _with_ratio(rows, "both_s"), "weights": weights or RANDOM}
 
@@ -61,11 +90,12 @@ def label_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, 
     files = jpegs(BATCH, SIDE)
     images = [open_image(data) for data in files]
     streams = model.encode_batch(images, LABEL_QUALITY, LAYERS[:1])
-    ways: dict[str, Callable[[], object]] = {
+    ways: dict[Any, Callable[[], object]] = {
         "streams": lambda: model.analyze_batch(streams, ("classification",)),
         "JPEG": lambda: model.reference.analyze([open_image(data) for data in files], ("classification",)),
     }
-    if rival := _rival(weights):
+    rival = CompressAI(RIVAL, weights or RANDOM)
+    if rival.available():
         coded = [rival.encode(image, RIVAL_LEVEL) for image in images]
         ways[RIVAL] = lambda: model.reference.analyze([rival.decode(data) for data in coded], ("classification",))
     times, rows = {precision: least(ways, repeats, precision) for precision in PRECISIONS}, []
@@ -108,11 +138,6 @@ def sides(megapixels: float) -> tuple[int, int]:
     """(width, height) of a photograph of 3:2."""
     height = round((megapixels * 1e6 / 1.5) ** 0.5)
     return round(1.5 * height), height
-
-
-def _rival(weights: str) -> CompressAI | None:
-    rival = CompressAI(RIVAL, weights or RANDOM)
-    return rival if rival.available() else None
 
 
 def _with_ratio(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:

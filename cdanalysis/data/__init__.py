@@ -3,7 +3,7 @@
 - `images`: `ImageSet`, a folder or tar archive; `open_image`; `ImageLike`: `to_tensor`,
   `to_pixels`, `to_rgb`; `data_path`
 - `labeled`: `LabeledSet`, the protocol of data sets with targets; `LabeledSource`, where one lies; `open_labeled`;
-  `ClassFolders`
+  `ClassFolders`; `contents_digest` of all that figures depend on
 - `coco`: `CocoImages`, for detection
 - `coco_masks`: `CocoMasks`, for segmentation in VOC's classes
 - `coco_file`: `read_coco` checks and repairs an annotation file
@@ -17,7 +17,7 @@
 - `archives`: `Archive`, random access to tar files
 - `color`: bit depth and color profiles: `to_srgb`
 - `formats`: `suffixes` of the image files that can be opened
-- `readable`: `contents_digest`, and which photographs can be decoded
+- `readable`: which photographs can be decoded
 """
 
 import lazy_loader

@@ -7,11 +7,10 @@ from .color import to_srgb
 from .crops import Crops, Source
 from .formats import suffixes
 from .images import ImageLike, ImageSet, data_path, open_image, to_pixels, to_rgb, to_tensor
-from .labeled import ClassFolders, LabeledSet, LabeledSource, open_labeled
+from .labeled import ClassFolders, LabeledSet, LabeledSource, contents_digest, open_labeled
 from .labeled_crops import LabeledCrops
 from .labels import class_index
 from .preferences import Preference, read_preferences, write_preferences
-from .readable import contents_digest
 from .samples import sample_images
 from .segmentation import LabeledPixels
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from ..files import write_whole
+
+LONGEST = 200
+"""Bytes of a name; file systems take 255, and names of temporary files are longer."""
 
 
 def content_key(image: Image.Image) -> str:
@@ -33,6 +37,7 @@ def cache_streams(
     track: Callable[[Iterable], Iterable] = lambda items: items,
     batch: int = 32,
     keys: Sequence[str] | None = None,
+    whole: Callable[[bytes], bool] = bool,
 ) -> CachedStreams:
     """Encode every photograph to ``folder/NAME-KEY.cda``, where KEY is its `content_key`; existing files are kept.
 
@@ -46,6 +51,7 @@ def cache_streams(
         track: wraps an iterable to show progress.
         batch: photographs per call of ``encode``.
         keys: `content_key` of each photograph, if they are known already.
+        whole: whether an existing stream is complete; one that a crash or a full disk cut short is encoded again.
 
     Returns:
         the streams, in the order of ``names``.
@@ -53,14 +59,27 @@ def cache_streams(
     folder = Path(folder)
     if keys is None:
         keys = [content_key(image(i)) for i in range(len(names))]
-    files = [f"{name}-{key}.cda" for name, key in zip(names, keys, strict=True)]
+    files = [_short(f"{name}-{key}.cda") for name, key in zip(names, keys, strict=True)]
     # One file may stand for several photographs that are the same.
-    missing = list({file: i for i, file in enumerate(files) if not (folder / file).is_file()}.values())
+    missing = list({file: i for i, file in enumerate(files) if not _is_there(folder / file, whole)}.values())
     for start in track(range(0, len(missing), batch)):
         indices = missing[start : start + batch]
         for index, stream in zip(indices, encode([image(i) for i in indices]), strict=True):
             write_whole(folder / files[index], stream)
     return CachedStreams(folder, files)
+
+
+def _short(name: str) -> str:
+    """A path whose parts a file system takes: of those that are too long, the end, which tells streams apart."""
+    parts = [(part, os.fsencode(part)) for part in name.split("/")]
+    return "/".join(p if len(b) <= LONGEST else b[-LONGEST:].decode(errors="replace") for p, b in parts)
+
+
+def _is_there(path: Path, whole: Callable[[bytes], bool]) -> bool:
+    try:
+        return whole(path.read_bytes())
+    except OSError:
+        return False
 
 
 class CachedStreams:

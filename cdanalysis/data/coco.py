@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from .coco_file import read_coco
 from .images import ImageSet, data_path
 
 
-class CocoImages:
+class CocoImages(ImageSet):
     """Photographs with boxes, and masks where the data set has them; `coco_file` says what files may look like.
 
     Indexing reads a photograph and its `Instances`. Boxes are clipped to the photograph; crowds, and boxes less than a
@@ -42,41 +41,19 @@ class CocoImages:
     task = "detection"
 
     def __init__(self, images: str | Path, annotations: str | Path):
-        self.images = ImageSet(images)
-        self.title = self.images.title
-        self.coco = _indexed(read_coco(data_path(str(annotations)), self.images))
+        super().__init__(images)
+        self.coco = _indexed(read_coco(data_path(str(annotations)), self))
         categories = sorted(self.coco.dataset["categories"], key=lambda c: c["id"])
         self.classes = [c["name"] for c in categories]
         self.category_ids = [c["id"] for c in categories]
         self.ids = sorted(self.coco.imgs)
         self.names = [self.coco.imgs[i]["file_name"] for i in self.ids]
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def every(self, step: int) -> CocoImages:
-        """A view of every ``step``-th photograph, the first included.
-
-        Raises:
-            ValueError: if ``step`` is below 1.
-        """
-        if step < 1:
-            raise ValueError(f"every must be at least 1, got {step}")
-        return self.chosen(range(0, len(self), step))
-
     def chosen(self, indices: Sequence[int]) -> CocoImages:
         """A view of the photographs at these indices."""
-        view = copy.copy(self)
-        view.ids, view.names = [self.ids[i] for i in indices], [self.names[i] for i in indices]
+        view = super().chosen(indices)
+        view.ids = [self.ids[i] for i in indices]
         return view
-
-    def read(self, index: int) -> bytes:
-        """The bytes of a photograph's file."""
-        return self.images.read_named(self.names[index])
-
-    def image(self, index: int) -> Image.Image:
-        """A photograph, without its objects."""
-        return self.images.named(self.names[index])
 
     def __getitem__(self, index: int) -> tuple[Image.Image, Instances]:
         image = self.image(index)

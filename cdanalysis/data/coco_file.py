@@ -167,9 +167,32 @@ def _check_runs(code: Content, title: str, image: Content) -> None:
         raise ValueError(
             f"{title} has an RLE mask of {size[1]}x{size[0]} pixels, but its image has {sides[1]}x{sides[0]}"
         )
-    whole = isinstance(counts, str) or all(isinstance(n, int) and n >= 0 for n in counts)
-    if not whole or (isinstance(counts, list) and sum(counts) != size[0] * size[1]):
+    runs = runs_of(counts) if isinstance(counts, str) else counts
+    if not all(isinstance(n, int) and n >= 0 for n in runs) or sum(runs) != size[0] * size[1]:
         raise ValueError(f"{title} has an RLE mask whose counts do not add up to its size")
+
+
+def runs_of(text: str) -> list[int]:
+    """The counts of a compressed run-length code, which pycocotools would read past its end: -1 among them for damage.
+
+    Six bits a character from "0" on, of which one says that more follow; from the fourth on, differences to the count
+    before the last.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            return [-1]
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    return [-1] if shift else counts
 
 
 def _fit(images: list[Content], photographs: ImageSet, path: Path) -> None:
@@ -179,6 +202,12 @@ def _fit(images: list[Content], photographs: ImageSet, path: Path) -> None:
     if missing:
         raise ValueError(
             f"{len(missing)} of its images are missing from {photographs.root}, for example {missing[0]!r}"
+        )
+    listed = {_plain_path(image["file_name"]) for image in images}
+    if others := [name for plain, name in names.items() if plain not in listed]:
+        notice(
+            f"{path} does not list {len(others)} of {len(names)} photographs, which are left out, "
+            f"for example {others[0]!r}"
         )
     wrong, turned = [], []
     for image in images:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ COCO_NAMES = {
 """COCO's names of VOC's classes, where they differ."""
 
 
-class CocoMasks:
+class CocoMasks(CocoImages):
     """Photographs with a VOC class for every pixel, from COCO's instance masks.
 
     A pixel of several objects belongs to the smallest. Objects of classes that VOC does not have are background; crowds
@@ -44,41 +43,14 @@ class CocoMasks:
 
     task = "segmentation"
 
-    def __init__(self, images: str, annotations: str):
-        self.objects = CocoImages(images, annotations)
-        self.title, self.classes = self.objects.title, list(VOC_CLASSES)
-
-    @property
-    def names(self) -> list[str]:
-        return self.objects.names
-
-    def __len__(self) -> int:
-        return len(self.objects)
-
-    def every(self, step: int) -> CocoMasks:
-        """A view of each ``step``-th photograph, the first included."""
-        view = copy.copy(self)
-        view.objects = self.objects.every(step)
-        return view
-
-    def chosen(self, indices: Sequence[int]) -> CocoMasks:
-        """A view of these photographs."""
-        view = copy.copy(self)
-        view.objects = self.objects.chosen(indices)
-        return view
-
-    def read(self, index: int) -> bytes:
-        return self.objects.read(index)
-
-    def image(self, index: int) -> Image.Image:
-        return self.objects.image(index)
+    def __init__(self, images: str | Path, annotations: str | Path):
+        super().__init__(images, annotations)
+        self.classes = list(VOC_CLASSES)
 
     def labels(self, index: int, size: tuple[int, int]) -> np.ndarray:
         """(H, W) uint8 class indices of a photograph of ``size`` (height, width)."""
-        coco, labels = self.objects.coco, np.zeros(size, np.uint8)
-        masked = [
-            (a, coco.annToMask(a).astype(bool)) for a in coco.imgToAnns[self.objects.ids[index]] if "segmentation" in a
-        ]
+        coco, labels = self.coco, np.zeros(size, np.uint8)
+        masked = [(a, coco.annToMask(a).astype(bool)) for a in coco.imgToAnns[self.ids[index]] if "segmentation" in a]
         for annotation, mask in sorted(masked, key=lambda pair: (not pair[0].get("iscrowd"), -pair[1].sum())):
             name = coco.cats[annotation["category_id"]]["name"]
             name = COCO_NAMES.get(name, name)
@@ -86,6 +58,6 @@ class CocoMasks:
             labels[mask[: size[0], : size[1]]] = IGNORE if annotation.get("iscrowd") else known
         return labels
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, LabelMap]:
+    def __getitem__(self, index: int) -> tuple[Image.Image, LabelMap]:  # type: ignore[override]
         image = self.image(index)
         return image, LabelMap(torch.from_numpy(self.labels(index, (image.height, image.width))))

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..faults import sentence
+from ..files import key_of
 from ..notices import notice
 from .images import ImageSet
 
@@ -64,11 +65,23 @@ class Crops(Dataset):
         self.sources, self.crop, self.seed, self.length = sources, crop, seed, length
         self.sets = [ImageSet(s.path) for s in sources]
         self.members = [_below(images, source) for images, source in zip(self.sets, sources, strict=True)]
+        # Shared with the processes that load crops, so that this one can say at the end what they could not read.
+        self._unreadable = [torch.zeros(len(images), dtype=torch.bool).share_memory_() for images in self.sets]
         weights = np.array([s.weight for s in sources], dtype=np.float64)
         self.shares = weights / weights.sum()
 
     def __len__(self) -> int:
         return self.length
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Names of the photographs that were drawn and could not be read."""
+        return [s.names[i] for s, flags in zip(self.sets, self._unreadable, strict=True) for i in flags.nonzero()[:, 0]]
+
+    @property
+    def key(self) -> str:
+        """Digest of the names that crops are drawn from, in their order."""
+        return key_of([list(s.names) for s in self.sets])
 
     def __getitem__(self, index: int) -> Tensor:
         rng = np.random.default_rng([self.seed, index])
@@ -91,6 +104,7 @@ class Crops(Dataset):
                 return which, self.sets[which].image(member)
             except (ValueError, OSError) as error:
                 notice(f"left out: {sentence(error)}")
+                self._unreadable[which][member] = True
         raise ValueError(f"{TRIES} photographs in a row cannot be read, the last one {self.sets[which].names[member]}")
 
     def _resize(self, image: Image.Image, scale: float) -> Image.Image:

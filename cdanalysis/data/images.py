@@ -8,19 +8,22 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from ..files import LeftOut, files_below
+from ..files import HIDDEN, LeftOut, files_below, is_hidden
 from ..notices import notice
 from ..outputs import BESIDE, made_beside
 from ..structures.latents import MAX_PIXELS
 from .archives import Archive, is_archive
 from .color import ALPHA, color_profile, is_negative, to_eight_bits, to_srgb, white_of
 from .formats import is_text, load_plugins, suffixes, unbounded, why_not
+
+Some = TypeVar("Some", bound="ImageSet")
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -210,6 +213,8 @@ def open_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, name: s
             return photograph
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {name}") from None
+    except IsADirectoryError:
+        raise ValueError(f"{name} is a folder, where an image file is read") from None
     except TooLarge:
         raise ValueError(
             f"{name} has {image.width}x{image.height} pixels, more than the limit of {max_pixels}; "
@@ -221,6 +226,10 @@ def open_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, name: s
         raise ValueError(f"{name} cannot be read: there is not enough memory for it") from None
     except Exception as error:  # decoders raise anything of what they do not expect
         raise ValueError(f"{name} cannot be read: {str(error) or type(error).__name__}") from error
+
+
+class Damaged(ValueError):
+    """A file of labels cannot be decoded: like a damaged photograph, it does not stop the others."""
 
 
 class TooLarge(Exception):
@@ -271,11 +280,14 @@ class ImageSet:
         title: the last two parts of the path, for reports.
         names: of the photographs, relative to the root.
         left_out: the other files, and why they are not read; warnings name those that may be photographs.
+        classes: class names, of sets that have any.
 
     Raises:
         FileNotFoundError: if the path does not exist.
         ValueError: if it has no images that can be opened.
     """
+
+    classes: list[str]
 
     def __init__(self, root: str | Path):
         self.root = data_path(str(root))
@@ -289,7 +301,9 @@ class ImageSet:
             names = [path.relative_to(self.root).as_posix() for path in paths if path not in results]
         elif is_archive(self.root):
             self._archive = Archive(self.root)
-            names = self._archive.names
+            names = [name for name in self._archive.names if not is_hidden(name)]
+            for name in set(self._archive.names) - set(names):
+                self.left_out.add(HIDDEN, name)
             for name in self._archive.lost:
                 self.left_out.add("neither files nor links to files of the archive", name)
         else:
@@ -308,8 +322,8 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.names)
 
-    def every(self, step: int) -> ImageSet:
-        """A view of every ``step``-th photograph, the first included.
+    def every(self: Some, step: int) -> Some:
+        """A view of every ``step``-th photograph, the first included; classes stay.
 
         Raises:
             ValueError: if ``step`` is below 1.
@@ -318,8 +332,8 @@ class ImageSet:
             raise ValueError(f"every must be at least 1, got {step}")
         return self.chosen(range(0, len(self), step))
 
-    def chosen(self, indices: Sequence[int]) -> ImageSet:
-        """A view of the photographs at these indices."""
+    def chosen(self: Some, indices: Sequence[int]) -> Some:
+        """A view of the photographs at these indices; classes stay."""
         view = copy.copy(self)
         view.names = [self.names[i] for i in indices]
         return view
@@ -349,5 +363,9 @@ class ImageSet:
         """The photograph of that index; errors as those of `named`."""
         return self.named(self.names[index])
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, str]:
+    def beside(self, name: str) -> Path:
+        """Where a file lies that tells of the photographs: in the folder, or beside the archive."""
+        return (self.root if self.root.is_dir() else self.root.parent) / name
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
         return self.image(index), self.class_of(index)

@@ -5,7 +5,6 @@ Readers of further layouts are registered in `cdanalysis.registry.DATASETS`.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from ..registry import DATASETS
 from ..structures.targets import ClassLabel, Target
 from .coco import CocoImages
 from .coco_masks import CocoMasks
-from .images import ImageSet, data_path
+from .images import ImageSet, Some, data_path
 from .labels import plain_name
 from .segmentation import LabeledPixels
 
@@ -37,24 +36,6 @@ class LabeledSource:
     path: str = ""
     annotations: str = ""
     reader: str = ""
-
-
-def source_key(source: LabeledSource) -> str:
-    """A key of a source's content: 12 hexadecimal digits of SHA-256 over images, label maps, annotations and classes.
-
-    Args:
-        source: the labeled set; all its files are read.
-
-    Raises:
-        FileNotFoundError: if it does not exist.
-    """
-    files, digest = ImageSet(source.path), hashlib.sha256()
-    for name in files.names:
-        digest.update(f"{name} ".encode() + hashlib.sha256(files.read_named(name)).digest())
-    classes = (files.root if files.root.is_dir() else files.root.parent) / "classes.json"
-    for path in [classes] * classes.is_file() + ([data_path(source.annotations)] if source.annotations else []):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:12]
 
 
 class LabeledSet(Protocol):
@@ -91,7 +72,7 @@ class LabeledSet(Protocol):
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test"})
 
 
-class ClassFolders:
+class ClassFolders(ImageSet):
     """Photographs whose top folder is their class; targets are indices into ``classes``, the sorted folder names.
 
     Photographs in no folder have no class: they are left out, with a warning.
@@ -108,11 +89,9 @@ class ClassFolders:
     task = "classification"
 
     def __init__(self, root: str | Path):
-        self.images = ImageSet(root)
-        self.title = self.images.title
-        names, classes = self.images.names, [self.images.class_of(i) for i in range(len(self.images))]
-        self.images.names = [name for name, own in zip(names, classes, strict=True) if own]
-        self.classes = sorted(set(classes) - {""})
+        super().__init__(root)
+        view = in_class_folders(self)
+        self.names, self.classes = view.names, view.classes
         if len(self.classes) < 2:
             raise ValueError(f"classification needs two or more class folders; {root} has {len(self.classes)}")
         if SPLITS.issuperset(name.lower() for name in self.classes):
@@ -123,46 +102,40 @@ class ClassFolders:
         for name in self.classes:
             if (other := plain.setdefault(plain_name(name), name)) != name:
                 raise ValueError(f"the folders {other!r} and {name!r} of {root} are the same class: merge them")
-        if strays := [name for name, own in zip(names, classes, strict=True) if not own]:
-            notice(
-                f"{len(strays)} of {len(names)} photographs of {root} are in no class folder and are left out, "
-                f"for example {strays[0]!r}"
-            )
-
-    @property
-    def names(self) -> list[str]:
-        """Of the photographs, relative to the root."""
-        return self.images.names
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def every(self, step: int) -> ClassFolders:
-        """A view of every ``step``-th photograph, the first included, with the same classes."""
-        view = copy.copy(self)
-        view.images = self.images.every(step)
-        return view
-
-    def chosen(self, indices: Sequence[int]) -> ClassFolders:
-        """A view of the photographs at these indices, with the same classes."""
-        view = copy.copy(self)
-        view.images = self.images.chosen(indices)
-        return view
-
-    def read(self, index: int) -> bytes:
-        """The bytes of a photograph's file."""
-        return self.images.read(index)
-
-    def image(self, index: int) -> Image.Image:
-        """A photograph, without its target."""
-        return self.images.image(index)
-
-    def class_of(self, index: int) -> str:
-        """The class name of a photograph."""
-        return self.images.class_of(index)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, ClassLabel]:
         return self.image(index), ClassLabel(self.classes.index(self.class_of(index)))
+
+
+def in_class_folders(images: Some) -> Some:
+    """A view of the photographs that lie in a folder, whose names are its ``classes``; a notice counts the others."""
+    view = images.chosen([index for index in range(len(images)) if images.class_of(index)])
+    view.classes = sorted({view.class_of(index) for index in range(len(view))})
+    if strays := [name for index, name in enumerate(images.names) if not images.class_of(index)]:
+        notice(
+            f"{len(strays)} of {len(images)} photographs of {images.title} are in no class folder and are left out, "
+            f"for example {strays[0]!r}"
+        )
+    return view
+
+
+def contents_digest(images: ImageSet | LabeledSet, source: LabeledSource | None = None) -> str:
+    """A digest of all that figures depend on: 128 bits of BLAKE2b, in hexadecimal.
+
+    Args:
+        images: photographs, or a labeled set; names, photographs and label maps are read, in order.
+        source: of a labeled set; its annotations are read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for index, name in enumerate(images.names):
+        labels = images.read_labels(index) if isinstance(images, LabeledPixels) else b""
+        for part in (name.encode(), images.read(index), labels):
+            digest.update(hashlib.blake2b(part).digest())
+    paths = [data_path(source.annotations)] if source and source.annotations else []
+    paths += [images.beside("classes.json")] if isinstance(images, LabeledPixels) else []
+    for path in paths:
+        digest.update(hashlib.blake2b(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def open_labeled(task: str, source: LabeledSource) -> LabeledSet:
@@ -207,11 +180,6 @@ def labeled_pixels(source: LabeledSource) -> LabeledPixels:
     return LabeledPixels(source.path)
 
 
-def coco_voc(source: LabeledSource) -> CocoMasks:
-    """Reads COCO's layout as label maps in PASCAL VOC's classes."""
-    return CocoMasks(source.path, source.annotations)
-
-
 def coco(source: LabeledSource) -> CocoImages:
     """Read photographs with boxes and masks in COCO's layout.
 
@@ -222,8 +190,17 @@ def coco(source: LabeledSource) -> CocoImages:
         FileNotFoundError: as `CocoImages`.
         ValueError: if the source names no annotations; otherwise as `CocoImages`.
     """
+    return CocoImages(source.path, _annotations(source, CocoImages.task))
+
+
+def coco_voc(source: LabeledSource) -> CocoMasks:
+    """Read COCO's layout as label maps in PASCAL VOC's classes; arguments and errors as of `coco`."""
+    return CocoMasks(source.path, _annotations(source, CocoMasks.task))
+
+
+def _annotations(source: LabeledSource, task: str) -> str:
     if not source.annotations:
         raise ValueError(
-            f"detection needs COCO annotations for {source.path}: set annotations (--annotations) to the JSON file"
+            f"{task} needs COCO annotations for {source.path}: set annotations (--annotations) to the JSON file"
         )
-    return CocoImages(source.path, source.annotations)
+    return source.annotations

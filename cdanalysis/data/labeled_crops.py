@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..faults import sentence
+from ..files import key_of
 from ..notices import notice
 from ..registry import HEADS
 from ..structures.targets import Target
@@ -44,10 +45,21 @@ class LabeledCrops(Dataset):
             raise ValueError(f"the sources of the auxiliary task {task} have different classes")
         self.classes = self.sets[0].classes
         self.task, self.crop, self.seed, self.length = task, crop, seed, length
+        self._unreadable = [torch.zeros(len(s), dtype=torch.bool).share_memory_() for s in self.sets]  # as in `Crops`
         self.starts = np.cumsum([0] + [len(s) for s in self.sets])
 
     def __len__(self) -> int:
         return self.length
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Names of the photographs that were drawn and could not be read."""
+        return [s.names[i] for s, flags in zip(self.sets, self._unreadable, strict=True) for i in flags.nonzero()[:, 0]]
+
+    @property
+    def key(self) -> str:
+        """Digest of the names that crops are drawn from, in their order."""
+        return key_of(self.classes, [list(s.names) for s in self.sets])
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         rng = np.random.default_rng([self.seed, index])
@@ -69,6 +81,7 @@ class LabeledCrops(Dataset):
                 labeled.image(index)
             except (ValueError, OSError) as error:
                 notice(f"left out: {sentence(error)}")
+                self._unreadable[which][index] = True
                 continue
             return labeled[index]
         raise ValueError(f"{TRIES} photographs in a row cannot be read, the last one {labeled.names[index]}")

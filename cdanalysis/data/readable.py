@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -32,7 +31,9 @@ class Images(Protocol):
 
 
 def readable(images: S, track: Callable[[Iterable], Iterable] = lambda items: items) -> tuple[S, list[dict[str, str]]]:
-    """Decode all photographs, and leave out those that fail, each with a warning.
+    """Decode all photographs, and leave out those that fail, or whose files of labels do.
+
+    Labels that can be decoded, but are wrong, are not checked here. `told` warns of what was left out.
 
     Args:
         images: photographs, or a labeled set.
@@ -49,23 +50,23 @@ def readable(images: S, track: Callable[[Iterable], Iterable] = lambda items: it
     for index in track(range(len(images))):
         try:
             images.image(index)
+            getattr(images, "check", _no_check)(index)
             good.append(index)
         except (ValueError, OSError, MemoryError) as error:
             failures.append({"file": images.names[index], "error": sentence(error)})
     if failures and not good:
         raise ValueError(f"no photograph of {images.title} can be read; error of the first: {failures[0]['error']}")
-    for failure in failures:
-        notice(f"left out: {failure['error']}")
     return (images.chosen(good) if failures else images), failures
 
 
-def contents_digest(images: Images) -> str:
-    """A digest of all names and files, in order: 128 bits of BLAKE2b, in hexadecimal.
+def _no_check(index: int) -> None:
+    """Sets without files of labels have nothing to check."""
 
-    Args:
-        images: photographs, or a labeled set; all files are read.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for index, name in enumerate(images.names):
-        digest.update(hashlib.blake2b(name.encode() + b"\0" + images.read(index)).digest())
-    return digest.hexdigest()
+
+def told(found: tuple[S, list[dict[str, str]]], errors: list[str] | None = None) -> S:
+    """What `readable` found; notices tell at once what cannot be read, and ``errors`` keep it for the end."""
+    for failure in found[1]:
+        notice(f"left out: {failure['error']}")
+        if errors is not None:
+            errors.append(failure["error"])
+    return found[0]

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
-from collections.abc import Sequence
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..structures.targets import IGNORE, LabelMap
-from .images import ImageSet, header_of, note_turned
+from .images import Damaged, ImageSet, header_of, note_turned
 
 
-class LabeledPixels:
+class LabeledPixels(ImageSet):
     """Photographs with label maps, in the layout of CamVid.
 
     The folder or tar archive has ``images/NAME.jpg`` (or another format) and ``labels/NAME.png``. ``classes.json``, in
@@ -41,9 +41,8 @@ class LabeledPixels:
     task = "segmentation"
 
     def __init__(self, root: str | Path):
-        self.files = ImageSet(root)
-        self.title = self.files.title
-        described, self._listing = _classes_file(self.files)
+        super().__init__(root)
+        described, self._listing = _classes_file(self)
         kept = [c for c in sorted(described, key=lambda c: c["index"]) if not c.get("ignore")]
         self.classes = [c["name"] for c in kept]
         self.colors = [tuple(c.get("colour") or c.get("color") or (0, 0, 0)) for c in kept]
@@ -51,44 +50,28 @@ class LabeledPixels:
         self._table[[c["index"] for c in kept]] = np.arange(len(kept))
         self._listed = np.zeros(256, bool)
         self._listed[[c["index"] for c in described]] = True
-        self.names = [n for n in self.files.names if PurePosixPath(n).parent.name == "images"]
-        there = set(self.files.names)
+        there = {PurePosixPath(name).as_posix(): name for name in self.names}
+        self.names = [n for n in self.names if PurePosixPath(n).parent.name == "images"]
+        self._labels: dict[str, str] = {}
         for name in self.names:
             if _labels_of(name) not in there:
                 raise ValueError(f"{name} has no label map: {_labels_of(name)} is missing")
+            self._labels[name] = there[_labels_of(name)]
+        shared = [name for name, count in Counter(self._labels.values()).items() if count > 1]
+        if shared:
+            both = " and ".join(name for name in self.names if self._labels[name] == shared[0])
+            raise ValueError(f"{both} share the label map {shared[0]}: rename one, and its label map")
         if not self.names:
             raise ValueError(f"no photographs in {root}: they must be in a folder named images, label maps in labels")
-        self.labels(0)  # most errors affect all label maps, and are better found early
-        headers = {name: header_of(self.files.read_named(name)) for name in self.names}
+        with suppress(Damaged):  # affects this one alone
+            self.labels(0)  # most errors affect all label maps, and are better found early
+        headers = {name: header_of(self.read_named(name)) for name in self.names}
         turned = [name for name, header in headers.items() if header and header[1] > 1]
         note_turned(turned, f"the label maps in {root}")
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def every(self, step: int) -> LabeledPixels:
-        """A view of every ``step``-th photograph, the first included.
-
-        Raises:
-            ValueError: if ``step`` is below 1.
-        """
-        if step < 1:
-            raise ValueError(f"every must be at least 1, got {step}")
-        return self.chosen(range(0, len(self), step))
-
-    def chosen(self, indices: Sequence[int]) -> LabeledPixels:
-        """A view of the photographs at these indices."""
-        view = copy.copy(self)
-        view.names = [self.names[i] for i in indices]
-        return view
-
-    def read(self, index: int) -> bytes:
-        """The bytes of a photograph's file."""
-        return self.files.read_named(self.names[index])
-
-    def image(self, index: int) -> Image.Image:
-        """A photograph, without its label map."""
-        return self.files.named(self.names[index])
+    def read_labels(self, index: int) -> bytes:
+        """The bytes of a photograph's label map."""
+        return self.read_named(self._labels[self.names[index]])
 
     def labels(self, index: int, size: tuple[int, int] | None = None) -> np.ndarray:
         """The label map of a photograph.
@@ -103,8 +86,8 @@ class LabeledPixels:
         Raises:
             ValueError: as `class_indices`, and for a value that ``classes.json`` does not list.
         """
-        name = _labels_of(self.names[index])
-        indices = class_indices(self.files.read_named(name), name, size)
+        name = self._labels[self.names[index]]
+        indices = class_indices(self.read_labels(index), name, size)
         unlisted = np.flatnonzero((np.bincount(indices.ravel(), minlength=256) > 0) & ~self._listed)
         if len(unlisted):
             raise ValueError(
@@ -112,6 +95,15 @@ class LabeledPixels:
                 'list every value, those to ignore with "ignore": true'
             )
         return self._table[indices]
+
+    def check(self, index: int) -> None:
+        """Raises `Damaged` where the labels of a photograph cannot be decoded."""
+        try:
+            class_indices(self.read_labels(index), self._labels[self.names[index]])
+        except Damaged:
+            raise
+        except ValueError:  # labels that contradict something are refused when they are read
+            pass
 
     def __getitem__(self, index: int) -> tuple[Image.Image, LabelMap]:
         image = self.image(index)
@@ -143,7 +135,11 @@ def class_indices(data: bytes, name: str, size: tuple[int, int] | None = None) -
             if image.mode not in ("1", "L", "P", "I", "I;16"):
                 raise ValueError(f"a label map must be gray or have a palette, not {image.mode}")
             indices = np.asarray(image).astype(np.int64) // stretched
-    except (OSError, SyntaxError, ValueError) as error:
+    except UnidentifiedImageError:
+        raise Damaged(f"{name} is not an image that can be read") from None
+    except (OSError, SyntaxError) as error:
+        raise Damaged(f"{name} cannot be read: {error}") from None
+    except ValueError as error:
         raise ValueError(f"{name} cannot be read: {error}") from None
     if size is not None and indices.shape != size:
         sides = f"{indices.shape[1]}x{indices.shape[0]}, its photograph (upright, as EXIF says) {size[1]}x{size[0]}"
@@ -164,8 +160,7 @@ def _some(values: np.ndarray) -> str:
 
 def _classes_file(files: ImageSet) -> tuple[list[dict[str, Any]], Path]:
     """The classes that ``classes.json`` lists, and its path."""
-    folder = files.root if files.root.is_dir() else files.root.parent
-    path = folder / "classes.json"
+    path = files.beside("classes.json")
     if not path.is_file():
         raise FileNotFoundError(f"no {path}, which must list the classes of the label maps")
     try:
@@ -187,6 +182,8 @@ def _classes_file(files: ImageSet) -> tuple[list[dict[str, Any]], Path]:
 
 def _check_class(described: dict[str, Any], path: Path) -> None:
     index, name = described.get("index"), described.get("name")
+    if not isinstance(described.get("ignore", False), bool):
+        raise ValueError(f"{path}: class {index} has the ignore {described['ignore']!r}; it must be true or false")
     color = described.get("colour") or described.get("color")
     if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index <= 255:
         raise ValueError(f"{path}: a class has the index {index!r}; it must be an integer from 0 to 255")

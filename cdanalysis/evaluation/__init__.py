@@ -3,11 +3,9 @@
 - `engine`: `Case`, `Point`, `measure`
 - `evaluators`: `Evaluator`, the protocol; `Context`, `new_evaluators`
 - `folder`: `evaluate_folder`, for ``cdanalysis evaluate FOLDER``
-- `study_config`: `StudyConfig`, `load_study`
+- `configs`: `StudyConfig`, `load_study`, `ExperimentConfig`, `load_experiment`
 - `study`: `run_study`: rate-accuracy curves of one task on one data set
-- `experiment_config`: `ExperimentConfig`, `load_experiment`
 - `experiment`: `run_experiment`: variants of a model that differ in one thing
-- `made_from`: `begin_from`: a measurement is resumed only if its inputs are unchanged
 """
 
 import lazy_loader

@@ -1,11 +1,9 @@
+from .configs import ExperimentConfig, StudyConfig, load_experiment, load_study
 from .engine import Case, Point, measure
 from .evaluators import Context, Evaluator, new_evaluators
 from .experiment import run_experiment
-from .experiment_config import ExperimentConfig, load_experiment
 from .folder import evaluate_folder
-from .made_from import begin_from
 from .study import run_study
-from .study_config import StudyConfig, load_study
 
 __all__ = [
     "Case",
@@ -14,7 +12,6 @@ __all__ = [
     "ExperimentConfig",
     "Point",
     "StudyConfig",
-    "begin_from",
     "evaluate_folder",
     "load_experiment",
     "load_study",

@@ -5,8 +5,6 @@ The evaluation of a folder, studies and experiments are lists of cases for it.
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -57,14 +55,18 @@ class Case:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def uncompressed(evaluators: Sequence[Evaluator]) -> Case:
-    """Photographs as they are, whose bytes nobody counts."""
-    return Case(lambda index, image: b"", None, evaluators)
+def at_level(
+    codec: Codec | None, level: int | None, evaluators: Sequence[Evaluator], facts: dict[str, Any] | None = None
+) -> Case:
+    """A codec's files, all at one level; without one photographs as they are, whose bytes nobody counts."""
+    if codec is None:
+        return Case(untouched, None, evaluators)
+    return Case(lambda index, image: codec.encode(image, level), codec.decode, evaluators, facts or {})
 
 
-def at_level(codec: Codec, level: int, evaluators: Sequence[Evaluator]) -> Case:
-    """A codec's files, all at one level."""
-    return Case(lambda index, image: codec.encode(image, level), codec.decode, evaluators)
+def untouched(index: int, image: Image.Image) -> bytes:
+    """The file of a photograph as it is, whose bytes nobody counts."""
+    return b""
 
 
 @dataclass
@@ -101,7 +103,7 @@ def measure(images: Images, make: Callable[[], Case], path: Path | None = None, 
         path: where every photograph's row is written at once (JSON lines), and the summary at the end. A file that was
             cut off is gone on with from there, unless an evaluator cannot take back what it has seen.
     """
-    point = _of(images, _kept(path)) if path else Point()
+    point = _kept(path, images.names) if path else Point()
     if point.summary:
         return point
     case, started = make(), time.monotonic()
@@ -123,16 +125,6 @@ def measure(images: Images, make: Callable[[], Case], path: Path | None = None, 
     return point
 
 
-def csv_text(lines: Iterable[dict[str, Any]], columns: Iterable[str] = ()) -> str:
-    """Lines as CSV, with those columns; by default with all that any of them has."""
-    lines, buffer = list(lines), io.StringIO()
-    columns = list(columns) or list(dict.fromkeys(name for line in lines for name in line))
-    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return buffer.getvalue()
-
-
 def _row(case: Case, index: int, image: Image.Image) -> dict[str, Any]:
     original = np.asarray(image)
     times = [time.perf_counter()]
@@ -148,13 +140,6 @@ def _row(case: Case, index: int, image: Image.Image) -> dict[str, Any]:
     return row
 
 
-def _of(images: Images, point: Point) -> Point:
-    """Without rows of other photographs, as other settings leave them; with the summary if it is of these."""
-    names = dict(enumerate(images.names))
-    rows = {index: row for index, row in point.rows.items() if row.get("_name") == names.get(index)}
-    return point if len(rows) == len(point.rows) and len(rows) in (0, len(names)) else Point(rows)
-
-
 def _keep(path: Path | None, line: dict[str, Any]) -> None:
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,21 +147,26 @@ def _keep(path: Path | None, line: dict[str, Any]) -> None:
             file.write(json_text(line) + "\n")
 
 
-def _kept(path: Path) -> Point:
-    """What is in the file; what a killed run left of a line is cut off."""
-    point, whole = Point(), []
-    for line in path.read_text().splitlines(keepends=True) if path.is_file() else ():
+def _kept(path: Path, names: Sequence[str]) -> Point:
+    """What is in the file, but for rows of other photographs, as other settings leave them, and for the summary if it
+    is not of these. What a killed run left of a line is cut off.
+    """
+    rows, summary, whole = dict[int, dict[str, Any]](), dict[str, Any](), 0
+    data = path.read_bytes() if path.is_file() else b""
+    for line in data.splitlines(keepends=True):
         try:
             row = json_value(line)
         except ValueError:
             break
-        if not line.endswith("\n"):
+        if not line.endswith(b"\n"):
             break
-        whole.append(line)
+        whole += len(line)
         if "photograph" in row:
-            point.rows[int(row.pop("photograph"))] = row
+            rows[int(row.pop("photograph"))] = row
         else:
-            point.summary = row
-    if path.is_file():
-        write_whole(path, "".join(whole))
-    return point
+            summary = row
+    if whole < len(data):
+        write_whole(path, data[:whole])
+    known = dict(enumerate(names))
+    own = {index: row for index, row in rows.items() if row.get("_name") == known.get(index)}
+    return Point(own, summary if len(own) == len(rows) and len(own) in (0, len(names)) else {})

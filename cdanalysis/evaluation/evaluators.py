@@ -14,11 +14,11 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from ..codecs.base import Codec
 from ..codecs.ours import ModelCodec
-from ..data.images import data_path, to_tensor
-from ..data.labeled import ClassFolders, LabeledSet
+from ..data.images import to_tensor
+from ..data.labeled import LabeledSet
 from ..heads.base import Head, layers_of
 from ..metrics import image as metrics
-from ..metrics.tasks import ClassificationScorer, Scorer
+from ..metrics.tasks import Scorer
 from ..model import Model
 from ..observers import LPIPS
 from ..observers.base import weighted_mean
@@ -46,6 +46,25 @@ class Evaluator(Protocol):
     def compute(self) -> Figures:
         """Figures of all photographs that were seen."""
         ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What evaluators are made for.
+
+    Attributes:
+        labeled: the data set that files are made of.
+        rgb: has the RGB detector.
+        weights: SqueezeNet's, for the perceptual ones.
+        codec: whose files are evaluated, None for photographs themselves; a head reads none but its own model's.
+        saliency: says what is salient; by default, spectral residuals.
+    """
+
+    labeled: LabeledSet | None = None
+    rgb: Model | None = None
+    weights: str = ""
+    codec: Codec | None = None
+    saliency: Saliency | None = None
 
 
 class MeanEvaluator:
@@ -82,27 +101,36 @@ class MeanEvaluator:
 
 
 class TaskEvaluator:
-    """Scores of predictions.
+    """Scores of a model's head on the layers of files that it reads, or of its counterpart on what files decode to.
+
+    What files decode to may be smaller than the photograph; predictions are in pixels of the photograph all the same.
 
     Args:
-        scorer: has seen nothing.
-        predict: ((height, width) of the photograph, decoded, file) to what the scorer takes.
-        decodes: whether it predicts from the photograph.
+        latents: whether files are read, and not photographs.
         prefix: of its figures' names.
+
+    Raises:
+        ValueError: if the model has no head of that task, or it does not know the data's classes.
     """
 
-    def __init__(
-        self,
-        scorer: Scorer,
-        predict: Callable[[tuple[int, int], np.ndarray, bytes], Any],
-        decodes: bool,
-        prefix: str = "",
-    ):
-        self.scorer, self.predict, self.decodes, self.prefix = scorer, predict, decodes, prefix
+    def __init__(self, model: Model, task: str, labeled: LabeledSet, latents: bool, prefix: str = ""):
+        self.model, self.task, self.prefix, self.decodes = model, task, prefix, not latents
+        self.head = head_of(model, task, counterpart=not latents)
+        self.layers = layers_of([self.head])
+        self.scorer: Scorer = METRICS[task](labeled, self.head.classes)
+
+    @torch.inference_mode()
+    def _predicted(self, size: tuple[int, int], decoded: np.ndarray, data: bytes) -> Any:
+        model, task = self.model, self.task
+        if self.decodes:
+            features = replace(model.reference.features([decoded], self.layers), sizes=[size])
+            return self.head(features)[0].cpu() if task == "classification" else self.head.predict(features)[0]
+        own = strip(data, LAYERS[: self.layers])
+        return model.class_logits([own])[0].cpu() if task == "classification" else model.analyze(own, (task,))[task]
 
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, Any]:
         started = time.perf_counter()
-        prediction = self.predict(original.shape[:2], decoded, data)
+        prediction = self._predicted(original.shape[:2], decoded, data)
         seconds = round(time.perf_counter() - started, 6)
         self.scorer.update(index, prediction)
         return {"read_s": seconds, f"_{self.prefix}part": self.scorer.parts[index]}
@@ -114,45 +142,11 @@ class TaskEvaluator:
         return {f"{self.prefix}{name}": value for name, value in self.scorer.compute().items()}
 
 
-def task_evaluator(model: Model, task: str, labeled: LabeledSet, latents: bool, prefix: str = "") -> TaskEvaluator:
-    """Scores of a model's head on the layers of files that it reads, or of its counterpart on what files decode to.
-
-    What files decode to may be smaller than the photograph; predictions are in pixels of the photograph all the same.
-
-    Raises:
-        ValueError: if the model has none of that task, or it does not know the data's classes.
-    """
-    head_of(model, task)
-    head = model.heads[task] if latents else model.counterpart(task)
-    layers = layers_of([head])
-
-    def predict(size: tuple[int, int], decoded: np.ndarray, data: bytes) -> Any:
-        if latents:
-            data = strip(data, LAYERS[:layers])
-            return (
-                model.class_logits([data])[0].cpu() if task == "classification" else model.analyze(data, (task,))[task]
-            )
-        with torch.inference_mode():
-            features = replace(model.reference.features([decoded], layers), sizes=[size])
-            return head(features)[0].cpu() if task == "classification" else head.predict(features)[0]
-
-    return TaskEvaluator(METRICS[task](labeled, head.classes), predict, not latents, prefix)
-
-
-def head_of(model: Model, task: str) -> Head:
-    """A model's head; raises `ValueError` if it has none of that task."""
+def head_of(model: Model, task: str, counterpart: bool = False) -> Head:
+    """A model's head, or its counterpart; raises `ValueError` if it has none of that task."""
     if task not in model.heads:
         raise ValueError(f"model {model.name!r} has no {task} head; it has: {', '.join(model.heads)}")
-    return model.heads[task]
-
-
-def lpips_of(weights: str) -> LPIPS:
-    """LPIPS on SqueezeNet.
-
-    Args:
-        weights: SqueezeNet's state dict; a path below ``CDANALYSIS_DATA`` or absolute; empty to download it.
-    """
-    return LPIPS(data_path(weights) if weights else None)
+    return model.counterpart(task) if counterpart else model.heads[task]
 
 
 def _batches(*arrays: np.ndarray) -> tuple[Tensor, ...]:
@@ -163,23 +157,18 @@ def _of_pixels(name: str, distance: Callable[[np.ndarray, np.ndarray], float | N
     return MeanEvaluator(lambda index, original, decoded, data: {name: distance(original, decoded)}, name)
 
 
-def _of_lpips(weights: str) -> MeanEvaluator:
-    observer = lpips_of(weights)
-    return _of_pixels("lpips", lambda original, decoded: float(observer(*_batches(original, decoded))))
-
-
 class SalientEvaluator(MeanEvaluator):
     """Mean LPIPS and PSNR on what is salient, and on the rest.
 
     Args:
-        weights: as for `lpips_of`.
+        weights: as for `LPIPS`.
         saliency: maps a photograph to numbers in [0, 1]; what it gives 0.5 or more is salient. A photograph without
             such a place, or without any other, does not count.
     """
 
     def __init__(self, weights: str, saliency: Saliency):
         super().__init__(self._parts, "lpips_salient", "psnr_salient", "lpips_rest", "psnr_rest")
-        self.observer, self.saliency = lpips_of(weights), saliency
+        self.observer, self.saliency = LPIPS(weights), saliency
 
     def _parts(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
         marked = np.asarray(self.saliency(original)) >= 0.5
@@ -202,23 +191,23 @@ class FrechetEvaluator:
     """Frechet distance (Heusel and others, NeurIPS 2017) between photographs and reconstructions.
 
     The features are SqueezeNet's, not Inception's, so figures compare with each other and with no paper's. Photographs
-    are seen as patches of 64x64 pixels, because a few dozen whole ones would not fill the features' space.
-
-    Args:
-        weights: as for `lpips_of`.
+    are seen as patches of 64x64 pixels, because a few dozen whole ones would not fill the features' space; what is left
+    at the right and at the bottom is not used.
     """
 
     SIDE, decodes = 64, True
 
-    def __init__(self, weights: str):
-        self.distance, self.patches = FrechetInceptionDistance(_SqueezeFeatures(lpips_of(weights))), 0
+    def __init__(self, context: Context):
+        self.distance, self.patches = FrechetInceptionDistance(_SqueezeFeatures(LPIPS(context.weights))), 0
 
     @torch.inference_mode()
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
+        if min(original.shape[:2]) < self.SIDE:
+            return {}
         for array, real in ((original, True), (decoded, False)):
-            patches = _patches(torch.from_numpy(array.copy()).permute(2, 0, 1), self.SIDE)
-            if len(patches):
-                self.distance.update(patches, real=real)
+            tiles = torch.from_numpy(array.copy()).unfold(0, self.SIDE, self.SIDE).unfold(1, self.SIDE, self.SIDE)
+            patches = tiles.reshape(-1, 3, self.SIDE, self.SIDE)  # of (rows, columns, 3, side, side)
+            self.distance.update(patches, real=real)
         self.patches += len(patches)
         return {}
 
@@ -241,58 +230,6 @@ class _SqueezeFeatures(nn.Module):
         return net.net(net.scaling_layer(x.float() / 127.5 - 1))[-1].mean((2, 3))
 
 
-def _patches(x: Tensor, side: int) -> Tensor:
-    """(3, H, W) cut into (N, 3, side, side) without overlap; what is left at the right and bottom is not used."""
-    tiles = x.unfold(1, side, side).unfold(2, side, side)  # (3, rows, columns, side, side)
-    return tiles.permute(1, 2, 0, 3, 4).reshape(-1, 3, side, side)
-
-
-def _classifier(labeled: ClassFolders, network: str = "tf_efficientnet_lite0") -> MeanEvaluator:
-    """Top-1 accuracy, among the data's classes, of an ImageNet classifier that was trained on photographs alone."""
-    net, scorer = imagenet_classifier(network), ClassificationScorer(labeled, imagenet_classes())
-    mean, deviation = (torch.tensor(net.pretrained_cfg[key]).reshape(3, 1, 1) for key in ("mean", "std"))
-
-    def measure(index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
-        scorer.update(index, net(((to_tensor(decoded) - mean) / deviation)[None])[0])
-        return {"accuracy": scorer.compute([index])["top1"]}
-
-    return MeanEvaluator(measure, "accuracy")
-
-
-def _detector(labeled: LabeledSet, model: Model) -> TaskEvaluator:
-    """Average precision of a model's RGB detector (its counterpart), which reads decoded photographs."""
-    return task_evaluator(model, "detection", labeled, latents=False)
-
-
-def _head(labeled: LabeledSet, codec: Codec | None) -> list[Evaluator]:
-    """The scores of a model's own head on its own streams, and what the layers that it reads take in bits a pixel."""
-    if not isinstance(codec, ModelCodec):
-        return []
-    head = task_evaluator(codec.model, labeled.task, labeled, latents=True, prefix="head_")
-    read = LAYERS[: layers_of([head_of(codec.model, labeled.task)])]
-    rate = lambda index, image, _, data: {"head_bpp": metrics.bpp(len(strip(data, read)), *image.shape[1::-1])}  # noqa: E731
-    return [MeanEvaluator(rate, "head_bpp", decodes=False), head]
-
-
-@dataclass(frozen=True)
-class Context:
-    """What evaluators are made for.
-
-    Attributes:
-        labeled: the data set that files are made of.
-        rgb: has the RGB detector.
-        weights: SqueezeNet's, for the perceptual ones.
-        codec: whose files are evaluated, None for photographs themselves; a head reads none but its own model's.
-        saliency: says what is salient; by default, spectral residuals.
-    """
-
-    labeled: LabeledSet | None = None
-    rgb: Model | None = None
-    weights: str = ""
-    codec: Codec | None = None
-    saliency: Saliency | None = None
-
-
 RECOGNIZERS = ("accuracy", "detection")
 """Those that need no original to compare with."""
 
@@ -309,7 +246,8 @@ def ms_ssim(context: Context) -> Evaluator:
 
 def lpips(context: Context) -> Evaluator:
     """LPIPS."""
-    return _of_lpips(context.weights)
+    observer = LPIPS(context.weights)
+    return _of_pixels("lpips", lambda original, decoded: float(observer(*_batches(original, decoded))))
 
 
 def salient(context: Context) -> Evaluator:
@@ -317,24 +255,35 @@ def salient(context: Context) -> Evaluator:
     return SalientEvaluator(context.weights, context.saliency or SpectralResidual())
 
 
-def fid(context: Context) -> Evaluator:
-    """Fréchet distance of SqueezeNet's features."""
-    return FrechetEvaluator(context.weights)
-
-
 def accuracy(context: Context) -> Evaluator:
-    """Accuracy of a classifier of photographs."""
-    return _classifier(context.labeled)
+    """Top-1 accuracy, among the data's classes, of an ImageNet classifier that was trained on photographs alone."""
+    net = imagenet_classifier("tf_efficientnet_lite0")
+    scorer = METRICS["classification"](context.labeled, imagenet_classes())
+    mean, deviation = (torch.tensor(net.pretrained_cfg[key]).reshape(3, 1, 1) for key in ("mean", "std"))
+
+    def measure(index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
+        scorer.update(index, net(((to_tensor(decoded) - mean) / deviation)[None])[0])
+        return {"accuracy": scorer.compute([index])["top1"]}
+
+    return MeanEvaluator(measure, "accuracy")
 
 
 def detection(context: Context) -> Evaluator:
-    """AP of a detector of photographs."""
-    return _detector(context.labeled, context.rgb)
+    """Average precision of a model's RGB detector (its counterpart), which reads decoded photographs."""
+    if context.rgb is None:
+        raise ValueError("an RGB detector is asked for, and there is no model to take it from")
+    return TaskEvaluator(context.rgb, "detection", context.labeled, latents=False)
 
 
 def head(context: Context) -> list[Evaluator]:
-    """The scores of the codec's own head on its streams; a head reads none but its own model's."""
-    return _head(context.labeled, context.codec)
+    """The scores of a model's own head on its own streams, and what the layers that it reads take in bits a pixel."""
+    labeled, codec = context.labeled, context.codec
+    if labeled is None or not isinstance(codec, ModelCodec):
+        return []
+    scores = TaskEvaluator(codec.model, labeled.task, labeled, latents=True, prefix="head_")
+    read = LAYERS[: scores.layers]
+    rate = lambda index, image, _, data: {"head_bpp": metrics.bpp(len(strip(data, read)), *image.shape[1::-1])}  # noqa: E731
+    return [MeanEvaluator(rate, "head_bpp", decodes=False), scores]
 
 
 def new_evaluators(names: Sequence[str], context: Context) -> list[Evaluator]:

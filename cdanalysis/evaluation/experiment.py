@@ -5,26 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from ..benchmarks.hardware import hardware, versions
 from ..codecs.base import Codec, level_at, open_codec
 from ..codecs.ours import ModelCodec, PreviewCodec
-from ..data.labeled import source_key
-from ..files import json_text, json_value, key_of, write_whole
+from ..data.labeled import contents_digest
+from ..files import csv_text, json_text, json_value, key_of, write_whole
 from ..model import Model
+from ..outputs import changes
 from ..processes import each
 from ..roi.importance import saliency_model
 from ..roi.saliency import Remembered, Saliency
-from ..training.recipe import Recipe
 from ..training.trainer import Trainer
 from ..version import __version__
 from ..zoo import identity, load
 from . import engine
+from .configs import BASE, ExperimentConfig, MeasureConfig, variant_recipe
 from .evaluators import RECOGNIZERS, Context, Evaluator, new_evaluators
-from .experiment_config import BASE, ExperimentConfig, MeasureConfig, variant_recipe
 
 
 class Models(dict[str, Model]):
@@ -37,8 +37,7 @@ class Models(dict[str, Model]):
     def __init__(self, config: ExperimentConfig, folder: Path):
         super().__init__()
         self.config, self.folder = config, folder
-        self._identities: dict[str, str] = {}
-        self._data: dict[tuple[str, str], str] = {}
+        self.identity = cache(lambda name: identity(self[name]))  # digits of a model's weights
 
     def __missing__(self, name: str) -> Model:
         if name == BASE:
@@ -48,26 +47,20 @@ class Models(dict[str, Model]):
             self[name] = load(self._run(name) / "model")
         return self[name]
 
-    def identity(self, name: str) -> str:
-        """Digits of a model's weights."""
-        if name not in self._identities:
-            self._identities[name] = identity(self[name])
-        return self._identities[name]
-
-    def data_key(self, measure: str) -> str:
-        """Digits of the data of a table."""
-        source = self.config.measures[measure].source
-        where = (source.path, source.annotations)
-        if where not in self._data:
-            self._data[where] = source_key(source)
-        return self._data[where]
-
     def train(self, name: str) -> None:
         """Train a variant, or what is left of it to do."""
         run, recipe, started = self._run(name), variant_recipe(self.config, name), time.monotonic()
-        _check_begun(name, run, recipe, self.identity(BASE))
+        begun = {"recipe": asdict(recipe), "base": self.identity(BASE)}
+        note, checkpoint = run / "begun.json", run / "checkpoint.pt"
+        if changed := changes(note, begun):
+            by = "by another recipe" if "recipe" in changed else f"from another model than {recipe.init!r} is now"
+            raise ValueError(
+                f"variant {name!r} in {run} was trained {by}: give this run another folder (-o), or remove that one"
+            )
+        if changed is None and not checkpoint.is_file():
+            write_whole(note, json_text(begun))
         if not (run / "minutes.json").is_file():
-            Trainer(recipe, run).run(resume=(run / "checkpoint.pt").is_file())
+            Trainer(recipe, run).run(resume=checkpoint.is_file())
             write_whole(run / "minutes.json", json_text(round((time.monotonic() - started) / 60, 1)))
 
     def minutes(self, name: str) -> float:
@@ -76,22 +69,6 @@ class Models(dict[str, Model]):
 
     def _run(self, name: str) -> Path:
         return self.folder / name.replace(" ", "-")
-
-
-def _check_begun(name: str, run: Path, recipe: Recipe, base: str) -> None:
-    """Note what a variant is trained by and from; raises `ValueError` if its folder holds one of something else."""
-    begun = {"recipe": asdict(recipe), "base": base}
-    note = run / "begun.json"
-    if not note.is_file():
-        if not (run / "checkpoint.pt").is_file():
-            write_whole(note, json_text(begun))
-        return
-    before = json_value(note.read_text())
-    for what, text in (("recipe", "by another recipe"), ("base", f"from another model than {recipe.init!r} is now")):
-        if before[what] != json_value(json_text(begun[what])):
-            raise ValueError(
-                f"variant {name!r} in {run} was trained {text}: give this run another folder (-o), or remove that one"
-            )
 
 
 class Table:
@@ -107,53 +84,45 @@ class Table:
 
     def rows(self) -> Iterator[tuple[str, float | None, Callable[[], engine.Point]]]:
         """(variant or codec, wanted bpp or None for photographs themselves, what measures) of every row."""
-
-        def work(title: str, who: str, case: Callable[[], engine.Case]) -> Callable[[], engine.Point]:
-            return lambda: engine.measure(self.images, case, self._path(title, who), self.track)
-
-        if known := [name for name in self.asked.evaluators if name in RECOGNIZERS]:
-            yield (
-                engine.UNCOMPRESSED,
-                None,
-                work(engine.UNCOMPRESSED, BASE, lambda: engine.uncompressed(self._evaluators(known, None))),
-            )
+        known = [name for name in self.asked.evaluators if name in RECOGNIZERS]
+        if known:
+            case = lambda: engine.at_level(None, 0, self._evaluators(known, None))  # noqa: E731
+            yield engine.UNCOMPRESSED, None, partial(self._measured, engine.UNCOMPRESSED, engine.UNCOMPRESSED, case)
         for who, make in self._codecs().items():
             for rate in self.asked.bpp:
-                yield who, rate, work(f"{who} {rate:g}", who, partial(self._case, make, rate))
+                yield who, rate, partial(self._measured, f"{who} {rate:g}", who, partial(self._case, make, rate))
 
-    def _path(self, title: str, who: str) -> Path:
-        """Where a row is kept: a file for all that it depends on; models are loaded for that."""
-        return self.models.folder / "rows" / f"{self.name} {title}-{self._key(who)}.jsonl".replace(" ", "-")
-
-    def _key(self, who: str) -> str:
-        """Of all that a row depends on: the data, what codes them, and who evaluates what comes out."""
+    def _measured(self, title: str, who: str, case: Callable[[], engine.Case]) -> engine.Point:
+        """Kept in a file for all that it depends on: the data, what codes them, and who evaluates what comes out."""
         config, models = self.config, self.models
-        asked = {key: value for key, value in asdict(self.asked).items() if key not in ("title", "bpp")}
-        others = {"variants": 0, "baselines": 0}  # those have rows of their own
+        others = {"title": "", "bpp": 0, "variants": 0, "baselines": 0}  # titles aside, those have rows of their own
         trained = who if who in config.variants else BASE
         coded = open_codec(who).facts() if who in self.asked.baselines else models.identity(trained)
         parts = (config.semantic, config.bases.get(who), config.weights, config.saliency, models.identity(BASE), coded)
-        return key_of(__version__, models.data_key(self.name), {**asked, **others}, *parts)
+        key = key_of(__version__, self.contents, {**asdict(self.asked), **others}, *parts)
+        path = models.folder / "rows" / f"{self.name} {title}-{key}.jsonl".replace(" ", "-")
+        return engine.measure(self.images, case, path, self.track)
+
+    @cached_property
+    def contents(self) -> str:
+        """Digits of the data."""
+        return contents_digest(self.images, self.asked.source)
 
     def report(self) -> dict[str, Any]:
         """The measured table; a CSV file with a line for every photograph's file is written beside the models."""
         rows, lines = [], []
         for who, rate, work in self.rows():
-            point = work()
-            row = {"codec": who, "wanted_bpp": rate}
-            if rate is not None:
-                lines += [row | self._line(index, own) for index, own in sorted(point.rows.items())]
+            point, row = work(), {"codec": who, "wanted_bpp": rate}
+            for index, own in sorted(point.rows.items()) if rate is not None else ():
+                shown = {name: v for name, v in own.items() if not name.endswith("_s") and not name.startswith("_")}
+                short = {name: f"{v:.5g}" if isinstance(v, float) else v for name, v in shown.items()}
+                lines.append({**row, "photograph": self.images.names[index], **short})
             mean = {"bpp": None if rate is None else point.mean("bpp")} if point.rows else {}
             summary = point.summary
             rows.append(row | summary["facts"] | mean | summary["figures"] | {"seconds": summary["seconds"]})
-        write_whole(self.models.folder / f"{self.name}.csv", engine.csv_text(lines))
+        write_whole(self.models.folder / f"{self.name}.csv", csv_text(lines))
         facts = {"title": self.asked.title, "data": self.images.title, "photographs": len(self.images)}
         return facts | {"rows": rows}
-
-    def _line(self, index: int, row: dict[str, Any]) -> dict[str, Any]:
-        figures = {name: value for name, value in row.items() if not name.endswith("_s") and not name.startswith("_")}
-        short = {name: f"{value:.5g}" if isinstance(value, float) else value for name, value in figures.items()}
-        return {"photograph": self.images.names[index], **short}
 
     def _codecs(self) -> dict[str, Callable[[], Codec]]:
         """What makes each codec, by name; a model is loaded when its codec is made."""
@@ -163,11 +132,9 @@ class Table:
             return ModelCodec(who, self.models[model], config.bases.get(who, config.semantic), self.maps[where])
 
         names = asked.variants or ([] if asked.importance else [*config.variants, BASE, *config.bases])
-        makers: dict[str, Callable[[], Codec]] = {
-            who: partial(own, who, BASE if who in config.bases else who) for who in names
-        }
-        makers |= {who: partial(own, who, BASE, where) for who, where in asked.importance.items()}
-        return makers | {who: partial(open_codec, who) for who in asked.baselines}
+        makers: dict[str, Callable[[], Codec]] = {who: partial(open_codec, who) for who in asked.baselines}
+        steered = {who: partial(own, who, BASE, where) for who, where in asked.importance.items()}
+        return {who: partial(own, who, BASE if who in config.bases else who) for who in names} | steered | makers
 
     def _evaluators(self, names: Sequence[str], codec: Codec | None) -> list[Evaluator]:
         config, rgb = self.config, self.models[BASE]
@@ -189,9 +156,7 @@ class Table:
                 level = level_at(codec, probe, rate)
         if level is None:
             return engine.Case(None, facts=facts)
-        case = engine.at_level(codec, level, self._evaluators(asked.evaluators, codec))
-        case.facts = facts | {"level": level}
-        return case
+        return engine.at_level(codec, level, self._evaluators(asked.evaluators, codec), facts | {"level": level})
 
 
 def measure_one(config: ExperimentConfig, folder: Path, who: str) -> None:

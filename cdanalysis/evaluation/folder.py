@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -16,17 +15,20 @@ from ..codecs.base import Codec
 from ..codecs.ours import ModelCodec
 from ..codecs.pillow import BASELINES
 from ..data.images import ImageSet
+from ..data.labeled import in_class_folders
 from ..data.labels import class_index
 from ..data.readable import readable
 from ..heads.base import layers_of
 from ..metrics import image as metrics
 from ..metrics.tasks import ClassificationScorer
 from ..model import Model
-from ..notices import notice
 from ..registry import METRICS
 from ..structures.latents import LAYERS, Quality
 from . import engine
-from .evaluators import Context, Evaluator, Figures, MeanEvaluator, new_evaluators, task_evaluator
+from .evaluators import Context, Figures, MeanEvaluator, TaskEvaluator, head_of, new_evaluators
+
+MEASURES = ("psnr", "ms_ssim")
+"""Of reconstructions."""
 
 
 def evaluate_folder(
@@ -46,9 +48,12 @@ def evaluate_folder(
     """
     images, failures = readable(images, track)
     if tasks is None:
-        tasks = ("classification", "reconstruction") if _names_classes(images, model) else ("reconstruction",)
+        known = model.heads["classification"].classes if "classification" in model.heads else []
+        folders = sorted({images.class_of(index) for index in range(len(images))} - {""})
+        named = any(class_index(folder, known) is not None for folder in folders)
+        tasks = ("classification", "reconstruction") if named else ("reconstruction",)
     report: dict[str, Any] = {
-        "data": images.root.name if isinstance(images, ImageSet) else images.title,
+        "data": images.title if hasattr(images, "task") else images.root.name,
         "photographs": len(images),
         "failures": failures,
         "model": model.name,
@@ -74,36 +79,27 @@ def evaluate_task(
     Raises:
         ValueError: if the model has no such head, or the head does not know the data set's classes.
     """
+    layers, rows = LAYERS[: layers_of([head_of(model, task)])], list[dict[str, Any]]()
+    new: Callable[..., Any] = partial(TaskEvaluator, task=task)
+    main = METRICS[task].main if task in METRICS else ""
     if task == "classification":
-        labeled = _in_folders(labeled)
-    rows: list[dict[str, Any]] = []
+        labeled, new = in_class_folders(labeled), LogitsEvaluator
+        if not len(labeled):
+            raise ValueError(f"no photograph of {labeled.title} lies in a folder that names its class")
     for quality in (None, *qualities):
-        row = _task_row(model, task, labeled, quality, track)
-        main = METRICS[task].main
-        first, own = (rows or [row])[0][main], row[main]
+        stream = quality is not None
+        encode = partial(_encoded, model, quality, layers) if stream else engine.untouched
+        case = partial(engine.Case, encode, None, [new(model, labeled=labeled, latents=stream)])
+        point = engine.measure(labeled, case, track=track)
+        row = {"input": "stream" if stream else "photograph", "quality": quality}
+        row |= {name: point.mean(name) if stream else None for name in ("bpp", "bytes")} | point.summary["figures"]
+        rows.append(row)
+        first, own = rows[0][main], row[main]
         if task == "classification":
             row["points_lost"] = None if first is None else 100 * (first - own)
         else:
             row["kept"] = own / first if first and own is not None else None
-        rows.append(row)
     return {"photographs": len(labeled), "classes": len(labeled.classes), "rows": rows}
-
-
-def _task_row(
-    model: Model, task: str, labeled: engine.Images, quality: Quality | None, track: engine.Track
-) -> dict[str, Any]:
-    """One row: quality None is the counterpart on uncompressed photographs."""
-    new = LogitsEvaluator if task == "classification" else partial(task_evaluator, task=task)
-    evaluators = [new(model, labeled=labeled, latents=quality is not None)]
-    case = engine.uncompressed(evaluators)
-    if quality is not None:
-        layers = LAYERS[: layers_of([model.heads[task]])]
-        own = tuple(quality)[: len(layers)] if isinstance(quality, (tuple, list)) else quality
-        case = engine.Case(lambda index, image: model.encode(image, own, layers), None, evaluators)
-    point = engine.measure(labeled, lambda: case, track=track)
-    row = {"input": "photograph" if quality is None else "stream", "quality": quality}
-    row |= {name: None if quality is None else point.mean(name) for name in ("bpp", "bytes")}
-    return row | point.summary["figures"]
 
 
 class LogitsEvaluator:
@@ -119,9 +115,7 @@ class LogitsEvaluator:
         self.head, self.latents = model.heads["classification"], latents
         self.read = model.class_logits if latents else model.reference.logits
         self.scorer = ClassificationScorer(labeled, self.head.classes)
-        self.waiting: list[Any] = []
-        self.logits: list[torch.Tensor] = []
-        self.targets: list[int] = []
+        self.waiting, self.logits, self.targets = list[Any](), list[torch.Tensor](), list[int]()
 
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
         self.targets.append(self.scorer.target(index))
@@ -157,51 +151,34 @@ def evaluate_reconstruction(
 
     Means are over the photographs that have the measure; ``NAME_left_out`` counts the others, where there are any.
     """
-    rows: list[dict[str, Any]] = []
-
-    def add(
-        codec: Codec, quality: Quality, encode: Callable[[int, Image.Image], bytes], *more: Evaluator
-    ) -> engine.Point:
-        evaluators = [*new_evaluators(["psnr", "ms_ssim"], Context()), *more]
-        point = engine.measure(images, lambda: engine.Case(encode, codec.decode, evaluators), track=track)
-        row = {"codec": codec.name, "quality": quality, "bpp": point.mean("bpp")}
-        rows.append(row | point.summary["figures"])
-        return point
 
     def estimate(index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
         return {"estimated_bpp": sum(model.estimated_bits(data).values()) / original[..., 0].size}
 
+    rows = []
     for quality in qualities:
         ours = ModelCodec("cdanalysis", model)
-        whole = partial(_encoded, model, quality)
-        sizes = add(ours, quality, whole, MeanEvaluator(estimate, "estimated_bpp", decodes=False)).rows
-        for codec in BASELINES if baselines else ():
-            if codec.available():
-                add(codec, quality, partial(_as_large, codec, sizes))
+        evaluators = [*new_evaluators(MEASURES, Context()), MeanEvaluator(estimate, "estimated_bpp", decodes=False)]
+        whole = partial(engine.Case, partial(_encoded, model, quality, LAYERS), ours.decode, evaluators)
+        cases: list[tuple[Codec, Callable[[], engine.Case]]] = [(ours, whole)]
+        sizes: dict[int, dict[str, Any]] = {}
+        for other in BASELINES if baselines else ():
+            cases += [(other, partial(_as_large, other, sizes))] if other.available() else []
+        for codec, case in cases:
+            point = engine.measure(images, case, track=track)
+            rows.append({"codec": codec.name, "quality": quality, "bpp": point.mean("bpp")} | point.summary["figures"])
+            if codec is ours:
+                sizes |= point.rows
     return {"photographs": len(images), "rows": rows}
 
 
-def _encoded(model: Model, quality: Quality, index: int, image: Image.Image) -> bytes:
-    return model.encode(image, quality)
+def _encoded(model: Model, quality: Quality, layers: Sequence[str], index: int, image: Image.Image) -> bytes:
+    """A stream; of qualities for all layers, those of its own count."""
+    own = quality[: len(layers)] if isinstance(quality, (tuple, list)) else quality
+    return model.encode(image, own, layers)
 
 
-def _as_large(codec: Codec, rows: dict[int, dict[str, Any]], index: int, image: Image.Image) -> bytes:
-    return codec.encode_near(image, rows[index]["bytes"], nearest=True)
-
-
-def _names_classes(images: ImageSet, model: Model) -> bool:
-    known = model.heads["classification"].classes if "classification" in model.heads else []
-    folders = {images.class_of(index) for index in range(len(images))} - {""}
-    return any(class_index(folder, known) is not None for folder in sorted(folders))
-
-
-def _in_folders(images: ImageSet) -> ImageSet:
-    """Those that lie in a folder, with these as ``classes``; a notice says how many do not."""
-    view = copy.copy(images)
-    view.names = [name for i, name in enumerate(images.names) if images.class_of(i)]
-    if not view.names:
-        raise ValueError(f"no photograph of {images.title} lies in a folder that names its class")
-    if strays := len(images) - len(view):
-        notice(f"{strays} of {len(images)} photographs of {images.title} lie in no class folder: not classified")
-    view.classes = sorted({view.class_of(index) for index in range(len(view))})
-    return view
+def _as_large(codec: Codec, rows: dict[int, dict[str, Any]]) -> engine.Case:
+    """A codec's files that are nearest in size to those of the rows."""
+    encode = lambda index, image: codec.encode_near(image, rows[index]["bytes"], nearest=True)  # noqa: E731
+    return engine.Case(encode, codec.decode, new_evaluators(MEASURES, Context()))

@@ -15,21 +15,22 @@ from ..benchmarks.macs import costs
 from ..codecs.base import Codec, open_codec
 from ..codecs.ours import ModelCodec, SemanticCodec
 from ..codecs.reduced import ReducedCodec
-from ..data.images import data_path
-from ..data.readable import contents_digest, readable
+from ..data.labeled import contents_digest
+from ..data.readable import readable
+from ..files import csv_text, json_text, write_whole
 from ..heads.base import layers_of
 from ..metrics.bjontegaard import Curve, comparisons, interval, resamples, savings
 from ..metrics.image import LEFT_OUT, LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
-from ..outputs import file_digest, write_result
+from ..notices import notice
+from ..outputs import changes, file_digest, put_aside, write_result
 from ..structures.latents import working_size
 from ..training.retraining import retrained
-from ..zoo import load
+from ..zoo import COUNTERPARTS, TEACHERS, WEIGHTS, find, load
 from . import engine
-from .evaluators import Context, head_of, new_evaluators, task_evaluator
-from .made_from import begin_from, model_digests
-from .study_config import StudyConfig
+from .configs import StudyConfig
+from .evaluators import Context, TaskEvaluator, head_of, new_evaluators
 
 LATENTS, DECODED = OURS = ("heads on latents", "own reconstructions")
 """Series of a study that are this library's."""
@@ -57,16 +58,14 @@ class StudyPoint:
 
     def measure(self, config: StudyConfig, images: engine.Images, folder: Path, track: engine.Track) -> None:
         """Measure what is not measured yet."""
-        codec, latents = self.codec, self.series == LATENTS
-        tasks = [task_evaluator(self.model, config.task, images, latents)] if config.task else []
+        latents = self.series == LATENTS
+        tasks = [TaskEvaluator(self.model, config.task, images, latents)] if config.task else []
 
         def case() -> engine.Case:
-            if codec is None:
-                return engine.uncompressed(tasks)
-            context = Context(images, self.model, config.weights, codec)
-            smaller = isinstance(codec, ReducedCodec)
-            seen = [] if latents or smaller else new_evaluators(config.perception, context)
-            return engine.at_level(codec, self.level, [*seen, *tasks])
+            blind = latents or self.codec is None or isinstance(self.codec, ReducedCodec)
+            names = [] if blind else config.perception
+            seen = new_evaluators(names, Context(images, self.model, config.weights, self.codec))
+            return engine.at_level(self.codec, self.level, [*seen, *tasks])
 
         name = f"{self.series}-{self.level or 0}.jsonl".replace(" ", "-").replace(",", "")
         self.point = engine.measure(images, case, folder / "points" / name, track)
@@ -142,13 +141,20 @@ def run_study(
 
 
 def _begin(config: StudyConfig, folder: Path, images: engine.Images) -> None:
-    """Points in ``folder`` that were measured from something else are put aside."""
+    """Put aside, under another name, what was measured from something else; and note what is measured from now on."""
     keys = ("task", "semantic", "perception", "weights", "compressai", "retraining")
-    annotations = [data_path(config.source.annotations)] if config.source.annotations else []
     now = {key: asdict(config)[key] for key in keys}
-    now |= {"model": model_digests(config.model), "photographs": contents_digest(images)}
-    now |= {"annotations": [file_digest(path) for path in annotations]}
-    begin_from(folder, ("points", "retrained"), now)
+    weights = [find(config.model) / name for name in (WEIGHTS, TEACHERS, COUNTERPARTS)]
+    now |= {"model": [file_digest(path) for path in weights if path.is_file()]}
+    now |= {"photographs or labels": contents_digest(images, config.source)}
+    note = folder / "points" / "made_from.json"
+    changed = changes(note, now)
+    if changed == []:
+        return
+    for part in (part for part in (folder / "points", folder / "retrained") if part.is_dir()):
+        what = ", ".join(changed or ["unknown settings"])
+        notice(f"{part.name} was measured with other {what}; it is in {put_aside(part)} now, and measured again")
+    write_whole(note, json_text(now, indent=1) + "\n")
 
 
 def _plan(config: StudyConfig, model: Model, folder: Path, track: engine.Track) -> Iterator[StudyPoint]:
@@ -238,6 +244,4 @@ def table_of_images(points: list[StudyPoint], names: Sequence[str], summary: dic
         for index, row in sorted(each.point.rows.items()):
             own = {} if each.scorer is None else {"score": each.score(index, summary["main"])}
             lines.append({"series": each.series, "level": each.level, "photograph": names[index], **row, **own})
-    return engine.csv_text(
-        lines, ["series", "level", "photograph", "bytes", "bpp", *TIMES, *summary["measures"], "score"]
-    )
+    return csv_text(lines, ["series", "level", "photograph", "bytes", "bpp", *TIMES, *summary["measures"], "score"])

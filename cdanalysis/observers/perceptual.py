@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..data.images import data_path
 from ..files import read_tensors
 from .base import Observer, weighted_mean
 
@@ -21,7 +22,8 @@ class LPIPS(Observer):
     The linear weights, fitted to human judgments, are those of the package ``lpips`` (the extra ``perceptual``).
 
     Args:
-        weights: path of torchvision's state dict of SqueezeNet 1.1; by default torchvision downloads it.
+        weights: path of torchvision's state dict of SqueezeNet 1.1, as given or below ``CDANALYSIS_DATA``; by default
+            torchvision downloads it.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -34,12 +36,14 @@ class LPIPS(Observer):
         import lpips
         from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
-        if weights is not None and not Path(weights).is_file():
-            raise FileNotFoundError(f"no SqueezeNet weights at {weights}")
-        trunk = squeezenet1_1(weights=SqueezeNet1_1_Weights.IMAGENET1K_V1 if weights is None else None)
-        if weights is not None:
+        try:
+            path = data_path(str(weights)) if weights else None
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"no SqueezeNet weights: {error}") from None
+        trunk = squeezenet1_1(weights=None if path else SqueezeNet1_1_Weights.IMAGENET1K_V1)
+        if path:
             try:
-                trunk.load_state_dict(read_tensors(weights))
+                trunk.load_state_dict(read_tensors(path))
             except (RuntimeError, AttributeError, TypeError):
                 raise ValueError(f"{weights} does not hold the weights of SqueezeNet 1.1") from None
         self.net = lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False)

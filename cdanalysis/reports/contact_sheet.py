@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..codecs.base import Codec, open_codec
 from ..data.images import ImageSet
-from ..evaluation.experiment_config import CropsConfig
+from ..evaluation.configs import CropsConfig
 from ..metrics.image import bpp
 
 GAP, LINE = 8, 24

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from ..data.samples import sample_images
 from ..faults import sentence
 from ..metrics import image as metrics
 from ..model import Model
-from ..outputs import check_outputs, write_result
+from ..outputs import FileState, Origin, check_outputs, write_result
 from ..stream.container import strip
 from ..structures.latents import LAYERS, Quality
 from ..structures.predictions import Result
-from .pages import data_uri, rendered
-from .predictions import drawn_classes, drawn_objects, gray_canvas, summary
+from .pages import data_uri, file_of, rendered
+from .predictions import drawn, gray_canvas, summary
 
-DRAWN = ("original", "decoded", "objects", "objects-over", "classes", "classes-over")
+TASKS = {"detection": "objects", "segmentation": "classes"}
+"""What predictions that can be drawn are called."""
+DRAWN = ("original", "decoded", *(f"{kind}{over}" for kind in TASKS.values() for over in ("", "-over")))
 """What may be drawn of a photograph."""
 
 
@@ -48,13 +51,15 @@ def run_demo(
         FileNotFoundError, ValueError: if no input can be read, or a file must not be written.
     """
     images = _named(inputs) if inputs else sample_images()
-    files = [folder / f"{name}.{kind}" for name in images for kind in ("cda", *(f"{kind}.png" for kind in DRAWN))]
-    check_outputs([*files, folder / "index.html"], inputs, overwrite)
+    kinds, sources = ("cda", *(f"{kind}.png" for kind in DRAWN)), {name: _source(name, images[name]) for name in images}
+    files = {folder / f"{name}.{kind}": source for name, source in sources.items() for kind in kinds}
+    check_outputs([*files, folder / "index.html"], inputs, overwrite, files)
     cards, failures = [], []
     for name, source in track(list(images.items())):
         try:
             image = open_image(source) if isinstance(source, str) else source
-            cards.append(_card(model, name, image, quality, folder))
+            state = FileState.of(source) if isinstance(source, str) else None
+            cards.append(_card(model, name, image, quality, folder, Origin("demo", sources[name], state)))
         except (ValueError, FileNotFoundError, MemoryError) as error:
             failures.append({"file": str(source), "error": sentence(error)})
     if not cards:
@@ -68,47 +73,45 @@ def _named(inputs: Sequence[str]) -> dict[str, str]:
     """Files by names of their own: their stems, where no two have the same."""
     named: dict[str, str] = {}
     for path in dict.fromkeys(inputs):
-        name, number = Path(path).stem, 2
-        while name in named:
-            name, number = f"{Path(path).stem}-{number}", number + 1
-        named[name] = path
+        stem = Path(path).stem
+        names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+        named[next(name for name in names if name not in named)] = path
     return named
 
 
-def _card(model: Model, name: str, image: Image.Image, quality: Quality, folder: Path) -> tuple[dict, list, list]:
+def _source(name: str, image: str | Image.Image) -> str:
+    """Of what a ledger says that pictures were made."""
+    return os.path.abspath(image) if isinstance(image, str) else f"/scikit-image/{name}"
+
+
+def _card(
+    model: Model, name: str, image: Image.Image, quality: Quality, folder: Path, origin: Origin
+) -> tuple[dict, list, list]:
     """(row of the table; captions, pictures and sizes; best labels) of one photograph; writes its files."""
     stream = model.encode(image, quality)
     result = model.analyze(stream)  # reads no more than the layers that the heads need
     decoded = model.decode(stream)
-    write_result(folder / f"{name}.cda", stream)
+    write_result(folder / f"{name}.cda", stream, origin)
     shown = []
-    for kind, caption, drawn in _images(image, decoded, result):
-        buffer = io.BytesIO()
-        drawn.save(buffer, "PNG")
-        write_result(folder / f"{name}.{kind}.png", buffer.getvalue())
-        shown.append((caption, data_uri(drawn, quality=95), drawn.size))
-    row = {
-        "name": name,
-        "bytes": len(stream),
-        "bpp": metrics.bpp(len(stream), image.width, image.height),
-        "global_bytes": len(strip(stream, LAYERS[:1])),
-        "semantic_bytes": len(strip(stream)),
-        **summary(result),
-        "psnr": metrics.defined(metrics.psnr(np.asarray(image), np.asarray(decoded))),
-    }
+    for kind, (caption, picture) in _pictures(image, decoded, result).items():
+        write_result(folder / f"{name}.{kind}.png", file_of(picture, "PNG"), origin)
+        shown.append((caption, data_uri(picture, quality=95), picture.size))
+    row = {"name": name, "bytes": len(stream), "bpp": metrics.bpp(len(stream), image.width, image.height)}
+    row |= {"global_bytes": len(strip(stream, LAYERS[:1])), "semantic_bytes": len(strip(stream)), **summary(result)}
+    row["psnr"] = metrics.defined(metrics.psnr(np.asarray(image), np.asarray(decoded)))
     return row, shown, result.classification.top5 if result.classification else []
 
 
-def _images(image: Image.Image, decoded: Image.Image, result: Result) -> Iterator[tuple[str, str, Image.Image]]:
-    """(kind, caption, picture): both photographs, then what each head saw."""
-    yield "original", f"original, {image.width} × {image.height}", image
-    yield "decoded", "decoded", decoded
-    if result.detection is not None:
-        canvas = gray_canvas(image.width, image.height)
-        yield "objects", "objects, from the semantic layers alone", drawn_objects(result.detection, canvas)
-        yield "objects-over", "the same over the decoded photograph", drawn_objects(result.detection, decoded)
-    if result.segmentation is not None:
-        canvas, known = gray_canvas(image.width, image.height), ", ".join(result.segmentation.classes)
-        caption = f"classes of pixels, from the semantic layers alone; the head knows nothing but {known}"
-        yield "classes", caption, drawn_classes(result.segmentation, canvas)
-        yield "classes-over", "the same over the decoded photograph", drawn_classes(result.segmentation, decoded)
+def _pictures(image: Image.Image, decoded: Image.Image, result: Result) -> dict[str, tuple[str, Image.Image]]:
+    """By kind caption and picture: both photographs, then what each head saw, from the semantic layers alone."""
+    shown = {"original": (f"original, {image.width} × {image.height}", image), "decoded": ("decoded", decoded)}
+    for task, kind in TASKS.items():
+        if (found := result.get(task)) is None:
+            continue
+        caption = "objects, from the semantic layers alone"
+        if task == "segmentation":
+            known = ", ".join(found.classes)
+            caption = f"classes of pixels, from the semantic layers alone; the head knows nothing but {known}"
+        shown[kind] = (caption, drawn(found, gray_canvas(image.width, image.height)))
+        shown[f"{kind}-over"] = ("the same over the decoded photograph", drawn(found, decoded))
+    return shown

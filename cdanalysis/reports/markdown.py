@@ -28,14 +28,10 @@ def table(
     return "\n".join(lines)
 
 
-def filled(text: str, blocks: Mapping[str, str]) -> str:
-    """A page whose markers ``<!-- NAME -->`` and ``<!-- /NAME -->`` enclose the block of that name; others stay."""
+def fill(path: Path, blocks: Mapping[str, str]) -> None:
+    """Put blocks between a page's markers ``<!-- NAME -->`` and ``<!-- /NAME -->``; what is between others stays."""
+    text = path.read_text()
     for name, block in blocks.items():
         pattern = rf"(<!-- {re.escape(name)} -->\n).*?(<!-- /{re.escape(name)} -->)"
         text = re.sub(pattern, lambda m, b=block: f"{m[1]}{b}\n{m[2]}", text, flags=re.S)
-    return text
-
-
-def fill(path: Path, blocks: Mapping[str, str]) -> None:
-    """`filled`, on a file."""
-    write_whole(path, filled(path.read_text(), blocks))
+    write_whole(path, text)

@@ -1,12 +1,13 @@
-"""Figures of what was measured, by matplotlib."""
+"""Figures of what was measured, by matplotlib; all raise `ModuleNotFoundError` where it is not installed."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from operator import itemgetter
+from typing import Any
 
-from ..evaluation.experiment_config import PlotConfig
+from ..evaluation.configs import PlotConfig
 from ..evaluation.study import OURS
 
 LABELS = {
@@ -27,6 +28,8 @@ LABELS = {
     "head_AP50": "AP50 from the stream",
     "head_mIoU": "mIoU from the stream",
 }
+Spot = tuple[str, float | None, float | None, float | None, float | None]
+"""A curve's name, x (None for photographs themselves, which have no rate), y, and the ends of its interval."""
 TASKS = {"top1": "top-1 accuracy", "AP50": "AP50", "mIoU": "mIoU"}
 """What studies of tasks score."""
 
@@ -40,7 +43,6 @@ def experiment_figure(report: dict[str, Any], plots: Sequence[PlotConfig]) -> by
     """A PNG with the plots of an experiment side by side; baselines are dashed.
 
     Raises:
-        ModuleNotFoundError: if matplotlib is not installed.
         ValueError: if a plot names a table that is not there.
     """
     figure, panels = _new_figure(len(plots), 5.6, 4.4)
@@ -49,25 +51,22 @@ def experiment_figure(report: dict[str, Any], plots: Sequence[PlotConfig]) -> by
             raise ValueError(f"no table {plot.table!r}; there are {', '.join(report['tables'])}")
         rows = report["tables"][plot.table]["rows"]
         own = {row["codec"] for row in rows if "variant" in row}
-        _draw(axes, [_Spot(row["codec"], row.get(plot.x), row.get(plot.y)) for row in rows], {}, own)
+        _draw(axes, [(row["codec"], row.get(plot.x), row.get(plot.y), None, None) for row in rows], {}, own)
         axes.set(xlabel=LABELS.get(plot.x, plot.x), ylabel=LABELS.get(plot.y, plot.y))
         axes.legend(fontsize=8, frameon=False)
     return _saved(figure, format="png", dpi=110)
 
 
 def study_figure(report: dict[str, Any]) -> bytes:
-    """An SVG with the curves of a study, their intervals, and the score on uncompressed photographs.
-
-    Raises:
-        ModuleNotFoundError: if matplotlib is not installed.
-    """
+    """An SVG with the curves of a study, their intervals, and the score on uncompressed photographs."""
     main, rows = report["main"], report["points"]
     measured = [name for name in report["measures"] if all(row.get(name) is not None for row in rows)]
     others = [name for name in measured if name != main and not report["config"]["task"]]
     figure, panels = _new_figure(1 + len(others), 4.6 if others else 9.6, 4.8)
     for axes, name in zip(panels, [main, *others], strict=True):
-        entries = [row["score"] if name == main else {"value": row[name], "low": None, "high": None} for row in rows]
-        spots = [_Spot(row["series"], row["bpp"], *entry) for row, entry in zip(rows, map(_ends, entries), strict=True)]
+        scores = [row["score"] if name == main else {"value": row[name]} for row in rows]
+        ends = [[score.get(key) for key in ("value", "low", "high")] for score in scores]
+        spots = [(row["series"], row["bpp"], *own) for row, own in zip(rows, ends, strict=True)]
         _draw(axes, spots, {"linewidth": 2.4, "markersize": 5}, OURS)
         axes.set(xscale="log", xlabel="bits per pixel of the photograph (bytes of the file)", ylabel=label_of(name))
     panels[0].legend(fontsize=8, frameon=False)
@@ -76,11 +75,7 @@ def study_figure(report: dict[str, Any]) -> bytes:
 
 
 def growth_figure(growth: dict[str, list[dict[str, float]]]) -> bytes:
-    """An SVG: seconds by the number of photographs and by their size, each beside a line through the last point.
-
-    Raises:
-        ModuleNotFoundError: if matplotlib is not installed.
-    """
+    """An SVG: seconds by the number of photographs and by their size, each beside a line through the last point."""
     figure, panels = _new_figure(2, 4.8, 4.2)
     for axes, rows in zip(panels, growth.values(), strict=True):
         unit, *verbs = rows[0]
@@ -93,20 +88,6 @@ def growth_figure(growth: dict[str, list[dict[str, float]]]) -> bytes:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, frameon=False)
     return _saved(figure, format="svg")
-
-
-class _Spot(NamedTuple):
-    """A point of a curve, with its interval; x is None for photographs themselves, which have no rate."""
-
-    curve: str
-    x: float | None
-    y: float | None
-    low: float | None = None
-    high: float | None = None
-
-
-def _ends(entry: dict[str, Any]) -> tuple[float | None, ...]:
-    return entry["value"], entry["low"], entry["high"]
 
 
 def _new_figure(panels: int, width: float, height: float) -> tuple[Any, Any]:
@@ -124,18 +105,18 @@ def _saved(figure: Any, **settings: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _draw(axes: Any, spots: list[_Spot], own: dict[str, float], ours: Collection[str]) -> None:
+def _draw(axes: Any, spots: Iterable[Spot], own: dict[str, float], ours: Collection[str]) -> None:
     """Curves with their intervals, ours with circles and in the style ``own``; what has no x is a line across."""
-    curves: dict[str, list[_Spot]] = {}
-    for spot in spots:
-        if spot.y is not None and spot.x is None:
-            axes.axhline(spot.y, color="0.45", linestyle=":", linewidth=1.2, label=spot.curve)
-        elif spot.x is not None:
-            curves.setdefault(spot.curve, []).append(spot._replace(y=float("nan") if spot.y is None else spot.y))
+    curves: dict[str, list[tuple]] = {}
+    for name, x, y, *ends in spots:
+        if y is not None and x is None:
+            axes.axhline(y, color="0.45", linestyle=":", linewidth=1.2, label=name)
+        elif x is not None:
+            curves.setdefault(name, []).append((x, float("nan") if y is None else y, *ends))
     for number, (name, found) in enumerate(curves.items()):
-        _, x, y, low, high = zip(*sorted(found, key=lambda spot: spot.x), strict=True)
+        xs, ys, lows, highs = zip(*sorted(found, key=itemgetter(0)), strict=True)
         style = {"marker": "o", **own} if name in ours else {"marker": "s", "linestyle": "--", "linewidth": 1.2}
-        axes.plot(x, y, label=name, color=f"C{number % 10}", **{"markersize": 4, **style})
-        if None not in low:
-            axes.fill_between(x, low, high, color=f"C{number % 10}", alpha=0.13, linewidth=0)
+        axes.plot(xs, ys, label=name, color=f"C{number % 10}", **{"markersize": 4, **style})
+        if None not in lows:
+            axes.fill_between(xs, lows, highs, color=f"C{number % 10}", alpha=0.13, linewidth=0)
     axes.grid(alpha=0.3, which="both")

@@ -49,21 +49,18 @@ def drawn_objects(detection: Detection, canvas: Image.Image) -> Image.Image:
     canvas = canvas.convert("RGB")
     chosen = [i for i, score in enumerate(detection.scores) if score >= SURE]
     names = sorted(set(detection.labels))
+    colors = [PALETTE[names.index(label) % len(PALETTE)] for label in detection.labels]
     if detection.masks is not None:
         array = np.asarray(canvas).astype(np.float32)
         for i in chosen:
-            array[detection.masks[i]] = 0.5 * array[detection.masks[i]] + 0.5 * np.array(_color(names, detection, i))
+            array[detection.masks[i]] = 0.5 * array[detection.masks[i]] + 0.5 * np.array(colors[i])
         canvas = Image.fromarray(array.round().astype(np.uint8))
-    draw = ImageDraw.Draw(canvas)
-    thick = max(2, min(canvas.size) // 160)
-    font = ImageFont.load_default(size=max(11, min(canvas.size) // 28))
+    draw, thick = ImageDraw.Draw(canvas), max(2, min(canvas.size) // 160)
     for i in reversed(chosen):  # the surest on top
         x, y, width, height = detection.boxes[i].tolist()
-        color, text = _color(names, detection, i), f"{detection.labels[i]} {detection.scores[i]:.2f}"
-        draw.rectangle((x, y, x + width, y + height), outline=color, width=thick)
-        place = draw.textbbox((x + thick, max(0, y - font.size - 2)), text, font=font)
-        draw.rectangle((place[0] - 2, place[1] - 1, place[2] + 2, place[3] + 1), fill=color)
-        draw.text((x + thick, max(0, y - font.size - 2)), text, fill="white", font=font)
+        draw.rectangle((x, y, x + width, y + height), outline=colors[i], width=thick)
+        above = (x + thick, max(0, y - _font(canvas).size - 2))
+        _label(canvas, above, f"{detection.labels[i]} {detection.scores[i]:.2f}", colors[i])
     return canvas
 
 
@@ -73,14 +70,10 @@ def drawn_classes(segmentation: Segmentation, canvas: Image.Image) -> Image.Imag
     colors = np.array([PALETTE[i % len(PALETTE)] for i in range(len(segmentation.classes))], np.float32)
     array = 0.45 * np.asarray(canvas.convert("RGB")) + 0.55 * colors[segmentation.mask]
     image = Image.fromarray(array.round().astype(np.uint8))
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=max(11, min(canvas.size) // 28))
     top = 4
     for name in list(segmentation.shares())[:6]:
         color = PALETTE[segmentation.classes.index(name) % len(PALETTE)]
-        place = draw.textbbox((6, top), name, font=font)
-        draw.rectangle((2, place[1] - 2, place[2] + 4, place[3] + 2), fill=color)
-        draw.text((6, top), name, fill="white", font=font)
-        top = int(place[3]) + 5
+        top = 6 + _label(image, (6, top), name, color)
     return image
 
 
@@ -109,11 +102,7 @@ def heat_map(bits: np.ndarray, size: tuple[int, int], stride: int = 0, title: st
     image = Image.fromarray(colors.round().astype(np.uint8))
     image = image.resize((columns * stride, rows * stride) if stride else size, Image.Resampling.NEAREST)
     image = image.crop((0, 0, *size))
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=max(11, min(size) // 28))
-    text = f"{title}white: {densest:.2g} bits a pixel"
-    place = draw.textbbox((4, 4), text, font=font)
-    draw.rectangle((2, 2, place[2] + 3, place[3] + 3), fill=(0, 0, 0))
-    draw.text((4, 4), text, fill="white", font=font)
+    _label(image, (4, 4), f"{title}white: {densest:.2g} bits a pixel", (0, 0, 0))
     return image
 
 
@@ -127,5 +116,15 @@ def bits_picture(maps: Mapping[str, np.ndarray], size: tuple[int, int]) -> Image
     return page
 
 
-def _color(names: list[str], detection: Detection, index: int) -> tuple[int, int, int]:
-    return PALETTE[names.index(detection.labels[index]) % len(PALETTE)]
+def _font(canvas: Image.Image) -> Any:
+    """Letters of a size that suits a picture."""
+    return ImageFont.load_default(size=max(11, min(canvas.size) // 28))
+
+
+def _label(canvas: Image.Image, place: tuple[float, float], text: str, color: tuple[int, int, int]) -> int:
+    """White letters in a colored box; gives where they end, below."""
+    draw, font = ImageDraw.Draw(canvas), _font(canvas)
+    left, top, right, bottom = draw.textbbox(place, text, font=font)
+    draw.rectangle((left - 2, top - 1, right + 2, bottom + 1), fill=color)
+    draw.text(place, text, fill="white", font=font)
+    return int(bottom)

@@ -9,14 +9,14 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
+from ..evaluation.configs import StudyConfig
 from ..evaluation.engine import Track, no_track
-from ..evaluation.study import OURS, run_study
-from ..evaluation.study_config import StudyConfig
+from ..evaluation.study import OURS, Study, run_study
 from ..files import json_text
-from ..metrics.image import LEFT_OUT
-from .gallery import gallery
+from ..metrics.image import LEFT_OUT, LOWER, defined
 from .pages import data_uri, rendered
 from .plots import label_of, study_figure
+from .predictions import drawn
 
 FACTS = ("command", "hardware", "versions", "codecs")
 DIGITS = {"psnr": 2}
@@ -35,21 +35,42 @@ def study_report(
         the report, as JSON holds it, and the photographs that came out worst and best, with captions.
     """
     report, study = run_study(config, folder, command, track, device)
-    return report, gallery(study, report["main"])
+    return report, _gallery(study, report["main"])
+
+
+def _gallery(study: Study, main: str, each: int = 4) -> list[tuple[str, Image.Image]]:
+    """Captions and pictures: the ``each`` worst photographs, then the best, at the middle of this library's curve.
+
+    They have the head's prediction from their streams drawn on them; without a task they are the reconstructions.
+    """
+    curves = [[point for point in study.points if point.series == name] for name in OURS]
+    own = curves[0] or curves[1]
+    if not own:
+        return []
+    point = own[len(own) // 2]
+    scores = {index: point.score(index, main) for index in point.point.rows}
+    known = {index: score for index, score in scores.items() if defined(score) is not None}
+    order = sorted(known, key=lambda index: ((-1 if main in LOWER else 1) * known[index], index))
+    chosen = [("worst", i) for i in order[:each]] + [("best", i) for i in order[each:][-each:][::-1]]
+    captioned = []
+    for place, index in chosen:
+        row, name = point.point.rows[index], study.images.names[index]
+        rate = f"{row['bytes']:,} bytes, {row['bpp']:.3f} bpp"
+        image, task = study.images.image(index), study.task
+        stream = point.codec.encode(image, point.level)
+        shown = drawn(study.model.analyze(stream, (task,))[task], image) if task else study.model.decode(stream)
+        captioned.append((f"{place}: {name}, {rate}, score {known[index]:.3f}", shown))
+    return captioned
 
 
 def report_page(report: Row, images: list[tuple[str, Image.Image]]) -> str:
     """The page, as HTML, of what `study_report` gave."""
-    tables = {"Every point": [_point(row, report) for row in report["points"]]}
-    if report["savings"]:
-        tables = {
-            "Bits saved where both reach a share of the uncompressed score": _paired(report["savings"], _saved)
-        } | tables
+    saved = "Bits saved where both reach a share of the uncompressed score"
+    macs, unit = report["macs"].items(), "million multiply-accumulates"
+    tables = {saved: _paired(report["savings"], _saved)} if report["savings"] else {}
+    tables["Every point"] = [_point(row, report) for row in report["points"]]
     tables["Bjøntegaard differences"] = _paired(report["comparisons"], _difference)
-    macs = {step: f"{count / 1e6:.0f}" for step, count in report["macs"].items()}
-    tables["Arithmetic for one photograph"] = [
-        {"step": step, "million multiply-accumulates": count} for step, count in macs.items()
-    ]
+    tables["Arithmetic for one photograph"] = [{"step": step, unit: f"{count / 1e6:.0f}"} for step, count in macs]
     return rendered(
         "report.html",
         title=report["config"]["title"],
@@ -76,45 +97,37 @@ def _with_interval(entry: Row, digits: int, unit: str = "", none: str = "no over
 
 def _verdict(report: Row) -> dict[str, list[str]]:
     """Where this library needs fewer bits, and where it needs more: lists of the same size of type."""
-    lists: tuple[list[str], list[str], list[str]] = ([], [], [])
-    better, worse, unsure = lists
+    titles = ("Fewer bits at equal score", "More bits at equal score", "Undecided, or no overlap")
+    verdict: dict[str, list[str]] = {title: [] for title in titles}
     for row in (row for row in report["comparisons"] if row["figure"] == "bd_rate_percent"):
         by = f", by {label_of(row['measure']).split(',')[0]}" if not report["config"]["task"] else ""
         sure = row["low"] is not None and row["low"] * row["high"] > 0
         line = Markup("{} against {}{}: {} bits").format(row["test"], row["anchor"], by, _with_interval(row, 1, " %"))
-        (unsure if not sure else better if row["value"] < 0 else worse).append(line)
-    titles = ("Fewer bits at equal score", "More bits at equal score", "Undecided, or no overlap")
-    return dict(zip(titles, lists, strict=True))
+        verdict[titles[2 if not sure else 0 if row["value"] < 0 else 1]].append(line)
+    return verdict
 
 
 def _point(row: Row, report: Row) -> Row:
     main = report["main"]
     cells = {"codec": row["series"], "level": "-" if row["level"] is None else row["level"]}
-    cells |= {
-        name: "-" if row[name] is None else f"{row[name]:{form}}" for name, form in (("bytes", ".0f"), ("bpp", ".3f"))
-    }
+    for name, form in (("bytes", ".0f"), ("bpp", ".3f")):
+        cells[name] = "-" if row[name] is None else f"{row[name]:{form}}"
     cells[label_of(main)] = _with_interval(row["score"], DIGITS.get(main, 4), none="-")
     for name in report["measures"]:
         if name != main and any(other.get(name) is not None for other in report["points"]):
-            cells[label_of(name)] = _mean(row, name)
+            mean = "-" if row.get(name) is None else f"{row[name]:.4g}"
+            without = f" <small>without {row[name + LEFT_OUT]}</small>" if name + LEFT_OUT in row else ""
+            cells[label_of(name)] = Markup(mean + without)
     times = [name for name in TIMES if report["config"]["task"] or name != "read_s"]
     return cells | {TIMES[name]: f"{1000 * row[name]:.1f}" for name in times}
-
-
-def _mean(row: Row, name: str) -> str:
-    """A mean, and of how many photographs it could not be had."""
-    text = "-" if row.get(name) is None else f"{row[name]:.4g}"
-    return Markup(f"{text} <small>without {row[name + LEFT_OUT]}</small>") if name + LEFT_OUT in row else text
 
 
 def _paired(rows: list[Row], cell: Callable[[Row], Row]) -> list[Row]:
     """A line for each pair of curves, and measure; a column for each figure that compares them."""
     lines: dict[tuple, Row] = {}
     for row in rows:
-        line = lines.setdefault(
-            (row["test"], row["anchor"], row.get("measure")), {"ours": row["test"], "against": row["anchor"]}
-        )
-        line |= cell(row)
+        pair = {"ours": row["test"], "against": row["anchor"]}
+        lines.setdefault((*pair.values(), row.get("measure")), pair).update(cell(row))
     return list(lines.values())
 
 

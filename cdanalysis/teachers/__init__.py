@@ -12,9 +12,6 @@ Photographs come as RGB in 0..255; each network normalizes them itself. `teacher
 
 from __future__ import annotations
 
-from typing import Any
-
-from ..registry import TEACHERS
 from .base import Frozen
 from .classifier import Classifier
 from .deeplab import DeepLab
@@ -22,17 +19,4 @@ from .imagenet import imagenet_classifier
 from .nanodet import NanoDetPlus
 from .picodet import PicoDet
 
-__all__ = ["Classifier", "DeepLab", "Frozen", "NanoDetPlus", "PicoDet", "imagenet_classifier", "teacher"]
-
-
-def teacher(name: str, /, **arguments: Any) -> Any:
-    """A new teacher by its registered name. Weights are loaded separately.
-
-    Args:
-        name: in `cdanalysis.registry.TEACHERS`.
-        **arguments: of its class.
-
-    Raises:
-        ValueError: if there is no teacher of that name.
-    """
-    return TEACHERS[name](**arguments)
+__all__ = ["Classifier", "DeepLab", "Frozen", "NanoDetPlus", "PicoDet", "imagenet_classifier"]

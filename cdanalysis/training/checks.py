@@ -12,7 +12,7 @@ from ..data.images import ImageSet
 from ..data.labeled import ClassFolders
 from ..model import Model
 from .head_data import HeadConfig, open_sets
-from .heads import CalibrationConfig, positions, prepare_head
+from .heads import CalibrationConfig, positions, prepare_head, starts_from_counterpart
 from .recipe import Recipe, StageConfig, check_values, moves, touches
 from .stages import CodecStage, check_features, layer_of, select
 
@@ -60,6 +60,10 @@ def _check_stage(recipe: Recipe, model: Model, number: int, fabric: Fabric) -> N
         head = prepare_head(model, stage.head, sets[0].classes)
         if stage.head.task == "classification":
             positions(head.classes, sets[0].classes)
+        if not stage.lr and stage.head.classes == "data" and not starts_from_counterpart(model, stage.head, head):
+            raise ValueError(
+                f"stage {stage.name!r} has lr 0, which would leave its new {stage.head.task} head untrained"
+            )
         if not _steps(stage) and stage.head.classes == "data":
             raise ValueError(
                 f"stage {stage.name!r} has epochs 0, which would leave its new {stage.head.task} head untrained"

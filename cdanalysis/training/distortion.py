@@ -93,7 +93,7 @@ def lpips(config: ObserverConfig, spatial: int) -> Observer:
         FileNotFoundError: if its weights do not exist.
         ValueError: if they are of another network.
     """
-    return LPIPS(data_path(config.weights) if config.weights else None)
+    return LPIPS(config.weights)
 
 
 def lpips_comp(config: ObserverConfig, spatial: int) -> Observer:
@@ -107,7 +107,7 @@ def lpips_comp(config: ObserverConfig, spatial: int) -> Observer:
         FileNotFoundError: if its weights do not exist.
         ValueError: if they are of another network.
     """
-    return LPIPSComp(data_path(config.linear), data_path(config.weights) if config.weights else None)
+    return LPIPSComp(data_path(config.linear), config.weights)
 
 
 def features(config: ObserverConfig, spatial: int) -> Observer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,15 +10,18 @@ from typing import Any
 
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from ..data.cached import cache_streams, content_key
 from ..data.labeled import LabeledSet, LabeledSource, open_labeled
-from ..data.readable import readable
+from ..data.readable import readable, told
 from ..model import Model
+from ..notices import notice
 from ..registry import HEADS
-from ..stream.container import VERSION
+from ..stream.container import VERSION, unpack
+from ..stream.errors import StreamError
 from ..structures.features import Features
-from ..structures.targets import Target
+from ..structures.targets import ClassLabel, Instances, Target
 
 INPUTS = ("streams", "features")
 
@@ -79,12 +83,17 @@ class _Example:
 
 
 class Examples:
-    """All examples of a head's stage, decoded, in memory, in half precision.
+    """All examples of a head's stage, decoded, in memory, in half precision: 0.6 MB each where the pyramid is read.
 
     Args:
         model: whose codec encodes, and whose teachers look.
         config: what to use.
         folder: where streams are cached, by weights, quality, and the content of photographs.
+
+    Attributes:
+        classes: their names.
+        key: digest of all photographs and targets, in their order.
+        unreadable: what is wrong with the photographs that were left out.
 
     Raises:
         FileNotFoundError: as `open_sets`.
@@ -100,28 +109,36 @@ class Examples:
     ):
         opened = open_sets(config)
         kept = [labeled.chosen(_not_held_out(len(labeled), config.holdout)) for labeled in opened]
-        sets = [readable(labeled, track)[0] for labeled in kept]
+        self.unreadable: list[str] = []
+        sets = [told(readable(labeled, track), self.unreadable) for labeled in kept]
         if not all(len(labeled) for labeled in sets):
             raise ValueError(f"no photographs to train the {config.task} head on: none of the sources' can be read")
         self.classes = sets[0].classes
         self.model, self.config, self.layers = model, config, HEADS[config.task].layers
         self.folder = folder / f"{model.fingerprint}-{VERSION}" / self.layers[-1]
         self.rows: list[_Example] = []
+        digest = hashlib.blake2b(repr(self.classes).encode(), digest_size=16)
         for labeled in sets:
             for flip in (False, True) if config.flip else (False,):
-                self._add(_Variant(labeled, flip), track)
+                self._add(_Variant(labeled, flip), track, digest)
+        self.key = digest.hexdigest()
+        if config.classes == "data" and config.epochs:
+            _check_taught(config, self.classes, [row.target for row in self.rows])
 
     @torch.no_grad()
-    def _add(self, variant: _Variant, track: Callable[[Iterable], Iterable]) -> None:
+    def _add(self, variant: _Variant, track: Callable[[Iterable], Iterable], digest: Any) -> None:
         model, config = self.model, self.config
         streams, keys = [], [content_key(variant.image(i)) for i in range(len(variant.names))]
         for quality in config.qualities if config.input == "streams" else ():
             folder = self.folder / f"{quality:g}"
             encode = lambda images, q=quality: model.encode_batch(images, q, self.layers)  # noqa: E731
-            streams.append(cache_streams(variant.names, variant.image, folder, encode, track, keys=keys))
+            cached = cache_streams(variant.names, variant.image, folder, encode, track, keys=keys, whole=_is_whole)
+            streams.append(cached)
         for index in track(range(len(variant.names))):
             image, target = variant[index]
             target = HEADS[config.task].prepared(target, config.options)
+            digest.update(keys[index].encode())
+            _feed(digest, target)
             teacher = None
             if config.input == "features" or config.distill:
                 teacher = model.reference.features([image], len(self.layers)).to(torch.float16)
@@ -211,6 +228,43 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
             f"no teacher sees the detail layer, so the {config.task} head, which reads it, has no counterpart"
         )
     return sets
+
+
+def _is_whole(stream: bytes) -> bool:
+    try:
+        unpack(stream)
+    except StreamError:
+        return False
+    return True
+
+
+def _feed(digest: Any, target: Target) -> None:
+    """Add all that a target says to a digest."""
+    digest.update(str(int(target)).encode() if isinstance(target, int) else b"")
+    for part in vars(target).values():
+        digest.update(part.cpu().numpy().tobytes() if isinstance(part, Tensor) else repr(part).encode())
+
+
+def _check_taught(config: HeadConfig, classes: list[str], targets: list[Target]) -> None:
+    """Raises `ValueError` where a class of a classifier, or all of a detector, has no example: nothing would teach it.
+
+    Which classes the others have never seen, a notice says: lists of classes are often longer than data sets.
+    """
+    if config.task == "classification":
+        seen = {int(target) for target in targets if isinstance(target, ClassLabel)}
+    elif config.task == "detection":
+        seen = {int(label) for target in targets if isinstance(target, Instances) for label in target.labels}
+    else:
+        return
+    unseen = [name for number, name in enumerate(classes) if number not in seen]
+    names = ", ".join(map(repr, unseen[:3])) + (f" and {len(unseen) - 3} more" if len(unseen) > 3 else "")
+    if unseen and (config.task == "classification" or not seen):
+        raise ValueError(
+            f"nothing would teach the {config.task} head {names}: no example is left of what can be read, is used "
+            f"(every: {config.every}) and is not held out (holdout: {config.holdout})"
+        )
+    if unseen:
+        notice(f"the {config.task} head's data have no example of {names}")
 
 
 def _not_held_out(count: int, holdout: int) -> list[int]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..data.labeled import ClassFolders
 from ..data.labels import class_index
-from ..data.readable import readable
+from ..data.readable import readable, told
 from ..heads.base import Head, layers_of
 from ..heads.classification import fit_temperature
 from ..model import Model
@@ -69,10 +69,8 @@ def _chosen_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
     if config.classes != "data":
         raise ValueError(f"classes must be 'data' or 'keep', got {config.classes!r}")
     head = heads[config.task] = model.new_head(config.task, classes=list(classes), **config.options)
-    if config.input == "streams" and config.task in model.counterparts:
-        counterpart = model.counterparts[config.task]
-        if counterpart.describe() == head.describe():
-            head.load_state_dict(counterpart.state_dict())
+    if starts_from_counterpart(model, config, head):
+        head.load_state_dict(model.counterparts[config.task].state_dict())
     return head
 
 
@@ -80,6 +78,12 @@ def keep_counterpart(model: Model, task: str) -> None:
     """Let a head and its counterpart, if they are one, go different ways from here on."""
     if task in model.heads and task not in model.counterparts:
         model.counterparts[task] = copy.deepcopy(model.heads[task])
+
+
+def starts_from_counterpart(model: Model, config: HeadConfig, head: Head) -> bool:
+    """Whether a new head has weights to start from: those of a counterpart of its shape."""
+    there = config.classes == "data" and config.input == "streams" and config.task in model.counterparts
+    return there and model.counterparts[config.task].describe() == head.describe()
 
 
 class HeadLoss(nn.Module):
@@ -126,16 +130,19 @@ def positions(known: list[str], classes: list[str]) -> list[int]:
         classes: class names of the data, or WordNet ids, see `cdanalysis.data.labels.class_index`.
 
     Raises:
-        ValueError: if the head lacks a class.
+        ValueError: if the head lacks a class, or two of the data's are one of its.
 
     >>> positions(["cat", "dog", "horse"], ["Horse", "cat"])
     [2, 0]
     """
-    found = []
+    found: list[int] = []
     for name in classes:
         position = class_index(name, known)
         if position is None:
             raise ValueError(f"the class {name!r} of the data is not among the head's classes")
+        if position in found:
+            other = classes[found.index(position)]
+            raise ValueError(f"{other!r} and {name!r} are both the head's class {known[position]!r}: merge them")
         found.append(position)
     return found
 
@@ -155,7 +162,7 @@ def calibrate(model: Model, config: CalibrationConfig) -> float:
         FileNotFoundError: if the photographs do not exist.
         ValueError: if they are not in class folders, or the head lacks a class.
     """
-    labeled, _ = readable(ClassFolders(config.source).every(config.every))
+    labeled = told(readable(ClassFolders(config.source).every(config.every)))
     head = model.heads["classification"]
     places = positions(head.classes, labeled.classes)
     layers = LAYERS[: layers_of([head])]

@@ -212,7 +212,7 @@ def _check_possible(stage: StageConfig, semantic: bool, detail: bool, fused: boo
             f"{list(stage.trains)}; heads learn in stages of their own, by head"
         )
     if stage.auxiliary and not semantic:
-        raise ValueError("auxiliary tasks train heads along with the semantic layers: let one of them move")
+        raise ValueError("auxiliary tasks train heads along with the semantic layers: add one of them to trains")
     if stage.target_bpp and not detail:
         raise ValueError("target_bpp holds the rate of the detail layer, which this stage does not train")
     if stage.blank and not fused:

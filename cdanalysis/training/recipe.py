@@ -12,7 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from ..codec.derived import TEACHERS
 from ..codec.shape import CodecConfig
-from ..configs import made, merged, nearest, read_mapping, take_preset, words_of
+from ..configs import made, merged, nearest, read_config
 from ..data.crops import Source
 from .auxiliary import AuxiliaryConfig
 from .distortion import ObserverConfig
@@ -125,10 +125,8 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         FileNotFoundError: if there is no such file.
         ValueError: for an unknown key (the message suggests the nearest one) or an invalid value.
     """
-    where = str(path)
-    tree, words = read_mapping(path, "recipe"), words_of(overrides or [], where)
-    preset = take_preset(tree, words.get("preset", tree.get("preset", "")), where)
-    return recipe_from(changed(tree, preset, where), words, where)
+    tree, preset, words = read_config(path, "recipe", overrides or ())
+    return recipe_from(changed(tree, preset, str(path)), words, str(path))
 
 
 def recipe_from(tree: DictConfig, words: DictConfig, where: str) -> Recipe:
@@ -175,6 +173,7 @@ def changed(tree: DictConfig, words: DictConfig, where: str) -> DictConfig:
 
 _WHOLE = "must be at least 1", lambda value: value >= 1
 _COUNT = "must be at least 0", lambda value: value >= 0
+_SEED = "must be an integer from 0 to 100000000", lambda value: 0 <= value <= 10**8
 _AMOUNT = "must be a finite number of at least 0", lambda value: math.isfinite(value) and value >= 0
 _POSITIVE = "must be a finite number above 0", lambda value: math.isfinite(value) and value > 0
 _SHARE = "must lie in [0, 1]", lambda value: 0 <= value <= 1
@@ -184,7 +183,7 @@ _FOUR = "must be four numbers of at least 0", lambda all_: len(all_) == 4 and al
 _WEIGHTS = "must be two finite numbers above 0", lambda pair: len(pair) == 2 and all(map(_POSITIVE[1], pair))
 
 RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
-    Recipe: {"workers": _COUNT, "checkpoint_minutes": _AMOUNT},
+    Recipe: {"seed": _SEED, "workers": _COUNT, "checkpoint_minutes": _AMOUNT},
     CodecConfig: {
         **dict.fromkeys(("global_hidden", "global_context", "spatial_hidden", "spatial_context"), _WHOLE),
         **dict.fromkeys(("hyper_channels", "width"), _WHOLE),

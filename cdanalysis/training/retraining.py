@@ -123,7 +123,7 @@ def compressed(
         label = PurePosixPath(name).parent.name == "labels"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, files.read(index) if label else _compressed(files, index, codec, level))
-    classes = (files.root if files.root.is_dir() else files.root.parent) / "classes.json"
+    classes = files.beside("classes.json")
     if classes.is_file():
         shutil.copyfile(classes, folder / classes.name)
     return LabeledSource(**{**asdict(source), "path": str(folder)})

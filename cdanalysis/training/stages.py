@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..data.crops import Crops
 from ..data.images import ImageSet, data_path
 from ..data.labeled_crops import LabeledCrops
+from ..files import key_of
 from ..heads.nanodet import NanoDet
 from ..model import Model
 from ..teachers.deeplab import DeepLab
@@ -61,6 +62,10 @@ class CodecStage:
         return self.recipe.seed + 7919 * self.number + 104729 * loader
 
     @property
+    def _sets(self) -> list[Crops | LabeledCrops]:
+        return [self.crops, *self.labeled_crops]
+
+    @property
     def own(self) -> nn.ModuleDict:
         """What learns or changes beside the model."""
         return self.loss.own
@@ -68,6 +73,16 @@ class CodecStage:
     def own_parameters(self) -> list[dict[str, Any]]:
         """Optimizer groups of what learns beside the model."""
         return self.loss.own_parameters()
+
+    @property
+    def key(self) -> str:
+        """Digest of what crops are drawn from."""
+        return key_of(*(crops.key for crops in self._sets))
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Photographs that were drawn and could not be read."""
+        return [name for crops in self._sets for name in crops.unreadable]
 
     def start(self, model: Model) -> None:
         """Nothing happens before the first step."""
@@ -174,6 +189,16 @@ class FeatureStage:
         """Optimizer groups of what learns beside the model."""
         return [{"params": list(part.parameters()), "share": 1.0} for part in self.own.values()]
 
+    @property
+    def key(self) -> str:
+        """Digest of all images."""
+        return self.cache.images
+
+    @property
+    def unreadable(self) -> list[str]:
+        """What is wrong with the images that were left out."""
+        return self.cache.unreadable
+
     def start(self, model: Model) -> None:
         """Let the layer start as principal components, if it shall."""
         if not self.features.start:
@@ -235,6 +260,16 @@ class HeadStage:
     def own_parameters(self) -> list[dict[str, Any]]:
         """None."""
         return []
+
+    @property
+    def key(self) -> str:
+        """Digest of all photographs and targets."""
+        return self.examples.key
+
+    @property
+    def unreadable(self) -> list[str]:
+        """What is wrong with the photographs that were left out."""
+        return self.examples.unreadable
 
     def start(self, model: Model) -> None:
         """Nothing happens before the first step."""

@@ -22,8 +22,10 @@ from torch import Tensor
 
 from ..codec.layered import LayeredCodec, resized
 from ..data.images import ImageSet, to_pixels
-from ..data.readable import contents_digest
-from ..files import json_text, read_tensors, write_whole
+from ..data.labeled import contents_digest
+from ..faults import sentence
+from ..files import json_text, key_of, make_folder, read_tensors, write_whole
+from ..notices import notice
 from ..teachers.deeplab import DeepLab
 from ..teachers.nanodet import DetectorFeatures
 
@@ -180,12 +182,16 @@ class FeatureCache:
     Args:
         folder: where they are; what another call is writing meanwhile is seen by `refresh`.
 
+    Attributes:
+        left_out: what is wrong with the image of each view that has no features, as it cannot be read.
+        images: digest of all images, if `cached_features` opened the cache.
+
     Raises:
         FileNotFoundError: if nothing was written there.
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+        self.folder, self.images = Path(folder), ""
         self.refresh()
 
     def refresh(self) -> None:
@@ -196,6 +202,7 @@ class FeatureCache:
         found = read_tensors(path)
         self.views, self.shapes = [View(*view) for view in found["views"]], found["shapes"]
         self.embeddings, self.scales = found["embeddings"], found["scales"]
+        self.left_out: list[str] = found.get("left_out", [])
         self.grids: dict[tuple[int, int], list[int]] = {}
         self.places: list[tuple[tuple[int, int], int]] = []
         for number, grid in enumerate(found["grids"]):
@@ -206,11 +213,24 @@ class FeatureCache:
     def __len__(self) -> int:
         return len(self.views)
 
+    @property
+    def unreadable(self) -> list[str]:
+        """What is wrong with each image that cannot be read."""
+        return list(dict.fromkeys(self.left_out))
+
+    def is_whole(self) -> bool:
+        """Whether files are at least as long as the index says."""
+        lengths = {grid: len(rows) * self._length(grid) for grid, rows in self.grids.items()}
+        return all((self.folder / _file(grid)).stat().st_size >= length for grid, length in lengths.items() if length)
+
+    def _length(self, grid: tuple[int, int]) -> int:
+        """Bytes of the maps of a view."""
+        return sum(int(np.prod(shape)) for shape in self.shapes[grid].values())
+
     def batch(self, numbers: Sequence[int]) -> FeatureBatch:
         """Features of views of one grid, by their numbers."""
         grid = self.places[numbers[0]][0]
-        shapes = self.shapes[grid]
-        length = sum(int(np.prod(shape)) for shape in shapes.values())
+        shapes, length = self.shapes[grid], self._length(grid)
         if not length:
             return FeatureBatch({}, self.embeddings[list(numbers)].float())
         file = np.memmap(self.folder / _file(grid), np.int8, "r")
@@ -235,10 +255,13 @@ def cached_features(
 ) -> FeatureCache:
     """What teachers see in a configuration's images, from a cache below ``folder``, which is written where it lacks."""
     sources = [ImageSet(source) for source in config.sources]
-    words = [teachers.key(), config.views, *map(contents_digest, sources)]
+    digests = [contents_digest(images) for images in sources]
+    words = [teachers.key(), config.views, *digests]
     name = hashlib.blake2b(json_text(words).encode(), digest_size=8).hexdigest()
     write_features(folder / name, sources, teachers, config.views, track)
-    return FeatureCache(folder / name)
+    cache = FeatureCache(folder / name)
+    cache.images = key_of(*digests)
+    return cache
 
 
 def write_features(
@@ -252,24 +275,38 @@ def write_features(
     """Write the features of all images of some sets, each seen ``views`` times.
 
     Views come in an order drawn once, all whole images first, so that what is there at any time is a fair sample; the
-    index is written anew after ``every`` views, and what was done before is not done again.
+    index is written anew after ``every`` views, and what was done before is not done again. Images that cannot be read
+    are left out, with a warning.
+
+    Raises:
+        ValueError: if no image can be read.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     jobs = _jobs(list(sources), views)
-    done = FeatureCache(folder) if (folder / INDEX).is_file() else None
-    start = len(done) if done else 0
+    done = _written(folder)
+    start = len(done) + len(done.left_out) if done else 0
     if start == len(jobs):
         return
-    index = (
-        _Index(folder, done)
-        if done
-        else _Index.measured(folder, [job for job in jobs if not job[1].number][:FIRST], teachers)
-    )
+    index = _Index(folder, done) if done else _Index.measured(folder, [j for j in jobs if not j[1].number], teachers)
     for count, (images, view) in enumerate(track(jobs[start:]), start + 1):
-        index.add(view, teachers.see(view.of(images.named(view.name))))
+        try:
+            image = images.named(view.name)
+        except (ValueError, OSError, MemoryError) as error:
+            index.leave_out(sentence(error))
+        else:
+            index.add(view, teachers.see(view.of(image)))
         if count % every == 0 or count == len(jobs):
             index.save()
+
+
+def _written(folder: Path) -> FeatureCache | None:
+    """What was written before; nothing, where a crash or a full disk left less than the index says."""
+    try:
+        cache = FeatureCache(folder)
+        return cache if cache.is_whole() else None
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _jobs(sources: list[ImageSet], views: int) -> list[tuple[ImageSet, View]]:
@@ -291,6 +328,7 @@ class _Index:
     def __init__(self, folder: Path, done: FeatureCache | None, scales: dict[str, Tensor] | None = None):
         self.folder, self.rows = folder, {} if done is None else {g: len(rows) for g, rows in done.grids.items()}
         self.views = list(done.views) if done else []
+        self.left_out = list(done.left_out) if done else []
         self.grids = [place[0] for place in done.places] if done else []
         self.embeddings = [done.embeddings] if done else []
         self.shapes = dict(done.shapes) if done else {}
@@ -299,11 +337,22 @@ class _Index:
 
     @classmethod
     def measured(cls, folder: Path, jobs: list[tuple[ImageSet, View]], teachers: Teachers) -> _Index:
-        """A new one, whose scales are those of a few views."""
+        """A new one, whose scales are those of the first views that can be read."""
         seen: dict[str, list[Tensor]] = {}
+        count, errors = 0, []
         for images, view in jobs:
-            for name, value in teachers.see(view.of(images.named(view.name))).maps.items():
+            try:
+                image = images.named(view.name)
+            except (ValueError, OSError, MemoryError) as error:
+                errors.append(sentence(error))
+                continue
+            for name, value in teachers.see(view.of(image)).maps.items():
                 seen.setdefault(name, []).append(value.flatten(1))
+            count += 1
+            if count == FIRST:
+                break
+        if not count:
+            raise ValueError(f"teachers can read none of the images; error of the first: {errors[0]}")
         scales = {}
         for name, values in seen.items():
             whole = torch.cat(values, 1)
@@ -323,6 +372,12 @@ class _Index:
         self.grids.append(grid)
         self.embeddings.append(embedding.half()[None])
 
+    def leave_out(self, error: str) -> None:
+        """Go on without a view, whose image cannot be read."""
+        if error not in self.left_out:
+            notice(f"left out: {error}")
+        self.left_out.append(error)
+
     def save(self) -> None:
         """Write what came since the last time, the index last."""
         for grid, records in self.pending.items():
@@ -338,6 +393,7 @@ class _Index:
             "grids": self.grids,
             "embeddings": self.embeddings[0],
             "scales": self.scales,
+            "left_out": self.left_out,
             "shapes": self.shapes,
         }
         buffer = io.BytesIO()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
@@ -18,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..codec.derived import saved_tensors
 from ..codec.shape import CodecConfig
-from ..files import json_text, read_tensors
+from ..files import json_text, make_folder, read_tensors, write_whole
 from ..heads.base import Heads
 from ..model import Model
 from ..teachers.imagenet import imagenet_classes
@@ -51,6 +52,9 @@ class Trainer:
         folder: of the checkpoint, the TensorBoard logs and the finished model.
         model: to start from; by default the recipe's ``init``, or a new one.
 
+    Attributes:
+        unreadable: photographs that were left out because they cannot be read, in the order they were met.
+
     Raises:
         FileNotFoundError: if ``init``, or weights of a new model, do not exist.
         ValueError: if ``init`` is damaged.
@@ -73,6 +77,8 @@ class Trainer:
             self.model.codec.set_fused(recipe.codec.fused)
         self.model.name = recipe.name
         self.stage, self.step, self.skipped, self.lost = 0, 0, 0, 0
+        self.data = ""
+        self.unreadable: dict[str, None] = {}
 
     def run(self, resume: bool = False, stop_after: int | None = None) -> bool:
         """Train, and write the model to ``folder / "model"``.
@@ -90,7 +96,7 @@ class Trainer:
                 diverged; no model is written then.
         """
         self.fabric.launch()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         state = self._load() if resume else None
         check_recipe(self.recipe, self.model, self.stage, self.fabric, self.new)
         if not resume and self.fabric.global_rank == 0 and (self.folder / CHECKPOINT).is_file():
@@ -136,6 +142,7 @@ class Trainer:
                     saved = time.monotonic()
         if writer:
             writer.close()
+        self.unreadable |= dict.fromkeys(stage.unreadable)
         self._save(optimizer, stage.own, average)
         finished = self.step >= stage.steps
         if finished:
@@ -147,6 +154,12 @@ class Trainer:
     def _prepared(self, config: StageConfig, state: dict | None) -> tuple[Stage, Any, Any, WeightAverage | None]:
         """The current stage, its loss, optimizer and average of weights, as they were where a run was stopped in it."""
         stage = stage_of(self.model, self.recipe, self.stage, self.fabric, self.folder)
+        self.data = stage.key
+        if state is not None and state.get("data", self.data) != self.data:
+            raise ValueError(
+                f"the data of stage {config.name!r} are others than when the run was stopped, and it cannot go on with "
+                "them: bring back what they were, or start anew, with --overwrite"
+            )
         if self.step == 0:
             stage.start(self.model)
         self.model.to(memory_format=torch.channels_last)  # also heads that are new, or were loaded: sums depend on it
@@ -232,6 +245,7 @@ class Trainer:
                 "step": self.step,
                 "skipped": self.skipped,
                 "lost": self.lost,
+                "data": self.data,
                 "heads": _described(self.model.heads),
                 "counterparts": _described(self.model.counterparts),
                 "model": self.model.state_dict(),
@@ -239,9 +253,9 @@ class Trainer:
                 "own": own.state_dict() if own is not None else None,
                 "average": average.weights if average else None,
             }
-            part = self.folder / (CHECKPOINT + ".part")
-            torch.save(state, part)
-            os.replace(part, self.folder / CHECKPOINT)
+            buffer = io.BytesIO()  # torch's own errors do not say that a disk is full
+            torch.save(state, buffer)
+            write_whole(self.folder / CHECKPOINT, buffer.getvalue())
             summary = {"stage": self.stage, "step": self.step, "skipped": self.skipped, "seed": self.recipe.seed}
             (self.folder / "progress.json").write_text(json_text(summary) + "\n")
 

@@ -1,4 +1,7 @@
-"""HTML pages in one file each: `rendered` fills the templates beside this module, `data_uri` embeds pictures."""
+"""HTML pages in one file each.
+
+`rendered` fills the templates beside this module; `data_uri` embeds pictures, whose bytes `file_of` makes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-__all__ = ["data_uri", "rendered"]
+__all__ = ["data_uri", "file_of", "rendered"]
 
 
 def rendered(name: str, **values: Any) -> str:
@@ -20,8 +23,14 @@ def rendered(name: str, **values: Any) -> str:
     return pages.get_template(name).render(values)
 
 
+def file_of(image: Image.Image, kind: str, **settings: Any) -> bytes:
+    """A picture's file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
 def data_uri(image: Image.Image, quality: int) -> str:
     """A picture as WebP inside a page."""
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "WEBP", quality=quality)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    data = file_of(image.convert("RGB"), "WEBP", quality=quality)
+    return "data:image/webp;base64," + base64.b64encode(data).decode()
