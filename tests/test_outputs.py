@@ -382,7 +382,7 @@ def test_streams_of_other_teachers_are_made_again(desk, capsys):
 
 @pytest.mark.parametrize("importance", ["0,0,20,20", "saliency"])
 def test_streams_within_one_budget_depend_on_the_importance_too(desk, importance, capsys):
-    start = ["encode", "photos", "--model", "model", "--workers", "1", "--max-bytes", "800"]
+    start = ["encode", "photos", "--model", "model", "--workers", "1", "--max-bytes", "700"]
     rerun(start, [*start, "--importance", importance], "out", capsys)
 
 
