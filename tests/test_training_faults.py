@@ -540,7 +540,7 @@ def test_two_folders_of_one_class_of_a_kept_head_are_refused(image_folder, tmp_p
     model.heads["classification"] = model.new_head("classification", classes=["cat, feline", "dog"])
     shutil.copytree(image_folder / "cat", image_folder / "feline")
     with pytest.raises(ValueError, match="'cat' and 'feline' are both the head's class 'cat, feline'"):
-        Trainer(pets(small_folder, image_folder, classes="keep", options={}), tmp_path, model).run()
+        Trainer(pets(small_folder, image_folder, classes="keep"), tmp_path, model).run()
 
 
 def test_a_full_disk_is_said_of_a_checkpoint(image_folder, tmp_path, small_folder, monkeypatch):
