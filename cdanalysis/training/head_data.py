@@ -21,7 +21,7 @@ from ..registry import HEADS
 from ..stream.container import VERSION, unpack
 from ..stream.errors import StreamError
 from ..structures.features import Features
-from ..structures.targets import Target
+from ..structures.targets import ClassLabel, Instances, Target
 
 INPUTS = ("streams", "features")
 
@@ -251,9 +251,9 @@ def _check_taught(config: HeadConfig, classes: list[str], targets: list[Target])
     Which classes the others have never seen, a notice says: lists of classes are often longer than data sets.
     """
     if config.task == "classification":
-        seen = {int(target) for target in targets}
+        seen = {int(target) for target in targets if isinstance(target, ClassLabel)}
     elif config.task == "detection":
-        seen = {label for target in targets for label in target.labels.tolist()}
+        seen = {int(label) for target in targets if isinstance(target, Instances) for label in target.labels}
     else:
         return
     unseen = [name for number, name in enumerate(classes) if number not in seen]

@@ -135,7 +135,7 @@ def positions(known: list[str], classes: list[str]) -> list[int]:
     >>> positions(["cat", "dog", "horse"], ["Horse", "cat"])
     [2, 0]
     """
-    found = []
+    found: list[int] = []
     for name in classes:
         position = class_index(name, known)
         if position is None:

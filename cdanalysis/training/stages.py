@@ -62,6 +62,10 @@ class CodecStage:
         return self.recipe.seed + 7919 * self.number + 104729 * loader
 
     @property
+    def _sets(self) -> list[Crops | LabeledCrops]:
+        return [self.crops, *self.labeled_crops]
+
+    @property
     def own(self) -> nn.ModuleDict:
         """What learns or changes beside the model."""
         return self.loss.own
@@ -73,12 +77,12 @@ class CodecStage:
     @property
     def key(self) -> str:
         """Digest of what crops are drawn from."""
-        return key_of(*(crops.key for crops in (self.crops, *self.labeled_crops)))
+        return key_of(*(crops.key for crops in self._sets))
 
     @property
     def unreadable(self) -> list[str]:
         """Photographs that were drawn and could not be read."""
-        return [name for crops in (self.crops, *self.labeled_crops) for name in crops.unreadable]
+        return [name for crops in self._sets for name in crops.unreadable]
 
     def start(self, model: Model) -> None:
         """Nothing happens before the first step."""
