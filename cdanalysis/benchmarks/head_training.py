@@ -15,7 +15,7 @@ from ..data.samples import jpegs
 from ..heads.base import Head
 from ..model import Model
 from ..structures.features import Features
-from ..structures.latents import SEMANTIC, layer_count, working_size
+from ..structures.latents import SEMANTIC, layer_count
 from ..structures.targets import Instances, LabelMap
 from .speed import PRECISIONS, SIDE, least, timed
 
@@ -80,20 +80,19 @@ def drawn_targets(task: str, count: int, side: int) -> list[Any]:
 def _end_to_end(model: Model, head: Head, files: list[bytes], targets: list[Any], batch: int) -> Work:
     """An epoch from files, in which the network before the head learns, too."""
     codec, sizes = model.codec, [(SIDE, SIDE)]
-    alone = layer_count(head.layers) == 1
-    teacher = copy.deepcopy(codec.classifier if alone else codec.detector).requires_grad_(True)
-    options = {"shorter": codec.config.global_size} if alone else {"longer": codec.config.spatial_size}
+    count = layer_count(head.layers)
+    teacher = copy.deepcopy(codec.classifier if count == 1 else codec.detector).requires_grad_(True)
     embedding = codec.feature_spec.embedding
 
     def read(rows: slice) -> Features:
         pixels = torch.stack([to_pixels(open_image(data)) for data in files[rows]])
-        x = resized(pixels, working_size(SIDE, SIDE, **options))
+        x = resized(pixels, codec.config.working_size(SIDE, SIDE, count))
         seen = teacher(x.to(model.device, memory_format=torch.channels_last))
-        if alone:
+        if count == 1:
             return Features(sizes * len(x), seen, [])
         return Features(sizes * len(x), torch.zeros(len(x), embedding, device=model.device), list(seen.pyramid))
 
-    learns = [teacher, head] if alone else [teacher.backbone, teacher.pan, head]
+    learns = [teacher, head] if count == 1 else [teacher.backbone, teacher.pan, head]
     return _epoch(head, read, nn.ModuleList(learns), targets, batch)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..registry import TEACHERS
 from ..stream.container import MAX_WORKING
 from ..structures.features import Features, FeatureSpec
-from ..structures.latents import PAD, SEMANTIC, STEPS, Latents, Levels, lowered, working_size
+from ..structures.latents import PAD, SEMANTIC, STEPS, Latents, Levels, lowered
 from ..teachers.classifier import Classifier
 from ..teachers.nanodet import DetectorFeatures, NanoDetPlus
 from .derived import Derived, checksum, fingerprint_of, forget_derived
@@ -179,13 +179,10 @@ class LayeredCodec(nn.Module):
         """
         height, width = x.shape[-2:]
         pixels = x if x.dtype == torch.uint8 else (x * 255).round().to(torch.uint8)
-        at = working_size(height, width, shorter=self.config.global_size)
-        embedding = self.classifier(resized(pixels, at)).float()
+        embedding = self.classifier(resized(pixels, self.config.working_size(height, width, 1))).float()
         if layers == 1:
             return Seen(embedding, None)
-        return Seen(
-            embedding, self.detector(resized(pixels, working_size(height, width, longer=self.config.spatial_size)))
-        )
+        return Seen(embedding, self.detector(resized(pixels, self.config.working_size(height, width, 2))))
 
     @torch.no_grad()
     @full_precision()

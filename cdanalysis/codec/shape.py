@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..structures.latents import working_size
+
 
 @dataclass
 class CodecConfig:
@@ -54,3 +56,9 @@ class CodecConfig:
     def working_sizes(self) -> tuple[int, int, int]:
         """Of the layers, as a stream's header has them: the detail layer's is 0."""
         return self.global_size, self.spatial_size, 0
+
+    def working_size(self, height: int, width: int, layers: int) -> tuple[int, int]:
+        """Height and width, multiples of 32, at which the last of so many semantic layers sees a photograph."""
+        if layers == 1:
+            return working_size(height, width, shorter=self.global_size)
+        return working_size(height, width, longer=self.spatial_size)

@@ -25,7 +25,6 @@ from ..metrics.tasks import Scorer
 from ..model import Model
 from ..notices import notice
 from ..outputs import changes, file_digest, put_aside, write_result
-from ..structures.latents import working_size
 from ..training.retraining import retrained
 from ..zoo import COUNTERPARTS, TEACHERS, WEIGHTS, find, load
 from . import engine
@@ -167,8 +166,9 @@ def _plan(config: StudyConfig, model: Model, folder: Path, track: engine.Track) 
     yield from [StudyPoint(DECODED, whole, whole.level(quality), model) for quality in config.reconstructions]
     for name, levels in config.baselines.items():
         yield from [StudyPoint(name, open_codec(name, config.compressai), level, model) for level in levels]
-    for name, levels in config.reduced.items():
-        codec = ReducedCodec(open_codec(name, config.compressai), partial(_working_size, model, config.task))
+    for name, levels in config.reduced.items() if config.task else ():
+        size = partial(model.codec.config.working_size, layers=layers_of([head_of(model, config.task)]))
+        codec = ReducedCodec(open_codec(name, config.compressai), size)
         yield from [StudyPoint(codec.name, codec, level, model) for level in levels]
     for name, levels in config.retrained.items():
         codec = open_codec(name, config.compressai)
@@ -176,14 +176,6 @@ def _plan(config: StudyConfig, model: Model, folder: Path, track: engine.Track) 
             place = folder / "retrained" / f"{name}-{level}".replace(" ", "-")
             learned = retrained(config.model, config.task, config.retraining, codec, level, place, track)
             yield StudyPoint(f"{name}, retrained", codec, level, learned.to(model.device))
-
-
-def _working_size(model: Model, task: str, height: int, width: int) -> tuple[int, int]:
-    """The size at which the last layer that a task's head reads sees a photograph."""
-    shape = model.codec.config
-    if layers_of([head_of(model, task)]) == 1:
-        return working_size(height, width, shorter=shape.global_size)
-    return working_size(height, width, longer=shape.spatial_size)
 
 
 def summarize(config: StudyConfig, points: list[StudyPoint], images: int) -> dict[str, Any]:

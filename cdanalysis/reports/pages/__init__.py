@@ -1,7 +1,4 @@
-"""HTML pages in one file each.
-
-`rendered` fills the templates beside this module; `data_uri` embeds pictures, whose bytes `file_of` makes.
-"""
+"""HTML pages in one file each: `rendered` fills the templates here; `file_of` and `data_uri` hold pictures."""
 
 from __future__ import annotations
 
