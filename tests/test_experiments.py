@@ -124,7 +124,7 @@ def test_streams_for_heads_end_where_these_stop_reading(small, chelsea, layers):
     image, codec = Image.fromarray(chelsea[:64, :96]), SemanticCodec("small", small, layers)
     data = codec.encode(image, 30)
     assert data == small.encode(image, 0.25, LAYERS[:layers])
-    with pytest.raises(ValueError, match="not decoded"):
+    with pytest.raises(ValueError, match="cannot be decoded"):
         codec.decode(data)
 
 
