@@ -142,6 +142,8 @@ def _placed(model: Model, device: str) -> Model:
     import torch
 
     try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it holds no numbers")
         return model.to(torch.device(device), memory_format=torch.channels_last)
     except (RuntimeError, AssertionError) as error:  # torch raises both of devices that are not here
         raise ValueError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
@@ -325,8 +327,10 @@ def _set_aside(folder: Path, saved: str, staged: set[str]) -> None:
     except FileNotFoundError:
         before = ""
     except ValueError:
-        before = "damaged"
-    for name in (RECIPE, METRICS, CARD):
+        before = "others"
+    for name in (WEIGHTS, TEACHERS, COUNTERPARTS, RECIPE, METRICS, CARD):
+        if name in (WEIGHTS, TEACHERS, COUNTERPARTS) and before != "others":
+            continue
         if before != saved and (folder / name).is_file() and (before or name in staged):
             places = (folder / f"{name}.of-{before or 'others'}{n}" for n in ("", *(f"-{i}" for i in range(1, 10**6))))
             os.replace(folder / name, next(place for place in places if not place.exists()))

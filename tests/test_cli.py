@@ -36,6 +36,15 @@ def run(capsys, small_folder):
     return call
 
 
+def test_the_top_level_verbs_are_the_models(small, small_folder, image):
+    stream, model = cda.encode(image, (0.3, 0.4, 0.5), model=str(small_folder)), str(small_folder)
+    assert stream == small.encode(image, (0.3, 0.4, 0.5))
+    first = cda.strip(stream, ("global",))
+    assert cda.embed(first, model).equal(small.embed(stream)) and cda.embed(first, model).ndim == 1
+    assert cda.analyze(first, model=model).classification == small.analyze(stream).classification
+    assert cda.decode(stream, model=model).tobytes() == small.decode(stream).tobytes()
+
+
 def test_there_and_back(run, image_folder, tmp_path, small):
     status, out, _ = run("encode", image_folder, "-o", tmp_path / "streams", "--quality", "0.4,0.3,0.6", "--json")
     report = json.loads(out)
@@ -238,8 +247,8 @@ def test_benchmark_times_the_codec_and_labels(run):
     assert run("benchmark", "heads", "tails")[0] == 1
 
 
-def test_parts_are_all_of_the_time(small):
-    rows = {row.pop("part"): row for row in parts(small, repeats=1)["rows"]}
+def test_parts_are_all_of_the_time(three_tasks):
+    rows = {row.pop("part"): row for row in parts(three_tasks, repeats=1)["rows"]}
     whole = rows.pop("all")
     assert set(rows) == {*PARTS, REST}
     for verb, seconds in whole.items():
@@ -341,7 +350,7 @@ def test_budgets_on_the_command_line(run, tmp_path, chelsea):
     assert 0.95 * most <= found["bytes"] <= most
     for words, says in (
         (["--bpp", "0.01"], "a stream of this photograph can have"),
-        (["--importance", "gaze"], "neither 'saliency' nor a file"),
+        (["--importance", "gaze"], "importance must be 'saliency', boxes or a file"),
         (["--quality", "0.5,0.5"], "one for each of global, spatial, detail"),
         (["--max-bytes", "100,1000"], "one for each of global, spatial, detail"),
         (["--max-bytes", "100,1000,9000", "--layers", "global,spatial"], "one for each of global, spatial, got"),

@@ -173,7 +173,7 @@ def test_encoders_may_choose_working_sizes(small, image, working):
 
 @pytest.mark.parametrize("sizes", [{"global_size": 250}, {"spatial_size": 0}, {"spatial_size": 4096}])
 def test_working_sizes_that_no_stream_holds_are_refused(small, sizes):
-    with pytest.raises(ValueError, match="a working size is a multiple of 32 up to 2048"):
+    with pytest.raises(ValueError, match="a working size is a multiple of 32 up to 1024"):
         layered.LayeredCodec(replace(small.codec.config, **sizes))
 
 

@@ -224,7 +224,7 @@ def test_values_that_mean_nothing_name_their_key(kind, name):
         (load_study, {"shares": [1.5]}, "shares"),
         (load_study, {"every": 0}, "every must be at least 1"),
         (load_study, {"draws": -1}, "draws must be at least 0"),
-        (load_study, {"semantic": 2.0}, "semantic: quality must lie"),
+        (load_study, {"semantic": 2.0}, "semantic: quality must be"),
         (load_experiment, {"measures": {"m": {"title": "t", "evaluators": ["eyes"]}}}, "unknown evaluator 'eyes'"),
         (load_experiment, {"measures": {"m": {"title": "t", "baselines": ["GIF"]}}}, "unknown baseline 'GIF'"),
         (load_experiment, {"measures": {"m": {"title": "t", "variants": ["v"]}}}, "unknown variant 'v'"),
@@ -233,8 +233,8 @@ def test_values_that_mean_nothing_name_their_key(kind, name):
         (load_experiment, {"plots": [{"table": "m"}]}, r"plots\[0\].table: unknown measure 'm'"),
         (load_experiment, {"crops": {"windows": {"a": [1, 2]}}}, r"crops\.windows\.a must be four numbers"),
         (load_experiment, {"crops": {"baselines": ["GIF"]}}, "crops.baselines: unknown codec 'GIF'"),
-        (load_experiment, {"semantic": -0.5}, "semantic: quality must lie"),
-        (load_experiment, {"bases": {"b": 3.0}}, "bases: quality must lie"),
+        (load_experiment, {"semantic": -0.5}, "semantic: quality must be"),
+        (load_experiment, {"bases": {"b": 3.0}}, "bases: quality must be"),
     ],
 )  # fmt: skip
 def test_what_a_study_or_an_experiment_cannot_do_is_said_when_it_is_read(tmp_path, load, change, says):

@@ -369,9 +369,20 @@ def test_streams_of_other_settings_are_made_again(desk, options, capsys):
     rerun(start, [*start, *options], "out", capsys)
 
 
+def test_streams_of_other_teachers_are_made_again(desk, capsys):
+    """Teachers are no part of the fingerprint, because streams are read without them; but they look at the image."""
+    model = load("model")
+    for parameter in model.codec.detector.parameters():
+        parameter.neg_()
+    save_model(model, "taught")
+    assert load("taught").fingerprint == model.fingerprint
+    start = ["encode", "photos", "--workers", "1", "--model"]
+    rerun([*start, "model"], [*start, "taught"], "out", capsys)
+
+
 @pytest.mark.parametrize("importance", ["0,0,20,20", "saliency"])
 def test_streams_within_one_budget_depend_on_the_importance_too(desk, importance, capsys):
-    start = ["encode", "photos", "--model", "model", "--workers", "1", "--max-bytes", "800"]
+    start = ["encode", "photos", "--model", "model", "--workers", "1", "--max-bytes", "700"]
     rerun(start, [*start, "--importance", importance], "out", capsys)
 
 

@@ -250,7 +250,7 @@ def test_the_spatial_loss_reaches_the_layer_and_the_probe_alone():
     loss = loss_of(layers)
     value, terms = loss(batch_of(3), 1000)
     value.backward()
-    assert set(terms) == {"bytes", "features", "head", "segmentation"} and torch.isfinite(value)
+    assert set(terms) == {"bytes", "features", "head", "segmentation", "loss"} and torch.isfinite(value)
     reached = {n for n, p in loss.named_parameters() if p.grad is not None and p.grad.any()}
     assert any(n.startswith("layer.g_a") for n in reached) and any(n.startswith("probe") for n in reached)
     assert not any(n.startswith(("head", "conditions")) for n in reached)
@@ -367,14 +367,25 @@ def test_training_lowers_both_losses(photographs, tmp_path, monkeypatch):
     recipe, history = recipe_for(photographs, steps=20, lr=3e-3), []
     for stage in recipe.stages:
         stage.features = FeatureConfig([str(photographs.root)], views=1)
+    recipe.stages[0].steps, recipe.stages[0].batch, recipe.stages[0].lr = 60, 6, 1e-2
     original = Trainer._train_step
     monkeypatch.setattr(Trainer, "_train_step", lambda *a: history.append(original(*a)) or history[-1])
     trainer = trained(tmp_path / "run", recipe)
-    parts = history[:20], history[20:]
-    for part, names in zip(parts, (["bytes"], ["features", "segmentation"]), strict=True):
-        first, last = ({n: np.mean([h[n] for h in rows]) for n in part[0]} for rows in (part[:5], part[-5:]))
+    parts = history[:60], history[60:]
+    for part, names in zip(parts, (["loss"], ["loss", "features", "segmentation"]), strict=True):
+        first, last = ({n: np.mean([h[n] for h in rows]) for n in part[0]} for rows in (part[:8], part[-8:]))
         assert all(last[name] < first[name] for name in names), (first, last)
     assert trainer.skipped == 0 and not any("probe" in name for name in trainer.model.state_dict())
+
+
+def test_what_starts_as_principal_components_is_not_left_as_it_was_drawn(photographs, tmp_path, monkeypatch):
+    """A new model may keep the global layer's transforms; the detail layer is another matter."""
+    monkeypatch.setattr("cdanalysis.training.trainer.load_pretrained", lambda model: None)
+    recipe = recipe_for(photographs)
+    for start, part in ((True, "codec.detail"), (False, "codec.global_layer")):
+        recipe.stages[0].features = replace(recipe.stages[0].features, start=start)
+        with pytest.raises(ValueError, match=f"would leave {part} untrained"):
+            Trainer(recipe, tmp_path / "run").run()
 
 
 @pytest.mark.parametrize("trains", [["codec"], ["codec.spatial", "codec.detail"], [], ["codec.spatials"], ["heads"]])

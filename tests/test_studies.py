@@ -213,7 +213,8 @@ def test_a_counterpart_learns_from_compressed_photographs(study, world, tmp_path
         "retrained={JPEG: [5]}",
         "reduced={JPEG: []}",
     ]
-    config = load_study(study, [*words, "streams=[]", "reconstructions=[]", "baselines={JPEG: [5]}", "draws=0"])
+    words += ["streams=[]", "reconstructions=[]", "baselines={JPEG: [5]}", "draws=0", "every=3"]
+    config = load_study(study, words)
     seen = []
     compress = retraining_module.compressed
     monkeypatch.setattr(retraining_module, "compressed", lambda *a: seen.append(compress(*a)) or seen[-1])
@@ -375,7 +376,7 @@ def test_studies_that_ship_load(path):
         (["stream=[0.5]"], "stream"),
         (["task=sound"], "unknown task 'sound'"),
         (["baselines={GIF: [3]}"], "unknown codec 'GIF'"),
-        (["streams=[1.5]"], r"quality must lie in \[0, 1\]"),
+        (["streams=[1.5]"], r"quality must be a number in \[0, 1\]"),
         (["task=''"], "reduced photographs are for tasks"),
         (["reduced={JPEG: [500]}"], r"reduced\.JPEG must have levels of 0 to 100"),
     ],

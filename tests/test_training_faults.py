@@ -227,7 +227,7 @@ def test_a_new_model_is_trained_whole_or_not_published(image_folder, tmp_path, l
     recipe = recipe_for(image_folder)
     recipe.stages[left].steps = 0
     monkeypatch.setattr("cdanalysis.training.trainer.load_pretrained", lambda model: None)
-    with pytest.raises(ValueError, match=("codec.global_layer", "codec.detail")[left] + " as it was drawn"):
+    with pytest.raises(ValueError, match=("codec.global_layer", "codec.detail")[left] + " untrained"):
         trained(tmp_path, recipe)
     recipe.stages.pop(left)
     with pytest.raises(ValueError, match=r"untrained"):
@@ -421,7 +421,7 @@ def test_a_recipe_made_in_python_is_checked_like_one_from_a_file(image_folder, t
 
 
 def pets(small_folder, folder, **head) -> Recipe:
-    stage = head_stage(folder, ["heads.classification"], **{"epochs": 9, "options": {"hidden": 8}, **head})
+    stage = head_stage(folder, ["heads.classification"], **{"epochs": 9, **head})
     return Recipe(name="pets", init=str(small_folder), stages=[stage], precision="32-true")
 
 
@@ -509,7 +509,7 @@ def test_a_finished_model_is_not_trained_over_unless_told(image_folder, tmp_path
     (tmp_path / "r.yaml").write_text(
         f"name: pets\ninit: {small_folder}\nprecision: 32-true\nstages:\n- name: labels\n"
         "  trains: [heads.classification]\n"
-        f"  head: {{sources: [{{path: {image_folder}}}], options: {{hidden: 8}}, epochs: 1}}\n"
+        f"  head: {{sources: [{{path: {image_folder}}}], epochs: 1}}\n"
     )
     words = ["train", "r.yaml", "-o", "run"]
     assert main(words) == 0
@@ -540,7 +540,7 @@ def test_two_folders_of_one_class_of_a_kept_head_are_refused(image_folder, tmp_p
     model.heads["classification"] = model.new_head("classification", classes=["cat, feline", "dog"])
     shutil.copytree(image_folder / "cat", image_folder / "feline")
     with pytest.raises(ValueError, match="'cat' and 'feline' are both the head's class 'cat, feline'"):
-        Trainer(pets(small_folder, image_folder, classes="keep", options={}), tmp_path, model).run()
+        Trainer(pets(small_folder, image_folder, classes="keep"), tmp_path, model).run()
 
 
 def test_a_full_disk_is_said_of_a_checkpoint(image_folder, tmp_path, small_folder, monkeypatch):

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import cdanalysis as cda
 from cdanalysis.codec.derived import ordinary_tensors
-from cdanalysis.structures.latents import LAYERS
+from cdanalysis.structures.latents import LAYERS, quality_levels
 from cdanalysis.zoo import COUNTERPARTS, METRICS, RECIPE, TEACHERS, WEIGHTS, describe, load, round_weights, save_model
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
@@ -102,13 +102,17 @@ def test_weights_that_a_file_cannot_hold_have_a_fingerprint_of_their_own(small_f
 @pytest.mark.parametrize("added", [1.0, 1e-4])
 @pytest.mark.parametrize(
     "place",
-    ["heads.classification.classify.weight", "codec.classifier.net.conv_stem.weight", "codec.detector.stem.0.0.weight"],
+    [
+        "heads.classification.classify.weight",
+        "codec.classifier.net.conv_stem.weight",
+        "codec.detector.pan.reduce.0.0.weight",
+    ],
 )
 def test_what_streams_are_not_read_with_changes_no_fingerprint(small_folder, tmp_path, place, added):
     """Heads, and the teachers that look at images; also by less than half precision can tell."""
     model, plain = load(small_folder), load(small_folder)
     with torch.no_grad():
-        next(p for name, p in model.named_parameters() if name.startswith(place.rsplit(".", 1)[0])).add_(added)
+        model.get_parameter(place).add_(added)
     assert model.fingerprint == plain.fingerprint == describe(small_folder)["fingerprint"]
     stream = model.encode(PICTURE, 0.5)
     assert plain.to_latents([stream]).equals(model.to_latents([stream]))
@@ -294,6 +298,7 @@ DESCRIPTIONS = {
 def test_a_description_that_fits_nothing_is_called_damaged(whole, tmp_path, what):
     info = describe(whole)
     DESCRIPTIONS[what](info)
+    (tmp_path / TEACHERS).write_bytes((whole / TEACHERS).read_bytes())
     save_file(load_file(whole / WEIGHTS), tmp_path / WEIGHTS, metadata={"cdanalysis": json.dumps(info)})
     with pytest.raises(ValueError, match=rf"{WEIGHTS} is damaged[^\n]+$"):
         load(tmp_path)
@@ -435,3 +440,26 @@ def test_teachers_of_another_model_are_refused(whole, tmp_path):
     (tmp_path / TEACHERS).unlink()
     with pytest.raises(ValueError, match=f"lacks {TEACHERS}"):
         load(tmp_path)
+
+
+def test_a_file_of_somebody_else_is_renamed_and_not_replaced(small, tmp_path):
+    """Where others keep weights under the same name, a model that is saved takes the name and leaves the file."""
+    theirs = b"weights of another library"
+    (tmp_path / "model.safetensors").write_bytes(theirs)
+    save_model(small, tmp_path)
+    assert load(tmp_path).fingerprint == small.fingerprint
+    (kept,) = tmp_path.glob("model.safetensors.of-others*")
+    assert kept.read_bytes() == theirs
+    save_model(small, tmp_path)
+    assert len(list(tmp_path.glob("*.of-*"))) == 1, "a model's own files are replaced"
+
+
+@pytest.mark.parametrize("quality", ["0.5", None, [0.5, "high", 1], torch.tensor([0.5]), float("nan"), 1.5])
+def test_what_is_no_quality_is_refused(quality):
+    with pytest.raises(ValueError, match="quality must be"):
+        quality_levels(quality)
+
+
+def test_a_device_that_holds_no_numbers_is_refused(small_folder):
+    with pytest.raises(ValueError, match="device 'meta' cannot be used here"):
+        load(small_folder, device="meta")

@@ -15,6 +15,7 @@ from PIL import Image
 from rich.progress import track
 from skimage import data
 
+from cdanalysis import inspect
 from cdanalysis.codecs.ours import ModelCodec
 from cdanalysis.data.images import ImageSet, to_tensor
 from cdanalysis.files import json_text, write_whole
@@ -24,7 +25,7 @@ from cdanalysis.reports.contact_sheet import sheet
 from cdanalysis.reports.markdown import fill, table
 from cdanalysis.reports.predictions import heat_map
 from cdanalysis.roi.importance import importance_map
-from cdanalysis.structures.latents import QUALITY_LEVELS
+from cdanalysis.structures.latents import LAYERS, QUALITY_LEVELS, SEMANTIC
 from cdanalysis.zoo import load
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +42,7 @@ RATE = 0.5
 def rates(model: Model, image: Image.Image) -> np.ndarray:
     """Bytes at every ``STEP``-th quality level."""
     writer = model.writer([image])
-    return np.array([len(writer.at((level, level))[0]) for level in range(0, QUALITY_LEVELS + 1, STEP)])
+    return np.array([len(writer.at((level,) * len(LAYERS))[0]) for level in range(0, QUALITY_LEVELS + 1, STEP)])
 
 
 def budgets(model: Model, image: Image.Image, sizes: np.ndarray) -> list[float]:
@@ -55,13 +56,25 @@ def budgets(model: Model, image: Image.Image, sizes: np.ndarray) -> list[float]:
     return shares
 
 
-def claims(model: Model, name: str) -> dict:
-    """What holds on one set."""
+def layer_budgets(model: Model, image: Image.Image) -> list[float]:
+    """The share that symbols use of the budgets of their layers, two for each semantic layer."""
+    least, most = ([layer.bytes for layer in inspect(model.encode(image, q, SEMANTIC)).layers] for q in (0.0, 1.0))
+    shares = []
+    for place in (0.3, 0.7):
+        wanted = tuple(int(low ** (1 - place) * high**place) for low, high in zip(least, most, strict=True))
+        found = inspect(model.encode(image, max_bytes=wanted, layers=SEMANTIC)).layers
+        shares += [layer.bytes / size for layer, size in zip(found, wanted, strict=True)]
+    return shares
+
+
+def claims(model: Model, name: str, most: int = 10**6) -> dict:
+    """What holds on one set, or on that many photographs of it."""
     path, count = SETS[name]
+    count = min(count, most)
     images = ImageSet(path)
     images = images.every(max(1, len(images) // count))
     count = min(count, len(images))
-    ranges, drops, steps, used, ends = [], [], [], [], []
+    ranges, drops, steps, used, ends, apart = [], [], [], [], [], []
     for index in track(range(count), description=name):
         image = images.image(index)
         sizes = rates(model, image)
@@ -71,6 +84,7 @@ def claims(model: Model, name: str) -> dict:
         drops.append(float((1 - ratio).max()))
         steps.append(float(ratio.max() - 1))
         used += budgets(model, image, sizes)
+        apart += layer_budgets(model, image)
     lowest, highest = np.mean(ends, 0)
     return {
         "set": name,
@@ -83,6 +97,9 @@ def claims(model: Model, name: str) -> dict:
         "budgets": len(used),
         "exceeded": sum(share > 1 for share in used),
         "least used": f"{100 * min(used):.1f} %",
+        "budgets of layers": len(apart),
+        "of these exceeded": sum(share > 1 for share in apart),
+        "and least used": f"{100 * min(apart):.1f} %",
     }
 
 
@@ -114,8 +131,13 @@ def drawn(model: Model, folder: Path) -> dict[str, int]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--most", type=int, default=10**6, help="photographs of each set; then nothing is written")
+    options = parser.parse_args()
     model = load("photo")
+    if options.most < 10**6:
+        print(table([claims(model, name, options.most) for name in SETS]))
+        return
     report = {"command": "python tools/rate_control.py", "fingerprint": model.fingerprint}
     report["claims"] = [claims(model, name) for name in SETS]
     report["pictures"] = drawn(model, PAGE.parent / "rate")

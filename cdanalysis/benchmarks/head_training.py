@@ -57,7 +57,7 @@ def head_speed(model: Model, images: int = 64, batch: int = 16, repeats: int = 3
             "end_to_end": _end_to_end(model, model.new_head(task, **options), files, targets, batch),
             "from_latents": _from_latents(model.new_head(task, **options), features, targets, batch),
         }
-        found, row = {precision: least(ways, repeats, precision) for precision in PRECISIONS}, {"task": task}
+        found, row = {precision: least(ways, repeats, precision) for precision in PRECISIONS}, dict[str, Any](task=task)
         for way in ways:
             row[f"{way}_s"], row[f"{way}_in"] = min((seconds[way], precision) for precision, seconds in found.items())
         rows.append({**row, "ratio": row["end_to_end_s"] / row["from_latents_s"]})

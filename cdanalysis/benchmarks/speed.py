@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,7 +33,7 @@ PRECISIONS = ("float32", "bfloat16")
 """The second is torch's autocast."""
 
 
-def least(ways: dict[Any, Callable[[], object]], repeats: int, precision: str = "float32") -> dict[Any, float]:
+def least(ways: Mapping[Any, Callable[[], object]], repeats: int, precision: str = "float32") -> dict[Any, float]:
     """Least seconds of each way, after once to warm up. They take turns, so that a slow moment is everybody's."""
     found = dict.fromkeys(ways, float("inf"))
     with torch.autocast("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16, precision == "bfloat16"):

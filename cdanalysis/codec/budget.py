@@ -173,9 +173,8 @@ def budget_of(pixels: int, bpp: float | tuple[float, ...] | None, max_bytes: Bud
     if wanted is None:
         return None
     parts = tuple(wanted) if isinstance(wanted, (tuple, list)) else (wanted,)
-    if not 1 <= len(parts) <= len(LAYERS) or not all(
-        isinstance(p, (int, float)) and 0 < p < float("inf") for p in parts
-    ):
+    numbers = all(isinstance(part, (int, float)) and 0 < part < float("inf") for part in parts)
+    if not (numbers and 1 <= len(parts) <= len(LAYERS)):
         raise ValueError(f"a budget is one positive number, or one for each of {', '.join(LAYERS)}, got {wanted!r}")
     sizes = tuple(int(part if bpp is None else part * pixels / 8) for part in parts)
     return sizes if isinstance(wanted, (tuple, list)) else sizes[0]

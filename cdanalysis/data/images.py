@@ -280,11 +280,14 @@ class ImageSet:
         title: the last two parts of the path, for reports.
         names: of the photographs, relative to the root.
         left_out: the other files, and why they are not read; warnings name those that may be photographs.
+        classes: class names, of sets that have any.
 
     Raises:
         FileNotFoundError: if the path does not exist.
         ValueError: if it has no images that can be opened.
     """
+
+    classes: list[str]
 
     def __init__(self, root: str | Path):
         self.root = data_path(str(root))

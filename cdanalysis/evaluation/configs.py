@@ -239,7 +239,7 @@ def _check(must: str, right: bool, got: Any) -> None:
 
 def _check_qualities(where: str, **qualities: list[float]) -> None:
     for key, values in qualities.items():
-        _check(f"{where}: {key}: quality must lie in [0, 1]", all(0 <= value <= 1 for value in values), values)
+        _check(f"{where}: {key}: quality must be a number in [0, 1]", all(0 <= value <= 1 for value in values), values)
 
 
 def _check_data(place: str, config: StudyConfig | MeasureConfig, **names: tuple[str, Collection[str]]) -> None:

@@ -270,13 +270,15 @@ def accuracy(context: Context) -> Evaluator:
 
 def detection(context: Context) -> Evaluator:
     """Average precision of a model's RGB detector (its counterpart), which reads decoded photographs."""
+    if context.rgb is None:
+        raise ValueError("an RGB detector is asked for, and there is no model to take it from")
     return TaskEvaluator(context.rgb, "detection", context.labeled, latents=False)
 
 
 def head(context: Context) -> list[Evaluator]:
     """The scores of a model's own head on its own streams, and what the layers that it reads take in bits a pixel."""
     labeled, codec = context.labeled, context.codec
-    if not isinstance(codec, ModelCodec):
+    if labeled is None or not isinstance(codec, ModelCodec):
         return []
     scores = TaskEvaluator(codec.model, labeled.task, labeled, latents=True, prefix="head_")
     read = LAYERS[: scores.layers]

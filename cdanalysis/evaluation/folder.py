@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -80,7 +80,8 @@ def evaluate_task(
         ValueError: if the model has no such head, or the head does not know the data set's classes.
     """
     layers, rows = LAYERS[: layers_of([head_of(model, task)])], list[dict[str, Any]]()
-    new, main = partial(TaskEvaluator, task=task), METRICS[task].main
+    new: Callable[..., Any] = partial(TaskEvaluator, task=task)
+    main = METRICS[task].main if task in METRICS else ""
     if task == "classification":
         labeled, new = in_class_folders(labeled), LogitsEvaluator
         if not len(labeled):
@@ -158,10 +159,11 @@ def evaluate_reconstruction(
     for quality in qualities:
         ours = ModelCodec("cdanalysis", model)
         evaluators = [*new_evaluators(MEASURES, Context()), MeanEvaluator(estimate, "estimated_bpp", decodes=False)]
-        cases = [(ours, partial(engine.Case, partial(_encoded, model, quality, LAYERS), ours.decode, evaluators))]
+        whole = partial(engine.Case, partial(_encoded, model, quality, LAYERS), ours.decode, evaluators)
+        cases: list[tuple[Codec, Callable[[], engine.Case]]] = [(ours, whole)]
         sizes: dict[int, dict[str, Any]] = {}
-        for codec in BASELINES if baselines else ():
-            cases += [(codec, partial(_as_large, codec, sizes))] if codec.available() else []
+        for other in BASELINES if baselines else ():
+            cases += [(other, partial(_as_large, other, sizes))] if other.available() else []
         for codec, case in cases:
             point = engine.measure(images, case, track=track)
             rows.append({"codec": codec.name, "quality": quality, "bpp": point.mean("bpp")} | point.summary["figures"])

@@ -114,9 +114,9 @@ def _draw(axes: Any, spots: Iterable[Spot], own: dict[str, float], ours: Collect
         elif x is not None:
             curves.setdefault(name, []).append((x, float("nan") if y is None else y, *ends))
     for number, (name, found) in enumerate(curves.items()):
-        x, y, low, high = zip(*sorted(found, key=itemgetter(0)), strict=True)
+        xs, ys, lows, highs = zip(*sorted(found, key=itemgetter(0)), strict=True)
         style = {"marker": "o", **own} if name in ours else {"marker": "s", "linestyle": "--", "linewidth": 1.2}
-        axes.plot(x, y, label=name, color=f"C{number % 10}", **{"markersize": 4, **style})
-        if None not in low:
-            axes.fill_between(x, low, high, color=f"C{number % 10}", alpha=0.13, linewidth=0)
+        axes.plot(xs, ys, label=name, color=f"C{number % 10}", **{"markersize": 4, **style})
+        if None not in lows:
+            axes.fill_between(xs, lows, highs, color=f"C{number % 10}", alpha=0.13, linewidth=0)
     axes.grid(alpha=0.3, which="both")

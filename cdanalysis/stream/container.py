@@ -16,7 +16,7 @@ MAGIC = 0xCDA
 VERSION = 2
 FINGERPRINT_BYTES = 3
 CHECK_BYTES = 3
-MAX_WORKING = 2048
+MAX_WORKING = 1024
 """Sides of working sizes end here: what a semantic layer costs is bounded, whatever a header says."""
 
 

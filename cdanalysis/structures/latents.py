@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the stream's room needs these words, and no torch
@@ -41,8 +42,8 @@ def quality_level(quality: float) -> int:
     >>> quality_level(0.5)
     60
     """
-    if not 0.0 <= quality <= 1.0:
-        raise ValueError(f"quality must lie in [0, 1], got {quality!r}")
+    if not isinstance(quality, Real) or not 0.0 <= quality <= 1.0:
+        raise ValueError(f"quality must be a number in [0, 1], got {quality!r}")
     return round(quality * QUALITY_LEVELS)
 
 

@@ -15,7 +15,7 @@
 - `validation`: `ValidationConfig`, `validate`: rate and distortion while a stage runs
 - `pretrained`: `load_pretrained`, for new models
 - `semantic_layers`: the `global` and the `spatial` layer, trained on a teacher's features
-- `teacher_features`: teachers' features of photographs, cached
+- `teacher_features`: `FeatureConfig`: teachers' features of photographs, cached
 - `preferences`: `fit_weights` of a perceptual observer to human choices
 - `retraining`: `retrained`: RGB heads that learned from another codec's files
 """

@@ -12,6 +12,7 @@ from .rate_controller import RateController
 from .recipe import Recipe, StageConfig, load_recipe
 from .retraining import retrained
 from .stages import CodecStage, FeatureStage, HeadStage
+from .teacher_features import FeatureConfig
 from .trainer import Trainer, learning_rate
 from .validation import ValidationConfig, validate
 
@@ -21,6 +22,7 @@ __all__ = [
     "CalibrationConfig",
     "CodecStage",
     "Examples",
+    "FeatureConfig",
     "FeatureStage",
     "HeadConfig",
     "HeadLoss",

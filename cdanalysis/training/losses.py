@@ -140,7 +140,7 @@ class StageLoss(nn.Module):
     def _detail_loss(self, x: Tensor, spatial: Tensor | None, terms: dict[str, Tensor]) -> Tensor:
         objective, codec, stage = self.stage.objective, self.model.codec, self.stage
         quality = self._detail_quality(x)
-        condition = codec.condition(spatial, (x.shape[-2] // STRIDE, x.shape[-1] // STRIDE))
+        condition = codec.condition(spatial, (x.shape[-2], x.shape[-1]))
         y_hat, y_bits, z_bits = codec.detail(x, quality, condition)
         # A crop without detail: its latents are zero and its rate does not count.
         kept = (torch.rand(len(x), 1, 1, 1, device=x.device) >= stage.blank).float()
@@ -212,7 +212,7 @@ def _check_possible(stage: StageConfig, semantic: bool, detail: bool, fused: boo
             f"{list(stage.trains)}; heads learn in stages of their own, by head"
         )
     if stage.auxiliary and not semantic:
-        raise ValueError("auxiliary tasks train heads along with the semantic layers: let one of them move")
+        raise ValueError("auxiliary tasks train heads along with the semantic layers: add one of them to trains")
     if stage.target_bpp and not detail:
         raise ValueError("target_bpp holds the rate of the detail layer, which this stage does not train")
     if stage.blank and not fused:

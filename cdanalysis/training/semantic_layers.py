@@ -227,7 +227,8 @@ class GlobalLoss(nn.Module):
         balance = (weight / math.sqrt(weights.distortions[0] * weights.distortions[1])).sqrt()
         bits = bits.flatten(1).sum(1)
         loss = ((bits / 1000 + weight * (apart_in_classes + distance)) / balance).mean()
-        return loss, {"bytes": bits.mean().detach() / 8, "divergence": apart_in_classes.mean().detach()}
+        terms = {"bytes": bits.mean() / 8, "divergence": apart_in_classes.mean(), "loss": loss}
+        return loss, {name: term.detach() for name, term in terms.items()}
 
 
 class SegmentationProbe(nn.Module):
@@ -300,8 +301,8 @@ class SpatialLoss(nn.Module):
             total = total + weights.segmentation * terms[SEGMENTATION]
         rate = log_interpolate(weights.rate, quality.flatten()) * min(1.0, (step + 1) / self.warmup)
         balance = (rate / math.sqrt(weights.rate[0] * weights.rate[1])).clamp_min(0.2).sqrt()
-        total = (total + rate * bits / y_hat[0, 0].numel()) / balance
-        return total.mean(), {name: term.mean().detach() for name, term in terms.items()}
+        terms["loss"] = (total + rate * bits / y_hat[0, 0].numel()) / balance
+        return terms["loss"].mean(), {name: term.mean().detach() for name, term in terms.items()}
 
     def _features(self, pyramid: list[Tensor], maps: dict[str, Tensor]) -> Tensor:
         total = pyramid[0].new_zeros(len(pyramid[0]))

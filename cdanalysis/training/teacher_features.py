@@ -305,7 +305,7 @@ def _written(folder: Path) -> FeatureCache | None:
     try:
         cache = FeatureCache(folder)
         return cache if cache.is_whole() else None
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):  # torch seeks beyond the start of a file that was cut
         return None
 
 

@@ -15,7 +15,7 @@ from cdanalysis.stream import container
 from cdanalysis.structures.latents import SEMANTIC
 
 SECONDS = 1.0
-"""A case that takes longer is a hang."""
+"""A verb that takes longer is a hang."""
 HEADER = 24
 """About as many bytes a header has."""
 MAX_PIXELS = 2**19
@@ -87,7 +87,7 @@ class Verdict:
 
     Attributes:
         refused: why it was refused; empty if it was read.
-        seconds: how long that took.
+        seconds: how long the slowest verb took.
     """
 
     refused: str
@@ -100,17 +100,19 @@ def examine(model: Model, data: bytes) -> Verdict:
     Whatever is raised, but for `StreamError`, is a bug and goes through.
     """
     model.max_pixels = MAX_PIXELS
-    started, refused = time.perf_counter(), ""
+    refused, seconds = "", 0.0
     try:
         layers = [layer.name for layer in inspect(data).layers]
-        strip(data, layers[:1])
-        model.embed(data)
-        model.features(data, layers)
-        if len(layers) > 1:
-            model.analyze(data)
+        verbs = [lambda: strip(data, layers[:1]), lambda: model.embed(data), lambda: model.features(data, layers)]
+        for verb in verbs + [lambda: model.analyze(data)] * (len(layers) > 1):
+            started = time.perf_counter()
+            try:
+                verb()
+            finally:
+                seconds = max(seconds, time.perf_counter() - started)
     except StreamError as error:
         refused = str(error)
-    return Verdict(refused, time.perf_counter() - started)
+    return Verdict(refused, seconds)
 
 
 def peak_mib() -> float:

@@ -3,8 +3,8 @@
     python tools/fuzz/run.py
 
 Every third case has checksums that fit, so that the entropy decoder and the heads see the damage. Writes
-``docs/fuzz.json``. A case that crashes, hangs (over a second), or reads a damaged stream whose checksums nobody mended,
-ends the run with status 1, and the stream lies in ``runs/fuzz``.
+``docs/fuzz.json``. A case that crashes, hangs (a verb takes over a second), or reads a damaged stream whose checksums
+nobody mended, ends the run with status 1, and the stream lies in ``runs/fuzz``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""HTML pages in one file each: `rendered` fills the templates here; `file_of` and `data_uri` hold pictures."""
+"""HTML pages in one file each.
+
+`rendered` fills the templates beside this module; `data_uri` embeds pictures, whose bytes `file_of` makes.
+"""
 
 from __future__ import annotations
 
