@@ -586,7 +586,7 @@ def test_what_macos_hides_is_no_class_and_no_photograph(tmp_path, packed):
         archive.add(tmp_path / "set", ".")
     labeled = ClassFolders(tmp_path / ("set.tar" if packed else "set"))
     assert labeled.classes == ["cat", "dog"] and len(labeled) == 2
-    assert any("hidden" in line for line in labeled.images.left_out.lines())
+    assert any("hidden" in line for line in labeled.left_out.lines())
 
 
 def test_folders_that_are_no_classes_are_refused(tmp_path):
