@@ -262,7 +262,7 @@ def test_parts_are_all_of_the_time(three_tasks):
 def test_benchmarks_of_another_machine_are_not_kept(run, tmp_path, monkeypatch):
     monkeypatch.setattr("cdanalysis.benchmarks.head_training.head_speed", lambda *a, **k: {"rows": []})
     (tmp_path / "b.json").write_text(json.dumps({"hardware": "another", "codec": {}}))
-    status, out, _ = run("benchmark", "heads", "--json", "-o", tmp_path / "b.json")
+    status, out, _ = run("benchmark", "heads", "--json", "-o", tmp_path / "b.json", "--overwrite")
     assert status == 0 and set(json.loads(out)) == {"hardware", "heads"}
 
 

@@ -555,7 +555,7 @@ def test_evaluation_from_streams_on_disk(three_tasks, tmp_path):
     rng = np.random.default_rng(0)
     size = (70, 50)
     labeled = coco_folder(tmp_path, [boxed(3, (5, 5, 20, 20)), boxed(7, (30, 10, 30, 30), 2)], size, images=2)
-    with pytest.raises(ValueError, match="'square' first"):
+    with pytest.raises(ValueError, match="for example 'square'"):
         evaluate_task(three_tasks, "detection", labeled, (0.5,))
     (tmp_path / "boxes.json").write_text(
         (tmp_path / "boxes.json").read_text().replace("square", "cat").replace("bar", "dog")

@@ -33,6 +33,13 @@ QUALITIES = {
     "coco_boxes": HEADS,
     "segmentation": HEADS,
 }
+SHOWN = (0.0, 0.2, 0.6)
+SUMMARY = {
+    "labels": ("ImageNet, 620 photographs, top-1 of 1000", "classification", "top1_all"),
+    "coco_boxes": ("COCO, 500 photographs, AP50", "detection", "AP50"),
+    "segmentation": ("COCO's masks in VOC's classes, 150 photographs, mIoU", "segmentation", "mIoU"),
+}
+README = Path(__file__).parent.parent / "README.md"
 TITLES = {"detection": "AP | AP50 | AP75", "segmentation": "mIoU | pixel accuracy"}
 
 
@@ -126,6 +133,16 @@ def tables_of(report: dict) -> dict[str, str]:
     return tables
 
 
+def summary_of(report: dict) -> dict[str, str]:
+    """The README's tables."""
+    rows = ["| | photographs themselves | streams | | |", "| --- | --- | --- | --- | --- |"]
+    for name, (title, task, score) in SUMMARY.items():
+        first, *streams = report[name][task]["rows"]
+        cells = [f"{100 * row[score]:.1f} % in {row['bytes']:.0f} bytes" for row in streams if row["quality"] in SHOWN]
+        rows.append(f"| {title} | {100 * first[score]:.1f} % | {' | '.join(cells)} |")
+    return {"heads": "\n".join(rows), "people": kodak_table(report)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name")
@@ -139,6 +156,8 @@ def main() -> None:
         measure(options.name, options.sets or list(QUALITIES), path)
     tables = tables_of(json.loads(path.read_text()))
     fill(path.parent / CARD, tables)
+    if set(tables) == set(QUALITIES) and options.name == "photo":
+        fill(README, summary_of(json.loads(path.read_text())))
     print(*tables.values(), sep="\n\n")
 
 

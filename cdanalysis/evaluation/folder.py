@@ -83,7 +83,7 @@ def evaluate_task(
     new: Callable[..., Any] = partial(TaskEvaluator, task=task)
     main = METRICS[task].main if task in METRICS else ""
     if task == "classification":
-        labeled, new = in_class_folders(labeled), LogitsEvaluator
+        labeled, new = in_class_folders(labeled) if isinstance(labeled, ImageSet) else labeled, LogitsEvaluator
         if not len(labeled):
             raise ValueError(f"no photograph of {labeled.title} lies in a folder that names its class")
     for quality in (None, *qualities):

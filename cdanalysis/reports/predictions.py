@@ -14,6 +14,8 @@ from ..codec.tiles import STRIDE
 from ..structures.latents import LAYERS
 from ..structures.predictions import SURE, Detection, Prediction, Result, Segmentation
 
+BACKGROUND = "background"
+"""The class of what is none of the others."""
 GRAY = (96, 96, 96)
 PALETTE = (
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (227, 119, 194),
@@ -66,12 +68,14 @@ def drawn_objects(detection: Detection, canvas: Image.Image) -> Image.Image:
 
 @drawn.register
 def drawn_classes(segmentation: Segmentation, canvas: Image.Image) -> Image.Image:
-    """The canvas under the colors of the classes, with the names of the large ones."""
+    """The canvas under the colors of the classes, but for the background, with the names of the large ones."""
     colors = np.array([PALETTE[i % len(PALETTE)] for i in range(len(segmentation.classes))], np.float32)
-    array = 0.45 * np.asarray(canvas.convert("RGB")) + 0.55 * colors[segmentation.mask]
+    shown = np.array([name != BACKGROUND for name in segmentation.classes], np.float32)
+    share = 0.55 * shown[segmentation.mask][..., None]
+    array = (1 - share) * np.asarray(canvas.convert("RGB")) + share * colors[segmentation.mask]
     image = Image.fromarray(array.round().astype(np.uint8))
     top = 4
-    for name in list(segmentation.shares())[:6]:
+    for name in [name for name in segmentation.shares() if name != BACKGROUND][:6]:
         color = PALETTE[segmentation.classes.index(name) % len(PALETTE)]
         top = 6 + _label(image, (6, top), name, color)
     return image

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..registry import HEADS
 
-SURE = 0.5
+SURE = 0.35
 """Detections below this score are neither listed in one line nor drawn."""
 
 
@@ -70,7 +70,7 @@ class Detection:
         return [{"label": label, "score": score, "box": box} for label, score, box in found]
 
     def summary(self) -> str:
-        """Number of objects per class, of those with a score of at least 0.5."""
+        """Number of objects per class, of those with a score of at least ``SURE``."""
         sure = [label for label, score in zip(self.labels, self.scores, strict=True) if score >= SURE]
         return ", ".join(f"{n} {label}" for label, n in Counter(sure).most_common()) or "-"
 
