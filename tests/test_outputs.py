@@ -180,6 +180,16 @@ def pair(desk) -> Path:
     return desk
 
 
+def test_fewer_tasks_leave_no_mask_of_before(pair):
+    """Beside the new predictions it would look like theirs; what somebody else has put there is left alone."""
+    line, mask = words("analyze s/y.cda -o out/ --model segments"), Path("out/y.mask.png")
+    assert main(line) == 0 and mask.is_file()
+    assert main([*line, "--tasks", "classification"]) == 0 and not mask.exists()
+    theirs = Path(shutil.copy("photos/cat/a.png", mask)).read_bytes()
+    assert main([*line, "--tasks", "classification", "--overwrite"]) == 0 and mask.read_bytes() == theirs
+    assert main(line) == 1 and mask.read_bytes() == theirs
+
+
 def segmenting():
     model = load("model")
     model.heads["segmentation"] = model.new_head("segmentation", classes=["sky", "road"], width=32)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .. import inspect as inspect_stream
 from .. import zoo
 from ..files import json_text, json_value
-from ..outputs import Origin, file_digest, write_result
+from ..outputs import Ledgers, Origin, file_digest, write_result
 from ..stream.container import LAYERS, SEMANTIC, strip, unpack
 from .base import Work
 
@@ -217,6 +217,8 @@ class AnalyzeWork(Work):
         row = {"file": source, "bits": 8 * info.bytes, "bpp": info.bpp, "tasks": described(result, mask)}
         row["summary"] = summary(result)
         if self.keep:
+            if mask is None:
+                _drop_earlier(_mask_of(target), origin)
             write_result(target, json_text(row) + "\n", origin)
         return row
 
@@ -251,6 +253,13 @@ class AnalyzeWork(Work):
 
     def _heads(self) -> tuple[str, ...]:
         return tuple(zoo.describe(zoo.find(self.model))["heads"])
+
+
+def _drop_earlier(path: Path, origin: Origin) -> None:
+    """Remove what an earlier run made of the same source, if it is still as it was written: it would look current."""
+    entry, whole = Ledgers().find(path)
+    if whole and entry is not None and entry.origin.source == origin.source:
+        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
