@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,12 +37,18 @@ UNSEEN = ("food10/", "houses/", "dtd10/")
 RIDGE = 1.0
 
 
-def labels(model: Model, every: int) -> dict[str, Any]:
-    """Top-1 on wide/val of streams cut after the global layer, of the teacher, and agreement of nearest neighbors."""
-    images, head = ImageSet("wide/val.tar").every(every), model.heads["classification"]
-    truth = np.array([int(name.split("/")[0]) for name in images.names])
+class Decoded(NamedTuple):
+    """Embeddings (N, E) that streams of one quality hold, and the mean of their bytes."""
+
+    quality: float
+    bytes: float
+    embeddings: Tensor
+
+
+def _embedded(model: Model, images: ImageSet, what: str) -> tuple[Tensor, list[Decoded]]:
+    """The teacher's embeddings (N, E) of images, and those in streams cut after the global layer, at each quality."""
     own, decoded, sizes = [], {q: [] for q in QUALITIES}, {q: [] for q in QUALITIES}
-    for index in track(range(len(images)), "labels"):
+    for index in track(range(len(images)), what):
         image = images.image(index)
         own.append(model.reference.features([image], 1).embedding[0])
         writer = model.writer([image], 1)
@@ -50,16 +56,24 @@ def labels(model: Model, every: int) -> dict[str, Any]:
             (stream,) = writer.at((quality_level(quality),))
             decoded[quality].append(model.embed(stream))
             sizes[quality].append(len(stream))
-    right = lambda e: float(np.mean(head.classify(torch.stack(e)).argmax(1).numpy() == truth))  # noqa: E731
-    nearest = _nearest(torch.stack(own))
+    return torch.stack(own), [Decoded(q, float(np.mean(sizes[q])), torch.stack(decoded[q])) for q in QUALITIES]
+
+
+def labels(model: Model, every: int) -> dict[str, Any]:
+    """Top-1 on wide/val of streams cut after the global layer, of the teacher, and agreement of nearest neighbors."""
+    images, head = ImageSet("wide/val.tar").every(every), model.heads["classification"]
+    truth = np.array([int(name.split("/")[0]) for name in images.names])
+    own, streams = _embedded(model, images, "labels")
+    right = lambda e: float(np.mean(head.classify(e).argmax(1).numpy() == truth))  # noqa: E731
+    nearest = _nearest(own)
     rows = [
         {
-            "quality": q,
-            "bytes": float(np.mean(sizes[q])),
-            "top1": right(decoded[q]),
-            "same_nearest": float((_nearest(torch.stack(decoded[q])) == nearest).float().mean()),
+            "quality": each.quality,
+            "bytes": each.bytes,
+            "top1": right(each.embeddings),
+            "same_nearest": float((_nearest(each.embeddings) == nearest).float().mean()),
         }
-        for q in QUALITIES
+        for each in streams
     ]
     return {"images": len(images), "teacher": right(own), "streams": rows}
 
@@ -76,19 +90,10 @@ def probe(model: Model, every: int) -> dict[str, Any]:
     chosen = [i for i, name in enumerate(images.names) if name.startswith(UNSEEN)][::every]
     kinds = sorted({images.names[i].rsplit("/", 1)[0] for i in chosen})
     truth = torch.tensor([kinds.index(images.names[i].rsplit("/", 1)[0]) for i in chosen])
-    own, decoded, sizes = [], {q: [] for q in QUALITIES}, {q: [] for q in QUALITIES}
-    for index in track(chosen, "probe"):
-        image = images.image(index)
-        own.append(model.reference.features([image], 1).embedding[0])
-        writer = model.writer([image], 1)
-        for quality in QUALITIES:
-            (stream,) = writer.at((quality_level(quality),))
-            decoded[quality].append(model.embed(stream))
-            sizes[quality].append(len(stream))
-    best = _probed(torch.stack(own), truth)
+    own, streams = _embedded(model, images.chosen(chosen), "probe")
+    best = _probed(own, truth)
     rows = [
-        {"quality": q, "bytes": float(np.mean(sizes[q])), "accuracy": _probed(torch.stack(decoded[q]), truth)}
-        for q in QUALITIES
+        {"quality": each.quality, "bytes": each.bytes, "accuracy": _probed(each.embeddings, truth)} for each in streams
     ]
     for row in rows:
         row["kept"] = row["accuracy"] / best
