@@ -69,6 +69,15 @@ def divergence(logits: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.kl_div(student, teacher, log_target=True, reduction="none").sum(1)
 
 
+def binary_divergence(logits: Tensor, targets: Tensor) -> Tensor:
+    """Kullback-Leibler divergence, in nats, of probabilities of two outcomes, element by element."""
+    wanted = targets.sigmoid()
+    cost, least = (
+        nn.functional.binary_cross_entropy_with_logits(x, wanted, reduction="none") for x in (logits, targets)
+    )
+    return cost - least
+
+
 MAX_LOG_TEMPERATURE = math.log(100)
 
 

@@ -18,6 +18,7 @@ from torchvision.ops import batched_nms, box_iou, generalized_box_iou_loss
 
 from ..structures.features import STRIDES
 from ..teachers.nanodet import BINS, DetectorHead, boxes_around, cell_corners
+from .classification import binary_divergence
 
 LEAST_SCORE = 0.02
 MOST_BOXES = 100
@@ -126,9 +127,7 @@ class NanoDet(nn.Module):
         ours = self.cells(pyramid)
         sure = right.logits.sigmoid().amax(2)
         seen = torch.maximum(sure, ours.logits.detach().sigmoid().amax(2))
-        wanted = right.logits.sigmoid()
-        classes = F.binary_cross_entropy_with_logits(ours.logits, wanted, reduction="none")
-        classes = (classes - F.binary_cross_entropy_with_logits(right.logits, wanted, reduction="none")).sum(2)
+        classes = binary_divergence(ours.logits, right.logits).sum(2)
         chances, apart = (s.unflatten(2, (4, BINS)).log_softmax(3) for s in (right.sides, ours.sides))
         sides = F.kl_div(apart, chances, log_target=True, reduction="none").sum(3).mean(2)
         return ((seen + 0.02) * classes + 0.7 * sure * sides).sum(1) / (seen.sum(1) + 2)

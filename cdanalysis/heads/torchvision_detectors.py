@@ -13,6 +13,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import MultiScaleRoIAlign
 
+from .classification import binary_divergence
 from .fcos import SparseFCOSHead
 from .pyramid import FeaturePyramid
 
@@ -79,9 +80,9 @@ class TorchvisionDetector(nn.Module):
         ours = {name: value.float() for name, value in self(pyramid).items()}
         boxes = F.smooth_l1_loss(ours["bbox_regression"], target["bbox_regression"], reduction="none").mean(2)
         if "bbox_ctrness" in ours:
-            boxes = boxes + _divergence(ours["bbox_ctrness"], target["bbox_ctrness"]).sum(2)
+            boxes = boxes + binary_divergence(ours["bbox_ctrness"], target["bbox_ctrness"]).sum(2)
         weight = target["cls_logits"].sigmoid().amax(2)
-        total = weight * (_divergence(ours["cls_logits"], target["cls_logits"]).sum(2) + boxes)
+        total = weight * (binary_divergence(ours["cls_logits"], target["cls_logits"]).sum(2) + boxes)
         return total.sum(1) / weight.sum(1)
 
     def _run(
@@ -109,13 +110,6 @@ class TorchvisionDetector(nn.Module):
         split = {name: list(value.split([repeats * p for p in places], 1)) for name, value in outputs.items()}
         anchors = [list(a.split([repeats * p for p in places])) for a in anchors]
         return detector.postprocess_detections(split, anchors, sizes), {}
-
-
-def _divergence(logits: Tensor, targets: Tensor) -> Tensor:
-    """Kullback-Leibler divergence, in nats, of probabilities of two outcomes, element by element."""
-    wanted = targets.sigmoid()
-    cost, least = (F.binary_cross_entropy_with_logits(x, wanted, reduction="none") for x in (logits, targets))
-    return cost - least
 
 
 def _fcos(backbone: FeaturePyramid, classes: int, convs: int) -> nn.Module:
