@@ -54,9 +54,9 @@ def forget_derived(module: nn.Module) -> None:
                 value.forget()
 
 
-def checksum(module: nn.Module) -> Tensor:
+def checksum(tensors: Iterable[Tensor]) -> Tensor:
     """Numbers that are others when a weight is, even one that was changed behind autograd's back (by ``.data``)."""
-    tensors = [t.detach() for t in (*module.parameters(), *module.buffers())]
+    tensors = [t.detach() for t in tensors]
     sums = [t.sum(dtype=torch.float64) for t in tensors]
     norms = torch._foreach_norm([t for t in tensors if t.is_floating_point()])
     return torch.stack([*sums, *(norm.double() for norm in norms)])

@@ -133,9 +133,12 @@ class LayeredCodec(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Of the weights as they are: streams carry it, and no other weights read them. Teachers do not count."""
+        return self._fingerprint.get(self._own_tensors(), lambda: fingerprint_of(self, asdict(self.config)))
+
+    def _own_tensors(self) -> list[Tensor]:
+        """All weights and tables but the teachers', of which nothing is kept that streams depend on."""
         parts = (self.global_layer, self.spatial, self.detail, self.synthesis)
-        tensors = [tensor for part in parts for tensor in (*part.parameters(), *part.buffers())]
-        return self._fingerprint.get([*tensors, self.scale_tables], lambda: fingerprint_of(self, asdict(self.config)))
+        return [self.scale_tables, *(tensor for part in parts for tensor in (*part.parameters(), *part.buffers()))]
 
     def settle(self) -> bool:
         """Before streams are written: what is kept of weights must be of the weights as they are.
@@ -152,7 +155,7 @@ class LayeredCodec(nn.Module):
                 f"a codec encodes in torch.float32, and this one is in {others.pop()}: cast the heads alone "
                 "(model.heads), or use torch.autocast"
             )
-        found = checksum(self)
+        found = checksum(self._own_tensors())
         if self._checksum is not None and torch.equal(found, self._checksum):
             return False
         forget_derived(self)
