@@ -301,10 +301,10 @@ class LayeredCodec(nn.Module):
 
 
 def _detector(name: str) -> NanoDetPlus:
-    detector = TEACHERS[name]()
-    if not hasattr(detector, "pan"):
+    made = TEACHERS[name]
+    if not hasattr(made, "PYRAMID"):  # before one is made: others may need files that are not here
         raise ValueError(f"{name!r} cannot be the spatial layer's teacher: it has no feature pyramid")
-    return cast(NanoDetPlus, detector)
+    return cast(NanoDetPlus, made())
 
 
 def resized(pixels: Tensor, size: Sequence[int]) -> Tensor:
