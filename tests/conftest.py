@@ -48,7 +48,11 @@ def new_small_model(seed: int = 0) -> Model:
     torch.manual_seed(seed)
     model = Model(SMALL, heads={"classification": {"classes": ["cat", "dog", "cup"]}}, name="small")
     with torch.no_grad():
-        model.codec.global_layer.g_a[0].weight.mul_(1000)
+        analysis, decoder = model.codec.global_layer.g_a[0], model.codec.global_layer.g_s[1]
+        analysis.weight.mul_(1000)
+        # What is decoded is near what was coded, or the search for the best symbols would find none worth a bit.
+        decoder.weight.copy_(torch.linalg.pinv(analysis.weight))
+        decoder.bias.copy_(-decoder.weight @ analysis.bias)
         model.codec.spatial.g_a.out.weight.mul_(40)
         for part in (*model.codec.global_layer.context.heads, model.codec.spatial.g_s.context):
             part.weight.normal_(std=0.05)

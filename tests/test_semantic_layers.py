@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdanalysis.codec.entropy import tables
+from cdanalysis.codec.entropy.models import Pass
 from cdanalysis.codec.global_layer import GlobalLayer
 from cdanalysis.codec.spatial_layer import SpatialLayer
+from cdanalysis.codec.vector_search import LOGITS, SQUARES, Classes, VectorSearch
 from cdanalysis.stream.coder import CdfTables, SymbolReader, SymbolWriter, pop_each
 from cdanalysis.structures.latents import QUALITY_LEVELS, STEPS
 
@@ -56,7 +58,7 @@ def test_what_is_written_of_an_embedding_is_read(layers, scales, count, level, s
     layer = layers[0]
     y = size * torch.randn(count, sum(GROUPS), generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        values, passes = layer.quantize(y, level)
+        values, passes = layer.context.quantize(y[..., None, None], level)
         data = coded(passes, scales)
         read = layer.context.read(count, level, y, popper(data, scales))
     assert read.equal(values)
@@ -91,7 +93,8 @@ def test_training_and_coding_see_the_same_symbols(layers):
     features = [torch.randn(2, c, *side) for c, side in ((6, (8, 8)), (10, (4, 4)), (12, (2, 2)))]
     with torch.no_grad():
         y_hat, bits = embedding(e, quality, noisy=False)
-        values, passes = embedding.quantize(embedding.g_a(e), level)
+        y = embedding.g_a(e)[..., None, None] * embedding.gain(quality)
+        values, passes = embedding.context.quantize(y, level)
         assert (y_hat - values / STEPS).abs().max() < 0.1
         exact = sum(table_bits(each) for each in passes)
         assert float(bits.sum()) == pytest.approx(exact, rel=0.05)
@@ -107,6 +110,74 @@ def table_bits(each):
     weights = tables.gaussian_cdf_tables().double()
     chosen = weights[each.tables.long().flatten(), each.symbols.long().flatten() + tables.SYMBOL_BOUND]
     return float(-(chosen / weights[0].sum()).log2().sum())
+
+
+@pytest.fixture(scope="module")
+def principal():
+    """A global layer that decodes what it codes, and a classifier's last layer, (classes, E) and (classes,)."""
+    torch.manual_seed(4)
+    layer, axes = GlobalLayer(EMBEDDING, GROUPS, hidden=4, context=16), torch.linalg.qr(torch.randn(EMBEDDING, 24))[0]
+    with torch.no_grad():
+        layer.g_a[0].weight.copy_(axes.T)
+        layer.g_s[1].weight.copy_(axes)
+        layer.g_a[0].bias.zero_()
+        layer.g_s[1].bias.zero_()
+    return layer.eval(), Classes.of(layer, *(torch.randn(7, EMBEDDING).detach(), torch.randn(7)))
+
+
+def loss(search, found):
+    """Bits in thousands, and what decoding makes of an embedding, written anew."""
+    wanted, classes = search.wanted.embeddings, search.classes
+    decoded = search.layer.embedding(search.layer.dequantize(found.values.float() / STEPS, search.plane))
+    right, said = ((x @ classes.weight.T + classes.bias).double().log_softmax(1) for x in (wanted, decoded))
+    divergence = (right.exp() * (right - said)).sum(1)
+    center = classes.weight - classes.weight.mean(0)
+    mean = search.layer.g_s[1].bias
+    squares, logits = (
+        ((decoded - wanted) @ m).square().mean(1) / ((wanted - mean) @ m).square().mean(1)
+        for m in (torch.eye(EMBEDDING), center.T)
+    )
+    bits = torch.stack(
+        [sum(torch.tensor(table_bits(row(each, n))) for each in found.passes) for n in range(len(wanted))]
+    )
+    return bits / 1000 + search.weight * (divergence + SQUARES * squares + LOGITS * logits)
+
+
+def row(each, number):
+    return Pass(*(part[number : number + 1] for part in each))
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 4), st.integers(0, QUALITY_LEVELS), st.floats(0.5, 20), st.integers(0, 2**31))
+def test_searched_symbols_are_read_and_are_no_worse_than_the_nearest(principal, scales, count, level, size, seed):
+    layer, classes = principal
+    e = size * torch.randn(count, EMBEDDING, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        search = VectorSearch(layer, classes, e, level)
+        found = search.best()
+        y = layer.g_a(e)[..., None, None] * layer.gain(search.plane)
+        nearest = layer.context.quantize(y, level)
+        assert (loss(search, found) <= loss(search, nearest) + 1e-3 * loss(search, nearest).abs()).all()
+        data = coded(found.passes, scales)
+        assert layer.context.read(count, level, e, popper(data, scales)).equal(found.values)
+        alone = VectorSearch(layer, classes, e[:1], level).best()
+    assert alone.values.equal(found.values[:1])
+
+
+def test_the_search_keeps_what_a_classifier_says(principal):
+    """At a low quality, many more embeddings keep their class than by rounding, in about as many bits."""
+    layer, classes = principal
+    e = 3 * torch.randn(200, EMBEDDING, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        search = VectorSearch(layer, classes, e, 40)
+        nearest = layer.context.quantize(layer.g_a(e)[..., None, None] * layer.gain(search.plane), 40)
+        kept, bits = [], []
+        for found in (search.best(), nearest):
+            decoded = layer.embedding(layer.dequantize(found.values.float() / STEPS, search.plane))
+            first, second = ((x @ classes.weight.T + classes.bias).argmax(1) for x in (e, decoded))
+            kept.append(int((first == second).sum()))
+            bits.append(sum(table_bits(each) for each in found.passes))
+    assert kept[0] > 1.5 * kept[1] and bits[0] <= 1.1 * bits[1]
 
 
 def test_the_spatial_layer_is_coded_given_the_global_one(layers):

@@ -8,13 +8,13 @@ own weights, because differences that change no logit need not be kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from .entropy.models import Quantized
 from .entropy.vector import VectorModel
-from .gains import Gains, quality_plane
+from .gains import Gains
 
 
 class Residual(nn.Module):
@@ -67,11 +67,11 @@ class GlobalLayer(nn.Module):
         """Undo the gain: (N, C, 1, 1) float."""
         return y_hat * self.inverse_gain(quality)
 
+    @property
+    def decoder(self) -> Tensor:
+        """What a unit of each latent adds to the embedding where the transforms are linear: (E, C)."""
+        return cast(nn.Linear, self.g_s[1]).weight
+
     def embedding(self, latents: Tensor) -> Tensor:
         """The embedding (N, E) that dequantized latents (N, C, 1, 1) hold."""
         return self.g_s(latents.flatten(1))
-
-    def quantize(self, y: Tensor, level: int) -> Quantized:
-        """Analyzed embeddings y (N, C), before their gain, to integers at a quality level 0..120."""
-        gain = self.gain(quality_plane(level, y))
-        return self.context.quantize(y[..., None, None] * gain, level)

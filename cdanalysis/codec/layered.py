@@ -27,6 +27,7 @@ from .integer.exact import full_precision
 from .shape import CodecConfig
 from .spatial_layer import SpatialLayer, analysis_channels, analysis_inputs
 from .tiles import STRIDE, Place, grid_of, tiled, tiles
+from .vector_search import Classes, VectorSearch
 
 
 class Coded(NamedTuple):
@@ -37,7 +38,8 @@ class Coded(NamedTuple):
 
 
 class AnalyzedImages(NamedTuple):
-    """What images are before a quality is chosen: y of each layer, before its gain; None for layers not asked for."""
+    """What images are before a quality is chosen: their embedding (N, E), and y of the other layers, before its gain;
+    None for layers not asked for."""
 
     embedding: Tensor
     spatial: Tensor | None
@@ -86,6 +88,7 @@ class LayeredCodec(nn.Module):
         self.synthesis = FusionDecoder(condition, config.detail_channels, config.width, config.synthesis_depth)
         self.register_buffer("scale_tables", tables.gaussian_cdf_tables())
         self._fingerprint: Derived[str] = Derived()
+        self._classes: Derived[Classes] = Derived()
         self._checksum: Tensor | None = None
 
     # -- learning ----------------------------------------------------------------------------
@@ -169,10 +172,9 @@ class LayeredCodec(nn.Module):
     def analyze(self, x: Tensor, layers: int = 3) -> AnalyzedImages:
         """What images (N, 3, H, W), uint8 or in [0, 1], of any size, are at any quality."""
         seen = self.teachers_see(x, layers)
-        y = self.global_layer.g_a(seen.embedding)
         spatial = None if seen.detected is None else self.spatial.g_a(analysis_inputs(seen.detected))
         detail = tiled(self.detail.g_a, x, self.detail.g_a.receptive_radius) if layers == 3 else None
-        return AnalyzedImages(y, spatial, detail)
+        return AnalyzedImages(seen.embedding, spatial, detail)
 
     def teachers_see(self, x: Tensor, layers: int = 2) -> Seen:
         """What the teachers see in images (N, 3, H, W), uint8 or in [0, 1], resized to the working sizes.
@@ -197,7 +199,7 @@ class LayeredCodec(nn.Module):
         Args:
             quality_offsets: how far the detail layer's quality lies below its level, place by place: see `Latents`.
         """
-        embedding = self.global_layer.quantize(y.embedding, levels[0])
+        embedding = VectorSearch(self.global_layer, self._read_by(), y.embedding, levels[0]).best()
         latents, passes = Latents(size, levels[:1], embedding.values), [embedding.passes]
         if y.spatial is not None:
             spatial = self.spatial.quantize(y.spatial, embedding.values, levels[1])
@@ -212,6 +214,13 @@ class LayeredCodec(nn.Module):
             )
             passes.append(detail.passes)
         return CodedLatents(latents, passes)
+
+    def _read_by(self) -> Classes:
+        """What the global layer's symbols are chosen for: the classes that its teacher sees in embeddings."""
+        weight, bias = self.classifier.classifier_weights()
+        return self._classes.get(
+            (weight, bias, *self.global_layer.g_s.parameters()), lambda: Classes.of(self.global_layer, weight, bias)
+        )
 
     def to_latents(self, x: Tensor, levels: Levels, layers: int = 3, quality_offsets: Tensor | None = None) -> Latents:
         """Images (N, 3, H, W), uint8 or in [0, 1], of any size, to integer latents; see `encode_at`."""

@@ -1,0 +1,185 @@
+"""Rate-distortion-optimized quantization of the global layer: the nearest integers are not the best ones.
+
+A classifier's answer depends on few directions of its embedding, and rounding knows none of them. A symbol moves by a
+step where that makes what the classifier says of the decoded vector better by more than the bits cost, in the terms of
+the loss that the layer is trained by. The stream is an ordinary one; decoding does not change. Video encoders have done
+so for long (Sullivan, Wiegand, "Rate-distortion optimization for video compression", 1998).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..structures.latents import QUALITY_LEVELS, STEPS
+from .entropy import tables
+from .entropy.models import Pass, Quantized, gaussian_bits
+from .gains import quality_plane
+from .global_layer import GlobalLayer
+
+DISTORTIONS = 0.5, 100.0
+"""What distortion counts at quality 0 and at quality 1, beside a thousandth of a bit."""
+SQUARES, LOGITS = 1.0, 1.0
+"""What squared distances of embeddings and of logits count beside the divergence of classes, as shares of spreads."""
+ROUNDS = 6
+MOVES = 2, 8, 24
+"""So many symbols at once are tried in each round, those first that promise most."""
+LEAST_GAIN = 1e-5
+
+
+class Classes(NamedTuple):
+    """A classifier's last layer, and what steps of the layer's decoder do to its logits.
+
+    Attributes:
+        weight, bias: (classes, E) and (classes,).
+        steps: what a unit of each latent adds to each logit, (classes, C).
+        squares: of these.
+        spread: mean squares of what a unit adds to the embedding, (C,), and to centered logits.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    steps: Tensor
+    squares: Tensor
+    spread: tuple[Tensor, Tensor]
+
+    @classmethod
+    def of(cls, layer: GlobalLayer, weight: Tensor, bias: Tensor) -> Classes:
+        """Of a layer, whose decoder is taken to be linear: near enough to say what is worth a try."""
+        steps = weight @ layer.decoder
+        centered = (steps - steps.mean(0)).square().mean(0)
+        return cls(weight, bias, steps, steps.square(), (layer.decoder.square().mean(0), centered))
+
+
+class Symbols(NamedTuple):
+    """Values in sixteenths of a step, symbols, and the tables that code them, each (N, C)."""
+
+    values: Tensor
+    symbols: Tensor
+    tables: Tensor
+
+    @classmethod
+    def of(cls, found: Quantized) -> Symbols:
+        """Those of all groups, side by side."""
+        parts = zip(*found.passes, strict=True)
+        return cls(found.values.flatten(1), *(torch.cat(part, 1) for part in parts))
+
+    def bits(self, moved: int = 0) -> Tensor:
+        """Of each symbol, or of the one so many steps away: (N, C)."""
+        log_scales = self.tables.float() * tables.LOG_SCALE_STEP + math.log(tables.SMALLEST_SCALE)
+        return gaussian_bits(self.symbols.float() + moved, log_scales).clamp_max(tables.PRECISION)
+
+    def take(self, rows: Tensor) -> Symbols:
+        """Some rows."""
+        return Symbols(*(part[rows] for part in self))
+
+
+class VectorSearch:
+    """The search for embeddings at one quality level.
+
+    Args:
+        layer: what codes them.
+        classes: what reads them.
+        embeddings: (N, E).
+        level: 0..120.
+    """
+
+    def __init__(self, layer: GlobalLayer, classes: Classes, embeddings: Tensor, level: int):
+        self.layer, self.classes, self.level = layer, classes, level
+        self.plane = quality_plane(level, embeddings)
+        self.gain = layer.gain(self.plane).flatten()
+        self.inverse_gain = layer.inverse_gain(self.plane).flatten()
+        low, high = DISTORTIONS
+        self.weight = low * (high / low) ** (level / QUALITY_LEVELS)
+        mean = layer.embedding(embeddings.new_zeros(1, layer.channels, 1, 1))
+        apart = embeddings - mean
+        logits = F.linear(embeddings, classes.weight, classes.bias)
+        units = [each.square().mean(1, keepdim=True).clamp_min(1e-6) for each in (apart, _centered(apart, classes))]
+        self.wanted = _Wanted(embeddings, logits.log_softmax(1), units[0], units[1])
+
+    def best(self) -> Quantized:
+        """The embeddings' symbols, as good as moves of single steps make them."""
+        y = self.layer.g_a(self.wanted.embeddings) * self.gain
+        found = self._quantized(y)
+        costs = self._cost(found, self.wanted)
+        active = torch.arange(len(y), device=y.device)
+        for _ in range(ROUNDS):
+            now, wanted = found.take(active), self.wanted.take(active)
+            tried = self._quantized(self._moved(now, wanted).flatten(0, 1))
+            each = self._cost(tried, wanted.repeated(len(MOVES))).unflatten(0, (len(active), len(MOVES)))
+            least, choice = each.min(1)
+            better = least < costs[active] - LEAST_GAIN
+            rows = (torch.arange(len(active), device=y.device) * len(MOVES) + choice)[better]
+            active = active[better]
+            if not len(active):
+                break
+            costs[active] = least[better]
+            for part, new in zip(found, tried.take(rows), strict=True):
+                part[active] = new
+        return self._as_passes(found)
+
+    def _quantized(self, y: Tensor) -> Symbols:
+        return Symbols.of(self.layer.context.quantize(y[..., None, None], self.level))
+
+    def _decoded(self, values: Tensor) -> Tensor:
+        latents = self.layer.dequantize(values[..., None, None].float() / STEPS, self.plane)
+        return self.layer.embedding(latents)
+
+    def _cost(self, found: Symbols, wanted: _Wanted) -> Tensor:
+        """What symbols cost (N,), in thousands of bits."""
+        decoded = self._decoded(found.values)
+        apart = decoded - wanted.embeddings
+        said = F.linear(decoded, self.classes.weight, self.classes.bias).log_softmax(1)
+        distortion = F.kl_div(said, wanted.chances, log_target=True, reduction="none").sum(1)
+        distortion += SQUARES * apart.square().mean(1) / wanted.unit[:, 0]
+        distortion += LOGITS * _centered(apart, self.classes).square().mean(1) / wanted.logit_unit[:, 0]
+        return found.bits().sum(1) / 1000 + self.weight * distortion
+
+    def _moved(self, now: Symbols, wanted: _Wanted) -> Tensor:
+        """Targets (N, len(MOVES), C) of the layer's quantization, in steps, by a model of second order."""
+        classes, decoded = self.classes, self._decoded(now.values)
+        said = F.linear(decoded, classes.weight, classes.bias).softmax(1)
+        apart = decoded - wanted.embeddings
+        squares, logits = SQUARES / wanted.unit, LOGITS / wanted.logit_unit
+        slope = (said - wanted.chances.exp()) @ classes.steps
+        slope += 2 * squares * (apart @ self.layer.decoder) / apart.shape[1]
+        slope += 2 * logits * (_centered(apart, classes) @ classes.steps) / len(classes.steps)
+        curvature = said @ classes.squares - (said @ classes.steps).square()
+        curvature += 2 * (squares * classes.spread[0] + logits * classes.spread[1])
+        slope, curvature = slope * self.inverse_gain, curvature * self.inverse_gain**2 / 2
+        bits = now.bits()
+        up, down = (self.weight * (sign * slope + curvature) + (now.bits(sign) - bits) / 1000 for sign in (1, -1))
+        promise, order = torch.minimum(up, down).sort(1)
+        step = torch.where(up < down, 1.0, -1.0).gather(1, order) * (promise < 0)
+        values = now.values.float() / STEPS
+        return torch.stack([values.scatter_add(1, order[:, :count], step[:, :count]) for count in MOVES], 1)
+
+    def _as_passes(self, found: Symbols) -> Quantized:
+        groups = self.layer.context.groups
+        parts = zip(found.symbols.split(groups, 1), found.tables.split(groups, 1), strict=True)
+        return Quantized(found.values[..., None, None], [Pass(*part) for part in parts])
+
+
+class _Wanted(NamedTuple):
+    """What decoded vectors should be: embeddings, logarithms of classes' chances, and units (N, 1) of distances."""
+
+    embeddings: Tensor
+    chances: Tensor
+    unit: Tensor
+    logit_unit: Tensor
+
+    def take(self, rows: Tensor) -> _Wanted:
+        return _Wanted(*(part[rows] for part in self))
+
+    def repeated(self, count: int) -> _Wanted:
+        return _Wanted(*(part.repeat_interleave(count, 0) for part in self))
+
+
+def _centered(embeddings: Tensor, classes: Classes) -> Tensor:
+    """Logits of embeddings' differences, less their mean, which changes no class."""
+    logits = embeddings @ classes.weight.T
+    return logits - logits.mean(1, keepdim=True)
