@@ -9,7 +9,8 @@ Writes ``docs/results/semantics.json``, a part at a time; ``--every`` above 1 pr
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,16 +67,25 @@ def labels(model: Model, every: int) -> dict[str, Any]:
     own, streams = _embedded(model, images, "labels")
     right = lambda e: float(np.mean(head.classify(e).argmax(1).numpy() == truth))  # noqa: E731
     nearest = _nearest(own)
-    rows = [
-        {
-            "quality": each.quality,
-            "bytes": each.bytes,
-            "top1": right(each.embeddings),
-            "same_nearest": float((_nearest(each.embeddings) == nearest).float().mean()),
-        }
-        for each in streams
-    ]
-    return {"images": len(images), "teacher": right(own), "streams": rows}
+
+    def row(each: Decoded) -> dict[str, float]:
+        same = float((_nearest(each.embeddings) == nearest).float().mean())
+        return {"quality": each.quality, "bytes": each.bytes, "top1": right(each.embeddings), "same_nearest": same}
+
+    found = {"images": len(images), "teacher": right(own), "streams": [row(each) for each in streams]}
+    with _rounded(model):
+        _, streams = _embedded(model, images, "symbols rounded instead of searched for")
+    return {**found, "rounded": [row(each) for each in streams]}
+
+
+@contextlib.contextmanager
+def _rounded(model: Model) -> Iterator[None]:
+    """In here the encoder writes the nearest symbols."""
+    before, model.codec.search_rounds = model.codec.search_rounds, 0
+    try:
+        yield
+    finally:
+        model.codec.search_rounds = before
 
 
 def _nearest(embeddings: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from .integer.exact import full_precision
 from .shape import CodecConfig
 from .spatial_layer import SpatialLayer, analysis_channels, analysis_inputs
 from .tiles import STRIDE, Place, grid_of, tiled, tiles
-from .vector_search import Classes, VectorSearch
+from .vector_search import SEARCH_ROUNDS, Classes, VectorSearch
 
 
 class Coded(NamedTuple):
@@ -65,6 +65,7 @@ class LayeredCodec(nn.Module):
 
     Attributes:
         classifier, detector: the semantic layers' teachers, frozen.
+        search_rounds: how long the encoder searches for the global layer's symbols; at 0 it rounds, in less time.
     """
 
     def __init__(self, config: CodecConfig):
@@ -88,6 +89,7 @@ class LayeredCodec(nn.Module):
         self.synthesis = FusionDecoder(condition, config.detail_channels, config.width, config.synthesis_depth)
         self.register_buffer("scale_tables", tables.gaussian_cdf_tables())
         self._fingerprint: Derived[str] = Derived()
+        self.search_rounds = SEARCH_ROUNDS
         self._classes: Derived[Classes] = Derived()
         self._checksum: Tensor | None = None
 
@@ -199,7 +201,7 @@ class LayeredCodec(nn.Module):
         Args:
             quality_offsets: how far the detail layer's quality lies below its level, place by place: see `Latents`.
         """
-        embedding = VectorSearch(self.global_layer, self._read_by(), y.embedding, levels[0]).best()
+        embedding = self._search(y.embedding, levels[0]).best()
         latents, passes = Latents(size, levels[:1], embedding.values), [embedding.passes]
         if y.spatial is not None:
             spatial = self.spatial.quantize(y.spatial, embedding.values, levels[1])
@@ -215,12 +217,11 @@ class LayeredCodec(nn.Module):
             passes.append(detail.passes)
         return CodedLatents(latents, passes)
 
-    def _read_by(self) -> Classes:
-        """What the global layer's symbols are chosen for: the classes that its teacher sees in embeddings."""
-        weight, bias = self.classifier.classifier_weights()
-        return self._classes.get(
-            (weight, bias, *self.global_layer.g_s.parameters()), lambda: Classes.of(self.global_layer, weight, bias)
-        )
+    def _search(self, embeddings: Tensor, level: int) -> VectorSearch:
+        """For the symbols of embeddings (N, E) that keep the classes which the teacher sees."""
+        layer, weight, bias = self.global_layer, *self.classifier.classifier_weights()
+        classes = self._classes.get((weight, bias, layer.decoder), lambda: Classes.of(layer, weight, bias))
+        return VectorSearch(layer, classes, embeddings, level, self.search_rounds)
 
     def to_latents(self, x: Tensor, levels: Levels, layers: int = 3, quality_offsets: Tensor | None = None) -> Latents:
         """Images (N, 3, H, W), uint8 or in [0, 1], of any size, to integer latents; see `encode_at`."""

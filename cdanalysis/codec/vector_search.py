@@ -25,7 +25,7 @@ DISTORTIONS = 0.5, 100.0
 """What distortion counts at quality 0 and at quality 1, beside a thousandth of a bit."""
 SQUARES, LOGITS = 1.0, 1.0
 """What squared distances of embeddings and of logits count beside the divergence of classes, as shares of spreads."""
-ROUNDS = 6
+SEARCH_ROUNDS = 6
 MOVES = 2, 8, 24
 """So many symbols at once are tried in each round, those first that promise most."""
 LEAST_GAIN = 1e-5
@@ -86,10 +86,13 @@ class VectorSearch:
         classes: what reads them.
         embeddings: (N, E).
         level: 0..120.
+        rounds: how often symbols may move; at 0 they are the nearest.
     """
 
-    def __init__(self, layer: GlobalLayer, classes: Classes, embeddings: Tensor, level: int):
-        self.layer, self.classes, self.level = layer, classes, level
+    def __init__(
+        self, layer: GlobalLayer, classes: Classes, embeddings: Tensor, level: int, rounds: int = SEARCH_ROUNDS
+    ):
+        self.layer, self.classes, self.level, self.rounds = layer, classes, level, rounds
         self.plane = quality_plane(level, embeddings)
         self.gain = layer.gain(self.plane).flatten()
         self.inverse_gain = layer.inverse_gain(self.plane).flatten()
@@ -107,7 +110,7 @@ class VectorSearch:
         found = self._quantized(y)
         costs = self._cost(found, self.wanted)
         active = torch.arange(len(y), device=y.device)
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             now, wanted = found.take(active), self.wanted.take(active)
             tried = self._quantized(self._moved(now, wanted).flatten(0, 1))
             each = self._cost(tried, wanted.repeated(len(MOVES))).unflatten(0, (len(active), len(MOVES)))
