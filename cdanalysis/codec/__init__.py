@@ -3,6 +3,7 @@
 - `layered`: `LayeredCodec`, the whole
 - `shape`: `CodecConfig`, its shape as files describe it
 - `global_layer`: `GlobalLayer`: what a photograph shows, one vector
+- `vector_search`: `VectorSearch`: the symbols that keep the most of it
 - `spatial_layer`: `SpatialLayer`: where things are, at stride 16
 - `detail`: `DetailLayer`: what it looks like, at stride 16
 - `fusion`: `FusionDecoder`: latents to a photograph
