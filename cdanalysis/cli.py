@@ -91,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     _demo(sub)
     _index(sub)
     _search(sub)
+    _app(sub)
     return top
 
 
@@ -362,6 +363,14 @@ def _search(sub) -> None:
     )
     _overwrite(command)
     command.set_defaults(model=None)
+
+
+def _app(sub) -> None:
+    command = _command(sub, "app", "open a page in the browser to try photographs on; needs the extra app")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
+    command.add_argument("--port", type=int, help="port (default: the first free one from 7860 on)")
+    command.add_argument("--max-pixels", type=pixels, help="refuse photographs with more pixels (default: 2^22)")
+    command.add_argument("--max-bytes", type=int, help="refuse files with more bytes (default: 20 MiB)")
 
 
 if __name__ == "__main__":

@@ -352,6 +352,21 @@ def _write_sheet(options: argparse.Namespace, archive: Archive, query: str | Non
     write_result(options.sheet, match_page(archive.model, matches, about, picture, track))
 
 
+def app(options: argparse.Namespace) -> int:
+    from .app.page import gradio_module, new_page, serve
+    from .app.view import MAX_BYTES, MAX_PIXELS
+
+    max_bytes = options.max_bytes or MAX_BYTES
+    if max_bytes < 1:
+        raise ValueError(f"--max-bytes must be at least 1, got {max_bytes}")
+    gradio_module()  # known before the model is loaded
+    page = new_page(zoo_module.load(options.model, options.device), options.max_pixels or MAX_PIXELS, max_bytes)
+    address = serve(page, options.host, options.port, max_bytes, wait=False)
+    print(json_text({"address": address}) if options.json else f"Open {address} in a browser.", flush=True)
+    page.block_thread()
+    return 0
+
+
 def _run(work: Work, options: argparse.Namespace) -> int:
     """Do the work on all inputs; those that fail are reported at the end, and the rest is done."""
     from .batch import run
