@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 TITLE = "cdanalysis"
 ABOUT = """# cdanalysis
 A photograph becomes one small stream of three layers. Labels, boxes and classes of pixels are read from its first two,
-without decoding a pixel; the picture is decoded from all three, beside other codecs' files of the same size.
+without decoding a pixel; the picture is decoded from all three, beside other codecs' files of that size at most.
 """
 
 

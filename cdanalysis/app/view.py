@@ -133,7 +133,6 @@ def _layers(stream: bytes) -> str:
         {
             "layer": layer.name,
             "bytes": f"{layer.bytes:,}",
-            "quality": f"{layer.quality:.2f}",
             "sees the photograph at": f"{layer.working} pixels" if layer.working else "its own size",
             "read by": READ_BY[layer.name],
         }
@@ -141,7 +140,6 @@ def _layers(stream: bytes) -> str:
     ]
     rest = info.bytes - sum(layer.bytes for layer in info.layers)
     rows.append({"layer": "header, checksums", "bytes": f"{rest:,}"})
-    rows.append(
-        {"layer": "**whole stream**", "bytes": f"**{info.bytes:,}**", "quality": f"{info.bpp:.3f} bits per pixel"}
-    )
+    rate = f"{info.bpp:.3f} bits per pixel"
+    rows.append({"layer": "**whole stream**", "bytes": f"**{info.bytes:,}**", "sees the photograph at": rate})
     return table(rows, cell=lambda value: "" if value is None else str(value))
