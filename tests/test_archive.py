@@ -24,6 +24,7 @@ from cdanalysis.batch.run import attempt, in_process
 from cdanalysis.cli import main
 from cdanalysis.files import json_text, json_value
 from cdanalysis.structures.predictions import SURE
+from cdanalysis.zoo import save_model
 
 SIZE = 16
 
@@ -285,6 +286,12 @@ def test_what_is_no_archive_or_damaged_or_of_another_model_is_refused(index, sma
     _, archive = index()
     from conftest import new_small_model
 
+    save_model(new_small_model(seed=7), tmp_path / "other")
+    with pytest.raises(ValueError, match="is an archive of model"):
+        other = IndexWork(str(tmp_path / "other"))
+        index_streams(other, [str(streams)], archive.store.folder, lambda count: in_process)
+    assert len(Archive(archive.store.folder)) == 6, "what another model cannot read is not lost for it"
+
     with pytest.raises(ValueError, match="name the model that wrote them"):
         Archive(archive.store.folder, new_small_model(seed=7))
     with locked(archive.store.folder), pytest.raises(ValueError, match="another command is writing"):
@@ -396,3 +403,12 @@ def test_recall_at_ten_is_what_was_published(photo, data_root):
         np.fill_diagonal(scores, -2)
         tops.append(np.argsort(-scores, 1)[:, :10])
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(*tops, strict=True)]) >= 0.75
+
+
+def test_an_archive_of_nothing_is_one(index, streams):
+    for path in streams.rglob("*.cda"):
+        path.write_bytes(b"no stream")
+    done, archive = index("classification", "detection")
+    assert counts(done) == (0, 0, 0, 0) and len(done.failures) == 6
+    center = np.asarray(archive.manifest.center)
+    assert archive.search(center) == archive.search(objects="dog") == archive.search(center, label="cat") == []

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ..model import Model
 
 TITLE = "cdanalysis"
+KEPT = 3600
+"""Seconds for which an upload is kept."""
 ABOUT = """# cdanalysis
 A photograph becomes one small stream of three layers. Labels, boxes and classes of pixels are read from its first two,
 without decoding a pixel; the picture is decoded from all three, beside other codecs' files of that size at most.
@@ -68,9 +70,9 @@ def new_page(model: Model, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BY
     def picture(label: str, shown: bool = True) -> Any:
         return gr.Image(label=label, show_label=shown, format="png", interactive=False, buttons=["fullscreen"])
 
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
         gr.Markdown(ABOUT)
-        photograph = gr.State()
+        photograph = gr.State(time_to_live=KEPT)
         with gr.Row():
             with gr.Column(scale=2):
                 file = gr.File(label="photograph", file_count="single", height=120)

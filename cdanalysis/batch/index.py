@@ -146,8 +146,8 @@ def index_streams(
 
     Raises:
         FileNotFoundError: if an input or the model does not exist.
-        ValueError: if there is no stream among the inputs, the folder is there and no archive, another command is
-            writing to it; for the first failure, if ``strict``.
+        ValueError: if there is no stream among the inputs, the folder is there and no archive or one of another
+            model, another command is writing to it; for the first failure, if ``strict``.
         ModuleNotFoundError: if FAISS is asked for, and not installed.
     """
     work.check()
@@ -188,6 +188,12 @@ def _opened(work: IndexWork, folder: str | Path, overwrite: bool, outcome: Index
         else:
             if store.manifest.settings == settings and not overwrite:
                 return store
+            own = zoo.describe(zoo.find(work.model))["fingerprint"]
+            if store.manifest.fingerprint != own and not overwrite:
+                raise ValueError(
+                    f"{folder} is an archive of model {store.manifest.fingerprint} and model {work.model!r} is {own}: "
+                    "name the other model, write elsewhere with -o, or replace the archive with --overwrite"
+                )
             before = len(store)
     from ..archive.vectors import center_of
 
