@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -259,6 +259,7 @@ def test_an_archive_and_its_streams_can_be_moved(index, streams, tmp_path, monke
     assert {match.file for match in Archive("archive.index").search("streams/0.cda")} >= {"streams/0.cda"}
 
 
+@settings(max_examples=25)
 @given(st.sets(st.integers(0, 29)), st.integers(2, 12))
 def test_what_is_dropped_and_merged_leaves_the_rest_as_it_was(tmp_path_factory, gone, full):
     store = drawn_archive(tmp_path_factory.mktemp("archives") / "a.index", 30)

@@ -200,7 +200,9 @@ class Archive:
             query: as of `search`.
 
         Raises:
-            as `search`.
+            ValueError: for a photograph that cannot be used.
+            StreamError: for a stream that is bad, or of another model.
+            FileNotFoundError: if the query's file does not exist.
         """
         from torch import Tensor
 
