@@ -51,13 +51,15 @@ def new_page(model: Model, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BY
     gr = gradio_module()
 
     def dropped(path: str | None, quality: float) -> list[Any]:
+        nothing = [None] * (2 + len(shown))
         if path is None:
-            return [None] * (2 + len(shown))
+            return nothing
         try:
             photograph = Photograph(model, opened(path, max_pixels, max_bytes))
             return [photograph, photograph.image, *values(photograph, quality)]
         except Exception as error:  # what was not foreseen is told as a fault, with its report
-            raise gr.Error(sentence(error), duration=None, title="The photograph was refused") from None
+            gr.Warning(sentence(error), duration=None, title="The photograph was refused")
+            return nothing
 
     def moved(photograph: Photograph | None, quality: float) -> list[Any]:
         return [gr.skip()] * len(shown) if photograph is None else values(photograph, quality)
@@ -80,10 +82,10 @@ def new_page(model: Model, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BY
                 labels = gr.Label(label="classification, from the global layer")
             with gr.Column(scale=3):
                 with gr.Row():
-                    with gr.Column():
+                    with gr.Column(min_width=200):
                         gr.Markdown("**Detection**, from the semantic layers")
                         objects = picture("detection", False)
-                    with gr.Column():
+                    with gr.Column(min_width=200):
                         gr.Markdown("**Segmentation**, from the semantic layers")
                         classes = picture("segmentation", False)
                 layers = gr.Markdown()
