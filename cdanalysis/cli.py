@@ -344,7 +344,8 @@ def _index(sub) -> None:
 
 
 def _search(sub) -> None:
-    command = _command(sub, "search", "find streams of an archive by a photograph, a stream, a label or objects")
+    command = _command(sub, "search", "find streams of an archive by a photograph, a stream, a label or objects", False)
+    command.usage = "cdanalysis search [QUERY] ARCHIVE [options]"
     command.add_argument(
         "inputs", nargs="+", metavar="[QUERY] ARCHIVE", help="a photograph or a stream to search by, and the archive"
     )
@@ -361,8 +362,9 @@ def _search(sub) -> None:
     command.add_argument(
         "--sheet", help="also decode what was found, onto this contact sheet: .html, .png, .webp or .jpg"
     )
+    command.add_argument("--model", help="model that wrote the streams (default: the one that the archive names)")
+    command.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     _overwrite(command)
-    command.set_defaults(model=None)
 
 
 def _app(sub) -> None:

@@ -83,10 +83,10 @@ def new_page(model: Model, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BY
             with gr.Column(scale=3):
                 with gr.Row():
                     with gr.Column(min_width=200):
-                        gr.Markdown("**Detection**, from the semantic layers")
+                        gr.Markdown("**Detection**")
                         objects = picture("detection", False)
                     with gr.Column(min_width=200):
-                        gr.Markdown("**Segmentation**, from the semantic layers")
+                        gr.Markdown("**Segmentation**")
                         classes = picture("segmentation", False)
                 layers = gr.Markdown()
         with gr.Row():
