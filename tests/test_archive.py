@@ -23,6 +23,7 @@ from cdanalysis.batch.index import IndexWork, index_streams
 from cdanalysis.batch.run import attempt, in_process
 from cdanalysis.cli import main
 from cdanalysis.files import json_text, json_value
+from cdanalysis.structures.latents import LAYERS, SEMANTIC
 from cdanalysis.structures.predictions import SURE
 from cdanalysis.zoo import save_model
 
@@ -46,15 +47,23 @@ def drawn_archive(folder: Path, count: int, seed: int = 0) -> Store:
     return store
 
 
-@pytest.fixture
-def streams(three_tasks, chelsea, tmp_path) -> Path:
-    """Six streams in a folder, of pictures of several sizes; two have no picture."""
-    folder = tmp_path / "streams"
-    (folder / "more").mkdir(parents=True)
+@pytest.fixture(scope="module")
+def encoded(three_tasks, chelsea) -> list[bytes]:
+    """Six streams, of pictures of several sizes; two have no picture."""
+    streams = []
     for n in range(6):
         image = np.roll(chelsea, 60 * n, 1)[20 * n : 20 * n + 64, : 80 + 8 * n]
-        layers = ("global", "spatial", "detail") if n < 4 else ("global", "spatial")
-        (folder / ("more" if n % 2 else ".") / f"{n}.cda").write_bytes(three_tasks.encode(image, 0.8, layers))
+        streams.append(three_tasks.encode(image, 0.8, LAYERS if n < 4 else SEMANTIC))
+    return streams
+
+
+@pytest.fixture
+def streams(encoded, tmp_path) -> Path:
+    """The streams in a folder."""
+    folder = tmp_path / "streams"
+    (folder / "more").mkdir(parents=True)
+    for n, stream in enumerate(encoded):
+        (folder / ("more" if n % 2 else ".") / f"{n}.cda").write_bytes(stream)
     return folder
 
 

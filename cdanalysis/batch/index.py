@@ -199,8 +199,9 @@ def _opened(work: IndexWork, folder: str | Path, overwrite: bool, outcome: Index
 
     place = zoo.find(work.model)
     about = zoo.describe(place)
-    classes = {task: list(_model(work.model, work.device).heads[task].classes) for task in work.tasks}
-    center = tuple(center_of(_model(work.model, work.device)).tolist())
+    model = _model(work.model, work.device, work.max_pixels)  # the very one that jobs in this process will have
+    classes = {task: list(model.heads[task].classes) for task in work.tasks}
+    center = tuple(center_of(model).tolist())
     name = work.model if place.parent == zoo.zoo_folder() else os.path.abspath(place)
     outcome.dropped = before
     return Store.new(folder, Manifest(name, about["fingerprint"], settings, work.tasks, classes, center))
