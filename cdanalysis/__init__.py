@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from .archive import Archive
     from .data.images import ImageLike
     from .model import Model
     from .roi.importance import Importance
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __all__ = [
+    "Archive",
     "Info",
     "StreamError",
     "__version__",
@@ -177,3 +179,12 @@ def decode(stream: StreamBytes, preview: bool = False, model: str = "photo") -> 
         ValueError: for a preview by a model that makes none.
     """
     return _loaded(model).decode(stream, preview)
+
+
+def __getattr__(name: str) -> object:
+    """`Archive`, which needs numpy, is imported when it is asked for."""
+    if name == "Archive":
+        from .archive.search import Archive
+
+        return Archive
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,20 @@ from .structures.latents import LAYERS, SEMANTIC, layer_count
 
 SECTIONS = ("heads", "codec", "labels", "parts", "start", "memory", "growth")
 EACH = ",".join(name.upper() for name in LAYERS)
-COMMANDS = ("encode", "decode", "analyze", "inspect", "strip", "train", "evaluate", "benchmark", "zoo", "demo")
+COMMANDS = (
+    "encode",
+    "decode",
+    "analyze",
+    "inspect",
+    "strip",
+    "train",
+    "evaluate",
+    "benchmark",
+    "zoo",
+    "demo",
+    "index",
+    "search",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,6 +89,9 @@ def parser() -> argparse.ArgumentParser:
     _benchmark(sub)
     _zoo(sub)
     _demo(sub)
+    _index(sub)
+    _search(sub)
+    _app(sub)
     return top
 
 
@@ -310,6 +326,53 @@ def _demo(sub) -> None:
     command.add_argument("-o", "--output", default="cdanalysis-demo", help="output folder (default: cdanalysis-demo)")
     command.add_argument("--quality", type=quality, default=0.5, help=f"in [0, 1], or {EACH} (default: 0.5)")
     _overwrite(command)
+
+
+def _index(sub) -> None:
+    command = _command(sub, "index", "gather the vectors of streams in an archive that can be searched")
+    command.add_argument("inputs", nargs="+", help=".cda files, or folders of them")
+    command.add_argument("-o", "--output", required=True, help="folder of the archive, such as archive.index")
+    command.add_argument(
+        "--tasks",
+        nargs="+",
+        help="predictions to keep beside the vectors: classification (labels; the default) and detection (objects)",
+    )
+    command.add_argument(
+        "--faiss", action="store_true", help="also make an index of FAISS's, for above a million streams"
+    )
+    _files(command)
+
+
+def _search(sub) -> None:
+    command = _command(sub, "search", "find streams of an archive by a photograph, a stream, a label or objects", False)
+    command.usage = "cdanalysis search [QUERY] ARCHIVE [options]"
+    command.add_argument(
+        "inputs", nargs="+", metavar="[QUERY] ARCHIVE", help="a photograph or a stream to search by, and the archive"
+    )
+    command.add_argument("-k", type=int, default=10, help="how many to find (default: 10)")
+    command.add_argument("--label", help="only streams of this class; a word of its name will do")
+    command.add_argument(
+        "--with", dest="objects", action="append", default=[], metavar="OBJECT",
+        help="only streams with such an object; may be repeated",
+    )  # fmt: skip
+    command.add_argument(
+        "--min-score", type=float, help="lowest score of label and objects (default: any label, and objects from 0.35)"
+    )
+    command.add_argument("--exact", action="store_true", help="compare all vectors, also where there is FAISS's index")
+    command.add_argument(
+        "--sheet", help="also decode what was found, onto this contact sheet: .html, .png, .webp or .jpg"
+    )
+    command.add_argument("--model", help="model that wrote the streams (default: the one that the archive names)")
+    command.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    _overwrite(command)
+
+
+def _app(sub) -> None:
+    command = _command(sub, "app", "open a page in the browser to try photographs on; needs the extra app")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
+    command.add_argument("--port", type=int, help="port (default: the first free one from 7860 on)")
+    command.add_argument("--max-pixels", type=pixels, help="refuse photographs with more pixels (default: 2^22)")
+    command.add_argument("--max-bytes", type=int, help="refuse files with more bytes (default: 20 MiB)")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,13 @@ from .outputs import check_outputs, read_below, write_result
 from .registry import HEADS
 
 if TYPE_CHECKING:
+    from .archive.search import Archive, Match
+    from .batch.run import Runner
     from .batch.work import Work
 
 QUALITIES = (0.25, 0.5, 0.75)
+SHEETS = {".html": "HTML", ".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG"}
+"""Kinds of contact sheets by their suffix."""
 
 
 def encode(options: argparse.Namespace) -> int:
@@ -277,18 +281,99 @@ def demo(options: argparse.Namespace) -> int:
     return 1 if report["failures"] else 0
 
 
+def index(options: argparse.Namespace) -> int:
+    from .batch.index import TASKS, IndexWork, index_streams
+
+    tasks = TASKS[:1] if options.tasks is None else tuple(name for name in TASKS if name in options.tasks)
+    if unknown := set(options.tasks or ()) - set(TASKS):
+        raise ValueError(f"an archive can hold {' and '.join(TASKS)}, and not {min(unknown)!r}")
+    work, left_out = IndexWork(options.model, options.device, tasks, options.max_pixels), LeftOut()
+    runner_of = lambda count: _runner(options, count)  # noqa: E731
+    chosen = {"overwrite": options.overwrite, "strict": options.strict, "faiss": options.faiss, "track": track}
+    found = index_streams(work, options.inputs, options.output, runner_of, left_out=left_out, **chosen)
+    row = {"archive": options.output, **vars(found)}
+    if options.json:
+        print(json_text({**row, "left_out": left_out.to_list()}))
+    else:
+        print_table("", [{name: row[name] for name in ("archive", "streams", "added", "kept", "dropped")}])
+    for text in [*found.notices, *left_out.lines()]:
+        say(text)
+    for failure in found.failures:
+        say(f"{failure['file']}: {failure['error']}")
+    return 1 if found.failures else 0
+
+
+def search(options: argparse.Namespace) -> int:
+    from .archive.search import MANY, Archive
+
+    if len(options.inputs) > 2:
+        raise ValueError(f"search takes at most one query and one archive, got {' '.join(options.inputs)}")
+    query, folder = options.inputs[0] if len(options.inputs) == 2 else None, options.inputs[-1]
+    archive = Archive(folder, options.model, options.device)
+    if options.sheet:
+        _check_sheet(options, query)
+    filters = {"label": options.label, "objects": options.objects, "min_score": options.min_score}
+    matches = archive.search(query, options.k, **filters, exact=options.exact)
+    if options.json:
+        about = {"archive": folder, "streams": len(archive), "query": query, **filters}
+        print(json_text({**about, "found": [match.to_dict() for match in matches]}))
+    elif matches:
+        print_table("", [match.row() for match in matches])
+    if not matches:
+        say(f"nothing was found among {len(archive)} streams")
+    elif options.sheet:
+        _write_sheet(options, archive, query, matches)
+    if len(archive) > MANY and not archive.manifest.faiss:
+        say(f"{len(archive)} vectors were compared one by one; `cdanalysis index --faiss` makes that faster")
+    return 0
+
+
+def _check_sheet(options: argparse.Namespace, query: str | None) -> None:
+    """Refuse, before searching, a sheet that cannot be written."""
+    if Path(options.sheet).suffix.lower() not in SHEETS:
+        raise ValueError(f"a contact sheet is one of {', '.join(SHEETS)}, and not {options.sheet!r}")
+    check_folder(Path(options.sheet).parent)
+    check_outputs([options.sheet], [query] if query else [], options.overwrite)
+
+
+def _write_sheet(options: argparse.Namespace, archive: Archive, query: str | None, matches: list[Match]) -> None:
+    from .archive.sheet import match_page, match_sheet, query_picture
+    from .reports.pages import file_of
+
+    kind = SHEETS[Path(options.sheet).suffix.lower()]
+    if kind != "HTML":
+        write_result(options.sheet, file_of(match_sheet(archive.model, matches, track), kind))
+        return
+    words = [f"nearest to {Path(query).name}"] if query else []
+    words += [f"labeled {options.label!r}"] if options.label else []
+    words += [f"with {' and '.join(options.objects)}"] if options.objects else []
+    about = f"{len(matches)} of {len(archive)} streams, {', '.join(words)}."
+    picture = query_picture(archive.model, query) if query else None
+    write_result(options.sheet, match_page(archive.model, matches, about, picture, track))
+
+
+def app(options: argparse.Namespace) -> int:
+    from .app.page import gradio_module, new_page, serve
+    from .app.view import MAX_BYTES, MAX_PIXELS
+
+    max_bytes = options.max_bytes or MAX_BYTES
+    if max_bytes < 1:
+        raise ValueError(f"--max-bytes must be at least 1, got {max_bytes}")
+    gradio_module()  # known before the model is loaded
+    page = new_page(zoo_module.load(options.model, options.device), options.max_pixels or MAX_PIXELS, max_bytes)
+    address = serve(page, options.host, options.port, max_bytes, wait=False)
+    print(json_text({"address": address}) if options.json else f"Open {address} in a browser.", flush=True)
+    page.block_thread()
+    return 0
+
+
 def _run(work: Work, options: argparse.Namespace) -> int:
     """Do the work on all inputs; those that fail are reported at the end, and the rest is done."""
     from .batch import run
 
     left_out = LeftOut()
     jobs = run.jobs_of(options.inputs, options.output, work, left_out=left_out)
-    if getattr(options, "runner", "local") == "ray":
-        from .integrations.ray import on_cluster
-
-        runner: run.Runner = on_cluster
-    else:
-        runner = run.local_runner(len(jobs), getattr(options, "device", "cpu"), options.workers)
+    runner = _runner(options, len(jobs))
     again = options.overwrite or not run.is_several(options.inputs)
     shown = track if len(jobs) > 1 else lambda items, total: items
     named = run.names_a_file(options.inputs, options.output)
@@ -313,3 +398,14 @@ def _run(work: Work, options: argparse.Namespace) -> int:
     for failure in failures:
         say(f"{failure['file']}: {failure['error']}")
     return 1 if failures else 0
+
+
+def _runner(options: argparse.Namespace, jobs: int) -> Runner:
+    """Who does so many jobs: this machine, or a cluster."""
+    from .batch.run import local_runner
+
+    if getattr(options, "runner", "local") == "ray":
+        from .integrations.ray import on_cluster
+
+        return on_cluster
+    return local_runner(jobs, getattr(options, "device", "cpu"), options.workers)

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "cdanalysis"
 TREE = (
     "registry blocks configs files faults memory notices version", "structures processes outputs", "stream data",
     "metrics teachers", "observers roi heads", "codec", "reference", "model", "zoo", "codecs", "training",
-    "benchmarks", "evaluation", "reports", "", "batch", "integrations", "console", "commands", "cli",
+    "benchmarks", "evaluation", "reports", "archive app", "", "batch", "integrations", "console", "commands", "cli",
 )  # fmt: skip
 FLOORS = {name: floor for floor, names in enumerate(TREE) for name in names.split() or [""]}
 MODULES = sorted(PACKAGE.rglob("*.py"))

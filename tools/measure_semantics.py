@@ -46,7 +46,7 @@ class Decoded(NamedTuple):
     embeddings: Tensor
 
 
-def _embedded(model: Model, images: ImageSet, what: str) -> tuple[Tensor, list[Decoded]]:
+def embedded(model: Model, images: ImageSet, what: str) -> tuple[Tensor, list[Decoded]]:
     """The teacher's embeddings (N, E) of images, and those in streams cut after the global layer, at each quality."""
     own, decoded, sizes = [], {q: [] for q in QUALITIES}, {q: [] for q in QUALITIES}
     for index in track(range(len(images)), what):
@@ -64,7 +64,7 @@ def labels(model: Model, every: int) -> dict[str, Any]:
     """Top-1 on wide/val of streams cut after the global layer, of the teacher, and agreement of nearest neighbors."""
     images, head = ImageSet("wide/val.tar").every(every), model.heads["classification"]
     truth = np.array([int(name.split("/")[0]) for name in images.names])
-    own, streams = _embedded(model, images, "labels")
+    own, streams = embedded(model, images, "labels")
     right = lambda e: float(np.mean(head.classify(e).argmax(1).numpy() == truth))  # noqa: E731
     nearest = _nearest(own)
 
@@ -100,7 +100,7 @@ def probe(model: Model, every: int) -> dict[str, Any]:
     chosen = [i for i, name in enumerate(images.names) if name.startswith(UNSEEN)][::every]
     kinds = sorted({images.names[i].rsplit("/", 1)[0] for i in chosen})
     truth = torch.tensor([kinds.index(images.names[i].rsplit("/", 1)[0]) for i in chosen])
-    own, streams = _embedded(model, images.chosen(chosen), "probe")
+    own, streams = embedded(model, images.chosen(chosen), "probe")
     best = _probed(own, truth)
     rows = [
         {"quality": each.quality, "bytes": each.bytes, "accuracy": _probed(each.embeddings, truth)} for each in streams

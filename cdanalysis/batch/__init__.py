@@ -4,6 +4,7 @@
 - `work`: `EncodeWork`, `DecodeWork`, `AnalyzeWork` and `InspectWork`, one for each command
 - `run`: `jobs_of` lists a command's files, `run_jobs` works on them and gives an `Outcome`; `local_runner` chooses a
   `Runner`
+- `index`: `IndexWork` and `index_streams`, which put streams into an archive
 """
 
 import lazy_loader
