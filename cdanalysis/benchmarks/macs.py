@@ -24,9 +24,8 @@ def macs(work: Callable[[], object]) -> int:
 
 def reads_pixels(model: Model) -> Reference:
     """A model's heads on photographs: for time and arithmetic, which do not depend on what a head learned from."""
-    return Reference(
-        model.codec, model.heads, {**dict(model.heads.items()), **dict(model.counterparts.items())}, model.name
-    )
+    heads = dict(model.heads.items())
+    return Reference(model.codec, heads, {**heads, **dict(model.counterparts.items())}, model.name)
 
 
 @torch.inference_mode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -131,7 +131,7 @@ class TaskEvaluator:
         )
 
     def _scored(self, logits: Tensor) -> Tensor:
-        return (logits[0] / self.head.temperature).cpu()
+        return (logits[0] / cast(Tensor, self.head.temperature)).cpu()
 
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, Any]:
         started = time.perf_counter()

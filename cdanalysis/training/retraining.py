@@ -92,14 +92,17 @@ def with_counterpart(
 
 
 def _own_stage(model: str, task: str) -> dict[str, Any]:
-    """The last stage that trained a model's head, as a stage of `retrained`."""
-    path = find(model) / RECIPE
-    stages = load_recipe(path).stages if path.is_file() else []
-    own = [asdict(each) for each in stages if each.head is not None and touches(each, f"heads.{task}")]
-    if not own:
-        raise ValueError(f"{path} does not say how its {task} head was trained: set retraining")
-    stage = {key: value for key, value in own[-1].items() if key not in ("name", "trains")}
-    return {**stage, "head": {**stage["head"], "distill": 0.0}}
+    """The last stage that trained a model's head, in its own recipe or in those of the models that it started from."""
+    folder, seen = find(model), set[Path]()
+    while folder not in seen and (folder / RECIPE).is_file():
+        seen.add(folder)
+        recipe = load_recipe(folder / RECIPE)
+        own = [asdict(each) for each in recipe.stages if each.head is not None and touches(each, f"heads.{task}")]
+        if own:
+            stage = {key: value for key, value in own[-1].items() if key not in ("name", "trains")}
+            return {**stage, "head": {**stage["head"], "distill": 0.0}}
+        folder = find(recipe.init) if recipe.init else folder
+    raise ValueError(f"{find(model) / RECIPE} does not say how its {task} head was trained: set retraining")
 
 
 def retraining_recipe(model: str, task: str, stage: dict[str, Any], where: str = "retraining") -> Recipe:
