@@ -99,11 +99,10 @@ class ClassificationScorer:
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
         """As `Scorer.compute`."""
         rows = np.array([self.parts[int(i)] for i in (sorted(self.parts) if chosen is None else chosen)])
-        found: dict[str, float | None] = dict(
-            zip(("top1", "top1_all", "top5_all"), rows.mean(0).tolist(), strict=False)
-        )
+        means = rows[:, :3].mean(0).tolist()
+        found: dict[str, float | None] = dict(zip(("top1", "top1_all", "top5_all"), means, strict=True))
         if chosen is None:
-            correct, confidence = (torch.from_numpy(rows[:, column]) for column in (1, 3))
+            correct, confidence = (torch.from_numpy(rows[:, column].copy()) for column in (1, 3))
             found["calibration_error"] = float(binary_calibration_error(confidence, correct.long(), n_bins=15))
         return found if len(self.choices) > 1 else {**found, "top1": None}
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -328,6 +329,7 @@ class _Bar:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[terms]}"),
+            console=Console(stderr=True),  # standard output is for reports
             disable=not enabled,
         )
         self.said = time.monotonic()
