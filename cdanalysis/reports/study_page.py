@@ -83,7 +83,7 @@ def report_page(report: Row, images: list[tuple[str, Image.Image]]) -> str:
         "Every point": points_of(report),
         "Arithmetic for one photograph": [{"step": step, unit: f"{count / 1e6:.0f}"} for step, count in macs],
     }
-    refused = [{"codec": series, "why": why} for series, why in report["refused"].items()]
+    refused = [{"codec": series, "why": why} for series, why in report.get("refused", {}).items()]
     return rendered(
         "report.html",
         title=report["config"]["title"],
