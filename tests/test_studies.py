@@ -300,7 +300,7 @@ def test_rows_that_need_a_counterpart_are_refused_by_name(study, learned, tmp_pa
         path.write_text(path.read_text().replace("heads.classification", "codec.detail"))
     words = [f"model={learned}", "draws=3"]
     with pytest.warns(
-        UserWarning, match=f"not measured: {UNCOMPRESSED}, {DECODED}, JPEG, JPEG, reduced; model 'own' has"
+        UserWarning, match=f"not measured: {UNCOMPRESSED}; {DECODED}; JPEG; JPEG, reduced: model 'own' has"
     ):
         report, images = study_report(load_study(study, words), tmp_path / "run", "a command")
     assert list(report["refused"]) == [UNCOMPRESSED, DECODED, "JPEG", "JPEG, reduced"]

@@ -20,7 +20,6 @@ from ..data.readable import readable
 from ..heads.base import layers_of
 from ..model import Model
 from ..notices import notice
-from ..registry import METRICS
 from ..structures.latents import LAYERS, Quality
 from . import engine
 from .configs import StudyConfig
@@ -90,12 +89,12 @@ def evaluate_task(
     for quality in qualities if refused else (None, *qualities):
         stream = quality is not None
         encode = partial(_encoded, model, quality, layers) if stream else engine.untouched
-        case = partial(engine.Case, encode, None, [TaskEvaluator(model, task, labeled, stream)])
-        point = engine.measure(labeled, case, track=track)
+        scores = TaskEvaluator(model, task, labeled, latents=stream)
+        point = engine.measure(labeled, partial(engine.Case, encode, None, [scores]), track=track)
         row = {"input": "stream" if stream else "photograph", "quality": quality}
         row |= {name: point.mean(name) if stream else None for name in ("bpp", "bytes")} | point.summary["figures"]
         rows.append(row)
-        first, own = None if refused else rows[0][METRICS[task].main], row[METRICS[task].main]
+        first, own = None if refused else rows[0][scores.scorer.main], row[scores.scorer.main]
         if task == "classification":
             row["points_lost"] = None if first is None else 100 * (first - own)
         else:

@@ -128,7 +128,7 @@ def run_study(
     if not points:
         raise ValueError(missing or f"study {config.name!r} asks for nothing to be measured")
     if refused:
-        notice(f"not measured: {', '.join(dict.fromkeys(each.series for each in refused))}; {missing}")
+        notice(f"not measured: {'; '.join(dict.fromkeys(each.series for each in refused))}: {missing}")
     for each in points:
         each.measure(config, images, folder, track)
     summary = summarize(config, points, len(images))

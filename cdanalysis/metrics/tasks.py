@@ -102,7 +102,7 @@ class ClassificationScorer:
         means = rows[:, :3].mean(0).tolist()
         found: dict[str, float | None] = dict(zip(("top1", "top1_all", "top5_all"), means, strict=True))
         if chosen is None:
-            correct, confidence = (torch.from_numpy(rows[:, column].copy()) for column in (1, 3))
+            correct, confidence = (torch.tensor(rows[:, column], dtype=torch.float32) for column in (1, 3))
             found["calibration_error"] = float(binary_calibration_error(confidence, correct.long(), n_bins=15))
         return found if len(self.choices) > 1 else {**found, "top1": None}
 
