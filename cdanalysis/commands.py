@@ -169,9 +169,10 @@ def _compared(options: argparse.Namespace, report: dict[str, Any]) -> Path | Non
 
 
 def _comparison(options: argparse.Namespace) -> tuple[Path, str]:
-    """Folder and name of the study of class folders: beside the output, or else where studies are."""
+    """Folder and name of the study of class folders: beside the output, or else where studies are, apart from these."""
     name = Path(options.output or options.photographs).resolve().name.split(".")[0]
-    return (Path(options.output).parent if options.output else Path("runs") / "evaluate") / name, name
+    apart = Path("runs") / "evaluate" / f"{name}-photographs"
+    return Path(options.output).parent / name if options.output else apart, name
 
 
 def _study_files(folder: Path, name: str) -> list[Path]:
