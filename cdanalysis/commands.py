@@ -171,7 +171,7 @@ def _compared(options: argparse.Namespace, report: dict[str, Any]) -> Path | Non
 def _comparison(options: argparse.Namespace) -> tuple[Path, str]:
     """Folder and name of the study of class folders: beside the output, or else where studies are, apart from these."""
     name = Path(options.output or options.photographs).resolve().name.split(".")[0]
-    apart = Path("runs") / "evaluate" / f"{name}-photographs"
+    apart = Path("runs") / "evaluate" / f"{name}-folder"
     return Path(options.output).parent / name if options.output else apart, name
 
 

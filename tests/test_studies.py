@@ -324,7 +324,7 @@ def test_a_folder_of_labeled_photographs_gives_a_comparison_and_a_page(world, le
         "classes: labels from few bits, 3 photographs" in captured.out and "Open runs/evaluate/classes" in captured.out
     )
     assert "photographs themselves are not measured: model 'own' has no counterpart" in captured.err
-    page = Path("runs/evaluate/classes-photographs/classes.html").read_text()
+    page = Path("runs/evaluate/classes-folder/classes.html").read_text()
     assert all(f"<td>{series}</td>" in page for series in (UNCOMPRESSED, LATENTS, "JPEG", "WebP", "AVIF, reduced"))
     assert main([*line, "--json", "-o", "out/report.json"]) == 0
     report = json.loads(capsys.readouterr().out)
