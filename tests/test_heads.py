@@ -505,7 +505,7 @@ def test_predictions_do_not_depend_on_the_batch(three_tasks, image):
 
 
 def test_a_model_with_three_heads_comes_back(three_tasks, tmp_path, image):
-    three_tasks.counterparts["detection"] = three_tasks.new_head("detection", classes=["cat", "dog"]).eval()
+    three_tasks.counterparts["detection"] = copy.deepcopy(three_tasks.heads["detection"])
     save_model(three_tasks, tmp_path)
     del three_tasks.counterparts["detection"]
     model, plain = load(tmp_path, counterparts=True), load(tmp_path)
@@ -514,6 +514,8 @@ def test_a_model_with_three_heads_comes_back(three_tasks, tmp_path, image):
     stream = model.encode(image)
     assert len(model.analyze(stream).detection.labels) > 0
     assert len(model.reference.analyze([image], ("detection",))[0].detection.labels) > 0
+    with pytest.raises(ValueError, match="no counterpart of its segmentation head"):
+        model.reference.analyze([image], ("segmentation",))
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (33, 7), (64, 96), (500, 20)])
