@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import os
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .archive.search import Archive, Match
     from .batch.run import Runner
     from .batch.work import Work
+    from .evaluation.configs import StudyConfig
 
 QUALITIES = (0.25, 0.5, 0.75)
 SHEETS = {".html": "HTML", ".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG"}
@@ -112,19 +114,25 @@ def evaluate(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.overrides[0]!r} changes a study, and {options.photographs} is none (a YAML file)")
     if options.output:
         _check_file(options, [options.photographs, *([options.annotations] if options.annotations else ())])
+    if compared := not (options.tasks or options.no_baselines):
+        check_outputs(_study_files(*_comparison(options)), [options.photographs], options.overwrite)
     report = _evaluated(options)
+    page = _compared(options, report) if compared else None
     text = json_text(report, indent=2)
-    if options.json:
-        print(text)
-    else:
-        for task in (*HEADS, "reconstruction"):
-            if task in report:
-                print_table(f"{task}, {report['photographs']} photographs", report[task]["rows"])
+    print(text) if options.json else _print_evaluated(report, page)
     if options.output:  # last: what was measured is seen, even where the disk is full
         write_result(options.output, text + "\n")
     for failure in report["failures"]:
         say(failure["error"])
     return 1 if report["failures"] else 0
+
+
+def _print_evaluated(report: dict[str, Any], page: Path | None) -> None:
+    for task in (*HEADS, "reconstruction"):
+        if task in report:
+            print_table(f"{task}, {report['photographs']} photographs", report[task]["rows"])
+    if page:
+        _print_study(report["comparison"], page)
 
 
 def _evaluated(options: argparse.Namespace) -> dict[str, Any]:
@@ -148,6 +156,33 @@ def _evaluated(options: argparse.Namespace) -> dict[str, Any]:
     return evaluate_folder(model, images.every(every), qualities, options.tasks, not options.no_baselines, track)
 
 
+def _compared(options: argparse.Namespace, report: dict[str, Any]) -> Path | None:
+    """Add to the report on class folders a study of them; gives its page."""
+    if report.get("classification", {}).get("classes", 0) < 2:
+        return None
+    if lacking := [name for name in ("bjontegaard", "matplotlib") if importlib.util.find_spec(name) is None]:
+        say(f"no comparison with other codecs: {lacking[0]} is missing; pip install 'cdanalysis[experiments]'")
+        return None
+    from .evaluation.folder import folder_study
+
+    folder, name = _comparison(options)
+    qualities = [each if isinstance(each, float) else each[0] for each in options.quality or QUALITIES]
+    config = folder_study(name, options.photographs, options.model or "photo", options.every or 1, qualities)
+    report["comparison"] = _run_study(config, folder, f"cdanalysis evaluate {options.photographs}", options)
+    return folder / f"{name}.html"
+
+
+def _comparison(options: argparse.Namespace) -> tuple[Path, str]:
+    """Folder and name of the study of class folders: beside the output, or else where studies are, apart from these."""
+    name = Path(options.output or options.photographs).resolve().name.split(".")[0]
+    apart = Path("runs") / "evaluate" / f"{name}-folder"
+    return Path(options.output).parent / name if options.output else apart, name
+
+
+def _study_files(folder: Path, name: str) -> list[Path]:
+    return [folder / f"{name}.json", folder / f"{name}.html", folder / "photographs.csv"]
+
+
 def _check_file(options: argparse.Namespace, inputs: list[str]) -> None:
     """Refuse an output that is no file to write, before hours of measuring."""
     if options.output.endswith(("/", os.sep)) or Path(options.output).is_dir():
@@ -159,7 +194,6 @@ def _check_file(options: argparse.Namespace, inputs: list[str]) -> None:
 
 def _study(options: argparse.Namespace) -> int:
     from .evaluation.configs import load_study
-    from .reports.study_page import report_page, study_report
 
     for name, key in (("quality", "streams or reconstructions"), ("tasks", "task"), ("annotations", "source")):
         if getattr(options, name):
@@ -171,24 +205,33 @@ def _study(options: argparse.Namespace) -> int:
         config.baselines, config.reduced, config.retrained = {}, {}, {}
         words = [*words, "--no-baselines"]
     folder = Path(options.output or Path("runs") / "evaluate" / run_name(config.name, words))
-    command = " ".join(["cdanalysis evaluate", options.photographs, *words])
-    files = [folder / f"{config.name}.json", folder / f"{config.name}.html"]
-    check_outputs([*files, folder / "photographs.csv"], [options.photographs], options.overwrite)
-    report, images = study_report(config, folder, command, track, options.device)
-    text = json_text(report, indent=1)
-    write_result(files[0], text + "\n")
-    write_result(files[1], report_page(report, images))
+    report = _run_study(config, folder, " ".join(["cdanalysis evaluate", options.photographs, *words]), options)
     if options.json:
-        print(text)
+        print(json_text(report, indent=1))
     else:
-        main = report["main"]
-        columns = ("series", "level", "bytes", "bpp")
-        rows = [{**{k: row[k] for k in columns}, main: row["score"]["value"]} for row in report["points"]]
-        print_table(f"{config.title}, {report['photographs']} photographs", rows)
-        print(f"Open {folder / config.name}.html in a browser.")
+        _print_study(report, folder / f"{config.name}.html")
     for failure in report["failures"]:
         say(failure["error"])
     return 1 if report["failures"] else 0
+
+
+def _run_study(config: StudyConfig, folder: Path, command: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run a study, and write its report and its page."""
+    from .reports.study_page import report_page, study_report
+
+    files = _study_files(folder, config.name)
+    check_outputs(files, [options.photographs], options.overwrite)
+    report, images = study_report(config, folder, command, track, options.device)
+    write_result(files[0], json_text(report, indent=1) + "\n")
+    write_result(files[1], report_page(report, images))
+    return report
+
+
+def _print_study(report: dict[str, Any], page: Path) -> None:
+    columns = ("series", "level", "bytes", "bpp")
+    rows = [{**{k: row[k] for k in columns}, report["main"]: row["score"]["value"]} for row in report["points"]]
+    print_table(f"{report['config']['title']}, {report['photographs']} photographs", rows)
+    print(f"Open {page} in a browser.")
 
 
 def benchmark(options: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ class Model(nn.Module):
     Attributes:
         heads: by task; they read features that the codec decodes from latents.
         counterparts: heads for what the codec's teachers see in images themselves: the RGB reference that ``heads`` are
-            compared with. May be empty; a task without one has its head as its own counterpart.
+            compared with. May be empty; see `counterpart`.
         origin: fingerprint of the file that the model was loaded from; empty for a new one.
         max_pixels: larger images, and streams whose headers claim more, padded, are refused before anything is
             allocated for them. Memory and time grow with the claim, however few bytes follow: lower it for streams
@@ -63,8 +63,8 @@ class Model(nn.Module):
         return made_head(HEADS, task, self.codec.feature_spec, options)
 
     def counterpart(self, task: str) -> Head:
-        """The head of a task that reads what teachers see in images."""
-        return self.counterparts[task] if task in self.counterparts else self.heads[task]
+        """The head of a task that reads what teachers see in images: see `Reference.head`, whose errors it raises."""
+        return self.reference.head(task)
 
     # -- the verbs ---------------------------------------------------------------------------
 
@@ -280,8 +280,7 @@ class Model(nn.Module):
     @property
     def reference(self) -> Reference:
         """The counterparts: predictions from photographs themselves."""
-        heads = {task: self.counterpart(task) for task in self.heads}
-        return Reference(self.codec, heads, self.name)
+        return Reference(self.codec, self.heads, self.counterparts, self.name)
 
     def tasks(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
         """The tasks of that list, which must be known here; all of them for None."""

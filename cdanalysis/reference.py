@@ -1,4 +1,9 @@
-"""What a model makes of images that no codec has touched: the bound for what it makes of streams."""
+"""What a model makes of images that no codec has touched: the bound for what it makes of streams.
+
+A head that learned from streams reads what its teacher sees in an image worse than a head that learned from images, so
+it is no bound. A head's counterpart is therefore one that was trained on what the teachers see, or the head itself
+where it still is the teacher's own.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +15,34 @@ from torch import Tensor
 from .codec.layered import LayeredCodec
 from .data.images import ImageLike, to_pixels
 from .heads.base import Head, grouped, layers_of, predict, tasks_of
+from .heads.classification import ClassificationHead
+from .heads.detection import DetectionHead
+from .heads.nanodet import NanoDet
 from .structures.features import Features
 from .structures.predictions import Result
+from .teachers.nanodet import COCO_CLASSES
+
+
+def teachers_weights(codec: LayeredCodec, head: Head) -> dict[str, Tensor]:
+    """The weights that a head has where it is its teacher's own, by name; empty where the teacher has no such head.
+
+    A classification head has the classifier's matrix, if it has as many classes; a detection head the detector's
+    heads, if it is of their kind and has COCO's classes.
+    """
+    own: dict[str, Tensor] = {}
+    if isinstance(head, ClassificationHead):
+        weight, bias = codec.classifier.classifier_weights()
+        own = {"classify.weight": weight, "classify.bias": bias}
+    elif isinstance(head, DetectionHead) and isinstance(head.detector, NanoDet) and head.classes == COCO_CLASSES:
+        own = {f"detector.heads.{name}": tensor for name, tensor in codec.detector.heads.state_dict().items()}
+    has = head.state_dict()
+    return own if all(name in has and has[name].shape == tensor.shape for name, tensor in own.items()) else {}
+
+
+def is_teachers_own(codec: LayeredCodec, head: Head) -> bool:
+    """Whether a head still is its teacher's own: it never learned from streams."""
+    own, has = teachers_weights(codec, head), head.state_dict()
+    return bool(own) and all(torch.equal(has[name], tensor) for name, tensor in own.items())
 
 
 class Reference:
@@ -19,12 +50,32 @@ class Reference:
 
     Args:
         codec: whose teachers look at images.
-        heads: for each of the model's tasks its counterpart.
+        heads: of the model, by task.
+        counterparts: those that were trained, by task.
         name: of the model.
     """
 
-    def __init__(self, codec: LayeredCodec, heads: Mapping[str, Head], name: str):
-        self.codec, self.heads, self.name = codec, heads, name
+    def __init__(self, codec: LayeredCodec, heads: Mapping[str, Head], counterparts: Mapping[str, Head], name: str):
+        self.codec, self.heads, self.counterparts, self.name = codec, heads, counterparts, name
+
+    def head(self, task: str) -> Head:
+        """The counterpart of a task's head.
+
+        Raises:
+            ValueError: if none was trained, and the head is not its teacher's own.
+        """
+        if why := self.missing(task):
+            raise ValueError(why)
+        return self.counterparts[task] if task in self.counterparts else self.heads[task]
+
+    def missing(self, task: str) -> str:
+        """Why a task's head has no counterpart; empty where it has one."""
+        if task in self.counterparts or is_teachers_own(self.codec, self.heads[task]):
+            return ""
+        return (
+            f"model {self.name!r} has no counterpart of its {task} head, which learned from streams; train one "
+            f"(trains: [counterparts.{task}], head: {{task: {task}, input: features}})"
+        )
 
     @torch.inference_mode()
     def features(self, images: Sequence[ImageLike], layers: int = 2) -> Features:
@@ -46,7 +97,7 @@ class Reference:
     @torch.inference_mode()
     def logits(self, images: Sequence[ImageLike]) -> Tensor:
         """Logits (N, classes) of the classification counterpart."""
-        head = self.heads["classification"]
+        head = self.head("classification")
         tensors = [to_pixels(image) for image in images]
         return torch.stack(grouped(tensors, _kind, lambda group: list(head(self.features(group, layers_of([head]))))))
 
@@ -55,9 +106,9 @@ class Reference:
         """What the counterparts predict of each image; by default for all tasks that the model has.
 
         Raises:
-            ValueError: for a task the model has no head for.
+            ValueError: for a task the model has no head for, or no counterpart.
         """
-        heads = {task: self.heads[task] for task in tasks_of(self.heads, tasks, self.name)}
+        heads = {task: self.head(task) for task in tasks_of(self.heads, tasks, self.name)}
         layers = layers_of(heads.values())
         work = lambda group: predict(heads, self.features(group, layers))  # noqa: E731
         return grouped([to_pixels(image) for image in images], _kind, work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -60,6 +61,14 @@ def new_small_model(seed: int = 0) -> Model:
             if "narrow.weight" in name and not name.startswith(("classifier", "detector")):
                 parameter.normal_(std=0.1)
     model.codec.freeze_tables()
+    return model
+
+
+def with_counterparts(model: Model) -> Model:
+    """A copy of a model whose heads have counterparts that are as they are, as if they had learned so little."""
+    model = copy.deepcopy(model)
+    for task, head in model.heads.items():
+        model.counterparts[task] = copy.deepcopy(head)
     return model
 
 

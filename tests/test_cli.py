@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import with_counterparts
 from PIL import Image
 
 import cdanalysis as cda
@@ -20,6 +21,7 @@ from cdanalysis.cli import COMMANDS, main, parser
 from cdanalysis.reports.plots import growth_figure
 from cdanalysis.reports.predictions import GAP
 from cdanalysis.structures.latents import LAYERS
+from cdanalysis.zoo import save_model
 
 
 @pytest.fixture
@@ -93,8 +95,9 @@ def test_analyze_of_three_tasks(three_tasks_folder, capsys, image_folder, tmp_pa
     }
 
 
-def test_evaluate_detection_and_segmentation(three_tasks_folder, capsys, image_folder, tmp_path):
-    words = ["--model", str(three_tasks_folder), "--quality", "0.5", "--json"]
+def test_evaluate_detection_and_segmentation(three_tasks, capsys, image_folder, tmp_path):
+    save_model(with_counterparts(three_tasks), tmp_path / "model")
+    words = ["--model", str(tmp_path / "model"), "--quality", "0.5", "--json"]
     content = {
         "images": [{"id": 1, "file_name": "cat/a.png", "width": 96, "height": 64}],
         "categories": [{"id": 1, "name": "cat"}],
@@ -163,9 +166,11 @@ def test_usage_errors_are_status_2():
         assert caught.value.code == 2
 
 
-def test_evaluate_measures_both_tasks(run, image_folder, tmp_path):
+def test_evaluate_measures_both_tasks(run, image_folder, tmp_path, small):
     (image_folder / "dog").rename(image_folder / "cup")
-    status, out, _ = run("evaluate", image_folder, "--quality", "0.5", "--json", "-o", tmp_path / "report.json")
+    save_model(with_counterparts(small), tmp_path / "model")
+    words = ["--quality", "0.5", "--json", "-o", tmp_path / "report.json", "--model", tmp_path / "model"]
+    status, out, _ = run("evaluate", image_folder, *words, model=False)
     report = json.loads(out)
     assert status == 0 and json.loads((tmp_path / "report.json").read_text()) == report
     image, stream = report["classification"]["rows"]

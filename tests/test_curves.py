@@ -8,7 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import PchipInterpolator
 
-from cdanalysis.metrics.bjontegaard import Curve, bd_rate, bd_score, interval, rate_at, resamples, saving
+from cdanalysis.metrics.bjontegaard import (
+    LEAST,
+    MOST,
+    Curve,
+    bd_rate,
+    bd_score,
+    comparisons,
+    interval,
+    rate_at,
+    rate_bound,
+    rate_difference,
+    rate_differences,
+    resamples,
+    side_of,
+)
 
 RATES = np.array([0.1, 0.2, 0.4, 0.8, 1.6])
 SCORES = np.array([0.60, 0.72, 0.85, 0.93, 0.97])
@@ -69,8 +83,8 @@ def test_rates_at_a_score_lie_between_points():
     assert rate_at(curve, 0.72) == pytest.approx(0.2)
     assert rate_at(curve, 0.66) == pytest.approx(np.sqrt(0.1 * 0.2))
     assert rate_at(curve, 0.59) is None and rate_at(curve, 0.98) is None
-    assert saving(curve, Curve(RATES / 4, SCORES), 0.9) == pytest.approx(75.0)
-    assert saving(curve, Curve(RATES / 4, SCORES - 0.2), 0.9) is None
+    assert rate_difference(curve, Curve(RATES / 4, SCORES), 0.9) == pytest.approx(-75.0)
+    assert rate_difference(curve, Curve(RATES / 4, SCORES - 0.2), 0.9) is None
 
 
 @pytest.mark.parametrize(("rates", "scores"), [([1, 2], [1]), ([0, 1], [1, 2]), ([1, np.nan], [1, 2]), ([[1]], [[1]])])
@@ -114,3 +128,56 @@ def test_resamples_begin_with_all():
     drawn = resamples(5, 3)
     assert drawn.shape == (4, 5) and drawn[0].tolist() == [0, 1, 2, 3, 4]
     assert (drawn >= 0).all() and (drawn < 5).all() and (resamples(5, 3) == drawn).all()
+
+
+ascending = st.lists(st.floats(0.001, 1), min_size=6, max_size=12, unique=True).map(sorted)
+
+
+@given(ascending, ascending, ascending, ascending, st.integers(1, 5), st.integers(1, 5), st.booleans())
+def test_a_bound_holds_for_all_that_was_not_measured(rates, scores, others, theirs, cut, start, ours_above):
+    """Of two whole curves parts are measured that share no score: at every score that both curves reach, and the lower
+    one was measured at, the difference in bits keeps to the bound."""
+    lower, upper = (Curve(x[:n], y[:n]) for x, y in ((rates, scores), (others, theirs)) for n in [min(len(x), len(y))])
+    below = Curve(lower.rates[:cut], lower.scores[:cut])
+    above = Curve(upper.rates[start:], upper.scores[start:]) if start < len(upper.rates) else upper
+    if above.scores[0] < below.scores[-1]:
+        assert side_of(above, below) is None or below.scores[0] == above.scores[-1]
+        return
+    whole, measured = ((lower, upper), (below, above)) if ours_above else ((upper, lower), (above, below))
+    bound, side = rate_bound(*measured), side_of(*measured)
+    assert side == (MOST if ours_above else LEAST)
+    for score in below.scores:
+        if (found := rate_difference(*whole, float(score))) is not None:
+            assert found <= bound + 1e-6 if side == MOST else found >= bound - 1e-6
+
+
+@given(st.floats(0.05, 20), st.floats(0, 0.2))
+def test_fewer_bits_are_below_zero_everywhere(factor, lift):
+    """BD-rates, differences at a score and bounds have one sign: that of the change in bits."""
+    ours, theirs = Curve(factor * RATES, SCORES), Curve(RATES, SCORES)
+    curves = {"ours": [ours], "theirs": [theirs]}
+    row, _ = comparisons(curves, ["ours"])
+    (at,) = rate_differences(curves, ["ours"], np.array([1.0]), [0.9])
+    assert row["value"] == pytest.approx(100 * (factor - 1), abs=1e-6) == at["value"]
+    assert row["bound"] is None and at["unreached"] == []
+    apart = {"ours": [Curve(factor * RATES, SCORES + 1 + lift)], "theirs": [theirs]}
+    row, _ = comparisons(apart, ["ours"])
+    assert row["value"] is None and row["bound"]["side"] == MOST
+    assert row["bound"]["value"] == pytest.approx(100 * (factor - 1), abs=1e-6)
+    row, _ = comparisons({"ours": apart["theirs"], "theirs": apart["ours"]}, ["ours"])
+    assert row["bound"]["side"] == LEAST and row["bound"]["value"] == pytest.approx(100 * (1 / factor - 1), abs=1e-6)
+
+
+def test_bounds_have_intervals_and_who_falls_short_is_named():
+    lifted = [Curve(RATES / 10 * scale, SCORES + 0.5) for scale in (1.0, 0.9, 1.1, 1.0)]
+    curves = {"ours": lifted, "theirs": [Curve(RATES, SCORES)] * 4}
+    (row, _) = comparisons(curves, ["ours"])
+    assert (
+        row["bound"]["value"] == pytest.approx(-90) and -91 <= row["bound"]["low"] < -90 < row["bound"]["high"] <= -89
+    )
+    reference = np.full(4, 1.0)
+    (high, low) = rate_differences(curves, ["ours"], reference, [1.1, 0.7])
+    assert high["value"] is None and high["unreached"] == ["theirs"]
+    assert low["value"] is None and low["unreached"] == [], "ours was not measured so low"
+    few, _ = comparisons({"ours": [Curve(RATES[:2], SCORES[:2])], "theirs": [Curve(RATES, SCORES)]}, ["ours"])
+    assert few["value"] is None and few["bound"] is None, "two points are no curve, and the scores are shared"

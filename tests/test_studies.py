@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 from pathlib import Path
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import new_small_model
+from conftest import new_small_model, with_counterparts
 from PIL import Image
 
 from cdanalysis.benchmarks.macs import costs, macs
@@ -25,11 +26,15 @@ from cdanalysis.evaluation.configs import load_experiment, load_study
 from cdanalysis.evaluation.engine import UNCOMPRESSED, Point
 from cdanalysis.evaluation.evaluators import TaskEvaluator
 from cdanalysis.evaluation.study import DECODED, LATENTS, run_study
+from cdanalysis.reference import Reference, teachers_weights
 from cdanalysis.reports.plots import study_figure
 from cdanalysis.reports.study_page import report_page, study_report
+from cdanalysis.teachers.nanodet import COCO_CLASSES
 from cdanalysis.training import retraining as retraining_module
-from cdanalysis.training.recipe import load_recipe
+from cdanalysis.training.head_data import HeadConfig
+from cdanalysis.training.recipe import Recipe, StageConfig, load_recipe
 from cdanalysis.training.retraining import compressed
+from cdanalysis.training.trainer import Trainer
 from cdanalysis.zoo import load, save_model
 
 STUDIES = sorted((Path(__file__).parent.parent / "configs" / "evaluate").glob("*.yaml"))
@@ -95,8 +100,8 @@ def test_a_study_measures_every_point(study, tmp_path):
         if ours != other
     }
     assert points["JPEG, reduced", 30]["bytes"] < points["JPEG", 30]["bytes"], "96 pixels a side become 64"
-    shares = {(r["test"], r["anchor"]): [] for r in report["savings"]}
-    for row in report["savings"]:
+    shares = {(r["test"], r["anchor"]): [] for r in report["rate_differences"]}
+    for row in report["rate_differences"]:
         shares[row["test"], row["anchor"]].append(row["share"])
     assert all(each == [0.5, 0.9] for each in shares.values()) and "at 90 % of uncompressed" in report_page(report, [])
     rows = list(csv.DictReader((tmp_path / "run" / "photographs.csv").open()))
@@ -105,6 +110,7 @@ def test_a_study_measures_every_point(study, tmp_path):
         own = [r for r in rows if r["series"] == series and r["level"] == ("" if level is None else str(level))]
         assert np.mean([float(r["score"]) for r in own]) == pytest.approx(row["score"]["value"])
     assert len(images) == 6 and images[0][0].startswith("worst: ")
+    assert all("; predicted: " in caption and ("red" in caption or "blue" in caption) for caption, _ in images)
     json.dumps(report)
 
 
@@ -142,8 +148,9 @@ def test_other_tasks_can_be_studied(study, world, tmp_path, task):
     assert report["main"] == {"detection": "AP50", "segmentation": "mIoU", "": "psnr"}[task]
     assert len(report["points"]) == (8 if task else 2) and len(images) > 0
     assert set(report["macs"]) >= {"encode", "decode"} and ("from latents" in report["macs"]) == bool(task)
+    assert all(("predicted: " in caption) == bool(task) for caption, _ in images)
     page = report_page(report, images)
-    assert page.count("<figure>") == len(images) and "no overlap" in page
+    assert page.count("<figure>") == len(images) and ("too few points" in page or "that both reach" in page)
 
 
 @pytest.mark.parametrize("size", [(96, 64), (300, 451), (1000, 40)])
@@ -153,6 +160,7 @@ def test_predictions_from_reduced_files_are_in_pixels_of_the_photograph(small_fo
     model.heads["segmentation"] = model.new_head("segmentation", classes=["sky", "road"], width=32).eval()
     seen = {}
     whole = Image.fromarray(chelsea).resize(size)
+    model = with_counterparts(model)
     for task in ("detection", "segmentation"):
         scorer = SimpleNamespace(update=lambda index, found, task=task: seen.update({task: found}), parts={0: None})
         monkeypatch.setattr(evaluators, "METRICS", {task: lambda *a, scorer=scorer: scorer})
@@ -246,6 +254,101 @@ def test_a_study_refuses_to_retrain_in_an_unknown_way(study, tmp_path):
     words = ["retrained={JPEG: [5]}", "retraining={epochs: 3}", "streams=[]", "reconstructions=[]"]
     with pytest.raises(ValueError, match="retraining: unknown key"):
         run_study(load_study(study, words), tmp_path / "run", "a command")
+
+
+@pytest.fixture
+def learned(world, small_folder, tmp_path) -> Path:
+    """A model whose classification head learned from streams, as its recipe says."""
+    head = HeadConfig(sources=[LabeledSource(str(world / "classes"))], epochs=3)
+    stage = StageConfig("labels", ["heads.classification"], head=head, lr=0.01, batch=4)
+    recipe = Recipe(name="own", init=str(small_folder), stages=[stage], precision="32-true")
+    assert Trainer(recipe, tmp_path / "own").run()
+    return tmp_path / "own" / "model"
+
+
+def test_what_learned_from_streams_reads_no_photographs(study, learned, tmp_path, monkeypatch):
+    """The counterpart that is missing is trained, once, on photographs, from the head on streams."""
+    before = load(learned, counterparts=True)
+    with pytest.raises(ValueError, match="has no counterpart of its classification head, which learned from streams"):
+        before.counterpart("classification")
+    words = [f"model={learned}", "streams=[0.2, 0.9]", "reconstructions=[]", "baselines={JPEG: [30]}"]
+    report, _ = run_study(load_study(study, words), tmp_path / "run", "a command")
+    assert report["refused"] == {} and report["fingerprint"] == before.fingerprint
+    assert {row["series"] for row in report["points"]} == {UNCOMPRESSED, LATENTS, "JPEG", "JPEG, reduced"}
+    after = load(tmp_path / "run" / "counterpart" / "model", counterparts=True)
+    head, counterpart = after.heads["classification"], after.counterpart("classification")
+    assert counterpart.classes == ["blue", "red"] and not torch.equal(counterpart.classify.weight, head.classify.weight)
+    assert torch.equal(head.classify.weight, before.heads["classification"].classify.weight)
+    image = Image.open(next((study.parent / "classes").rglob("*.png")))
+    labels = [
+        model.logits([image]) for model in (after.reference, Reference(after.codec, after.heads, after.heads, ""))
+    ]
+    assert not torch.equal(*labels), "uncompressed is what the counterpart reads"
+    monkeypatch.setattr(retraining_module, "Trainer", None)
+    again, _ = run_study(load_study(study, words), tmp_path / "run", "a command")
+    assert again["points"] == report["points"]
+
+
+@pytest.mark.parametrize("gone", ["recipe", "photographs", "stage"])
+def test_rows_that_need_a_counterpart_are_refused_by_name(study, learned, tmp_path, gone, capsys):
+    path = learned / "config.yaml"
+    if gone == "recipe":
+        path.unlink()
+    elif gone == "photographs":
+        path.write_text(path.read_text().replace("/classes", "/elsewhere"))
+    else:
+        path.write_text(path.read_text().replace("heads.classification", "codec.detail"))
+    words = [f"model={learned}", "draws=3"]
+    with pytest.warns(
+        UserWarning, match=f"not measured: {UNCOMPRESSED}; {DECODED}; JPEG; JPEG, reduced: model 'own' has"
+    ):
+        report, images = study_report(load_study(study, words), tmp_path / "run", "a command")
+    assert list(report["refused"]) == [UNCOMPRESSED, DECODED, "JPEG", "JPEG, reduced"]
+    says = {"recipe": "does not say how", "photographs": "elsewhere", "stage": "does not say how"}[gone]
+    assert all("no counterpart" in why and says in why for why in report["refused"].values())
+    assert {row["series"] for row in report["points"]} == {LATENTS} and report["rate_differences"] == []
+    page = report_page(report, images)
+    assert "Not measured" in page and "no counterpart of its classification head" in page
+    words += ["streams=[]"]
+    with pytest.raises(ValueError, match="no counterpart"):
+        run_study(load_study(study, words), tmp_path / "none", "a command")
+
+
+def test_a_folder_of_labeled_photographs_gives_a_comparison_and_a_page(world, learned, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cdanalysis.evaluation.folder.LEVELS", {"JPEG": [5, 40], "WebP": [9], "AVIF": [9]})
+    line = ["evaluate", "classes", "--model", str(learned), "--quality", "0.5", "--every", "2"]
+    assert main(line) == 0
+    captured = capsys.readouterr()
+    assert (
+        "classes: labels from few bits, 3 photographs" in captured.out and "Open runs/evaluate/classes" in captured.out
+    )
+    assert "photographs themselves are not measured: model 'own' has no counterpart" in captured.err
+    page = Path("runs/evaluate/classes-folder/classes.html").read_text()
+    assert all(f"<td>{series}</td>" in page for series in (UNCOMPRESSED, LATENTS, "JPEG", "WebP", "AVIF, reduced"))
+    assert main([*line, "--json", "-o", "out/report.json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [row["input"] for row in report["classification"]["rows"]] == ["stream"]
+    assert {row["series"] for row in report["comparison"]["points"]} > {UNCOMPRESSED, LATENTS, "JPEG, reduced"}
+    assert Path("out/report/report.html").is_file()
+    for less in (["--no-baselines"], ["--tasks", "classification"]):
+        assert main([*line, *less, "--json"]) == 0 and "comparison" not in json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("task", ["classification", "detection"])
+def test_a_head_that_still_is_its_teachers_is_its_own_counterpart(small, task):
+    model = copy.deepcopy(small)
+    classes = {"classification": [str(i) for i in range(1000)], "detection": COCO_CLASSES}[task]
+    model.heads[task] = model.new_head(task, classes=classes)
+    assert "which learned from streams" in model.reference.missing(task)
+    head = model.heads[task]
+    head.load_state_dict(head.state_dict() | teachers_weights(model.codec, head))
+    assert model.counterpart(task) is head
+    next(p for name, p in head.named_parameters() if name in teachers_weights(model.codec, head)).data.add_(0.001)
+    with pytest.raises(ValueError, match=f"no counterpart of its {task} head"):
+        model.counterpart(task)
+    with pytest.raises(ValueError, match=f"no counterpart of its {task} head"):
+        model.reference.analyze([np.zeros((40, 40, 3), np.uint8)], (task,))
 
 
 def test_one_photograph_has_no_interval(study, tmp_path):

@@ -21,7 +21,8 @@ from cdanalysis.evaluation.engine import UNCOMPRESSED
 from cdanalysis.evaluation.study import DECODED, LATENTS
 from cdanalysis.files import write_whole
 from cdanalysis.reports.markdown import fill, table
-from cdanalysis.reports.plots import TASKS, label_of, study_figure
+from cdanalysis.reports.plots import TASKS, study_figure
+from cdanalysis.reports.study_page import bits_of, pairs_of, points_of
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -37,45 +38,9 @@ def run(name: str) -> None:
     write_whole(RESULTS / f"{name}.svg", study_figure(json.loads((RESULTS / f"{name}.json").read_text())))
 
 
-def interval(entry: dict[str, Any], digits: int = 0, unit: str = "", none: str = "no overlap") -> str:
-    """``31 % [25, 36]``, or that there is nothing to compare."""
-    if entry["value"] is None:
-        return none
-    ends = f" [{entry['low']:.{digits}f}, {entry['high']:.{digits}f}]" if entry["low"] is not None else ""
-    return f"{entry['value']:.{digits}f}{unit}{ends}"
-
-
 def percent(row: dict[str, Any]) -> str:
     value = row["score"]["value"]
     return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def points_of(report: dict[str, Any]) -> str:
-    """Every point: rate, score, perceptual measures, and the time that it took."""
-    main, rows = report["main"], []
-    scale, unit = (100, " %") if main in TASKS else (1, "")
-    for row in report["points"]:
-        score = {key: row["score"][key] and scale * row["score"][key] for key in ("value", "low", "high")}
-        cells = {"": row["series"], "level": row["level"], "bytes": row["bytes"] and round(row["bytes"])}
-        cells |= {"bpp": row["bpp"] and f"{row['bpp']:.3f}", main: interval(score, 1 if scale > 1 else 2, unit, "-")}
-        cells |= {name: row.get(name) for name in ("psnr", "ms_ssim", "lpips") if name != main}
-        times = ("encode", "decode", *(["read"] if main in TASKS else []))
-        cells |= {f"{name}, ms": f"{1000 * row[f'{name}_s']:.0f}" for name in times}
-        rows.append(cells)
-    hidden = [key for key in rows[0] if all(row[key] is None for row in rows)]
-    return table(rows, hidden)
-
-
-def savings_of(report: dict[str, Any]) -> str:
-    """Bits at equal scores: BD-rates, and what is saved where both curves reach a share of the uncompressed score."""
-    rows: dict[tuple[str, str], dict[str, str]] = {}
-    for row in (*report["comparisons"], *report["savings"]):
-        cells = rows.setdefault((row["test"], row["anchor"]), {"ours": row["test"], "against": row["anchor"]})
-        if "share" in row:
-            cells[f"saved at {100 * row['share']:g} %"] = interval(row, 0, " %")
-        elif row["figure"] == "bd_rate_percent":
-            cells[f"BD-rate, {label_of(row['measure'])}"] = interval(row, 0, " %")
-    return table(list(rows.values()))
 
 
 def facts_of(report: dict[str, Any]) -> str:
@@ -90,7 +55,7 @@ def facts_of(report: dict[str, Any]) -> str:
 
 
 def quoted(reports: dict[str, dict[str, Any]]) -> str:
-    """The README's table: for each task what heads on latents need in bits, and how many fewer that is (BD-rate)."""
+    """The README's table: for each task what heads on latents need in bits, and the BD-rate, below 0 for fewer bits."""
     rows = []
     for name, report in reports.items():
         if report["main"] not in TASKS:
@@ -102,7 +67,7 @@ def quoted(reports: dict[str, dict[str, Any]]) -> str:
         cells[LATENTS] = ", ".join(f"{percent(row)} in {row['bytes']:.0f} bytes" for row in (first, last))
         for row in report["comparisons"]:
             if row["test"] == LATENTS and row["anchor"] != DECODED and row["figure"] == "bd_rate_percent":
-                cells[row["anchor"]] = interval(row, 0, " %")
+                cells[row["anchor"]] = bits_of(row)
         rows.append(cells)
     return table(rows)
 
@@ -118,8 +83,8 @@ def main() -> None:
     reports = {name: json.loads(path.read_text()) for name, path in files.items() if path.is_file()}
     blocks = {"saved": quoted(reports)}
     for name, report in reports.items():
-        blocks |= {f"{name} facts": facts_of(report), f"{name} savings": savings_of(report)}
-        blocks[f"{name} points"] = points_of(report)
+        blocks |= {f"{name} facts": facts_of(report), f"{name} bits": table(pairs_of(report))}
+        blocks[f"{name} points"] = table(points_of(report))
     for page in (ROOT / "docs" / "results.md", ROOT / "README.md"):
         if page.is_file():
             fill(page, blocks)

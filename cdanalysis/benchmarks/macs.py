@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..heads.base import layers_of
 from ..model import Model
+from ..reference import Reference
 from ..stream.container import strip
 from ..structures.latents import LAYERS
 
@@ -19,6 +20,12 @@ def macs(work: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops() // 2
+
+
+def reads_pixels(model: Model) -> Reference:
+    """A model's heads on photographs: for time and arithmetic, which do not depend on what a head learned from."""
+    heads = dict(model.heads.items())
+    return Reference(model.codec, heads, {**heads, **dict(model.counterparts.items())}, model.name)
 
 
 @torch.inference_mode()
@@ -36,5 +43,5 @@ def costs(model: Model, image: np.ndarray, task: str, quality: float = 0.5) -> d
         base = strip(stream, LAYERS[:count])
         counted["encode for the head"] = macs(lambda: model.encode(image, quality, LAYERS[:count]))
         counted["from latents"] = macs(lambda: model.analyze(base, (task,)))
-        counted["from pixels"] = macs(lambda: model.reference.analyze([image], (task,)))
+        counted["from pixels"] = macs(lambda: reads_pixels(model).analyze([image], (task,)))
     return counted

@@ -18,6 +18,7 @@ from ..data.samples import jpegs, sample_of_size
 from ..metrics.image import bpp
 from ..model import Model
 from ..structures.latents import LAYERS, SEMANTIC
+from .macs import reads_pixels
 
 RIVAL, RIVAL_LEVEL = "mbt2018-mean", 3
 """The learned codec to compare with, at a level at which it has 128 and 192 channels."""
@@ -92,12 +93,12 @@ def label_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, 
     streams = model.encode_batch(images, LABEL_QUALITY, LAYERS[:1])
     ways: dict[Any, Callable[[], object]] = {
         "streams": lambda: model.analyze_batch(streams, ("classification",)),
-        "JPEG": lambda: model.reference.analyze([open_image(data) for data in files], ("classification",)),
+        "JPEG": lambda: reads_pixels(model).analyze([open_image(data) for data in files], ("classification",)),
     }
     rival = CompressAI(RIVAL, weights or RANDOM)
     if rival.available():
         coded = [rival.encode(image, RIVAL_LEVEL) for image in images]
-        ways[RIVAL] = lambda: model.reference.analyze([rival.decode(data) for data in coded], ("classification",))
+        ways[RIVAL] = lambda: reads_pixels(model).analyze([rival.decode(data) for data in coded], ("classification",))
     times, rows = {precision: least(ways, repeats, precision) for precision in PRECISIONS}, []
     for name in ways:
         seconds = {f"{precision}_s": found[name] for precision, found in times.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -124,9 +124,14 @@ class TaskEvaluator:
         model, task = self.model, self.task
         if self.decodes:
             features = replace(model.reference.features([decoded], self.layers), sizes=[size])
-            return self.head(features)[0].cpu() if task == "classification" else self.head.predict(features)[0]
+            return self._scored(self.head(features)) if task == "classification" else self.head.predict(features)[0]
         own = strip(data, LAYERS[: self.layers])
-        return model.class_logits([own])[0].cpu() if task == "classification" else model.analyze(own, (task,))[task]
+        return (
+            self._scored(model.class_logits([own])) if task == "classification" else model.analyze(own, (task,))[task]
+        )
+
+    def _scored(self, logits: Tensor) -> Tensor:
+        return (logits[0] / cast(Tensor, self.head.temperature)).cpu()
 
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, Any]:
         started = time.perf_counter()

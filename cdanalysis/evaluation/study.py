@@ -19,13 +19,13 @@ from ..data.labeled import contents_digest
 from ..data.readable import readable
 from ..files import csv_text, json_text, write_whole
 from ..heads.base import layers_of
-from ..metrics.bjontegaard import Curve, comparisons, interval, resamples, savings
+from ..metrics.bjontegaard import Curve, comparisons, interval, rate_differences, resamples
 from ..metrics.image import LEFT_OUT, LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
 from ..notices import notice
 from ..outputs import changes, file_digest, put_aside, write_result
-from ..training.retraining import retrained
+from ..training.retraining import retrained, with_counterpart
 from ..zoo import COUNTERPARTS, TEACHERS, WEIGHTS, find, load
 from . import engine
 from .configs import StudyConfig
@@ -34,6 +34,8 @@ from .evaluators import Context, TaskEvaluator, head_of, new_evaluators
 LATENTS, DECODED = OURS = ("heads on latents", "own reconstructions")
 """Series of a study that are this library's."""
 TIMES = ("encode_s", "decode_s", "read_s")
+ROWS = 2
+"""Counts up when rows that were measured before hold something else than those of now."""
 
 
 @dataclass
@@ -116,8 +118,17 @@ def run_study(
     """
     model = load(config.model, device, counterparts=True)
     images, failures = readable(engine.open_images(config.task, config.source, config.every), track)
+    missing = model.reference.missing(config.task) if config.task and head_of(model, config.task) else ""
     _begin(config, folder, images)
-    points = list(_plan(config, model, folder, track))
+    if missing:
+        model, missing = _trained_counterpart(config, model, missing, folder, track)
+    planned = list(_plan(config, model, folder, track))
+    refused = [each for each in planned if missing and each.series != LATENTS and each.model is model]
+    points = [each for each in planned if each not in refused]
+    if not points:
+        raise ValueError(missing or f"study {config.name!r} asks for nothing to be measured")
+    if refused:
+        notice(f"not measured: {'; '.join(dict.fromkeys(each.series for each in refused))}: {missing}")
     for each in points:
         each.measure(config, images, folder, track)
     summary = summarize(config, points, len(images))
@@ -134,15 +145,27 @@ def run_study(
         "photographs": len(images),
         "failures": failures,
         "macs": costs(model, np.asarray(images.image(0)), config.task),
+        "refused": {each.series: missing for each in refused},
         **summary,
     }
     return report, Study(points, images, model, config.task)
 
 
+def _trained_counterpart(
+    config: StudyConfig, model: Model, missing: str, folder: Path, track: engine.Track
+) -> tuple[Model, str]:
+    """The model with a counterpart that is trained here; else as it is, and why."""
+    try:
+        learned = with_counterpart(config.model, config.task, config.retraining, folder / "counterpart", track)
+    except (ValueError, FileNotFoundError) as error:
+        return model, f"{missing}; a study trains one, but {error}"
+    return learned.to(model.device), ""
+
+
 def _begin(config: StudyConfig, folder: Path, images: engine.Images) -> None:
     """Put aside, under another name, what was measured from something else; and note what is measured from now on."""
     keys = ("task", "semantic", "perception", "weights", "compressai", "retraining")
-    now = {key: asdict(config)[key] for key in keys}
+    now = {"rows": ROWS, **{key: asdict(config)[key] for key in keys}}
     weights = [find(config.model) / name for name in (WEIGHTS, TEACHERS, COUNTERPARTS)]
     now |= {"model": [file_digest(path) for path in weights if path.is_file()]}
     now |= {"photographs or labels": contents_digest(images, config.source)}
@@ -150,7 +173,7 @@ def _begin(config: StudyConfig, folder: Path, images: engine.Images) -> None:
     changed = changes(note, now)
     if changed == []:
         return
-    for part in (part for part in (folder / "points", folder / "retrained") if part.is_dir()):
+    for part in (folder / name for name in ("points", "retrained", "counterpart") if (folder / name).is_dir()):
         what = ", ".join(changed or ["unknown settings"])
         notice(f"{part.name} was measured with other {what}; it is in {put_aside(part)} now, and measured again")
     write_whole(note, json_text(now, indent=1) + "\n")
@@ -197,7 +220,9 @@ def summarize(config: StudyConfig, points: list[StudyPoint], images: int) -> dic
         "measures": names,
         "points": [_point_row(each, own, names) for each, own in zip(points, scores, strict=True)],
         "comparisons": [{**row, "measure": name} for name in curves for row in comparisons(curves[name], OURS)],
-        "savings": savings(curves[main], OURS, scores[0], config.shares) if config.task else [],
+        "rate_differences": (
+            rate_differences(curves[main], OURS, scores[0], config.shares) if points[0].codec is None else []
+        ),
     }
 
 

@@ -3,8 +3,8 @@
 - `image`: `psnr`, `ms_ssim`, `bpp`, `accuracy`, `calibration_error`
 - `tasks`: `Scorer`, the protocol; `ClassificationScorer`, `DetectionScorer`, `SegmentationScorer`
 - `preferences`: `agreement`, `agreements`, `ceiling`: two-alternative forced choices
-- `bjontegaard`: `Curve`, `bd_rate`, `bd_score`, `rate_at`, `saving`, and bootstrap intervals: `Interval`, `interval`,
-  `resamples`
+- `bjontegaard`: `Curve`, `bd_rate`, `bd_score`, `rate_at`, `rate_difference`, `rate_bound`, and bootstrap
+  intervals: `Interval`, `interval`, `resamples`
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-from .bjontegaard import Curve, Interval, bd_rate, bd_score, interval, rate_at, resamples, saving
+from .bjontegaard import Curve, Interval, bd_rate, bd_score, interval, rate_at, rate_bound, rate_difference, resamples
 from .image import accuracy, bpp, calibration_error, ms_ssim, psnr
 from .preferences import agreement, agreements, ceiling
 from .tasks import ClassificationScorer, DetectionScorer, Scorer, SegmentationScorer
@@ -22,6 +22,7 @@ __all__ = [
     "ms_ssim",
     "psnr",
     "rate_at",
+    "rate_bound",
+    "rate_difference",
     "resamples",
-    "saving",
 ]

@@ -1,11 +1,12 @@
-"""Rate-accuracy curves: Bjontegaard deltas, savings at equal scores, and bootstrap intervals.
+"""Rate-accuracy curves: Bjontegaard deltas, differences in bits at equal scores, and bootstrap intervals.
 
-Nothing here extrapolates: where two curves do not overlap, the result is None.
+All differences in bits are in percent of the other curve's bits, and below 0 where fewer are needed. Nothing here
+extrapolates: where two curves do not overlap, the result is None, or a bound that holds by what was measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -123,8 +124,8 @@ def rate_at(curve: Curve, score: float) -> float | None:
     return float(np.exp(np.interp(score, front.scores, np.log(front.rates))))
 
 
-def saving(anchor: Curve, test: Curve, score: float) -> float | None:
-    """Bits that one curve saves relative to another at equal score.
+def rate_difference(anchor: Curve, test: Curve, score: float) -> float | None:
+    """The difference in bits of one curve from another at equal score.
 
     Args:
         anchor: the curve to compare with.
@@ -132,14 +133,48 @@ def saving(anchor: Curve, test: Curve, score: float) -> float | None:
         score: to reach.
 
     Returns:
-        percent of the anchor's bits, or None if one of the curves does not reach the score.
+        percent of the anchor's bits, below 0 where ``test`` needs fewer; None if one of the curves does not reach the
+        score.
 
     >>> anchor = Curve([0.1, 0.2, 0.4], [0.5, 0.6, 0.7])
-    >>> round(saving(anchor, Curve(anchor.rates / 4, anchor.scores), 0.65), 6)
-    75.0
+    >>> round(rate_difference(anchor, Curve(anchor.rates / 4, anchor.scores), 0.65), 6)
+    -75.0
     """
     before, after = rate_at(anchor, score), rate_at(test, score)
-    return None if before is None or after is None else 100 * (1 - after / before)
+    return None if before is None or after is None else 100 * (after / before - 1)
+
+
+MOST, LEAST = "at most", "at least"
+
+
+def side_of(anchor: Curve, test: Curve) -> str | None:
+    """On which side of the difference in bits a bound lies, where one curve lies wholly above the other.
+
+    Returns:
+        ``MOST`` where ``test`` scores higher at all of its rates than ``anchor`` at any, ``LEAST`` where it scores
+        lower; None where they share scores.
+    """
+    ours, theirs = test.frontier().scores, anchor.frontier().scores
+    return MOST if ours[0] >= theirs[-1] else LEAST if ours[-1] <= theirs[0] else None
+
+
+def rate_bound(anchor: Curve, test: Curve) -> float | None:
+    """A bound of the difference in bits at any score that both curves reach, where one lies wholly above the other.
+
+    The upper one reaches the scores of the lower one with no more bits than its lowest rate has, and the lower one
+    needs at least its lowest rate for any of them.
+
+    Returns:
+        percent of the anchor's bits: the difference is at most that, or at least, as `side_of` says; None where the
+        curves share scores.
+
+    >>> ours, theirs = Curve([0.01, 0.02], [0.8, 0.9]), Curve([0.1, 0.2], [0.5, 0.7])
+    >>> round(rate_bound(theirs, ours), 6), side_of(theirs, ours)
+    (-90.0, 'at most')
+    >>> round(rate_bound(ours, theirs), 6), side_of(ours, theirs)
+    (900.0, 'at least')
+    """
+    return None if side_of(anchor, test) is None else 100 * float(test.rates[0] / anchor.rates[0] - 1)
 
 
 @dataclass(frozen=True)
@@ -208,6 +243,8 @@ def interval(values: Sequence[float | None], level: float = 0.95, biased: bool =
 
 Curves = dict[str, list[Curve | None]]
 """For each name the curve on all photographs, then on each resample of them; None where undefined."""
+Pairs = Sequence[tuple[Curve | None, Curve | None]]
+"""Two such curves: (anchor, test)."""
 
 
 def comparisons(curves: Curves, ours: Sequence[str]) -> list[dict[str, Any]]:
@@ -218,21 +255,37 @@ def comparisons(curves: Curves, ours: Sequence[str]) -> list[dict[str, Any]]:
         ours: names of the curves to compare with each of the others.
 
     Returns:
-        a row for each pair and figure: "test", "anchor", "figure", and the fields of `Interval`.
+        a row for each pair and figure: "test", "anchor", "figure", and the fields of `Interval`. Where one curve lies
+        wholly above the other there is no BD-rate, and its row has a "bound": the fields of `Interval`, in percent, and
+        the "side", ``MOST`` or ``LEAST``, of the difference in bits at any score that both reach; else None.
     """
     rows = []
     for test, anchor in _pairs(curves, ours):
-        for title, figure in (("bd_rate_percent", bd_rate), ("bd_score", bd_score)):
-            pairs = zip(curves[anchor], curves[test], strict=True)
-            values = [figure(a, b) if a and b else None for a, b in pairs]
-            rows.append({"test": test, "anchor": anchor, "figure": title, **asdict(interval(values))})
+        pairs = list(zip(curves[anchor], curves[test], strict=True))
+        row = {"test": test, "anchor": anchor, "figure": "bd_rate_percent", **_difference(bd_rate, pairs)}
+        rows += [row | {"bound": None if row["value"] is not None else _bound(pairs)}]
+        rows += [{"test": test, "anchor": anchor, "figure": "bd_score", **_difference(bd_score, pairs)}]
     return rows
 
 
-def savings(
+def _difference(figure: Callable[[Curve, Curve], float | None], pairs: Pairs) -> dict[str, Any]:
+    return asdict(interval([figure(a, b) if a and b else None for a, b in pairs]))
+
+
+def _bound(pairs: Pairs) -> dict[str, Any] | None:
+    """The bound, and its interval by the resamples on which the curves lie as on all photographs."""
+    anchor, test = pairs[0]
+    side = side_of(anchor, test) if anchor and test else None
+    if side is None:
+        return None
+    same = [(a, b) if a and b and side_of(a, b) == side else (None, None) for a, b in pairs]
+    return {"side": side, **_difference(rate_bound, same)}
+
+
+def rate_differences(
     curves: Curves, ours: Sequence[str], reference: np.ndarray, shares: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """Bits saved by some curves against all others, where both reach a given fraction of a reference score.
+    """Differences in bits of some curves from all others, where both reach a given fraction of a reference score.
 
     Args:
         curves: all curves, with their resamples.
@@ -241,14 +294,19 @@ def savings(
         shares: fractions of the reference score.
 
     Returns:
-        a row for each pair and fraction: "test", "anchor", "share", and the fields of `Interval`, in percent.
+        a row for each pair and fraction: "test", "anchor", "share", the fields of `Interval`, in percent and below 0
+        where fewer bits are needed; and "unreached", the names of those of the pair that score less everywhere.
     """
     rows = []
     for test, anchor in _pairs(curves, ours):
         for share in shares:
             pairs = zip(curves[anchor], curves[test], share * reference, strict=True)
-            values = [saving(a, b, float(wanted)) if a and b else None for a, b, wanted in pairs]
-            rows.append({"test": test, "anchor": anchor, "share": share, **asdict(interval(values))})
+            values = [rate_difference(a, b, float(wanted)) if a and b else None for a, b, wanted in pairs]
+            whole = {name: curve for name in (test, anchor) if (curve := curves[name][0])}
+            below = [name for name, curve in whole.items() if curve.scores.max() < share * reference[0]]
+            rows.append(
+                {"test": test, "anchor": anchor, "share": share, **asdict(interval(values)), "unreached": below}
+            )
     return rows
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_confusion_matrix
+from torchmetrics.functional.classification import binary_calibration_error, multiclass_confusion_matrix
 
 from ..data.coco import CocoImages
 from ..data.labeled import ClassFolders
@@ -60,7 +60,10 @@ class Scorer(Protocol):
 
 
 class ClassificationScorer:
-    """Top-1 accuracy among the data's classes, in [0, 1]; predictions are logits (classes,).
+    """Accuracy and calibration, in [0, 1]; predictions are logits (classes,).
+
+    ``top1`` chooses among the data's classes, and is None where there is but one, which nobody could miss; ``top1_all``
+    and ``top5_all`` among all that the logits are of. ``calibration_error`` is computed of all photographs alone.
 
     Args:
         labeled: the photographs, in folders named by class.
@@ -81,6 +84,7 @@ class ClassificationScorer:
                 f"the folder {labeled.classes[found.index(None)]!r} is not named after a class of the head"
             )
         self.among = [index for index in found if index is not None]
+        self.choices = sorted(set(self.among))
 
     def target(self, index: int) -> int:
         """The class of a photograph, as an index into the head's classes."""
@@ -88,13 +92,19 @@ class ClassificationScorer:
 
     def update(self, index: int, prediction: Tensor) -> None:
         """As `Scorer.update`; the prediction is logits (classes,)."""
-        target = torch.tensor([self.target(index)])
-        self.parts[index] = int(accuracy(prediction[None].cpu(), target, sorted(set(self.among))))
+        logits, target = prediction[None].cpu(), torch.tensor([self.target(index)])
+        right = accuracy(logits, target, self.choices), accuracy(logits, target), accuracy(logits, target, top=5)
+        self.parts[index] = [*map(int, right), float(logits.softmax(1).max())]
 
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
         """As `Scorer.compute`."""
-        chosen = sorted(self.parts) if chosen is None else chosen
-        return {"top1": float(np.mean([self.parts[int(i)] for i in chosen]))}
+        rows = np.array([self.parts[int(i)] for i in (sorted(self.parts) if chosen is None else chosen)])
+        means = rows[:, :3].mean(0).tolist()
+        found: dict[str, float | None] = dict(zip(("top1", "top1_all", "top5_all"), means, strict=True))
+        if chosen is None:
+            correct, confidence = (torch.tensor(rows[:, column], dtype=torch.float32) for column in (1, 3))
+            found["calibration_error"] = float(binary_calibration_error(confidence, correct.long(), n_bins=15))
+        return found if len(self.choices) > 1 else {**found, "top1": None}
 
 
 class DetectionScorer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,18 @@ from PIL import Image
 
 from ..evaluation.configs import StudyConfig
 from ..evaluation.engine import Track, no_track
-from ..evaluation.study import OURS, Study, run_study
+from ..evaluation.study import LATENTS, OURS, Study, StudyPoint, run_study
 from ..files import json_text
+from ..metrics.bjontegaard import LEAST, MOST
 from ..metrics.image import LEFT_OUT, LOWER, defined
+from ..structures.predictions import Prediction
 from .pages import data_uri, rendered
-from .plots import label_of, study_figure
+from .plots import TASKS, label_of, study_figure
 from .predictions import drawn
 
 FACTS = ("command", "hardware", "versions", "codecs")
 DIGITS = {"psnr": 2}
-"""Behind the point; 4 for other scores."""
+"""Behind the point; 4 for other scores than those of tasks, which are in percent."""
 TIMES = {"encode_s": "encode, ms", "decode_s": "decode, ms", "read_s": "head, ms"}
 
 Row = dict[str, Any]
@@ -41,7 +42,7 @@ def study_report(
 def _gallery(study: Study, main: str, each: int = 4) -> list[tuple[str, Image.Image]]:
     """Captions and pictures: the ``each`` worst photographs, then the best, at the middle of this library's curve.
 
-    They have the head's prediction from their streams drawn on them; without a task they are the reconstructions.
+    They have on them what the point's head predicts; without a task they are the reconstructions.
     """
     curves = [[point for point in study.points if point.series == name] for name in OURS]
     own = curves[0] or curves[1]
@@ -54,89 +55,123 @@ def _gallery(study: Study, main: str, each: int = 4) -> list[tuple[str, Image.Im
     chosen = [("worst", i) for i in order[:each]] + [("best", i) for i in order[each:][-each:][::-1]]
     captioned = []
     for place, index in chosen:
-        row, name = point.point.rows[index], study.images.names[index]
-        rate = f"{row['bytes']:,} bytes, {row['bpp']:.3f} bpp"
-        image, task = study.images.image(index), study.task
+        row, image = point.point.rows[index], study.images.image(index)
+        caption = f"{place}: {study.images.names[index]}, {row['bytes']:,} bytes, {row['bpp']:.3f} bpp"
+        caption += f", score {known[index]:.3f}"
         stream = point.codec.encode(image, point.level)
-        shown = drawn(study.model.analyze(stream, (task,))[task], image) if task else study.model.decode(stream)
-        captioned.append((f"{place}: {name}, {rate}, score {known[index]:.3f}", shown))
+        if study.task:
+            found = _predicted(study, point, stream)
+            caption, shown = f"{caption}; predicted: {found.summary()}", drawn(found, image)
+        else:
+            shown = study.model.decode(stream)
+        captioned.append((caption, shown))
     return captioned
+
+
+def _predicted(study: Study, point: StudyPoint, stream: bytes) -> Prediction:
+    """What was scored at a point: the head's prediction from the stream, or its counterpart's from the picture."""
+    if point.series == LATENTS:
+        return point.model.analyze(stream, (study.task,))[study.task]
+    return point.model.reference.analyze([point.codec.decode(stream)], (study.task,))[0][study.task]
 
 
 def report_page(report: Row, images: list[tuple[str, Image.Image]]) -> str:
     """The page, as HTML, of what `study_report` gave."""
-    saved = "Bits saved where both reach a share of the uncompressed score"
     macs, unit = report["macs"].items(), "million multiply-accumulates"
-    tables = {saved: _paired(report["savings"], _saved)} if report["savings"] else {}
-    tables["Every point"] = [_point(row, report) for row in report["points"]]
-    tables["Bjøntegaard differences"] = _paired(report["comparisons"], _difference)
-    tables["Arithmetic for one photograph"] = [{"step": step, unit: f"{count / 1e6:.0f}"} for step, count in macs]
+    tables = {
+        "Bits at equal score: below 0 where ours are fewer": pairs_of(report),
+        "Every point": points_of(report),
+        "Arithmetic for one photograph": [{"step": step, unit: f"{count / 1e6:.0f}"} for step, count in macs],
+    }
+    refused = [{"codec": series, "why": why} for series, why in report.get("refused", {}).items()]
     return rendered(
         "report.html",
         title=report["config"]["title"],
         report=report,
-        main=label_of(report["main"]) if report["savings"] else "quality",
+        main=label_of(report["main"]) if report["config"]["task"] else "quality",
         figure=Markup(study_figure(report).decode()),
         verdict=_verdict(report),
-        tables=tables,
+        tables=tables | ({"Not measured": refused} if refused else {}),
         ours=OURS,
         images=[(caption, data_uri(image, quality=82)) for caption, image in images],
         facts=json_text({key: report[key] for key in FACTS}, indent=1),
     )
 
 
-def _with_interval(entry: Row, digits: int, unit: str = "", none: str = "no overlap") -> str:
-    """``0.97 [0.96, 0.98]``; ``none`` where there is no figure."""
-    if entry["value"] is None:
-        return none
-    text = f"{entry['value']:.{digits}f}{unit}"
-    if entry["low"] is None:
-        return text
-    return Markup(f"{text} <small>[{entry['low']:.{digits}f}, {entry['high']:.{digits}f}]</small>")
+def with_interval(entry: Row, form: str, unit: str = "", scale: float = 1) -> str:
+    """``0.97 [0.96, 0.98]``; a dash where there is no figure."""
+    value, *ends = (None if entry[key] is None else f"{scale * entry[key]:{form}}" for key in ("value", "low", "high"))
+    if value is None:
+        return "-"
+    return f"{value}{unit}" if None in ends else f"{value}{unit} [{ends[0]}, {ends[1]}]"
+
+
+def bits_of(row: Row) -> str:
+    """A difference in bits, ``-31.0 % [-36.1, -25.8]``, or its bound, or why there is neither."""
+    if row["value"] is not None:
+        return with_interval(row, "+.1f", " %")
+    if row.get("bound"):
+        return f"{row['bound']['side']} {with_interval(row['bound'], '+.1f', ' %')}"
+    if row.get("unreached"):
+        return f"not reached by {' or '.join(row['unreached'])}"
+    return "not measured so low" if "share" in row else "too few points"
+
+
+def bound_of(bound: Row) -> str:
+    """A bound in words: ``at least 86.0 % fewer bits at any score that both reach``."""
+    fewer = bound["value"] < 0
+    side = LEAST if fewer == (bound["side"] == MOST) else MOST
+    return f"{side} {abs(bound['value']):.1f} % {'fewer' if fewer else 'more'} bits at any score that both reach"
 
 
 def _verdict(report: Row) -> dict[str, list[str]]:
     """Where this library needs fewer bits, and where it needs more: lists of the same size of type."""
-    titles = ("Fewer bits at equal score", "More bits at equal score", "Undecided, or no overlap")
+    titles = ("Fewer bits at equal score", "More bits at equal score", "Undecided")
     verdict: dict[str, list[str]] = {title: [] for title in titles}
     for row in (row for row in report["comparisons"] if row["figure"] == "bd_rate_percent"):
         by = f", by {label_of(row['measure']).split(',')[0]}" if not report["config"]["task"] else ""
-        sure = row["low"] is not None and row["low"] * row["high"] > 0
-        line = Markup("{} against {}{}: {} bits").format(row["test"], row["anchor"], by, _with_interval(row, 1, " %"))
-        verdict[titles[2 if not sure else 0 if row["value"] < 0 else 1]].append(line)
+        line = f"{row['test']} against {row['anchor']}{by}: {bound_of(row['bound']) if row['bound'] else bits_of(row)}"
+        verdict[titles[_decided(row)]].append(line)
     return verdict
 
 
-def _point(row: Row, report: Row) -> Row:
-    main = report["main"]
-    cells = {"codec": row["series"], "level": "-" if row["level"] is None else row["level"]}
-    for name, form in (("bytes", ".0f"), ("bpp", ".3f")):
-        cells[name] = "-" if row[name] is None else f"{row[name]:{form}}"
-    cells[label_of(main)] = _with_interval(row["score"], DIGITS.get(main, 4), none="-")
-    for name in report["measures"]:
-        if name != main and any(other.get(name) is not None for other in report["points"]):
-            mean = "-" if row.get(name) is None else f"{row[name]:.4g}"
-            without = f" <small>without {row[name + LEFT_OUT]}</small>" if name + LEFT_OUT in row else ""
-            cells[label_of(name)] = Markup(mean + without)
+def _decided(row: Row) -> int:
+    """0 where ours surely needs fewer bits, 1 where it surely needs more, else 2: also where there is no interval."""
+    low, high, side = row["low"], row["high"], row["bound"] and row["bound"]["side"]
+    if side:  # the difference is at most its upper end, or at least its lower one
+        low, high = (None, row["bound"]["high"]) if side == MOST else (row["bound"]["low"], None)
+    return 0 if high is not None and high < 0 else 1 if low is not None and low > 0 else 2
+
+
+def points_of(report: Row) -> list[Row]:
+    """Every point, in words: rate, score, other measures, and the time that it took."""
+    main, rows = report["main"], []
+    form, unit, scale = (".1f", " %", 100) if main in TASKS else (f".{DIGITS.get(main, 4)}f", "", 1)
+    measured = [name for name in report["measures"] if any(row.get(name) is not None for row in report["points"])]
     times = [name for name in TIMES if report["config"]["task"] or name != "read_s"]
-    return cells | {TIMES[name]: f"{1000 * row[name]:.1f}" for name in times}
+    for row in report["points"]:
+        cells = {"codec": row["series"], "level": "-" if row["level"] is None else row["level"]}
+        for name, digits in (("bytes", ".0f"), ("bpp", ".3f")):
+            cells[name] = "-" if row[name] is None else f"{row[name]:{digits}}"
+        cells[label_of(main)] = with_interval(row["score"], form, unit, scale)
+        for name in (name for name in measured if name != main):
+            cells[label_of(name)] = "-" if row.get(name) is None else f"{row[name]:.4g}"
+            cells[label_of(name)] += f" (without {row[name + LEFT_OUT]})" if name + LEFT_OUT in row else ""
+        rows.append(cells | {TIMES[name]: f"{1000 * row[name]:.1f}" for name in times})
+    return rows
 
 
-def _paired(rows: list[Row], cell: Callable[[Row], Row]) -> list[Row]:
-    """A line for each pair of curves, and measure; a column for each figure that compares them."""
+def pairs_of(report: Row) -> list[Row]:
+    """A line for each pair of curves, and measure, in words: BD-rate, BD-score, and bits at shares of the score."""
     lines: dict[tuple, Row] = {}
-    for row in rows:
-        pair = {"ours": row["test"], "against": row["anchor"]}
-        lines.setdefault((*pair.values(), row.get("measure")), pair).update(cell(row))
+    for row in (*report["comparisons"], *report["rate_differences"]):
+        measure = row.get("measure", report["main"])
+        pair = {"ours": row["test"], "against": row["anchor"], "by": label_of(measure)}
+        line = lines.setdefault(tuple(pair.values()), pair)
+        if "share" in row:
+            line[f"at {100 * row['share']:g} % of uncompressed"] = bits_of(row)
+        elif row["figure"] == "bd_rate_percent":
+            line["BD-rate"] = bits_of(row)
+        else:
+            line["BD-score (above 0 is better)"] = with_interval(row, f"+.{DIGITS.get(measure, 4)}f")
     return list(lines.values())
-
-
-def _saved(row: Row) -> Row:
-    return {f"at {100 * row['share']:g} % of uncompressed": _with_interval(row, 1, " %")}
-
-
-def _difference(row: Row) -> Row:
-    by = {"by": label_of(row["measure"])}
-    if row["figure"] == "bd_rate_percent":
-        return by | {"BD-rate": _with_interval(row, 1, " %")}
-    return by | {"BD-score (above 0 is better)": _with_interval(row, DIGITS.get(row["measure"], 4))}

@@ -75,9 +75,17 @@ def _chosen_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
 
 
 def keep_counterpart(model: Model, task: str) -> None:
-    """Let a head and its counterpart, if they are one, go different ways from here on."""
+    """Keep what a head is, if it has no counterpart: it is distilled while the head goes on learning.
+
+    What did not learn from images is no counterpart to compare with, so `Trainer` does not save it as one.
+    """
     if task in model.heads and task not in model.counterparts:
         model.counterparts[task] = copy.deepcopy(model.heads[task])
+
+
+def what_is_distilled(model: Model, task: str) -> Head:
+    """The counterpart of a task's head, or where there is none the head itself, which then stands still."""
+    return model.counterparts[task] if task in model.counterparts else model.heads[task]
 
 
 def starts_from_counterpart(model: Model, config: HeadConfig, head: Head) -> bool:
@@ -115,7 +123,7 @@ class HeadLoss(nn.Module):
         else:
             terms = self.head.loss(features, batch.targets)
         if self.config.distill:
-            counterpart = self.model.counterpart(self.config.task)
+            counterpart = what_is_distilled(self.model, self.config.task)
             apart = self.head.distillation(features, batch.teacher, counterpart)
             terms["distillation"] = self.config.distill * apart.mean()
         loss = sum(term for name, term in terms.items() if name != "accuracy")

@@ -16,6 +16,7 @@ from ..roi.importance import saliency_model
 from ..structures.features import Features
 from .auxiliary import AuxiliaryLoss, CropBatch
 from .distortion import WeightedDistortion
+from .heads import what_is_distilled
 from .objective import feature_distance, log_interpolate
 from .rate_controller import RateController
 from .recipe import StageConfig, touches
@@ -124,7 +125,7 @@ class StageLoss(nn.Module):
         weight = log_interpolate(objective.semantic_rate, quality) * self._rate_ramp(step)
         loss = weight * seen.bits / 1000 + distance
         for task, share in objective.distillation.items():
-            divergence = self.model.counterpart(task).distillation(features, seen.teacher)
+            divergence = what_is_distilled(self.model, task).distillation(features, seen.teacher)
             terms[task] = divergence.mean()
             loss = loss + share * divergence
         loss = loss.mean()

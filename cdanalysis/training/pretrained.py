@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ..heads.nanodet import NanoDet
 from ..model import Model
-from ..teachers.nanodet import COCO_CLASSES
+from ..reference import teachers_weights
 
 
 def load_pretrained(model: Model) -> None:
@@ -16,13 +15,7 @@ def load_pretrained(model: Model) -> None:
     Raises:
         FileNotFoundError, RuntimeError: if weights cannot be had.
     """
-    codec = model.codec
-    codec.classifier.load_imagenet()
-    codec.detector.load()
-    weight, bias = codec.classifier.classifier_weights()
-    if "classification" in model.heads and len(model.heads["classification"].classes) == len(weight):
-        model.heads["classification"].classify.load_state_dict({"weight": weight, "bias": bias})
-    if "detection" in model.heads:
-        head = model.heads["detection"]
-        if isinstance(head.detector, NanoDet) and head.classes == COCO_CLASSES:
-            head.detector.heads.load_state_dict(codec.detector.heads.state_dict())
+    model.codec.classifier.load_imagenet()
+    model.codec.detector.load()
+    for head in model.heads.values():
+        head.load_state_dict(head.state_dict() | teachers_weights(model.codec, head))

@@ -1,4 +1,4 @@
-"""RGB heads fine-tuned on photographs that another codec compressed: the strongest baseline of a study."""
+"""RGB heads for studies: one that a model lacks, and those fine-tuned on photographs that another codec compressed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..data.images import ImageSet
 from ..data.labeled import LabeledSource
 from ..files import write_whole
 from ..model import Model
-from ..zoo import load
-from .recipe import Recipe, recipe_from
+from ..zoo import RECIPE, find, load
+from .recipe import Recipe, load_recipe, recipe_from, touches
 from .trainer import Trainer
 
 STAGE = "retrain"
@@ -26,18 +26,20 @@ def retrained(
     model: str,
     task: str,
     stage: dict[str, Any],
-    codec: Codec,
+    codec: Codec | None,
     level: int,
     folder: Path,
     track: Callable[[Iterable], Iterable] = lambda items: items,
 ) -> Model:
     """Fine-tune a model's counterpart (its RGB head) on photographs compressed by a codec at a level.
 
+    A head without a counterpart has one thereafter: it starts as that head, and learns from photographs.
+
     Args:
         model: zoo name or folder of the model to start from.
         task: of the head.
         stage: settings of a recipe's stage: ``lr``, ``batch``, and under ``head`` ``sources``, ``epochs``, ``flip``...
-        codec: compresses the photographs.
+        codec: compresses the photographs; None leaves them as they are.
         level: of the codec.
         folder: where compressed photographs and the finished model are kept; existing ones are used.
         track: wraps an iterable to show progress.
@@ -53,15 +55,54 @@ def retrained(
     finished = folder / "finished"
     if not finished.is_file():
         head = recipe.stages[0].head
-        assert head is not None  # `_recipe` has made one
-        head.sources = [
-            compressed(source, codec, level, folder / "photographs" / str(number), track)
-            for number, source in enumerate(head.sources)
-        ]
+        assert head is not None  # `retraining_recipe` has made one
+        copies = folder / "photographs"
+        if codec is not None:
+            head.sources = [
+                compressed(source, codec, level, copies / str(number), track)
+                for number, source in enumerate(head.sources)
+            ]
         Trainer(recipe, folder).run(resume=(folder / "checkpoint.pt").is_file())
         write_whole(finished, "")
-        shutil.rmtree(folder / "photographs")
+        shutil.rmtree(copies, ignore_errors=True)
     return load(folder / "model", counterparts=True)
+
+
+def with_counterpart(
+    model: str,
+    task: str,
+    stage: dict[str, Any],
+    folder: Path,
+    track: Callable[[Iterable], Iterable] = lambda items: items,
+) -> Model:
+    """Train the counterpart that a model lacks, on photographs as they are, as its head was trained on streams.
+
+    Args:
+        model: zoo name or folder of the model.
+        task: of the head.
+        stage: as of `retrained`; where it is empty, the stage of the model's own recipe that trained the head.
+        folder: as of `retrained`.
+        track: as of `retrained`.
+
+    Raises:
+        ValueError: if the model's recipe does not say how its head was trained; otherwise as `retrained`.
+        FileNotFoundError: as `retrained`.
+    """
+    return retrained(model, task, stage or _own_stage(model, task), None, 0, folder, track)
+
+
+def _own_stage(model: str, task: str) -> dict[str, Any]:
+    """The last stage that trained a model's head, in its own recipe or in those of the models that it started from."""
+    folder, seen = find(model), set[Path]()
+    while folder not in seen and (folder / RECIPE).is_file():
+        seen.add(folder)
+        recipe = load_recipe(folder / RECIPE)
+        own = [asdict(each) for each in recipe.stages if each.head is not None and touches(each, f"heads.{task}")]
+        if own:
+            stage = {key: value for key, value in own[-1].items() if key not in ("name", "trains")}
+            return {**stage, "head": {**stage["head"], "distill": 0.0}}
+        folder = find(recipe.init) if recipe.init else folder
+    raise ValueError(f"{find(model) / RECIPE} does not say how its {task} head was trained: set retraining")
 
 
 def retraining_recipe(model: str, task: str, stage: dict[str, Any], where: str = "retraining") -> Recipe:

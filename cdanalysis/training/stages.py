@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -141,7 +142,9 @@ class FeatureStage:
         assert config.features is not None, "a stage that learns from crops is a CodecStage"
         self.features, self.spatial = config.features, layer_of(config) == "codec.spatial"
         teachers = Teachers(model.codec.eval(), self.spatial, self._segmenter())
-        shown = partial(track, description=f"{config.name}: features", disable=fabric.global_rank != 0)
+        shown = partial(
+            track, console=Console(stderr=True), description=f"{config.name}: features", disable=fabric.global_rank != 0
+        )
         if fabric.global_rank == 0:
             self.cache = cached_features(folder / "features", self.features, teachers, shown)
         fabric.barrier()
@@ -245,7 +248,9 @@ class HeadStage:
         assert config.head is not None, "a stage that trains the codec is a CodecStage"
         self.head = config.head
         model.eval()
-        shown = partial(track, description=f"{config.name}: examples", disable=fabric.global_rank != 0)
+        shown = partial(
+            track, console=Console(stderr=True), description=f"{config.name}: examples", disable=fabric.global_rank != 0
+        )
         self.examples = Examples(model, self.head, folder / "streams", shown)
         torch.manual_seed(recipe.seed * 1009 + number)  # for the weights of a new head
         self.loss = HeadLoss(model, self.head, self.examples.classes)

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -22,6 +23,8 @@ from ..codec.shape import CodecConfig
 from ..files import json_text, make_folder, read_tensors, write_whole
 from ..heads.base import Heads
 from ..model import Model
+from ..reference import is_teachers_own
+from ..registry import HEADS
 from ..teachers.imagenet import imagenet_classes
 from ..teachers.nanodet import COCO_CLASSES
 from ..zoo import check_finite, load, round_weights, save_model
@@ -76,6 +79,8 @@ class Trainer:
         if any(touches(stage, "codec.detail", "codec.synthesis") for stage in recipe.stages):
             self.model.codec.set_fused(recipe.codec.fused)
         self.model.name = recipe.name
+        taught = {task for stage in recipe.stages for task in HEADS if touches(stage, f"counterparts.{task}")}
+        self.counterparts = {*self.model.counterparts, *taught}  # others are but what heads were before
         self.stage, self.step, self.skipped, self.lost = 0, 0, 0, 0
         self.data = ""
         self.unreadable: dict[str, None] = {}
@@ -121,6 +126,9 @@ class Trainer:
             model.codec.freeze_tables()
         if self.recipe.calibration.source:
             log.info("temperature %.3f", calibrate(model, self.recipe.calibration))
+        for task in set(model.counterparts) - self.counterparts:
+            if not is_teachers_own(model.codec, model.counterparts[task]):
+                del model.counterparts[task]
         save_model(model, self.folder / "model", self.recipe)
 
     def _run_stage(self, state: dict | None, budget: float) -> tuple[int, bool]:
@@ -321,6 +329,7 @@ class _Bar:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[terms]}"),
+            console=Console(stderr=True),  # standard output is for reports
             disable=not enabled,
         )
         self.said = time.monotonic()
