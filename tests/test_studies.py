@@ -229,11 +229,12 @@ def test_a_counterpart_learns_from_compressed_photographs(
     rows = {row["series"]: row for row in report["points"]}
     assert rows["JPEG, retrained"]["bytes"] == rows["JPEG"]["bytes"]
     before, after = (load(f, counterparts=True) for f in (model_folder, tmp_path / "run/retrained/JPEG-5/model"))
-    for name, value in after.state_dict().items():
+    weights = [name for name, _ in after.named_parameters() if name.startswith(f"counterparts.{task}")]
+    before, after = before.state_dict(), after.state_dict()
+    for name, value in after.items():
         if not name.startswith(f"counterparts.{task}"):
-            assert torch.equal(value, before.state_dict()[name]), name
-    weights = [name for name in dict(after.named_parameters()) if name.startswith(f"counterparts.{task}")]
-    assert any(not torch.equal(after.state_dict()[name], before.state_dict()[name]) for name in weights)
+            assert torch.equal(value, before[name]), name
+    assert any(not torch.equal(after[name], before[name]) for name in weights)
     assert len(seen) == 1 and not (tmp_path / "run/retrained/JPEG-5/photographs").exists()  # they were only on loan
     run_study(config, tmp_path / "run", "a command")
     assert len(seen) == 1

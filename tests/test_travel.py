@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset
 
 import cdanalysis as cda
-from cdanalysis import processes
 from cdanalysis.codec.derived import ordinary_tensors
 from cdanalysis.structures.latents import LAYERS, quality_levels
 from cdanalysis.zoo import COUNTERPARTS, METRICS, RECIPE, TEACHERS, WEIGHTS, describe, load, round_weights, save_model
@@ -174,11 +173,10 @@ class Streams(Dataset):
         return self.model.embed(self.streams[index]).clone()
 
 
-def test_workers_that_are_given_a_model_read_streams(small_folder, forked_workers):
+def test_spawned_workers_read_streams(small_folder):
     model = load(small_folder)
     streams = [model.encode(PICTURE[i:], 0.5) for i in range(0, 8, 4)]
-    context = processes.METHOD  # either way, the model is pickled
-    loader = DataLoader(Streams(model, streams), batch_size=None, num_workers=1, multiprocessing_context=context)
+    loader = DataLoader(Streams(model, streams), batch_size=None, num_workers=1, multiprocessing_context="spawn")
     for found, stream in zip(loader, streams, strict=True):
         assert torch.allclose(found, model.embed(stream), atol=1e-5)
 
