@@ -12,6 +12,8 @@ from .faults import WorkerDied
 
 GIVEN_UP = 5
 """So many processes that die one after the other, and nothing done between, are no matter of what they worked on."""
+METHOD = "spawn"
+"""How processes start: as new ones, because a fork of this one would lack the threads that hold its locks."""
 
 
 def cores() -> int:
@@ -64,7 +66,7 @@ def _pool(
 
     waiting = iter(items.items())
     inhand: dict[Future, int] = {}
-    with ProcessPoolExecutor(min(workers, len(items)), get_context("spawn"), initializer=_start) as pool:
+    with ProcessPoolExecutor(min(workers, len(items)), get_context(METHOD), initializer=_start) as pool:
         try:
             while True:
                 while len(inhand) < ahead and (item := next(waiting, None)) is not None:

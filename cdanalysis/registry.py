@@ -76,7 +76,8 @@ class Registry(Mapping[str, Any]):
         raise UnknownName(f"unknown {self.kind} {name!r}; there are {', '.join(self)}")
 
     def __contains__(self, name: object) -> bool:
-        return any(name == known for known in self)
+        own = name in self._builtin or name in self._registered  # asked first: the rest reads every package's files
+        return own or any(name == entry.name for entry in entry_points(group=self.group))
 
     def __iter__(self) -> Iterator[str]:
         others = [entry.name for entry in entry_points(group=self.group)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -332,7 +333,8 @@ def _set_aside(folder: Path, saved: str, staged: set[str]) -> None:
         if name in (WEIGHTS, TEACHERS, COUNTERPARTS) and before != "others":
             continue
         if before != saved and (folder / name).is_file() and (before or name in staged):
-            places = (folder / f"{name}.of-{before or 'others'}{n}" for n in ("", *(f"-{i}" for i in range(1, 10**6))))
+            numbers = itertools.chain([""], (f"-{i}" for i in itertools.count(1)))
+            places = (folder / f"{name}.of-{before or 'others'}{number}" for number in numbers)
             os.replace(folder / name, next(place for place in places if not place.exists()))
 
 

@@ -1,9 +1,10 @@
-"""Trains one step of each kind of stage and keeps the gradients: run alone, or under torchrun, by test_processes."""
+"""Trains one step of each kind of stage and keeps the gradients: called, or run by torchrun, by test_processes."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from conftest import new_small_model
@@ -14,8 +15,7 @@ from cdanalysis.training.trainer import Trainer
 
 
 def main(images: Path, small: str, output: Path) -> None:
-    half = lambda *size, **_: torch.full(size, 0.5)  # noqa: E731
-    torch.rand, torch.rand_like = half, lambda x: torch.full_like(x, 0.5)  # each process draws noise of its own
+    half = {"rand": lambda *size, **_: torch.full(size, 0.5), "rand_like": lambda x: torch.full_like(x, 0.5)}
     codec = recipe_for(images, steps=(1, 1), seed=3)
     for stage in codec.stages:
         stage.batch = 4
@@ -32,8 +32,8 @@ def main(images: Path, small: str, output: Path) -> None:
             kept.append({name: p.grad.clone() for name, p in named if p.grad is not None})
             return apply(self, *args, **options)
 
-        torch.optim.AdamW.step = step
-        assert trainer.run()
+        with patch.multiple(torch, **half), patch.object(torch.optim.AdamW, "step", step):
+            assert trainer.run()  # without noise, of which each process would draw its own
     if trainer.fabric.global_rank == 0:
         torch.save({"processes": trainer.fabric.world_size, "gradients": kept}, output)
 

@@ -420,7 +420,7 @@ def test_variants_are_those_that_were_asked_for(experiment, tmp_path, small_fold
         run_experiment(load_experiment(experiment, words), tmp_path / "run", "a command")
 
 
-def test_the_tool_writes_a_page(experiment, tmp_path, monkeypatch, capsys):
+def test_the_tool_writes_a_page(experiment, tmp_path, monkeypatch, capsys, forked_workers):
     spec = importlib.util.spec_from_file_location("experiment_tool", ROOT / "tools" / "experiment.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)

@@ -174,7 +174,7 @@ def test_a_full_disk_is_one_line(streams, capsys, monkeypatch):
     assert capsys.readouterr().err.strip().endswith("cdanalysis encode: No space left on device: a.cda")
 
 
-def test_a_file_that_kills_its_process_is_named_and_the_rest_is_done(texts):
+def test_a_file_that_kills_its_process_is_named_and_the_rest_is_done(texts, forked_workers):
     (texts / "1.txt").write_text("deadly")
     (texts / "3.txt").write_text("deadly")
     outcome = run_jobs(Copying(), jobs_of([str(texts)], None, Copying()), in_processes(2))
@@ -187,7 +187,7 @@ def _deadly(number: int) -> None:
     os._exit(9)
 
 
-def test_processes_that_all_die_are_told():
+def test_processes_that_all_die_are_told(forked_workers):
     with pytest.raises(RuntimeError, match="a worker process died"):
         list(each(_deadly, [(0,), (1,)], 2))
     with pytest.raises(RuntimeError, match="a worker process died"):

@@ -75,12 +75,12 @@ def test_an_averaged_run_resumes_to_the_bit(image_folder, tmp_path, stop):
 def test_the_average_is_what_a_stage_leaves_behind(image_folder, tmp_path):
     """Other weights than the last step's; those of parts that stand still are untouched."""
     last, mean = (trained(tmp_path / str(a), recipe_for(image_folder, average=a)) for a in (0.0, 0.9))
-    start, differ = new_small_model().state_dict(), 0
+    start, last, differ = new_small_model().state_dict(), last.model.state_dict(), 0
     for name, tensor in mean.model.state_dict().items():
         if not name.startswith(("codec.detail", "codec.synthesis")):
-            assert tensor.equal(last.model.state_dict()[name]), name
+            assert tensor.equal(last[name]), name
         elif tensor.is_floating_point() and not tensor.half().equal(start[name].half()):
-            differ += not tensor.equal(last.model.state_dict()[name])
+            differ += not tensor.equal(last[name])
     assert differ > 5
 
 

@@ -43,38 +43,46 @@ tiny = acme_keypoints:tiny_teacher
 """
 
 
-@pytest.fixture
-def acme(tmp_path, monkeypatch) -> Path:
-    """A folder on the path with a package and the entry points that installing it would have written."""
-    folder = tmp_path / "site"
+def packaged(folder: Path) -> Path:
+    """A folder with a package and the entry points that installing it would have written."""
     described = folder / "acme_keypoints-1.0.dist-info"
     described.mkdir(parents=True)
     shutil.copy(Path(__file__).with_name("acme_keypoints.py"), folder)
     (described / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-keypoints\nVersion: 1.0\n")
     (described / "entry_points.txt").write_text(ENTRY_POINTS)
-    monkeypatch.syspath_prepend(folder)
     return folder
 
 
 @pytest.fixture
-def squares(tmp_path) -> Path:
+def acme(tmp_path, monkeypatch) -> None:
+    """The package is on the path."""
+    monkeypatch.syspath_prepend(packaged(tmp_path / "site"))
+
+
+def draw_squares(folder: Path) -> Path:
     """Bright squares on a dark field; their centers and corners are the points."""
     rng, points = np.random.default_rng(0), {}
-    (tmp_path / "squares").mkdir()
+    (folder / "squares").mkdir()
     for number in range(8):
         array = rng.integers(0, 40, (96, 96, 3), dtype=np.uint8)
         x, y = (int(v) for v in rng.integers(8, 56, 2))
         array[y : y + 32, x : x + 32] = 230
-        Image.fromarray(array).save(tmp_path / "squares" / f"{number}.png")
+        Image.fromarray(array).save(folder / "squares" / f"{number}.png")
         points[f"{number}.png"] = [[x + 16, y + 16], [x, y]]
-    (tmp_path / "points.json").write_text(json.dumps({"classes": ["center", "corner"], "points": points}))
-    return tmp_path / "squares"
+    (folder / "points.json").write_text(json.dumps({"classes": ["center", "corner"], "points": points}))
+    return folder / "squares"
 
 
 @pytest.fixture
-def trained(acme, squares, small_folder, tmp_path) -> Path:
+def squares(tmp_path) -> Path:
+    return draw_squares(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained_once(small_folder, tmp_path_factory) -> Path:
     """The folder of the small model with a keypoint head that learned for a few steps."""
-    recipe = tmp_path / "keypoints.yaml"
+    folder = tmp_path_factory.mktemp("keypoints")
+    squares, recipe = draw_squares(folder), folder / "keypoints.yaml"
     recipe.write_text(f"""
 name: keypoints
 init: {small_folder}
@@ -94,9 +102,15 @@ stages:
     epochs: 40
     options: {{width: 24}}
 """)
-    trainer = Trainer(load_recipe(recipe), tmp_path / "run")
-    assert trainer.run()
-    return tmp_path / "run" / "model"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(packaged(folder / "site"))
+        assert Trainer(load_recipe(recipe), folder / "run").run()
+    return folder / "run" / "model"
+
+
+@pytest.fixture
+def trained(acme, trained_once) -> Path:
+    return trained_once
 
 
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
@@ -118,6 +132,11 @@ def test_names_are_registered_once():
     for name in ("mine", "builtin"):
         with pytest.raises(ValueError, match=f"there is a thing '{name}' already"):
             registry.register(name)(print)
+
+
+def test_own_names_are_known_without_reading_every_packages_files(monkeypatch):
+    monkeypatch.setattr("cdanalysis.registry.entry_points", None)
+    assert all(name in registry for registry in REGISTRIES for name in registry._builtin)
 
 
 def test_without_the_package_nobody_knows_of_it():

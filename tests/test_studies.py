@@ -61,6 +61,12 @@ def model_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def uncounted(monkeypatch) -> None:
+    """Studies do not count arithmetic: `test_other_tasks_can_be_studied` looks at what they count."""
+    monkeypatch.setattr(study_module, "costs", lambda *_: {})
+
+
+@pytest.fixture
 def study(tmp_path, world, model_folder) -> Path:
     text = f"""
 name: drawn
@@ -119,7 +125,7 @@ def test_one_slow_photograph_spoils_no_time():
     assert point.median("encode_s") == 0.2
 
 
-def test_a_killed_study_goes_on(study, tmp_path, monkeypatch):
+def test_a_killed_study_goes_on(study, tmp_path, monkeypatch, uncounted):
     config = load_study(study)
     whole, _ = run_study(config, tmp_path / "run", "a command")
     path = tmp_path / "run" / "points" / "JPEG-30.jsonl"
@@ -129,7 +135,6 @@ def test_a_killed_study_goes_on(study, tmp_path, monkeypatch):
     original = PillowCodec.encode
     monkeypatch.setattr(PillowCodec, "encode", lambda self, *a: encoded.append(a) or original(self, *a))
     monkeypatch.setattr(study_module.ModelCodec, "encode", None)
-    monkeypatch.setattr(study_module, "costs", lambda *a: {})
     again, _ = run_study(config, tmp_path / "run", "a command")
     assert len(encoded) == 3
     for before, after in zip(whole["points"], again["points"], strict=True):
@@ -172,7 +177,7 @@ def test_predictions_from_reduced_files_are_in_pixels_of_the_photograph(small_fo
     assert (boxes[:, 0] + boxes[:, 2] <= size[0] + 0.01).all() and (boxes[:, 1] + boxes[:, 3] <= size[1] + 0.01).all()
 
 
-def test_photographs_too_small_for_a_measure_do_not_count_in_it(study, chelsea, tmp_path):
+def test_photographs_too_small_for_a_measure_do_not_count_in_it(study, chelsea, tmp_path, uncounted):
     """MS-SSIM needs 176 pixels: its means are over those that have them; where none has, other measures remain."""
     folder = tmp_path / "sizes"
     folder.mkdir()
@@ -206,7 +211,9 @@ def test_photographs_too_small_for_a_measure_do_not_count_in_it(study, chelsea, 
 
 
 @pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
-def test_a_counterpart_learns_from_compressed_photographs(study, world, tmp_path, model_folder, task, monkeypatch):
+def test_a_counterpart_learns_from_compressed_photographs(
+    study, world, tmp_path, model_folder, task, monkeypatch, uncounted
+):
     sources = {
         "classification": {"path": world / "classes"},
         "detection": {"path": world / "pixels" / "images", "annotations": world / "boxes.json"},
@@ -230,11 +237,12 @@ def test_a_counterpart_learns_from_compressed_photographs(study, world, tmp_path
     rows = {row["series"]: row for row in report["points"]}
     assert rows["JPEG, retrained"]["bytes"] == rows["JPEG"]["bytes"]
     before, after = (load(f, counterparts=True) for f in (model_folder, tmp_path / "run/retrained/JPEG-5/model"))
-    for name, value in after.state_dict().items():
+    weights = [name for name, _ in after.named_parameters() if name.startswith(f"counterparts.{task}")]
+    before, after = before.state_dict(), after.state_dict()
+    for name, value in after.items():
         if not name.startswith(f"counterparts.{task}"):
-            assert torch.equal(value, before.state_dict()[name]), name
-    weights = [name for name in dict(after.named_parameters()) if name.startswith(f"counterparts.{task}")]
-    assert any(not torch.equal(after.state_dict()[name], before.state_dict()[name]) for name in weights)
+            assert torch.equal(value, before[name]), name
+    assert any(not torch.equal(after[name], before[name]) for name in weights)
     assert len(seen) == 1 and not (tmp_path / "run/retrained/JPEG-5/photographs").exists()  # they were only on loan
     run_study(config, tmp_path / "run", "a command")
     assert len(seen) == 1

@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -19,7 +20,18 @@ from torch.utils.data import DataLoader, Dataset
 import cdanalysis as cda
 from cdanalysis.codec.derived import ordinary_tensors
 from cdanalysis.structures.latents import LAYERS, quality_levels
-from cdanalysis.zoo import COUNTERPARTS, METRICS, RECIPE, TEACHERS, WEIGHTS, describe, load, round_weights, save_model
+from cdanalysis.zoo import (
+    COUNTERPARTS,
+    METRICS,
+    RECIPE,
+    TEACHERS,
+    WEIGHTS,
+    _set_aside,
+    describe,
+    load,
+    round_weights,
+    save_model,
+)
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
@@ -463,3 +475,14 @@ def test_what_is_no_quality_is_refused(quality):
 def test_a_device_that_holds_no_numbers_is_refused(small_folder):
     with pytest.raises(ValueError, match="device 'meta' cannot be used here"):
         load(small_folder, device="meta")
+
+
+def test_what_is_set_aside_has_a_name_of_its_own(tmp_path):
+    """The next number that is free, found without listing a million."""
+    for number, name in enumerate(("README.md.of-others", "README.md.of-others-1", "README.md.of-others-2")):
+        (tmp_path / "README.md").write_text(str(number))
+        tracemalloc.start()
+        _set_aside(tmp_path, "new", {"README.md"})
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (tmp_path / name).read_text() == str(number) and peak < 2**20

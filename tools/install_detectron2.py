@@ -6,8 +6,9 @@ The official way is ``pip install 'git+https://github.com/facebookresearch/detec
 without a compiler, or without that repository: it takes the sources at tag v0.6 from there where it is reachable, else
 from the source archive ``pb1-detectron2==0.6`` (whose Python files are those of the tag, and which has no C++ sources),
 changes what keeps them from running today, says what it changed, and installs the result with pip. Rotated boxes and
-deformable convolutions need the C++ part and do not work; everything that this library uses does. What detectron2
-imports comes with ``pip install 'cdanalysis[detectron2]'``.
+deformable convolutions need the C++ part and do not work; everything that this library uses does, and so do the stock
+training scripts, whose ``COCOEvaluator`` then measures with pycocotools. What detectron2 imports comes with
+``pip install 'cdanalysis[detectron2]'``.
 """
 
 from __future__ import annotations
@@ -21,8 +22,51 @@ from pathlib import Path
 
 REPOSITORY = "https://github.com/facebookresearch/detectron2"
 ARCHIVE = "pb1-detectron2==0.6"
-ALIASES = re.compile(r"\bnp\.(bool|int|float|object)\b")
-EMPTY_EXTENSION = '"""Stands in for the compiled part: it has none of its functions."""\n'
+ALIASES = re.compile(r"\bnp\.(bool|int|float|object|str)\b")
+NEW_FILES = {
+    "_C.py": (
+        "a module that says which functions need it, instead of the compiled one",
+        '''"""Stands in for detectron2's compiled part, which is not installed."""
+
+
+def has_cuda():
+    return False
+
+
+def get_compiler_version():
+    return "none: the C++ part is not installed"
+
+
+get_cuda_version = get_compiler_version
+
+
+def __getattr__(name):
+    raise AttributeError(
+        f"detectron2's {name} is compiled code, which this installation lacks: "
+        "pip install 'git+https://github.com/facebookresearch/detectron2' where a C++ compiler is"
+    )
+''',
+    ),
+    "evaluation/fast_eval_api.py": (
+        "COCO's own evaluation instead of the compiled copy of it",
+        '''"""COCO's own evaluation: the faster copy of it is compiled code, which is not installed."""
+
+from pycocotools.cocoeval import COCOeval as COCOeval_opt
+
+__all__ = ["COCOeval_opt"]
+''',
+    ),
+}
+"""Files of the package that are written anew: what is said of each, and its text."""
+REPLACED = {
+    "Image.LINEAR": ("Image.BILINEAR", "of Pillow's removed name for BILINEAR"),
+    "import pkg_resources\n": ("", "of the removed package pkg_resources"),
+    'pkg_resources.resource_filename(\n        "detectron2.model_zoo", ': (
+        "os.path.join(\n        os.path.dirname(__file__), ",
+        "of its function for the path of a file",
+    ),
+}
+"""Words that no longer work: what stands there instead, and what is said of it."""
 
 
 def pip(*words: str) -> None:
@@ -56,17 +100,18 @@ def changed(root: Path) -> list[str]:
     text = setup.read_text().replace("ext_modules=get_extensions()", "ext_modules=[]")
     setup.write_text(text)
     lines.append("setup.py: no C++ extension is built")
-    (root / "detectron2" / "_C.py").write_text(EMPTY_EXTENSION)
-    lines.append("detectron2/_C.py: an empty module instead of the compiled one")
+    for name, (what, text) in NEW_FILES.items():
+        (root / "detectron2" / name).write_text(text)
+        lines.append(f"detectron2/{name}: {what}")
     for path in sorted((root / "detectron2").rglob("*.py")):
         text = path.read_text()
         new, aliases = ALIASES.subn(lambda match: match[1], text)
-        linear = new.count("Image.LINEAR")
-        new = new.replace("Image.LINEAR", "Image.BILINEAR")
+        what = [f"{aliases} of NumPy's removed names for built-in types"] * bool(aliases)
+        for old, (word, name) in REPLACED.items():
+            what += [f"{new.count(old)} {name}"] * (old in new)
+            new = new.replace(old, word)
         if new != text:
             path.write_text(new)
-            what = [f"{aliases} of NumPy's removed names for built-in types"] * bool(aliases)
-            what += [f"{linear} of Pillow's removed name for BILINEAR"] * bool(linear)
             lines.append(f"{path.relative_to(root)}: {' and '.join(what)} replaced")
     return lines
 

@@ -6,6 +6,8 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.roi_heads import CascadeROIHeads, FastRCNNConvFCHead, FastRCNNOutputLayers
 
+from .common.coco_masks import dataloader
+from .common.train import lr_multiplier, optimizer, train
 from .mask_rcnn import model
 
 model.roi_heads._target_ = CascadeROIHeads

@@ -6,6 +6,9 @@ from detectron2.modeling.meta_arch.fcos import FCOSHead
 
 from cdanalysis.integrations.detectron2 import LatentBackbone, LatentFCOS
 
+from .common.coco import dataloader
+from .common.train import lr_multiplier, optimizer, train
+
 levels = ["p3", "p4", "p5", "p6"]
 
 model = L(LatentFCOS)(

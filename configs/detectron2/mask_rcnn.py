@@ -16,6 +16,9 @@ from detectron2.modeling.roi_heads import (
 
 from cdanalysis.integrations.detectron2 import LatentBackbone, LatentRCNN
 
+from .common.coco_masks import dataloader
+from .common.train import lr_multiplier, optimizer, train
+
 levels = ["p2", "p3", "p4", "p5"]
 strides = [4, 8, 16, 32]
 

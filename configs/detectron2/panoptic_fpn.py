@@ -6,6 +6,8 @@ from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 
 from cdanalysis.integrations.detectron2 import LatentPanopticFPN
 
+from .common.coco_panoptic import dataloader
+from .common.train import lr_multiplier, optimizer, train
 from .mask_rcnn import levels, model, strides
 
 model._target_ = LatentPanopticFPN

@@ -9,6 +9,9 @@ from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 
 from cdanalysis.integrations.detectron2 import LatentBackbone, LatentRetinaNet
 
+from .common.coco import dataloader
+from .common.train import lr_multiplier, optimizer, train
+
 levels = ["p3", "p4", "p5", "p6"]
 
 model = L(LatentRetinaNet)(

@@ -6,6 +6,9 @@ from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 
 from cdanalysis.integrations.detectron2 import LatentBackbone, LatentSemanticSegmentor
 
+from .common.coco_stuff import dataloader
+from .common.train import lr_multiplier, optimizer, train
+
 levels = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
 
 model = L(LatentSemanticSegmentor)(
@@ -15,7 +18,7 @@ model = L(LatentSemanticSegmentor)(
             name: L(ShapeSpec)(channels="${....backbone.out_channels}", stride=stride)
             for name, stride in levels.items()
         },
-        num_classes=11,
+        num_classes=54,
         conv_dims=128,
         common_stride=4,
         loss_weight=1.0,
