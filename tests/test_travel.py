@@ -414,7 +414,7 @@ def test_a_save_that_fails_leaves_the_old_model(whole, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    for broken in ("safetensors.torch.save_file", "cdanalysis.zoo._check_rebuilt"):
+    for broken in ("safetensors.torch.save_file", "cdanalysis.model_files._check_rebuilt"):
         with monkeypatch.context() as patch:
             patch.setattr(broken, full)
             with pytest.raises(OSError, match="No space"):
