@@ -13,18 +13,8 @@ from .structures.latents import LAYERS, SEMANTIC, layer_count
 SECTIONS = ("heads", "codec", "labels", "parts", "start", "memory", "growth")
 EACH = ",".join(name.upper() for name in LAYERS)
 COMMANDS = (
-    "encode",
-    "decode",
-    "analyze",
-    "inspect",
-    "strip",
-    "train",
-    "evaluate",
-    "benchmark",
-    "zoo",
-    "export",
-    "demo",
-)
+    "encode", "decode", "analyze", "inspect", "strip", "train", "evaluate", "benchmark", "zoo", "export", "demo",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

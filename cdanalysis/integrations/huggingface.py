@@ -17,7 +17,9 @@ try:
     import huggingface_hub
     from huggingface_hub import errors
 except ImportError:
-    raise ModuleNotFoundError("models on a hub need huggingface_hub: pip install 'cdanalysis[hub]'") from None
+    raise ModuleNotFoundError(
+        "models on a hub need huggingface_hub: pip install 'cdanalysis[hub]'", name="huggingface_hub"
+    ) from None
 
 from ..files import json_value
 from ..model import Model

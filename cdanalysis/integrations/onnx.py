@@ -24,7 +24,7 @@ try:
     import onnx as _onnx  # noqa: F401
     import onnxscript as _onnxscript  # noqa: F401
 except ImportError:
-    raise ModuleNotFoundError("exporting to ONNX needs: pip install 'cdanalysis[onnx]'") from None
+    raise ModuleNotFoundError("exporting to ONNX needs: pip install 'cdanalysis[onnx]'", name="onnx") from None
 
 from ..codec.layered import AnalyzedImages, LayeredCodec, to_real
 from ..codec.spatial_layer import analysis_inputs

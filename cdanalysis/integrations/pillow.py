@@ -51,8 +51,8 @@ class _Models:
             model = self.writer() if name is None else self.kept(load(name, self.device))
             if model.fingerprint != fingerprint:
                 raise OSError(
-                    f"the stream was written by a model with fingerprint {fingerprint}, which does not ship: give it to "
-                    "register_pillow(model=...)"
+                    f"the stream was written by a model with fingerprint {fingerprint}, which does not ship: give it "
+                    "to register_pillow(model=...)"
                 )
         return self.loaded[fingerprint]
 
