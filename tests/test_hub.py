@@ -24,6 +24,7 @@ from huggingface_hub import errors  # noqa: E402
 
 from cdanalysis.integrations import huggingface  # noqa: E402
 
+Client, download = huggingface_hub.HfApi, huggingface_hub.snapshot_download
 ANSWER = SimpleNamespace(headers={}, request=None)
 
 
@@ -37,17 +38,17 @@ class StubHub:
         return self
 
     def create_repo(self, *args: object, **options: object) -> None:
-        bound = inspect.signature(huggingface_hub.HfApi.create_repo).bind(self, *args, **options).arguments
+        bound = inspect.signature(Client.create_repo).bind(self, *args, **options).arguments
         huggingface_hub.utils.validate_repo_id(bound["repo_id"])
         self.made.setdefault(bound["repo_id"], bound)
         (self.root / bound["repo_id"] / "main").mkdir(parents=True, exist_ok=True)
 
     def create_branch(self, *args: object, **options: object) -> None:
-        bound = inspect.signature(huggingface_hub.HfApi.create_branch).bind(self, *args, **options).arguments
+        bound = inspect.signature(Client.create_branch).bind(self, *args, **options).arguments
         (self.root / bound["repo_id"] / bound["branch"]).mkdir(exist_ok=True)
 
     def upload_folder(self, **options: object) -> SimpleNamespace:
-        bound = inspect.signature(huggingface_hub.HfApi.upload_folder).bind(self, **options).arguments
+        bound = inspect.signature(Client.upload_folder).bind(self, **options).arguments
         source = Path(bound["folder_path"])
         target = self.root / bound["repo_id"] / (bound["revision"] or "main")
         for path in target.iterdir():
@@ -61,7 +62,7 @@ class StubHub:
         return SimpleNamespace(commit_url=f"{address}/commit", pr_url=f"{address}/discussions/1")
 
     def snapshot_download(self, *args: object, **options: object) -> str:
-        bound = inspect.signature(huggingface_hub.snapshot_download).bind(*args, **options).arguments
+        bound = inspect.signature(download).bind(*args, **options).arguments
         huggingface_hub.utils.validate_repo_id(bound["repo_id"])
         self.downloads += 1
         repository = self.root / bound["repo_id"]

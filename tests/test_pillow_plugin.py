@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
+from conftest import new_small_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -18,8 +19,6 @@ from cdanalysis.data.formats import suffixes
 from cdanalysis.data.images import ImageSet, open_image
 from cdanalysis.integrations import pillow, register_pillow
 from cdanalysis.stream.container import Layer, Stream, pack
-
-from conftest import new_small_model
 
 
 @pytest.fixture(scope="module")
