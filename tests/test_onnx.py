@@ -198,6 +198,16 @@ def analyzed(model: Model, x: Tensor) -> dict[str, np.ndarray]:
     return dict(zip(LAYERS, (y.embedding.numpy(), y.spatial.numpy(), y.detail.numpy()), strict=True))
 
 
+def encoded(exported: Exported, x: Tensor) -> dict[str, np.ndarray]:
+    """What the exported encoders give of photographs (N, 3, H, W)."""
+    seen = {
+        name: resized(x, exported.model.codec.config.working_size(*x.shape[-2:], number))
+        for number, name in enumerate(LAYERS[:2], 1)
+    }
+    seen["detail"] = (padded(x) * 255).round().to(torch.uint8)
+    return {name: exported(f"encoder_{name}", pixels=pixels)["latents"] for name, pixels in seen.items()}
+
+
 def test_streams_of_what_encoders_give(three_tasks, chelsea):
     """The latents of torch's own encoders give the very streams of `Model.encode`."""
     x = pixels_of(chelsea, 2, 75, 101)
@@ -225,14 +235,7 @@ def test_latents_of_another_shape_are_refused(three_tasks, chelsea, change, word
 @pytest.mark.slow
 def test_exported_encoders_write_streams_that_the_model_reads(exported, chelsea):
     model, x = exported.model, pixels_of(chelsea, 1, 75, 101)
-    latents = {
-        name: exported(f"encoder_{name}", pixels=resized(x, model.codec.config.working_size(75, 101, number)))[
-            "latents"
-        ]
-        for number, name in enumerate(LAYERS[:2], 1)
-    }
-    whole = (padded(x) * 255).round().to(torch.uint8)
-    latents["detail"] = exported("encoder_detail", pixels=whole)["latents"]
+    latents = encoded(exported, x)
     for ours, theirs in zip(latents.values(), analyzed(model, x).values(), strict=True):
         same(ours, torch.from_numpy(theirs))
     (stream,) = write_streams(model, (75, 101), latents, 0.7)
@@ -303,22 +306,22 @@ def test_the_command_exports_and_says_what_there_is(three_tasks_folder, tmp_path
     assert main(["export", str(three_tasks_folder), "--parts", "none"]) == 1
 
 
-def test_a_head_of_another_package_is_exported_by_its_forward(chelsea, tmp_path):
+def test_a_head_of_another_package_is_exported_by_its_forward():
     class Counts(Head):
-        layers = LAYERS[:1]
-
         def __init__(self):
             super().__init__()
-            self.classes, self.count = ["things"], torch.nn.Linear(256, 1)
+            self.classes, self.count = ["things"], torch.nn.Linear(96, 1)
 
         def forward(self, features: Features) -> Tensor:
-            return self.count(features.embedding)
+            return self.count(features.pyramid[3].mean((2, 3)))
 
     model = new_small_model()
     model.heads["counts"] = Counts()
-    embedding = torch.randn(5, 256)
-    found = Exported(model.eval().requires_grad_(False), tmp_path)("head_counts", embedding=embedding)
-    same(found["output"], model.heads["counts"].count(embedding))
+    part = part_of(model, "head_counts")
+    assert list(part.inputs) == ["embedding", *NAMES]
+    assert torch.equal(
+        part.network(*part.inputs.values()), model.heads["counts"].count(part.inputs["p64"].mean((2, 3)))
+    )
 
 
 @pytest.mark.slow
@@ -326,14 +329,7 @@ def test_the_model_that_ships(photo, chelsea, tmp_path):
     """All of its parts, at the size of a photograph: what onnxruntime says of a stream is what the model says."""
     exported = Exported(photo, tmp_path)
     x = torch.from_numpy(chelsea).permute(2, 0, 1)[None].contiguous()
-    latents = {
-        name: exported(f"encoder_{name}", pixels=resized(x, photo.codec.config.working_size(300, 451, number)))[
-            "latents"
-        ]
-        for number, name in enumerate(LAYERS[:2], 1)
-    }
-    latents["detail"] = exported("encoder_detail", pixels=(padded(x) * 255).round().to(torch.uint8))["latents"]
-    (stream,) = write_streams(photo, (300, 451), latents, 0.5)
+    (stream,) = write_streams(photo, (300, 451), encoded(exported, x), 0.5)
     read, result = photo.to_latents([stream]), photo.analyze(stream)
     assert result.classification.label == photo.analyze(photo.encode(chelsea)).classification.label
     embedding = exported("decoder_global", **{"global": read.embedding, "quality": qualities(read, 0)})["embedding"]
