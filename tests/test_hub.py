@@ -149,12 +149,13 @@ def test_a_folder_is_pushed_with_its_recipe_and_figures(hub, measured):
 
 
 def test_a_card_that_is_there_stays_and_its_metadata_are_completed(hub, measured):
-    text = "---\nlicense: cc-by-4.0\ntags:\n- mine\n---\n\n# My model\n\nWritten by hand.\n"
+    text = "---\nlicense: cc-by-4.0\nfingerprint: 'abcdef'\ntags:\n- mine\n---\n\n# My model\n\nWritten by hand.\n"
     (measured / "README.md").write_text(text)
     huggingface.push_to_hub(measured, "me/measured")
     card = (hub.root / "me/measured/main/README.md").read_text()
     known = metadata(card)
     assert known["license"] == "cc-by-4.0" and known["library_name"] == "cdanalysis"
+    assert known["fingerprint"] == huggingface.describe(measured)["fingerprint"], "of the weights that are there"
     assert known["tags"][0] == "mine" and "cdanalysis" in known["tags"]
     assert "Written by hand." in card and "Results" not in card
     huggingface.push_to_hub(measured, "me/measured", license="mit")

@@ -86,6 +86,7 @@ def same(ours: np.ndarray, theirs: Tensor, tolerance: float = 1e-4) -> None:
     assert np.abs(theirs).max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch", "height", "width"), SIZES)
 def test_detail_encoder(exported, chelsea, batch, height, width):
     pixels = pixels_of(chelsea, batch, height, width)
@@ -243,6 +244,29 @@ def test_exported_encoders_write_streams_that_the_model_reads(exported, chelsea)
     assert abs(len(stream) - len(wanted)) <= 0.01 * len(wanted)
     assert torch.allclose(model.embed(stream), model.embed(wanted), atol=1e-2)
     assert np.abs(np.asarray(model.decode(stream), int) - np.asarray(model.decode(wanted))).mean() < 0.1
+
+
+def test_what_torch_cannot_export_gets_a_sentence_and_leaves_the_model_as_it_was(tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a reason\nof several lines")
+
+    model = new_small_model().train()
+    modes = [module.training for module in model.modules()]
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(ValueError, match="torch cannot export head_classification: a reason of several lines"):
+        export_onnx(model, tmp_path, ["head_classification"])
+    assert [module.training for module in model.modules()] == modes and any(modes)
+
+
+@pytest.mark.slow
+def test_what_was_exported_before_is_still_described(three_tasks, tmp_path):
+    parts = ["decoder_global", "head_classification"]
+    for part in parts:
+        export_onnx(three_tasks, tmp_path, [part])
+    assert set(json.loads((tmp_path / DESCRIPTION).read_text())["parts"]) == set(parts)
+    export_onnx(new_small_model(seed=4).eval(), tmp_path, parts[1:])
+    described = json.loads((tmp_path / DESCRIPTION).read_text())["parts"]
+    assert set(described) == set(parts[1:]), "files of another model are not this one's parts"
 
 
 def test_parts_and_groups(three_tasks):

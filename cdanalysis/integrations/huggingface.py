@@ -149,7 +149,7 @@ def model_card(
         card = huggingface_hub.ModelCard((folder / CARD).read_text(encoding="utf-8"), ignore_metadata_errors=False)
         known = card.data.to_dict()
         for key, value in facts.items():
-            if value is not None and (known.get(key) is None or (key == "license" and license)):
+            if value is not None and (known.get(key) is None or key in ("license", "fingerprint")):
                 setattr(card.data, key, value)
         card.data.tags = list(dict.fromkeys([*(known.get("tags") or ()), *facts["tags"]]))
         return str(card)

@@ -28,7 +28,7 @@ except ImportError:
 
 from ..codec.layered import AnalyzedImages, LayeredCodec, to_real
 from ..codec.spatial_layer import analysis_inputs
-from ..files import json_text
+from ..files import json_text, json_value
 from ..heads.base import Head
 from ..heads.classification import ClassificationHead
 from ..heads.detection import DetectionHead
@@ -41,6 +41,7 @@ from ..outputs import check_outputs, write_result
 from ..stream.container import Layer, Stream, pack
 from ..structures.features import STRIDES, Features
 from ..structures.latents import LAYERS, PAD, Quality, layer_count, quality_levels
+from ..zoo import identity
 
 DESCRIPTION = "model.json"
 """Beside the networks: what they take and give, classes, working sizes, and the fingerprint."""
@@ -107,7 +108,8 @@ def export_onnx(
     folder = Path(folder)
     files = {name: folder / f"{name}.onnx" for name in chosen}
     check_outputs([*files.values(), folder / DESCRIPTION], overwrite=overwrite)
-    described: dict[str, Any] = {}
+    described = _described_before(model, folder)
+    written: list[Path] = []
     for name in progress(list(chosen), len(chosen)):
         try:
             part = part_of(model, name)
@@ -117,9 +119,10 @@ def export_onnx(
             notice(f"{name} is left out: {error}")
             continue
         write_result(files[name], _graph(name, part))
+        written.append(files[name])
         described[name] = {"file": files[name].name, "inputs": part.takes, "outputs": part.outputs}
     write_result(folder / DESCRIPTION, json_text(_description(model, described), indent=2) + "\n")
-    return [files[name] for name in described]
+    return written
 
 
 def part_names(model: Model) -> list[str]:
@@ -468,12 +471,13 @@ def _features(
 
 def _graph(name: str, part: Part) -> bytes:
     """An ONNX file."""
-    network, shapes = part.network.eval(), tuple(part.dynamic.values())
+    network, shapes = part.network, tuple(part.dynamic.values())
+    device = next(network.parameters()).device
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), _quiet(), _evaluating(network):
             program = torch.onnx.export(
                 network,
-                tuple(part.inputs.values()),
+                tuple(example.to(device) for example in part.inputs.values()),
                 dynamic_shapes={"features": shapes} if isinstance(network, HeadNetwork) else shapes,
                 input_names=list(part.inputs),
                 output_names=list(part.outputs),
@@ -486,6 +490,18 @@ def _graph(name: str, part: Part) -> bytes:
     buffer = io.BytesIO()
     program.save(buffer)
     return buffer.getvalue()
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """In evaluation mode in here; afterwards as before, for the modules are the model's own."""
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        network.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 @contextmanager
@@ -504,11 +520,22 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def _described_before(model: Model, folder: Path) -> dict[str, Any]:
+    """The parts of this very model, with these weights, that were exported to a folder before."""
+    try:
+        before = json_value((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        parts = before["parts"] if before["weights"] == identity(model) else {}
+        return {name: part for name, part in parts.items() if (folder / part["file"]).is_file()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 def _description(model: Model, parts: dict[str, Any]) -> dict[str, Any]:
     config = model.codec.config
     return {
         "model": model.name,
         "fingerprint": model.fingerprint,
+        "weights": identity(model),
         "working_sizes": {"global": config.global_size, "spatial": config.spatial_size},
         "classes": {task: getattr(head, "classes", None) for task, head in model.heads.items()},
         "parts": parts,
