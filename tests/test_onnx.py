@@ -21,6 +21,7 @@ from cdanalysis.heads.base import Head
 from cdanalysis.model import Model
 from cdanalysis.structures.features import Features
 from cdanalysis.structures.latents import LAYERS, Latents
+from cdanalysis.teachers.classifier import Classifier
 
 ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -29,10 +30,12 @@ from cdanalysis.integrations.onnx import (  # noqa: E402
     BATCH,
     DESCRIPTION,
     EXAMPLE,
+    PaddedConv2d,
     chosen_parts,
     export_onnx,
     part_names,
     part_of,
+    with_fixed_padding,
     write_streams,
 )
 
@@ -113,6 +116,17 @@ def test_global_encoder(exported, chelsea, batch, height, width):
     pixels, codec = pixels_of(chelsea, batch, height, width), exported.model.codec
     found = exported("encoder_global", pixels=pixels)
     same(found["latents"], codec.global_layer.g_a(codec.classifier(pixels)))
+
+
+@pytest.mark.parametrize("size", [(32, 96), (224, 288)])
+def test_padding_that_does_not_depend_on_the_size_is_the_same(size):
+    teacher = Classifier("tf_efficientnet_lite0")
+    fixed, pixels = with_fixed_padding(teacher), torch.rand(2, 3, *size) * 255
+    assert sum(isinstance(module, PaddedConv2d) for module in fixed.modules()) == 5
+    assert not any(isinstance(module, PaddedConv2d) for module in teacher.modules())
+    same(fixed(pixels).detach().numpy(), teacher(pixels), 1e-5)
+    plain = Classifier("test_efficientnet")
+    assert with_fixed_padding(plain) is plain
 
 
 @pytest.mark.slow

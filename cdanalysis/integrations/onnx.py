@@ -6,6 +6,7 @@ give, and `Model.to_latents` gives what exported decoders read. Sizes and batche
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import warnings
@@ -13,12 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.export import Dim
+from torch.nn import functional as F
 
 try:
     import onnx as _onnx  # noqa: F401
@@ -251,10 +254,52 @@ class GlobalEncoder(nn.Module):
 
     def __init__(self, codec: LayeredCodec):
         super().__init__()
-        self.teacher, self.g_a = codec.classifier, codec.global_layer.g_a
+        self.teacher, self.g_a = with_fixed_padding(codec.classifier), codec.global_layer.g_a
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.g_a(self.teacher(pixels))
+
+
+class PaddedConv2d(nn.Module):
+    """A convolution of stride 2 with TensorFlow's "same" padding, of images with even sides.
+
+    timm computes this padding from the size, which takes the exporter of dynamic sizes hours; of even sides it is
+    always the same.
+
+    Args:
+        conv: timm's, whose weights these are.
+    """
+
+    def __init__(self, conv: Conv2dSame):
+        super().__init__()
+        self.weight, self.bias, self.groups = conv.weight, conv.bias, conv.groups
+        missing = [side - 2 for side in reversed(conv.kernel_size)]
+        self.padding = [part for total in missing for part in (total // 2, total - total // 2)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, self.padding), self.weight, self.bias, stride=2, groups=self.groups)
+
+
+def with_fixed_padding(network: nn.Module) -> nn.Module:
+    """A network whose padding does not depend on the size, for sides that are multiples of 32: itself, or a copy.
+
+    Args:
+        network: reduces its input at most to a 32nd.
+    """
+
+    def fits(module: nn.Module) -> bool:
+        if not isinstance(module, Conv2dSame):
+            return False
+        return module.stride == (2, 2) and module.dilation == (1, 1) and min(module.kernel_size) >= 2
+
+    if not any(map(fits, network.modules())):
+        return network
+    network = copy.deepcopy(network)
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if fits(child):
+                setattr(parent, name, PaddedConv2d(cast(Conv2dSame, child)))
+    return network
 
 
 class SpatialEncoder(nn.Module):
