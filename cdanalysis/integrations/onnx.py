@@ -263,8 +263,8 @@ class GlobalEncoder(nn.Module):
 class PaddedConv2d(nn.Module):
     """A convolution of stride 2 with TensorFlow's "same" padding, of images with even sides.
 
-    timm computes this padding from the size, which takes the exporter of dynamic sizes hours; of even sides it is
-    always the same.
+    timm computes this padding from the size; with five of these convolutions and a dynamic size, torch's exporter had
+    not finished after minutes of CPU time. For even sides the padding is always the same.
 
     Args:
         conv: timm's, whose weights these are.
