@@ -138,7 +138,7 @@ def model_card(
     folder = Path(folder)
     info = describe(folder)
     pipelines = [PIPELINES[task] for task in info["heads"] if task in PIPELINES]
-    facts = {
+    facts: dict[str, Any] = {
         "library_name": LIBRARY,
         "license": license,
         "pipeline_tag": pipelines[0] if len(pipelines) == 1 else "image-feature-extraction",
@@ -148,10 +148,10 @@ def model_card(
     if (folder / CARD).is_file():
         card = huggingface_hub.ModelCard((folder / CARD).read_text(encoding="utf-8"), ignore_metadata_errors=False)
         known = card.data.to_dict()
+        facts["tags"] = list(dict.fromkeys([*(known.get("tags") or ()), *facts["tags"]]))
         for key, value in facts.items():
-            if value is not None and (known.get(key) is None or key in ("license", "fingerprint")):
+            if value is not None and (known.get(key) is None or key in ("license", "tags", "fingerprint")):
                 setattr(card.data, key, value)
-        card.data.tags = list(dict.fromkeys([*(known.get("tags") or ()), *facts["tags"]]))
         return str(card)
     card = huggingface_hub.ModelCard.from_template(
         huggingface_hub.ModelCardData(**facts),

@@ -7,7 +7,6 @@ give, and `Model.to_latents` gives what exported decoders read. Sizes and batche
 from __future__ import annotations
 
 import copy
-import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -489,7 +488,7 @@ def _graph_of_detector(head: DetectionHead) -> tuple[Callable[[Any, Features], A
 
 
 def _cells(head: DetectionHead, features: Features) -> tuple[Tensor, Tensor]:
-    cells = head.detector.cells(features.pyramid)
+    cells = cast(NanoDet, head.detector).cells(features.pyramid)
     return cells.boxes, cells.logits.sigmoid()
 
 
@@ -532,9 +531,8 @@ def _graph(name: str, part: Part) -> bytes:
     except Exception as error:  # of a hundred kinds, by a network that somebody registered
         reason = " ".join(str(error).split())[:300]
         raise NotExportable(f"torch cannot export {name}: {reason}") from error
-    buffer = io.BytesIO()
-    program.save(buffer)
-    return buffer.getvalue()
+    assert program is not None, "the exporter gives a program, or raises"
+    return program.model_proto.SerializeToString()
 
 
 @contextmanager
