@@ -76,10 +76,11 @@ def inspect(stream: StreamBytes) -> Info:
 
 
 def load(name: str = "photo", device: str = "cpu") -> Model:
-    """Load a model by its zoo name, or from a folder.
+    """Load a model by its zoo name, from a folder, or from the Hugging Face Hub.
 
     Args:
-        name: a zoo name (``cdanalysis zoo list``), or a folder that training wrote.
+        name: a zoo name (``cdanalysis zoo list``), a folder that training or `Model.save` wrote, or
+            ``hf-hub:owner/name[@revision]`` (the extra ``hub``), which is downloaded once.
         device: torch device.
 
     Returns:

@@ -13,19 +13,9 @@ from .structures.latents import LAYERS, SEMANTIC, layer_count
 SECTIONS = ("heads", "codec", "labels", "parts", "start", "memory", "growth")
 EACH = ",".join(name.upper() for name in LAYERS)
 COMMANDS = (
-    "encode",
-    "decode",
-    "analyze",
-    "inspect",
-    "strip",
-    "train",
-    "evaluate",
-    "benchmark",
-    "zoo",
-    "demo",
-    "index",
-    "search",
-)
+    "encode", "decode", "analyze", "inspect", "strip", "train", "evaluate", "benchmark", "zoo", "export", "demo",
+    "index", "search", "app",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     _evaluate(sub)
     _benchmark(sub)
     _zoo(sub)
+    _export(sub)
     _demo(sub)
     _index(sub)
     _search(sub)
@@ -316,6 +307,18 @@ def _zoo(sub) -> None:
     command.add_argument("name", nargs="?", help="model to show")
     _traceback(command)
     command.add_argument("--json", action="store_true", help="print one JSON object to standard output")
+
+
+def _export(sub) -> None:
+    command = _command(sub, "export", "export a model's networks to ONNX (the extra onnx)", model=False)
+    command.add_argument("model", nargs="?", default="photo", help="zoo name or folder of a model (default: photo)")
+    command.add_argument("-o", "--output", default="onnx", help="output folder (default: onnx)")
+    command.add_argument(
+        "--parts",
+        nargs="+",
+        help="encoder, decoder, head, or names such as encoder_global and head_detection (default: all)",
+    )
+    _overwrite(command)
 
 
 def _demo(sub) -> None:

@@ -309,6 +309,17 @@ def zoo(options: argparse.Namespace) -> int:
     return 0
 
 
+def export(options: argparse.Namespace) -> int:
+    from .integrations.onnx import DESCRIPTION, export_onnx
+
+    model = zoo_module.load(options.model)
+    paths = export_onnx(model, options.output, options.parts, options.overwrite, track)
+    rows = [{"file": str(path), "bytes": path.stat().st_size} for path in paths]
+    described = str(Path(options.output) / DESCRIPTION)
+    print(json_text({"files": rows, "description": described})) if options.json else print_table("", rows)
+    return 0
+
+
 def demo(options: argparse.Namespace) -> int:
     from .reports.demo import run_demo
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ from .codec.entropy.symbols import SymbolCoder, same_kind
 from .codec.layered import CodecConfig, LayeredCodec
 from .data.images import ImageLike, to_pixels, to_tensor
 from .heads.base import Head, Heads, grouped, layers_of, made_head, predict, tasks_of
+from .model_files import write_model
 from .reference import Reference
-from .registry import HEADS
+from .registry import HEADS, HUBS
 from .roi.importance import Importance, quality_offsets_of
 from .stream.container import Stream, StreamBytes, padded_pixels, unpack
 from .stream.errors import foreign_stream
@@ -201,6 +203,61 @@ class Model(nn.Module):
             return (*same_kind(stream), preview and stream.layer("detail") is None)
 
         return grouped(self._parsed(streams), kind, lambda group: self._decode_group(group, preview))
+
+    # -- keeping and passing on --------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike[str], recipe: Any | None = None) -> None:
+        """Write this model's folder atomically, all files or none; `cdanalysis.load` reads it.
+
+        It replaces the files of a model that was there before, except its recipe, figures and card: those are renamed.
+
+        Args:
+            folder: made where it does not exist. Weights are stored in half precision.
+            recipe: dataclass of the recipe that trained the model, written to ``config.yaml``.
+
+        Raises:
+            ValueError: if a weight is no finite number in half precision, or if what was put around or into modules
+                (parametrizations, adapters) could not be rebuilt from a file.
+        """
+        write_model(self, os.fspath(folder), lambda info: Model.described(info, "the model"), recipe)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload this model to the Hugging Face Hub, with a model card; ``cda.load("hf-hub:owner/name")`` reads it.
+
+        Args:
+            repo_id: "owner/name"; made where it does not exist.
+            **options: private, token, revision, commit_message, create_pr, license, tags: see
+                `cdanalysis.integrations.huggingface.HuggingFaceHub.push`.
+
+        Returns:
+            the address of the commit.
+
+        Raises:
+            ModuleNotFoundError: if huggingface_hub is not installed (the extra ``hub``).
+            ValueError: as `save`, and for a name that the hub does not allow.
+            OSError: if the hub refuses, or cannot be reached.
+        """
+        return HUBS["hf-hub"].push(self, repo_id, **options)
+
+    @staticmethod
+    def described(info: Mapping[str, Any], source: str | os.PathLike[str]) -> Model:
+        """A model of random weights, as `cdanalysis.model_files.describe` describes it.
+
+        Args:
+            info: the description.
+            source: of the description, for error messages.
+
+        Raises:
+            ValueError: if this version of the library cannot make such a model.
+        """
+        if unknown := set(info["codec"]) - {field.name for field in fields(CodecConfig)}:
+            raise ValueError(f"{source} was written by a newer version of this library: it has {min(unknown)!r}")
+        try:
+            return Model(CodecConfig(**info["codec"]), info["heads"], info["name"])
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"{source} is damaged, or was written by another version of this library: {error}"
+            ) from None
 
     # -- between the verbs and the networks --------------------------------------------------
 

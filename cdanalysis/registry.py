@@ -1,4 +1,4 @@
-"""Registries: heads, teachers, observers, codecs, metrics, evaluators and data-set readers by name.
+"""Registries: heads, teachers, observers, codecs, metrics, evaluators, data-set readers and model hubs by name.
 
 `Registry.register` adds a name within a program:
 
@@ -179,3 +179,7 @@ DATASETS = Registry(
     },
 )
 """Tasks, or names that a source's ``reader`` gives, to functions of a `LabeledSource` that return a `LabeledSet`."""
+
+HUBS = Registry("model hub", "cdanalysis.hubs", {"hf-hub": "integrations.huggingface:HUB"})
+"""What is before the colon of a model's name, as in ``hf-hub:owner/name``, to an object with two methods: ``download``
+takes what follows the colon and returns the model's folder; ``push`` uploads a model and returns an address."""

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import cdanalysis as cda
 from cdanalysis.codec.derived import ordinary_tensors
+from cdanalysis.model_files import _set_aside
 from cdanalysis.structures.latents import LAYERS, quality_levels
 from cdanalysis.zoo import (
     COUNTERPARTS,
@@ -26,7 +27,6 @@ from cdanalysis.zoo import (
     RECIPE,
     TEACHERS,
     WEIGHTS,
-    _set_aside,
     describe,
     load,
     round_weights,
@@ -426,7 +426,7 @@ def test_a_save_that_fails_leaves_the_old_model(whole, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    for broken in ("safetensors.torch.save_file", "cdanalysis.zoo._check_rebuilt"):
+    for broken in ("safetensors.torch.save_file", "cdanalysis.model_files._check_rebuilt"):
         with monkeypatch.context() as patch:
             patch.setattr(broken, full)
             with pytest.raises(OSError, match="No space"):

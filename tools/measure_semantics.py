@@ -74,7 +74,7 @@ def labels(model: Model, every: int) -> dict[str, Any]:
 
     found = {"images": len(images), "teacher": right(own), "streams": [row(each) for each in streams]}
     with _rounded(model):
-        _, streams = _embedded(model, images, "symbols rounded instead of searched for")
+        _, streams = embedded(model, images, "symbols rounded instead of searched for")
     return {**found, "rounded": [row(each) for each in streams]}
 
 

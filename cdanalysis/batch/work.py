@@ -358,8 +358,10 @@ def png(image: Image.Image) -> bytes:
 def _image_format(path: Path) -> str:
     from PIL import Image
 
+    from ..data.formats import STREAM_FORMAT
+
     kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind is None or kind not in Image.SAVE:
+    if kind is None or kind == STREAM_FORMAT or kind not in Image.SAVE:
         raise ValueError(
             f"unknown image type {path.suffix!r} of {path}: Pillow cannot write it; use .png or .webp, say"
         )

@@ -50,4 +50,4 @@ def quality_plane(level: int | Tensor, like: Tensor) -> Tensor:
 
 def spread(quality: Tensor, like: Tensor) -> Tensor:
     """A quality (N, 1, 1, 1) or a map (N, 1, h, w) as a plane over the grid of ``like``."""
-    return quality.expand(len(like), 1, *like.shape[-2:])
+    return quality.expand(like.shape[0], 1, *like.shape[-2:])  # len() would fix the batch of an exported graph

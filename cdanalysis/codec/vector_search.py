@@ -157,7 +157,8 @@ class VectorSearch:
         bits = now.bits()
         up, down = (self.weight * (sign * slope + curvature) + (now.bits(sign) - bits) / 1000 for sign in (1, -1))
         promise, order = torch.minimum(up, down).sort(1)
-        step = torch.where(up < down, 1.0, -1.0).gather(1, order) * (promise < 0)
+        one = up.new_ones(())
+        step = torch.where(up < down, one, -one).gather(1, order) * (promise < 0)
         values = now.values.float() / STEPS
         return torch.stack([values.scatter_add(1, order[:, :count], step[:, :count]) for count in MOVES], 1)
 

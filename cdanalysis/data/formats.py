@@ -18,6 +18,8 @@ PLUGIN_SUFFIXES = {
     **dict.fromkeys((".heic", ".heics", ".heif", ".heifs", ".hif"), "pillow_heif"),
     ".jxl": "pillow_jxl",
 }
+STREAM_FORMAT = "CDA"
+"""Pillow's name of this library's streams, where a program registered them: no photographs, wherever they lie."""
 _MOVIES = {"MPEG"}
 """Formats that Pillow recognizes and cannot read."""
 _BY_OTHERS = {"MPO"}
@@ -32,7 +34,14 @@ def suffixes() -> frozenset[str]:
     True
     """
     load_plugins()
-    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if _opens(kind))
+    known = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, kind in known if kind != STREAM_FORMAT and _opens(kind))
+
+
+def photographs() -> list[str]:
+    """Pillow's names of the formats of photographs: of all that are registered, but streams."""
+    load_plugins()
+    return [kind for kind in Image.ID if kind != STREAM_FORMAT]
 
 
 def why_not(suffix: str) -> str:

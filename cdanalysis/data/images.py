@@ -21,7 +21,7 @@ from ..outputs import BESIDE, made_beside
 from ..structures.latents import MAX_PIXELS
 from .archives import Archive, is_archive
 from .color import ALPHA, color_profile, is_negative, to_eight_bits, to_srgb, white_of
-from .formats import is_text, load_plugins, suffixes, unbounded, why_not
+from .formats import is_text, photographs, suffixes, unbounded, why_not
 
 Some = TypeVar("Some", bound="ImageSet")
 
@@ -201,9 +201,9 @@ def open_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, name: s
         ValueError: if it is not an image, is too large, does not define the value of white, or is damaged.
     """
     name = name or ("the image" if isinstance(source, bytes) else str(source))
-    load_plugins()
+    opened = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with unbounded(), Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with unbounded(), Image.open(opened, formats=photographs()) as image:
             if image.width * image.height > max_pixels:
                 raise TooLarge
             photograph = to_rgb(image, name)

@@ -2,6 +2,9 @@
 
 - `detectron2`: `LatentBackbone`, `LatentMapper`, and detectron2's meta-architectures on latents: `LatentRCNN`,
   `LatentRetinaNet`, `LatentFCOS`, `LatentPanopticFPN`, `LatentSemanticSegmentor`
+- `huggingface`: `push_to_hub` and `model_card`; ``hf-hub:owner/name`` as the name of a model
+- `onnx`: `export_onnx`, and `write_streams` of what exported encoders give
+- `pillow`: `register_pillow`, after which Pillow opens and saves streams
 - `ray`: `on_cluster`, which runs the jobs of `cdanalysis.batch`
 """
 

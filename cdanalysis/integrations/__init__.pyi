@@ -7,6 +7,9 @@ from .detectron2 import (
     LatentRetinaNet,
     LatentSemanticSegmentor,
 )
+from .huggingface import model_card, push_to_hub
+from .onnx import export_onnx, write_streams
+from .pillow import register_pillow
 from .ray import on_cluster
 
 __all__ = [
@@ -17,5 +20,10 @@ __all__ = [
     "LatentRCNN",
     "LatentRetinaNet",
     "LatentSemanticSegmentor",
+    "export_onnx",
+    "model_card",
     "on_cluster",
+    "push_to_hub",
+    "register_pillow",
+    "write_streams",
 ]

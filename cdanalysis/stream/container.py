@@ -16,6 +16,8 @@ MAGIC = 0xCDA
 VERSION = 2
 FINGERPRINT_BYTES = 3
 CHECK_BYTES = 3
+LARGEST_CLAIM = 2**80
+"""Pixels; no header can claim more."""
 MAX_WORKING = 1024
 """Sides of working sizes end here: what a semantic layer costs is bounded, whatever a header says."""
 
@@ -154,6 +156,18 @@ def unpack(source: StreamBytes, max_pixels: int = MAX_PIXELS) -> Stream:
     if position != len(data):
         raise StreamError(f"damaged: {len(data) - position} bytes after the end of the stream")
     return replace(stream, layers=tuple(layers))
+
+
+def read_header(data: bytes) -> Stream:
+    """Parse a stream's header alone: size, model, and the layers that it lists, none of them with ``data``.
+
+    Args:
+        data: the first 64 bytes of a stream, or more. How many pixels it claims is for the caller to bound.
+
+    Raises:
+        StreamError: if it is not the header of a .cda stream, or a damaged one.
+    """
+    return _unpack_header(bytes(data), max_pixels=LARGEST_CLAIM)[0]
 
 
 def strip(data: StreamBytes, layers: Sequence[str] = SEMANTIC) -> bytes:
