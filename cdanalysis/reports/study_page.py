@@ -16,7 +16,6 @@ from ..files import json_text
 from ..metrics.image import LEFT_OUT, LOWER, defined
 from .pages import data_uri, rendered
 from .plots import label_of, study_figure
-from .predictions import drawn
 
 FACTS = ("command", "hardware", "versions", "codecs")
 DIGITS = {"psnr": 2}
@@ -58,7 +57,7 @@ def _gallery(study: Study, main: str, each: int = 4) -> list[tuple[str, Image.Im
         rate = f"{row['bytes']:,} bytes, {row['bpp']:.3f} bpp"
         image, task = study.images.image(index), study.task
         stream = point.codec.encode(image, point.level)
-        shown = drawn(study.model.analyze(stream, (task,))[task], image) if task else study.model.decode(stream)
+        shown = study.model.analyze(stream, (task,)).plot(image) if task else study.model.decode(stream)
         captioned.append((f"{place}: {name}, {rate}, score {known[index]:.3f}", shown))
     return captioned
 
