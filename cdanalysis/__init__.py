@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .stream.container import LAYERS, strip
 from .stream.errors import StreamError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .roi.importance import Importance
     from .stream.container import StreamBytes
+    from .stream_dataset import StreamDataset
     from .structures.latents import Quality
     from .structures.predictions import Result
 
@@ -44,6 +45,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __all__ = [
     "Info",
+    "StreamDataset",
     "StreamError",
     "__version__",
     "analyze",
@@ -54,6 +56,15 @@ __all__ = [
     "load",
     "strip",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch is imported when it is first asked for."""
+    if name == "StreamDataset":
+        from .stream_dataset import StreamDataset
+
+        return StreamDataset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def inspect(stream: StreamBytes) -> Info:

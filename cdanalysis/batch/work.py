@@ -320,7 +320,7 @@ class StripWork(Work):
     layers: tuple[str, ...] = SEMANTIC
 
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
-        stream = strip(source, self.layers)
+        stream = strip(Path(source).read_bytes(), self.layers)
         write_result(target, stream, origin)
         return EncodeWork._row(source, target, stream)
 
