@@ -7,9 +7,9 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +34,6 @@ from .zoo import load
 FOLDERS = "folders"
 """Targets that are the classes which folders are named after."""
 
-Record = TypeVar("Record", Features, Latents)
 Targets = Sequence[Any] | Mapping[str, Any] | Callable[[str], Any] | str | None
 
 
@@ -64,7 +63,7 @@ class StreamDataset(Dataset):
         targets: one for each stream: a sequence in the order of the streams; a mapping from their ``names``, with or
             without the suffix and the folders before it; a function of a name; or "folders", for the index in
             ``classes`` of the folder in which a stream lies (the top one of those in a folder of streams). A `Target`,
-            whose coordinates are in pixels of the photograph, is scaled to the working size, in which heads are trained.
+            whose coordinates are in pixels of the photograph, is scaled to the working size, where heads are trained.
         layers: the first one or more of ("global", "spatial", "detail"); by default those that the model's heads read.
         latents: give integer `Latents` instead of features.
         transform: is called with features and target, or with features alone where there are no targets, and gives
@@ -104,7 +103,8 @@ class StreamDataset(Dataset):
     ):
         if errors not in ERRORS:
             raise ValueError(f"errors must be one of {', '.join(ERRORS)}, got {errors!r}")
-        self._name, self._model = (None, model) if isinstance(model, Model) else (os.fspath(model), None)
+        self._name = "" if isinstance(model, Model) else os.fspath(model)
+        self._model = model if isinstance(model, Model) else None
         heads = self.model.heads.values()
         self.layers = LAYERS[: layers_of(heads) if layers is None else layer_count(layers)]
         self.latents, self.transform, self.dtype = latents, transform, dtype
@@ -118,7 +118,7 @@ class StreamDataset(Dataset):
     def model(self) -> Model:
         """The model that reads the streams; one that is given by its name is loaded once in every process."""
         if self._model is None:
-            self._model = load(cast(str, self._name))
+            self._model = load(self._name)
         return self._model
 
     @property
@@ -184,9 +184,9 @@ class StreamDataset(Dataset):
             ValueError: for latents of different sizes or qualities, which cannot be padded: use `batches`.
         """
         paired = isinstance(items[0], tuple) and len(items[0]) == 2
-        records = [item[0] for item in items] if paired else list(items)
+        records: list[Any] = [item[0] for item in items] if paired else list(items)
         if not isinstance(records[0], (Features, Latents)):
-            return default_collate(items)
+            return default_collate(list(items))
         joined = Features.padded(records) if isinstance(records[0], Features) else _joined_latents(records)
         return (joined, _joined_targets([item[1] for item in items])) if paired else joined
 
@@ -235,7 +235,7 @@ class StreamDataset(Dataset):
                 notice(f"left out: {sentence(error)}")
         if not kept:
             raise ValueError("none of the streams can be read")
-        self.names, self._sources = ([every[i] for i in kept] for every in (self.names, self._sources))
+        self.names, self._sources = [self.names[i] for i in kept], [self._sources[i] for i in kept]
         self.targets = None if self.targets is None else [self.targets[i] for i in kept]
         return kinds
 
@@ -249,7 +249,7 @@ class StreamDataset(Dataset):
     def __getstate__(self) -> dict[str, Any]:
         state = copy.copy(self.__dict__)
         state["_memory"] = None if self._memory is None else {}  # other processes have memory of their own
-        state["_model"] = self._model if self._name is None else None
+        state["_model"] = None if self._name else self._model
         return state
 
 
@@ -301,7 +301,6 @@ def _listed(
         sources = list(streams)
         if not sources:
             raise ValueError("the list of streams is empty")
-        paths = [source for source in sources if isinstance(source, (str, os.PathLike))]
         names = [
             Path(source).as_posix() if isinstance(source, (str, os.PathLike)) else str(number)
             for number, source in enumerate(sources)
@@ -358,25 +357,29 @@ def _looked_up(targets: Mapping[str, Any], names: list[str]) -> list[Any]:
     return found
 
 
-def _mapped(record: Record, function: Callable[[Tensor], Tensor]) -> Record:
+def _mapped(record: Features | Latents, function: Callable[[Tensor], Tensor]) -> Features | Latents:
     """Features or latents with a function applied to every tensor."""
     if isinstance(record, Features):
         return record.map(function)
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
-    return replace(record, **{name: function(value) for name, value in values.items() if isinstance(value, Tensor)})
+    changed: dict[str, Any] = {name: function(value) for name, value in _tensors(record).items()}
+    return replace(record, **changed)
+
+
+def _tensors(record: Features | Latents) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(record).items() if isinstance(value, Tensor)}
 
 
 def _joined_latents(parts: list[Latents]) -> Latents:
     """Latents of photographs of one size and quality as a batch."""
     first = parts[0]
-    there = [field.name for field in fields(first) if isinstance(getattr(first, field.name), Tensor)]
     for part in parts:
         same = (part.size, part.quality, part.layers) == (first.size, first.quality, first.layers)
         if not same or (part.quality_offsets is None) != (first.quality_offsets is None):
             raise ValueError(
                 "latents of different sizes or qualities cannot be one batch: use batches() as the batch_sampler"
             )
-    return replace(first, **{name: torch.cat([getattr(part, name) for part in parts]) for name in there})
+    joined: dict[str, Any] = {name: torch.cat([_tensors(part)[name] for part in parts]) for name in _tensors(first)}
+    return replace(first, **joined)
 
 
 def _joined_targets(targets: list[Any]) -> Any:
