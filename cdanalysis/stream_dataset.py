@@ -344,11 +344,12 @@ def _class_folders(names: list[str], tops: list[str]) -> list[str]:
 
 
 def _looked_up(targets: Mapping[str, Any], names: list[str]) -> list[Any]:
-    """Targets by a stream's name, its name without suffix, or either without its folders, whichever comes first."""
+    """Targets by a stream's name, with or without its suffix and the first of its folders; the longest name counts."""
     found, missing = [], []
     for name in names:
-        path = PurePath(name)
-        keys = (name, path.with_suffix("").as_posix(), path.name, path.stem)
+        parts = PurePath(name).parts
+        tails = [PurePath(*parts[start:]) for start in range(len(parts))]
+        keys = [key for tail in tails for key in (tail.as_posix(), tail.with_suffix("").as_posix())]
         key = next((key for key in keys if key in targets), None)
         found.append(None if key is None else targets[key])
         missing += [name] if key is None else []

@@ -65,8 +65,8 @@ def test_items_are_what_the_model_reads_of_streams(small, streams):
     with pytest.raises(IndexError):
         dataset[5]
     paths = [streams / name for name in dataset.names]
-    for given in (str(streams), Named(streams), CachedStreams(streams), paths, [p.read_bytes() for p in paths]):
-        other = cda.StreamDataset(given, small, layers=SEMANTIC)
+    for way in (str(streams), Named(streams), CachedStreams(streams), paths, [p.read_bytes() for p in paths]):
+        other = cda.StreamDataset(way, small, layers=SEMANTIC)
         assert len(other) == 5 and all(same(a, b) for a, b in zip(dataset, other, strict=True))
     assert len(cda.StreamDataset(paths[0], small)) == 1 and cda.StreamDataset(streams, small)[0].pyramid == []
     whole = cda.StreamDataset(streams, small, layers=("global", "spatial", "detail"))[0]
@@ -212,9 +212,9 @@ def test_batches_of_equal_sizes_need_no_padding(small, streams):
     sampler = dataset.batches(2)
     epochs = [list(sampler) for _ in range(6)]
     for batches in epochs:
-        assert sorted(sum(batches, [])) == [0, 1, 2, 3, 4] and len(batches) == len(sampler)
+        assert sorted(i for batch in batches for i in batch) == [0, 1, 2, 3, 4] and len(batches) == len(sampler)
         assert all(dataset.collate([dataset[i] for i in batch])[0].workings is None for batch in batches)
-    assert len({str(batches) for batches in epochs}) > 1 and epochs[:3] == [list(b) for b in [[*e] for e in epochs[:3]]]
+    assert len({str(batches) for batches in epochs}) > 1 and epochs[0] != epochs[1]
     again = dataset.batches(2)
     assert [list(again) for _ in range(6)] == epochs
     assert list(dataset.batches(2, shuffle=False)) == list(dataset.batches(2, shuffle=False))
@@ -233,7 +233,7 @@ def test_heads_refuse_batches_that_are_padded(three_tasks, streams):
     assert len(three_tasks.heads["classification"].predict(mixed)) == 2
 
 
-@pytest.mark.parametrize(("context", "named"), [("fork", False), ("spawn", True)])
+@pytest.mark.parametrize(("context", "named"), [("fork", False), pytest.param("spawn", True, marks=pytest.mark.slow)])
 def test_workers_give_what_this_process_gives(small, small_folder, streams, context, named):
     dataset = cda.StreamDataset(streams, small_folder if named else small, "folders", SEMANTIC, memory=True)
     here = list(DataLoader(dataset, 3, collate_fn=dataset.collate))
@@ -323,9 +323,10 @@ def test_a_change_in_the_photograph_is_in_the_cells_that_the_geometry_names(phot
     box = other.to_working(torch.tensor([[left, top, left + 60.0, top + 60]]))[0]
     for level in (0, 1):
         change = (one.pyramid[level] - other.pyramid[level])[0].square().sum(0)
+        change = change.where(change > change.max() / 2, 0)
         rows, columns = (STRIDES[level] * (torch.arange(n) + 0.5) for n in change.shape)
         center = (change.sum(0) * columns).sum() / change.sum(), (change.sum(1) * rows).sum() / change.sum()
-        assert torch.allclose(torch.stack(center), (box[:2] + box[2:]) / 2, atol=24)
+        assert torch.allclose(torch.stack(center), (box[:2] + box[2:]) / 2, atol=16)
 
 
 # -- bad files -------------------------------------------------------------------------------
@@ -350,9 +351,7 @@ def spoil(kind: str, path: Path, small) -> str:
     else:
         path.unlink()
         path.symlink_to(path.parent / "nowhere.cda")
-    return {"without a layer": "has no spatial layer", "a folder": "is a folder", "gone": "nowhere|No such file"}.get(
-        kind, ""
-    )
+    return {"without a layer": "has no spatial layer", "a folder": "is a folder", "gone": ""}.get(kind, "")
 
 
 KINDS = ["truncated", "damaged", "another model's", "without a layer", "no stream", "a folder", "gone"]
@@ -393,15 +392,15 @@ def test_a_stream_that_goes_bad_later_is_named(small, copies):
 
 
 def test_nothing_to_read_is_a_sentence(small, tmp_path):
-    for given, kind, says in (
+    for source, kind, says in (
         (tmp_path, ValueError, "no .cda files in"),
         ([], ValueError, "the list of streams is empty"),
         (tmp_path / "none", FileNotFoundError, "no such file or folder"),
     ):
         with pytest.raises(kind, match=says):
-            cda.StreamDataset(given, small)
+            cda.StreamDataset(source, small)
         with pytest.raises(kind, match=says):
-            small.stream_predictions(given)
+            small.stream_predictions(source)
     (tmp_path / "bad.cda").write_bytes(b"bad")
     with pytest.raises(ValueError, match="none of the streams can be read"), pytest.warns(InputWarning):
         cda.StreamDataset(tmp_path, small, errors="skip")

@@ -1,0 +1,41 @@
+"""Tutorials that are notebooks run, in small, as a reader would run them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "docs").rglob("*.ipynb"))
+
+
+def executed(path: Path, folder: Path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    notebook = nbformat.read(path, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    return notebook
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("CDANALYSIS_TUTORIAL", "small")
+    notebook = executed(path, tmp_path)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(code) >= 5 and all(cell.execution_count for cell in code)
+
+
+def test_a_cell_that_fails_fails(tmp_path):
+    nbformat = pytest.importorskip("nbformat")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("assert 1 == 2")])
+    nbformat.write(notebook, tmp_path / "bad.ipynb")
+    with pytest.raises(Exception, match="AssertionError"):
+        executed(tmp_path / "bad.ipynb", tmp_path)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_small(path):
+    cells = json.loads(path.read_text())["cells"]
+    assert path.stat().st_size < 300_000
+    assert not [line for cell in cells for line in "".join(cell["source"]).splitlines() if len(line) > 150]
