@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
+import pickle
 import sys
 from html.parser import HTMLParser
 
@@ -103,6 +105,17 @@ def test_equal_predictions_are_equal_and_others_are_not(three_tasks, image):
     mask = one.segmentation.mask.copy()
     mask[0, 0] += 1
     assert one.segmentation != Segmentation(mask, one.segmentation.classes) != one.detection
+
+
+@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, lambda result: pickle.loads(pickle.dumps(result))])
+def test_results_can_be_copied_and_sent_to_other_processes(travel):
+    """Once, asking a copy in the making for an attribute went on without end."""
+    masks = np.arange(SIZE[0] * SIZE[1]).reshape(1, *SIZE) % 2 == 0
+    found = Detection(np.ones((1, 4), np.float32), ["dog"], np.ones(1, np.float32), masks)
+    classes = Segmentation(masks[0].astype(np.uint8), ["sky", "road"])
+    result = Result(classification=Classification("a", 0.5, [("a", 0.5)]), detection=found, segmentation=classes)
+    assert travel(result) == result and [travel(each) for each in result.values()] == list(result.values())
+    assert not hasattr(result, "_nothing") and travel(Result()) == Result()
 
 
 def test_heads_say_ids_and_sizes(three_tasks, image):

@@ -453,11 +453,12 @@ class Result(Mapping[str, Any]):
         return self._predictions.get("segmentation")
 
     def __getattr__(self, task: str) -> Any:
-        if not task.startswith("_"):
-            if task in self._predictions:
-                return self._predictions[task]
-            if task in HEADS:
-                return None
+        if task.startswith("_"):  # asked for by those who copy or send it, before it holds anything
+            raise AttributeError(task)
+        if task in self._predictions:
+            return self._predictions[task]
+        if task in HEADS:
+            return None
         raise AttributeError(f"there is no task {task!r}; there are predictions of: {', '.join(self) or 'none'}")
 
     def __getitem__(self, task: str) -> Any:
