@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "docs").rglob("*.ipynb"))
+DOCS = Path(__file__).parent.parent / "docs"
+NOTEBOOKS = sorted(DOCS.rglob("*.ipynb"))
 
 
 def executed(path: Path, folder: Path):
@@ -32,6 +34,19 @@ def test_a_cell_that_fails_fails(tmp_path):
     nbformat.write(notebook, tmp_path / "bad.ipynb")
     with pytest.raises(Exception, match="AssertionError"):
         executed(tmp_path / "bad.ipynb", tmp_path)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_a_page_of_the_site(path):
+    tool = runpy.run_path(str(path.parents[2] / "tools" / "mkdocs_notebooks.py"))
+    page, cells = tool["page"](path.read_text(), path.stem), json.loads(path.read_text())["cells"]
+    assert all("".join(cell["source"]) in page for cell in cells)
+    assert page.count("```python") == sum(cell["cell_type"] == "code" for cell in cells)
+    assert (
+        f"({path.name})" in tool["on_page_markdown"](page)
+        and f"{path.stem}.md" in (DOCS.parent / "mkdocs.yml").read_text()
+    )
+    assert tool["on_page_markdown"](f"see [this]({path.name})") == f"see [this]({path.stem}.md)"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

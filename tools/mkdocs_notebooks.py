@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mkdocs.structure.files import File, Files
 
-
-def on_files(files: Files, config: Any) -> Files:
+def on_files(files: Any, config: Any) -> Any:
     """Add a page for each notebook; the notebook itself stays, to be downloaded."""
+    from mkdocs.structure.files import File
+
     for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
         name = file.src_uri.removesuffix(".ipynb") + ".md"
         files.append(File.generated(config, name, content=page(file.content_string, file.name)))
@@ -22,7 +22,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def page(text: str, name: str) -> str:
-    """A notebook as Markdown: its texts, its code, and what the code printed.
+    """A notebook as Markdown: its texts, its code, and what the code printed to standard output.
 
     Args:
         text: of the notebook's file.
@@ -35,7 +35,8 @@ def page(text: str, name: str) -> str:
             parts.append(source)
             continue
         parts.append(f"```python\n{source}\n```")
-        printed = "".join("".join(output.get("text", "")) for output in cell["outputs"])
+        outputs = [output for output in cell["outputs"] if output.get("name") != "stderr"]
+        printed = "".join("".join(output.get("text", "")) for output in outputs)
         if printed:
             parts.append(f"```text\n{printed.rstrip()}\n```")
     parts.insert(1, f"[This page is a notebook.]({name}.ipynb download)")
