@@ -28,14 +28,6 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
     assert len(code) >= 5 and all(cell.execution_count for cell in code)
 
 
-def test_a_cell_that_fails_fails(tmp_path):
-    nbformat = pytest.importorskip("nbformat")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("assert 1 == 2")])
-    nbformat.write(notebook, tmp_path / "bad.ipynb")
-    with pytest.raises(Exception, match="AssertionError"):
-        executed(tmp_path / "bad.ipynb", tmp_path)
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_a_page_of_the_site(path):
     tool = runpy.run_path(str(path.parents[2] / "tools" / "mkdocs_notebooks.py"))

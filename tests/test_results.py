@@ -49,7 +49,7 @@ def segmentations(draw) -> Segmentation:
     return Segmentation(rng.integers(0, count, SIZE).astype(np.uint8), list(NAMES))
 
 
-few = settings(max_examples=20)
+few = settings(max_examples=8)
 
 
 @few

@@ -156,7 +156,7 @@ def test_a_transform_makes_the_item(small, streams):
 # -- batches ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=5), st.booleans())
 def test_padding_adds_zeros_and_changes_nothing(grids, detail):
     """Whatever the sizes: each photograph's cells are where they were, `valid` says which, and scales stay."""
