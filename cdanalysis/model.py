@@ -311,8 +311,7 @@ class Model(nn.Module):
             StreamError: if a stream is bad, was written by another model, or lacks a layer.
             ValueError: if there is no stream, or they differ in size or quality, or for layers that are not the first.
         """
-        count = layer_count(layers)
-        return self.symbols.read(self._parsed(streams, count), count)
+        return self.symbols.read(self._parsed(streams), layer_count(layers))
 
     @property
     def symbols(self) -> SymbolCoder:
