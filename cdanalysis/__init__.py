@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .stream.container import LAYERS, strip
 from .stream.errors import StreamError
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .roi.importance import Importance
     from .stream.container import StreamBytes
+    from .stream_dataset import StreamDataset
     from .structures.latents import Quality
     from .structures.predictions import Result
 
@@ -46,6 +47,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 __all__ = [
     "Archive",
     "Info",
+    "StreamDataset",
     "StreamError",
     "__version__",
     "analyze",
@@ -56,6 +58,19 @@ __all__ = [
     "load",
     "strip",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs numpy or torch is imported when it is first asked for."""
+    if name == "Archive":
+        from .archive.search import Archive
+
+        return Archive
+    if name == "StreamDataset":
+        from .stream_dataset import StreamDataset
+
+        return StreamDataset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def inspect(stream: StreamBytes) -> Info:
@@ -180,12 +195,3 @@ def decode(stream: StreamBytes, preview: bool = False, model: str = "photo") -> 
         ValueError: for a preview by a model that makes none.
     """
     return _loaded(model).decode(stream, preview)
-
-
-def __getattr__(name: str) -> object:
-    """`Archive`, which needs numpy, is imported when it is asked for."""
-    if name == "Archive":
-        from .archive.search import Archive
-
-        return Archive
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

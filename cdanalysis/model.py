@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,17 +16,23 @@ from .codec.budget import StreamWriter, budget_of
 from .codec.derived import Derived
 from .codec.entropy.symbols import SymbolCoder, same_kind
 from .codec.layered import CodecConfig, LayeredCodec
+from .data.cached import stream_files
 from .data.images import ImageLike, to_pixels, to_tensor
+from .faults import sentence
 from .heads.base import Head, Heads, grouped, layers_of, made_head, predict, tasks_of
 from .model_files import write_model
+from .notices import notice
 from .reference import Reference
 from .registry import HEADS, HUBS
 from .roi.importance import Importance, quality_offsets_of
-from .stream.container import Stream, StreamBytes, padded_pixels, unpack
-from .stream.errors import foreign_stream
-from .structures.features import Features
+from .stream.container import Stream, StreamBytes, named_stream, padded_pixels, unpack
+from .stream.errors import StreamError, foreign_stream
+from .structures.features import Features, FeatureSpec
 from .structures.latents import LAYERS, MAX_PIXELS, Latents, Quality, layer_count, quality_levels, working_size
 from .structures.predictions import Result
+
+ERRORS = ("raise", "skip")
+"""What is done about a bad file among many."""
 
 
 class Model(nn.Module):
@@ -114,6 +121,7 @@ class Model(nn.Module):
         importance: Importance | None = None,
     ) -> list[bytes]:
         """`encode` for a list, with one ``importance`` for all; images of one size are processed as a batch."""
+        _check_list(images, "encode")
         if sum(given is not None for given in (quality, bpp, max_bytes)) > 1:
             raise ValueError("give one of quality, bpp and max_bytes")
         count = layer_count(layers)
@@ -146,6 +154,7 @@ class Model(nn.Module):
     def analyze_batch(self, streams: Sequence[StreamBytes], tasks: Sequence[str] | None = None) -> list[Result]:
         """`analyze` for a list; streams of one quality and working size are processed as a batch."""
         heads = {task: self.heads[task] for task in self.tasks(tasks)}
+        _check_list(streams, "analyze")
         count = layers_of(heads.values())
         work = lambda group: predict(heads, self._features(group, count))  # noqa: E731
         return self._grouped(streams, count, work)
@@ -163,21 +172,95 @@ class Model(nn.Module):
 
     def embed_batch(self, streams: Sequence[StreamBytes]) -> Tensor:
         """`embed` for a list: (N, E)."""
+        _check_list(streams, "embed")
         return torch.stack(self._grouped(streams, 1, lambda group: list(self._features(group, 1).embedding)))
 
     def features(self, stream: StreamBytes, layers: Sequence[str] | None = None) -> Features:
-        """What heads read of a stream: the input of heads of one's own.
+        """What heads read of a stream: the input of heads of one's own, which may be trained on it.
+
+        No pixel is decoded, and no gradients are kept. `feature_spec` has the numbers of channels, `Features` says
+        where on the photograph each cell lies; `cdanalysis.StreamDataset` reads many streams for training.
 
         Args:
             stream: a stream, or the path of its file.
             layers: the first one or more of ("global", "spatial", "detail"); by default those that the model's heads
                 read.
 
+        Returns:
+            a batch of one photograph, on the model's device: ``embedding`` (1, E); with the spatial layer ``pyramid``
+            (1, C, h/s, w/s) at strides s of 8, 16, 32 and 64 pixels of the working size h x w (for the model `photo`
+            the photograph at 448 pixels on its longer side, and E = 1280, C = 96); with the detail layer ``detail``
+            (1, C', H/16, W/16).
+
         Raises:
             StreamError: if the stream is bad, was written by another model, or lacks a layer.
+            FileNotFoundError: if it is the path of a file that is not there.
         """
         count = layers_of(self.heads.values()) if layers is None else layer_count(layers)
-        return self._features(self._parsed([stream]), count)
+        return self._features(self._parsed([stream], count), count).map(torch.clone)  # such as autograd may keep
+
+    @property
+    def feature_spec(self) -> FeatureSpec:
+        """What features hold: numbers of the embedding, and channels of the pyramid's levels and the detail layer."""
+        return self.codec.feature_spec
+
+    def stream_predictions(
+        self,
+        streams: str | os.PathLike | Iterable[str | os.PathLike],
+        tasks: Sequence[str] | None = None,
+        batch_size: int = 16,
+        errors: str = "raise",
+        progress: bool = False,
+    ) -> Iterator[tuple[Path, Result]]:
+        """`analyze` for a folder of streams, or a list of their paths, one batch in memory at a time.
+
+        Args:
+            streams: a folder, whose ``.cda`` files are sorted by their names, or paths, which stay in their order.
+            tasks: tasks to run; by default all of the model's.
+            batch_size: streams that are read at once; of these, streams of one quality and working size are a batch.
+            errors: "raise" ends at the first bad file, after the predictions for all files before it; "skip" leaves bad
+                files out, with a warning (`cdanalysis.notices.InputWarning`) that names each.
+            progress: show a progress bar on standard error.
+
+        Returns:
+            an iterator over (path, predictions), in the order of the files.
+
+        Raises:
+            StreamError: for a stream that is bad, of another model, or without a layer that a task needs; the file is
+                named.
+            FileNotFoundError: if the folder, or a file, does not exist.
+            ValueError: for a task that the model has no head for, or an argument out of range. These are raised at
+                once, errors of files only while iterating.
+        """
+        if errors not in ERRORS:
+            raise ValueError(f"errors must be one of {', '.join(ERRORS)}, got {errors!r}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        return self._predictions(stream_files(streams), self.tasks(tasks), batch_size, errors == "skip", progress)
+
+    def _predictions(
+        self, paths: list[Path], tasks: tuple[str, ...], size: int, skip: bool, progress: bool
+    ) -> Iterator[tuple[Path, Result]]:
+        for start in _tracked(range(0, len(paths), size), progress):
+            group = paths[start : start + size]
+            try:
+                results = self.analyze_batch(group, tasks)
+            except (StreamError, OSError):  # one of them is bad
+                yield from self._one_by_one(group, tasks, skip)
+            else:
+                yield from zip(group, results, strict=True)
+
+    def _one_by_one(self, paths: list[Path], tasks: tuple[str, ...], skip: bool) -> Iterator[tuple[Path, Result]]:
+        for path in paths:
+            try:
+                with named_stream(path):
+                    result = self.analyze(path, tasks)
+            except (StreamError, OSError) as error:
+                if not skip:
+                    raise
+                notice(f"left out: {sentence(error)}")
+            else:
+                yield path, result
 
     def decode(self, stream: StreamBytes, preview: bool = False) -> Image.Image:
         """Reconstruct the photograph with the synthesis network.
@@ -198,11 +281,13 @@ class Model(nn.Module):
 
     def decode_batch(self, streams: Sequence[StreamBytes], preview: bool = False) -> list[Image.Image]:
         """`decode` for a list; streams of one size and quality are processed as a batch."""
+        _check_list(streams, "decode")
 
         def kind(stream: Stream) -> tuple:
             return (*same_kind(stream), preview and stream.layer("detail") is None)
 
-        return grouped(self._parsed(streams), kind, lambda group: self._decode_group(group, preview))
+        parsed = self._parsed(streams, 0 if preview else len(LAYERS))
+        return grouped(parsed, kind, lambda group: self._decode_group(group, preview))
 
     # -- keeping and passing on --------------------------------------------------------------
 
@@ -313,7 +398,7 @@ class Model(nn.Module):
             grids = [working_size(stream.height, stream.width, longer=part.working) for part in stream.layers[1:layers]]
             return same_kind(stream, layers)[2], tuple(grids)
 
-        return grouped(self._parsed(streams), kind, work)
+        return grouped(self._parsed(streams, layers), kind, work)
 
     @torch.inference_mode()
     def estimated_bits(self, stream: StreamBytes) -> dict[str, float]:
@@ -323,7 +408,7 @@ class Model(nn.Module):
     @torch.inference_mode()
     def bit_maps(self, stream: StreamBytes) -> dict[str, Tensor]:
         """Estimated bits of each layer per cell of its own grid, (h, w)."""
-        parsed = self._unpack(stream)
+        parsed = self.header(stream)
         latents = self.symbols.read([parsed], sum(layer.data is not None for layer in parsed.layers))
         return {name: bits[0] for name, bits in self.codec.bit_maps(latents).items()}
 
@@ -360,18 +445,48 @@ class Model(nn.Module):
             )
         return pixels
 
-    def _unpack(self, data: StreamBytes) -> Stream:
-        return self._parsed([data])[0]
+    def header(self, stream: StreamBytes, layers: Sequence[str] = LAYERS[:1]) -> Stream:
+        """A stream, parsed and checked, but not decoded.
 
-    def _parsed(self, streams: Sequence[StreamBytes]) -> list[Stream]:
+        Args:
+            stream: a stream, or the path of its file.
+            layers: the layers that it must have.
+
+        Raises:
+            StreamError: if the stream is bad, was written by another model, or lacks a layer.
+            FileNotFoundError: if it is the path of a file that is not there.
+        """
+        return self._parsed([stream], layer_count(layers))[0]
+
+    def _parsed(self, streams: Iterable[StreamBytes], layers: int = 0) -> list[Stream]:
+        """Streams that this model wrote, and that have their first ``layers`` layers."""
         fingerprint, parsed = self.fingerprint, []
         for data in streams:
-            parsed.append(unpack(data, self.max_pixels))
-            if parsed[-1].fingerprint != fingerprint:
-                dtype = str(next(self.codec.parameters()).dtype)
-                raise foreign_stream(parsed[-1].fingerprint, fingerprint, self.name, self.origin, dtype)
+            with named_stream(data):
+                parsed.append(unpack(data, self.max_pixels))
+                if parsed[-1].fingerprint != fingerprint:
+                    dtype = str(next(self.codec.parameters()).dtype)
+                    raise foreign_stream(parsed[-1].fingerprint, fingerprint, self.name, self.origin, dtype)
+                for name in LAYERS[:layers]:
+                    parsed[-1].require(name)
         return parsed
 
     @property
     def device(self) -> torch.device:
         return self.codec.scale_tables.device
+
+
+def _check_list(items: Any, verb: str) -> None:
+    """Raise where one stream or photograph is given for a list of them: text would be read letter by letter."""
+    if isinstance(items, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image)):
+        raise ValueError(f"{verb}_batch takes a list, got one {type(items).__name__}: use {verb}, or [...]")
+
+
+def _tracked(items: Sequence[int], progress: bool) -> Iterable[int]:
+    """The items, with a progress bar on standard error if it is asked for."""
+    if not progress:
+        return items
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, description="", console=Console(stderr=True), transient=True)

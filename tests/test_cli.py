@@ -18,8 +18,8 @@ from cdanalysis.benchmarks.memory import memory, start_costs
 from cdanalysis.benchmarks.profile import PARTS, REST, parts
 from cdanalysis.benchmarks.speed import growth
 from cdanalysis.cli import COMMANDS, main, parser
+from cdanalysis.reports.heat_maps import GAP
 from cdanalysis.reports.plots import growth_figure
-from cdanalysis.reports.predictions import GAP
 from cdanalysis.structures.latents import LAYERS
 from cdanalysis.zoo import save_model
 
@@ -83,7 +83,9 @@ def test_analyze_of_three_tasks(three_tasks_folder, capsys, image_folder, tmp_pa
     assert main(["analyze", str(tmp_path / "streams"), "-o", str(tmp_path / "masks"), "--json", *words]) == 0
     first = json.loads(capsys.readouterr().out)["files"][0]["tasks"]
     assert set(first) == {"classification", "detection", "segmentation"}
-    assert set(first["detection"][0]) == {"label", "score", "box"} and len(first["detection"][0]["box"]) == 4
+    assert (
+        set(first["detection"][0]) == {"label", "class_id", "score", "box"} and len(first["detection"][0]["box"]) == 4
+    )
     assert sum(first["segmentation"]["classes"].values()) == pytest.approx(1)
     mask = Image.open(first["segmentation"]["mask"])
     assert mask.size == (96, 64) and mask.mode == "L"

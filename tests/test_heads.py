@@ -23,7 +23,7 @@ from cdanalysis.heads.base import Head
 from cdanalysis.heads.detection import KINDS, Detection, DetectionHead
 from cdanalysis.heads.segmentation import Segmentation, SegmentationHead
 from cdanalysis.metrics.tasks import DetectionScorer, SegmentationScorer
-from cdanalysis.reports.predictions import drawn_classes, drawn_objects, gray_canvas
+from cdanalysis.structures.drawing import canvas_of
 from cdanalysis.structures.features import STRIDES, Features, FeatureSpec
 from cdanalysis.structures.latents import LAYERS, SEMANTIC
 from cdanalysis.structures.predictions import Classification
@@ -583,17 +583,17 @@ def test_drawings_show_what_was_found():
     found = Detection(
         np.array([[10, 12, 30, 20], [50, 5, 20, 20]], np.float32), ["cat", "dog"], np.array([0.9, 0.1], np.float32)
     )
-    canvas = gray_canvas(90, 60)
-    drawn = np.asarray(drawn_objects(found, canvas))
+    canvas = canvas_of(None, (60, 90))
+    drawn = np.asarray(found.plot(canvas))
     changed = (drawn != np.asarray(canvas)).any(2)
     assert changed[31, 12:38].all() and changed[20, 10], "the box's edges"
     assert not changed[20:30, 15:35].any() and not changed[14:, 50:].any(), "not its inside, and not the doubtful one"
     masks = np.zeros((2, 60, 90), bool)
     masks[0, 15:30, 12:38] = True
-    with_mask = drawn_objects(replace(found, masks=masks), canvas)
+    with_mask = replace(found, masks=masks).plot(canvas)
     assert (np.asarray(with_mask)[20:28, 15:35] != np.asarray(canvas)[20:28, 15:35]).any(2).all()
     segmentation = Segmentation(np.repeat(np.uint8([[0], [1]]), 30, 0).repeat(90, 1), ["sky", "road"])
-    colors = np.asarray(drawn_classes(segmentation, canvas))
+    colors = np.asarray(segmentation.plot(canvas))
     assert len(np.unique(colors[:, 80:].reshape(-1, 3), axis=0)) == 2
     assert segmentation.shares() == {"sky": 0.5, "road": 0.5}
 

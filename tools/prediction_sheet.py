@@ -14,7 +14,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cdanalysis.data.coco import CocoImages
-from cdanalysis.reports.predictions import drawn_classes, drawn_objects
 from cdanalysis.structures.latents import SEMANTIC
 from cdanalysis.zoo import load
 
@@ -27,7 +26,7 @@ def cell(model, image: Image.Image, number: int) -> Image.Image:
     """A photograph with its boxes and masks, and three lines below: label and bytes, classes, objects."""
     stream = model.encode(image, QUALITY, SEMANTIC)
     result = model.analyze(stream)
-    shown = drawn_objects(result.detection, drawn_classes(result.segmentation, image))
+    shown = result.detection.plot(result.segmentation.plot(image))
     shown.thumbnail((SIDE, SIDE))
     whole = Image.new("RGB", (SIDE, SIDE + LINES), "white")
     whole.paste(shown, (0, 0))

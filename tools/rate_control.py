@@ -22,8 +22,8 @@ from cdanalysis.files import json_text, write_whole
 from cdanalysis.metrics.image import bpp
 from cdanalysis.model import Model
 from cdanalysis.reports.contact_sheet import sheet
+from cdanalysis.reports.heat_maps import heat_map
 from cdanalysis.reports.markdown import fill, table
-from cdanalysis.reports.predictions import heat_map
 from cdanalysis.roi.importance import importance_map
 from cdanalysis.structures.latents import LAYERS, QUALITY_LEVELS, SEMANTIC
 from cdanalysis.zoo import load

@@ -14,9 +14,9 @@ from ..codecs.pillow import AVIF, JPEG, PillowCodec
 from ..data.images import open_image
 from ..metrics import image as metrics
 from ..reports.markdown import table
-from ..reports.predictions import drawn, gray_canvas
 from ..stream.container import SEMANTIC, strip
 from ..stream.info import inspect
+from ..structures.drawing import canvas_of
 from ..structures.latents import Quality, quality_levels
 from ..structures.predictions import Result
 
@@ -87,12 +87,12 @@ class Photograph:
         )
 
     def _drawn(self, result: Result, task: str) -> Image.Image | None:
-        return None if (found := result.get(task)) is None else drawn(found, gray_canvas(*self.image.size))
+        return None if (found := result.get(task)) is None else found.plot()
 
     def _rival(self, codec: PillowCodec, stream: bytes) -> tuple[str, Image.Image]:
         """Another codec's file of the stream's size at most, or its smallest; gray where Pillow has not got it."""
         if not codec.available():
-            return f"{codec.name}: this build of Pillow cannot write it", gray_canvas(*self.image.size)
+            return f"{codec.name}: this build of Pillow cannot write it", canvas_of(None, self.image.size[::-1])
         data = codec.encode_near(self.image, len(stream))
         name = codec.name if len(data) <= len(stream) else f"{codec.name}, its smallest file"
         return self._titled(name, data, Image.fromarray(codec.decode(data)))

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageOps
 from ..faults import sentence
 from ..reports.contact_sheet import Titled, sheet
 from ..reports.pages import data_uri, rendered
-from ..reports.predictions import gray_canvas
+from ..structures.drawing import canvas_of
 from ..structures.predictions import SURE
 from .search import Match
 
@@ -106,7 +106,7 @@ def _picture(model: Model, match: Match, room: tuple[int, int]) -> Image.Image:
     try:
         return model.decode(match.file)
     except (OSError, ValueError, MemoryError) as error:  # no detail layer, or a file that is gone or changed
-        canvas = ImageOps.contain(gray_canvas(match.width, match.height), room)
+        canvas = ImageOps.contain(canvas_of(None, (match.height, match.width)), room)
         why = sentence(error) if not Path(match.file).is_file() else "no picture in this stream"
         ImageDraw.Draw(canvas).text((8, 8), why[:48], fill="white")
         return canvas

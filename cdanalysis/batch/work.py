@@ -206,16 +206,17 @@ class AnalyzeWork(Work):
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
         from PIL import Image
 
-        from ..reports.predictions import described, summary
-
         data = Path(source).read_bytes()
         result, info = _model(self.model, self.device, self.max_pixels).analyze(data, self.tasks), inspect_stream(data)
         mask = None
         if self.keep and result.segmentation is not None:
             mask = _mask_of(target)
             write_result(mask, png(Image.fromarray(result.segmentation.mask)), origin)
-        row = {"file": source, "bits": 8 * info.bytes, "bpp": info.bpp, "tasks": described(result, mask)}
-        row["summary"] = summary(result)
+        tasks = result.to_dict()
+        if result.segmentation is not None:
+            tasks["segmentation"]["mask"] = str(mask) if mask else None
+        row = {"file": source, "bits": 8 * info.bytes, "bpp": info.bpp, "tasks": tasks}
+        row["summary"] = result.summary()
         if self.keep:
             if mask is None:
                 _drop_earlier(_mask_of(target), origin)
@@ -276,7 +277,7 @@ class InspectWork(Work):
         data = Path(source).read_bytes()
         info = inspect_stream(data).to_dict()
         if self.model is not None:
-            from ..reports.predictions import bits_picture
+            from ..reports.heat_maps import bits_picture
 
             maps = {name: bits.cpu().numpy() for name, bits in _model(self.model).bit_maps(data).items()}
             write_result(target, png(bits_picture(maps, (info["width"], info["height"]))), origin)
@@ -319,7 +320,7 @@ class StripWork(Work):
     layers: tuple[str, ...] = SEMANTIC
 
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
-        stream = strip(source, self.layers)
+        stream = strip(Path(source).read_bytes(), self.layers)
         write_result(target, stream, origin)
         return EncodeWork._row(source, target, stream)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..files import write_whole
+from ..files import LeftOut, files_below, write_whole
+from ..notices import notice
 
 LONGEST = 200
 """Bytes of a name; file systems take 255, and names of temporary files are longer."""
@@ -82,6 +83,38 @@ def _is_there(path: Path, whole: Callable[[bytes], bool]) -> bool:
         return False
 
 
+def stream_files(streams: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
+    """The paths of streams.
+
+    Args:
+        streams: a folder, whose ``.cda`` files, those in its folders included and hidden ones not, are sorted by their
+            names; or one path; or several, which stay in their order.
+
+    Raises:
+        FileNotFoundError: if the folder does not exist.
+        ValueError: if it has no streams, or the list is empty or holds what is no path.
+    """
+    if not isinstance(streams, (str, os.PathLike)):
+        paths = list(streams)
+        if wrong := next((path for path in paths if not isinstance(path, (str, os.PathLike))), None):
+            raise ValueError(f"streams are given by a folder or a list of paths, got {type(wrong).__name__} in a list")
+        if not paths:
+            raise ValueError("the list of streams is empty")
+        return [Path(path) for path in paths]
+    folder = Path(streams)
+    if not folder.is_dir():
+        if not folder.exists():
+            raise FileNotFoundError(f"no such file or folder: {folder}")
+        return [folder]
+    left_out = LeftOut()
+    files = [path for path in files_below(folder, left_out) if path.suffix.lower() == ".cda"]
+    for failure in left_out.failures:
+        notice(f"{failure['file']}: {failure['error']}")
+    if not files:
+        raise ValueError(f"no .cda files in {folder}")
+    return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
+
+
 class CachedStreams:
     """Streams in a folder, in the order of ``names``.
 
@@ -98,7 +131,7 @@ class CachedStreams:
     def __init__(self, folder: str | Path, names: Sequence[str] | None = None):
         self.folder = Path(folder)
         if names is None:
-            names = sorted(p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*.cda"))
+            names = [path.relative_to(self.folder).as_posix() for path in stream_files(self.folder)]
         if not names:
             raise ValueError(f"no .cda files in {folder}")
         self.names = list(names)

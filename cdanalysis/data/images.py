@@ -36,7 +36,7 @@ ORIENTED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
 ANIMATED = {"GIF", "PNG", "TIFF", "WEBP", "AVIF"}
 """Formats whose further frames are images of their own, not previews as in MPO."""
 
-ImageLike = Image.Image | np.ndarray | Tensor | str | Path
+ImageLike = Image.Image | np.ndarray | Tensor | str | os.PathLike
 """A PIL image, an image file's path, a uint8 array (H, W, 3) or (H, W), or a tensor (3, H, W), uint8 or in [0, 1]."""
 
 
@@ -162,8 +162,8 @@ def to_pixels(image: ImageLike, max_pixels: int = MAX_PIXELS) -> Tensor:
         ValueError: if it is of no such kind, empty, or has values out of range; for a file, as `open_image`.
         FileNotFoundError: if it is the path of a file that does not exist.
     """
-    if isinstance(image, (str, Path)):
-        image = open_image(image, max_pixels)
+    if isinstance(image, (str, os.PathLike)):
+        image = open_image(os.fspath(image), max_pixels)
     if isinstance(image, Image.Image):
         image = np.asarray(to_rgb(image))
     if isinstance(image, np.ndarray):

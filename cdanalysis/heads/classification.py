@@ -59,7 +59,7 @@ class ClassificationHead(Head):
         results = []
         for row_scores, row in zip(scores.tolist(), indices.tolist(), strict=True):
             top5 = [(self.classes[i], s) for i, s in zip(row, row_scores, strict=True)]
-            results.append(Classification(*top5[0], top5))
+            results.append(Classification(*top5[0], top5, row))
         return results
 
 

@@ -91,6 +91,8 @@ class DetectionHead(Head):
         masks = None
         if "masks" in found:
             masks = (paste_masks_in_image(found["masks"].float().cpu(), boxes, size)[:, 0] > 0.5).numpy()
-        labels = [self.classes[i] for i in found["labels"].tolist()]
+        ids = found["labels"].cpu().numpy()
+        labels = [self.classes[i] for i in ids]
         xywh = torch.cat([corner, opposite - corner], 1).numpy()
-        return Detection(xywh, labels, found["scores"].float().cpu().numpy(), masks)
+        scores = found["scores"].float().cpu().numpy()
+        return Detection(xywh, labels, scores, masks, ids, self.classes, size)

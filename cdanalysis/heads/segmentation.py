@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..blocks import GroupNorm
-from ..structures.features import STRIDES, Features, FeatureSpec
+from ..structures.features import Features, FeatureSpec
 from ..structures.predictions import Segmentation
 from ..structures.targets import IGNORE, LabelMap
 from .base import Head
@@ -62,7 +62,7 @@ class SegmentationHead(Head):
 
     def loss(self, features: Features, targets: list[LabelMap]) -> dict[str, Tensor]:
         """Cross-entropy over pixels, those of ``IGNORE`` left out."""
-        logits = F.interpolate(self(features).float(), scale_factor=STRIDES[0], mode="bilinear")
+        logits = F.interpolate(self(features).float(), size=features.working, mode="bilinear")
         labels = torch.stack([target.labels for target in targets]).long()
         total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
         return {"segmentation": total / (labels != IGNORE).sum().clamp_min(1)}  # a mean over none would be NaN
@@ -76,7 +76,7 @@ class SegmentationHead(Head):
     @torch.no_grad()
     def predict(self, features: Features) -> list[Segmentation]:
         """One `Segmentation` per image, at its true (height, width); classes are chosen at the working size."""
-        logits = F.interpolate(self(features).float(), scale_factor=STRIDES[0], mode="bilinear")
+        logits = F.interpolate(self(features).float(), size=features.working, mode="bilinear")
         masks = logits.argmax(1).to(torch.uint8).cpu().numpy()
         return [Segmentation(_enlarged(m, size), self.classes) for m, size in zip(masks, features.sizes, strict=True)]
 

@@ -87,9 +87,9 @@ def export_onnx(
 ) -> list[Path]:
     """Write parts of a model as ONNX files, one each, and ``model.json``, which says what they take and give.
 
-    ``encoder_global``: photographs, reduced to the layer's working size, to embeddings. ``encoder_spatial``: likewise to
-    latents before their gain. ``encoder_detail``: photographs to latents before their gain. ``decoder_global``,
-    ``decoder_spatial``: integer latents to features. ``decoder_detail``: integer latents to photographs (the synthesis).
+    ``encoder_global``: photographs, reduced to the layer's working size, to embeddings. ``encoder_spatial``: likewise,
+    to latents before their gain. ``encoder_detail``: photographs to latents before their gain. ``decoder_global``,
+    ``decoder_spatial``: integer latents to features. ``decoder_detail``: integer latents to photographs (synthesis).
     ``head_TASK``: features to predictions.
 
     Args:

@@ -133,22 +133,7 @@ class DetectionScorer:
 
     def update(self, index: int, prediction: Detection) -> None:
         """As `Scorer.update`; boxes are in pixels of the photograph."""
-        from pycocotools import mask as rle
-
-        self._matched, results = {}, []
-        for place, label in enumerate(prediction.labels):
-            if label not in self.ids:
-                continue
-            result = {
-                "image_id": self.labeled.ids[index],
-                "category_id": self.ids[label],
-                "bbox": prediction.boxes[place].tolist(),
-                "score": float(prediction.scores[place]),
-            }
-            if prediction.masks is not None:
-                coded = rle.encode(np.asfortranarray(prediction.masks[place].astype(np.uint8)))
-                result["segmentation"] = {"size": list(coded["size"]), "counts": coded["counts"].decode()}
-            results.append(result)
+        self._matched, results = {}, prediction.to_coco(self.labeled.ids[index], self.ids)
         self.parts[index] = {"masked": prediction.masks is not None, "results": results}
 
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:

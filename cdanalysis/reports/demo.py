@@ -21,7 +21,6 @@ from ..stream.container import strip
 from ..structures.latents import LAYERS, Quality
 from ..structures.predictions import Result
 from .pages import data_uri, file_of, rendered
-from .predictions import drawn, gray_canvas, summary
 
 TASKS = {"detection": "objects", "segmentation": "classes"}
 """What predictions that can be drawn are called."""
@@ -97,7 +96,7 @@ def _card(
         write_result(folder / f"{name}.{kind}.png", file_of(picture, "PNG"), origin)
         shown.append((caption, data_uri(picture, quality=95), picture.size))
     row = {"name": name, "bytes": len(stream), "bpp": metrics.bpp(len(stream), image.width, image.height)}
-    row |= {"global_bytes": len(strip(stream, LAYERS[:1])), "semantic_bytes": len(strip(stream)), **summary(result)}
+    row |= {"global_bytes": len(strip(stream, LAYERS[:1])), "semantic_bytes": len(strip(stream)), **result.summary()}
     row["psnr"] = metrics.defined(metrics.psnr(np.asarray(image), np.asarray(decoded)))
     return row, shown, result.classification.top5 if result.classification else []
 
@@ -112,6 +111,6 @@ def _pictures(image: Image.Image, decoded: Image.Image, result: Result) -> dict[
         if task == "segmentation":
             known = ", ".join(found.classes)
             caption = f"classes of pixels, from the semantic layers alone; the head knows nothing but {known}"
-        shown[kind] = (caption, drawn(found, gray_canvas(image.width, image.height)))
-        shown[f"{kind}-over"] = ("the same over the decoded photograph", drawn(found, decoded))
+        shown[kind] = (caption, found.plot())
+        shown[f"{kind}-over"] = ("the same over the decoded photograph", found.plot(decoded))
     return shown

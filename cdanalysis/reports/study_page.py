@@ -14,10 +14,9 @@ from ..evaluation.study import LATENTS, OURS, Study, StudyPoint, run_study
 from ..files import json_text
 from ..metrics.bjontegaard import LEAST, MOST
 from ..metrics.image import LEFT_OUT, LOWER, defined
-from ..structures.predictions import Prediction
+from ..structures.predictions import Result
 from .pages import data_uri, rendered
 from .plots import TASKS, label_of, study_figure
-from .predictions import drawn
 
 FACTS = ("command", "hardware", "versions", "codecs")
 DIGITS = {"psnr": 2}
@@ -61,18 +60,18 @@ def _gallery(study: Study, main: str, each: int = 4) -> list[tuple[str, Image.Im
         stream = point.codec.encode(image, point.level)
         if study.task:
             found = _predicted(study, point, stream)
-            caption, shown = f"{caption}; predicted: {found.summary()}", drawn(found, image)
+            caption, shown = f"{caption}; predicted: {found[study.task].summary()}", found.plot(image)
         else:
             shown = study.model.decode(stream)
         captioned.append((caption, shown))
     return captioned
 
 
-def _predicted(study: Study, point: StudyPoint, stream: bytes) -> Prediction:
+def _predicted(study: Study, point: StudyPoint, stream: bytes) -> Result:
     """What was scored at a point: the head's prediction from the stream, or its counterpart's from the picture."""
     if point.series == LATENTS:
-        return point.model.analyze(stream, (study.task,))[study.task]
-    return point.model.reference.analyze([point.codec.decode(stream)], (study.task,))[0][study.task]
+        return point.model.analyze(stream, (study.task,))
+    return point.model.reference.analyze([point.codec.decode(stream)], (study.task,))[0]
 
 
 def report_page(report: Row, images: list[tuple[str, Image.Image]]) -> str:

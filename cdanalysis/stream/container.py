@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import binascii
+import contextlib
 import math
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..structures.latents import LAYERS, MAX_PIXELS, PAD, QUALITY_LEVELS, SEMANTIC, layer_count
@@ -117,8 +118,11 @@ def stream_bytes(source: StreamBytes) -> bytes:
         StreamError: if it is neither bytes nor a path.
     """
     if isinstance(source, (str, os.PathLike)):
-        with open(source, "rb") as file:
-            return file.read()
+        try:
+            with open(source, "rb") as file:
+                return file.read()
+        except IsADirectoryError:
+            raise StreamError(f"{os.fspath(source)}: it is a folder, where a stream's file is read") from None
     if not isinstance(source, (bytes, bytearray, memoryview)):
         raise StreamError(f"a stream is bytes, or the path of a file; got {type(source).__name__}")
     return bytes(source)
@@ -138,7 +142,26 @@ def unpack(source: StreamBytes, max_pixels: int = MAX_PIXELS) -> Stream:
             ``max_pixels`` pixels, padded.
         FileNotFoundError: if it is the path of a file that is not there.
     """
-    data = stream_bytes(source)
+    with named_stream(source):
+        return _unpack(stream_bytes(source), max_pixels)
+
+
+@contextlib.contextmanager
+def named_stream(source: StreamBytes) -> Iterator[None]:
+    """What is wrong with a stream in the block is said with the name of its file, if it has one.
+
+    Args:
+        source: the bytes of a ``.cda`` file, or its path.
+    """
+    try:
+        yield
+    except StreamError as error:
+        if not isinstance(source, (str, os.PathLike)) or str(error).startswith(f"{os.fspath(source)}: "):
+            raise
+        raise StreamError(f"{os.fspath(source)}: {error}") from None
+
+
+def _unpack(data: bytes, max_pixels: int) -> Stream:
     stream, position, header = _unpack_header(data, max_pixels)
     layers: list[Layer] = []
     for layer in stream.layers:
@@ -186,7 +209,8 @@ def strip(data: StreamBytes, layers: Sequence[str] = SEMANTIC) -> bytes:
     """
     layer_count(layers)
     stream = unpack(data)
-    return pack(replace(stream, layers=tuple(stream.require(name) for name in layers)))
+    with named_stream(data):
+        return pack(replace(stream, layers=tuple(stream.require(name) for name in layers)))
 
 
 def _unpack_header(data: bytes, max_pixels: int) -> tuple[Stream, int, bytes]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..structures.latents import QUALITY_LEVELS
-from .container import StreamBytes, stream_bytes, unpack
+from .container import StreamBytes, named_stream, stream_bytes, unpack
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,9 @@ def inspect(source: StreamBytes, model_name: Callable[[str], str | None] = lambd
     Raises:
         StreamError: if the stream is bad.
     """
-    data = stream_bytes(source)
-    stream = unpack(data)
+    with named_stream(source):
+        data = stream_bytes(source)
+        stream = unpack(data)
     layers = tuple(
         LayerInfo(layer.name, layer.length, layer.level / QUALITY_LEVELS, layer.working, layer.mapped)
         for layer in stream.layers

@@ -3,6 +3,7 @@
 - `latents`: `Latents`, `LatentSpec`; `quality_level`, `quality_levels`, `working_size`
 - `features`: `Features`, which heads read; `FeatureSpec`
 - `predictions`: `Prediction`: `Classification`, `Detection`, `Segmentation`; `Result`, of all tasks
+- `drawing`: what predictions draw on pictures, and show in notebooks
 - `targets`: `Target`: `ClassLabel`, `Instances`, `LabelMap`
 """
 
