@@ -214,7 +214,9 @@ def _load_counterparts(model: Model, folder: Path, info: dict[str, Any]) -> None
     _fill(model.counterparts, _tensors(path, "counterparts."), path)
 
 
-def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> None:
+def save_model(
+    model: Model, folder: str | Path, recipe: Any | None = None, metrics: dict[str, Any] | None = None
+) -> None:
     """Write a model's folder atomically: all files, or none.
 
     It replaces the files of a model that was there before, except its recipe, figures and card: those are renamed.
@@ -223,6 +225,7 @@ def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> N
         model: its weights are stored in half precision.
         folder: made where it does not exist.
         recipe: dataclass of the recipe that trained it, written to ``config.yaml``.
+        metrics: what was measured of it, as JSON, written to ``metrics.json``.
 
     Raises:
         ValueError: if a weight is no finite number in half precision, or the description would not rebuild the network.
@@ -249,6 +252,8 @@ def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> N
             from omegaconf import OmegaConf
 
             (stage / RECIPE).write_text(OmegaConf.to_yaml(OmegaConf.structured(recipe)))
+        if metrics is not None:
+            (stage / METRICS).write_text(json_text(metrics, indent=2) + "\n")
 
 
 def _description(model: Model) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from ..teachers.deeplab import DeepLab
 from ..teachers.nanodet import BINS
 from .auxiliary import AuxiliaryTargets, CropBatch
 from .head_data import Batch, Examples
-from .heads import HeadLoss, keep_counterpart
+from .head_validation import validation_of
+from .heads import HeadLoss, keep_counterpart, start_said
 from .losses import StageLoss
 from .recipe import Recipe, StageConfig, moves, touches
 from .semantic_layers import (
@@ -246,7 +247,11 @@ class HeadStage:
         self.head = config.head
         model.eval()
         shown = partial(track, description=f"{config.name}: examples", disable=fabric.global_rank != 0)
-        self.examples = Examples(model, self.head, folder / "streams", shown)
+        self.examples = Examples(model, self.head, folder / "streams", shown, recipe.seed)
+        shown = partial(track, description=f"{config.name}: validation", disable=fabric.global_rank != 0)
+        self.validation = validation_of(model, self.head, folder / "validation", shown, recipe.seed)
+        with torch.random.fork_rng(devices=[]):
+            self.says = start_said(model, self.head, self.examples.classes)
         torch.manual_seed(recipe.seed * 1009 + number)  # for the weights of a new head
         self.loss = HeadLoss(model, self.head, self.examples.classes)
         self.each = len(self.examples.batches(config.batch))
@@ -264,12 +269,14 @@ class HeadStage:
     @property
     def key(self) -> str:
         """Digest of all photographs and targets."""
-        return self.examples.key
+        key = self.examples.key
+        return key if self.validation is None else key_of(key, self.validation.examples.key)
 
     @property
     def unreadable(self) -> list[str]:
         """What is wrong with the photographs that were left out."""
-        return self.examples.unreadable
+        validated = [] if self.validation is None else self.validation.examples.unreadable
+        return [*self.examples.unreadable, *validated]
 
     def start(self, model: Model) -> None:
         """Nothing happens before the first step."""
