@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .archives import is_archive
 from .images import data_path
-from .labeled import LabeledSource
+from .labeled import SPLITS, LabeledSource
 
 TRAIN = ("train", "training")
 VAL = ("val", "valid", "validation")
@@ -61,13 +61,21 @@ def find_layout(task: str, data: str, annotations: str = "") -> Layout:
 
 def _folders(task: str, path: Path) -> Layout | None:
     """A folder or archive of photographs in class folders, or with label maps; perhaps one for each split."""
-    train, val = (_split(path, names) for names in (TRAIN, VAL))
+    train, val = (
+        _split(path, names) if task != "classification" or _only_splits(path) else None for names in (TRAIN, VAL)
+    )
     labeled = task == "classification" or is_archive(path) or any(path.glob("**/labels"))
     if train is None:
         return Layout(LabeledSource(str(path))) if labeled else None
     if task == "segmentation" and not (is_archive(train) or any(train.glob("**/labels"))):
         return None
     return Layout(LabeledSource(str(train)), None if val is None else LabeledSource(str(val)))
+
+
+def _only_splits(folder: Path) -> bool:
+    """Whether all folders and archives of a folder are splits: "train" may be a class, beside "bus"."""
+    entries = list(folder.iterdir()) if folder.is_dir() else []
+    return all(entry.name.partition(".")[0] in SPLITS for entry in entries if entry.is_dir() or is_archive(entry))
 
 
 def _split(folder: Path, names: Sequence[str]) -> Path | None:
@@ -81,9 +89,8 @@ def _coco(task: str, path: Path) -> Layout:
     if path.suffix == ".json":
         return Layout(_coco_source(task, _photographs(path), path))
     files = _coco_files(path) if path.is_dir() else []
-    train, val = (_of_split(files, names) for names in (TRAIN, VAL))
-    if train is None and len(files) == 1:
-        train = files[0]
+    train = files[0] if len(files) == 1 else _of_split(files, TRAIN)
+    val = _of_split([file for file in files if file != train], VAL)
     if train is None:
         raise ValueError(_nothing_found(task, path, files))
     sources = [None if file is None else _coco_source(task, _photographs(file), file) for file in (train, val)]

@@ -114,7 +114,10 @@ class Head(nn.Module):
             the classes that the two have in common; None, and nothing is taken over, if ``other`` is of another kind or
             shape, or the heads do not know their classes' outputs.
         """
-        mine, theirs = self.state_dict(), other.state_dict()
+        mine = self.state_dict()
+        theirs = {
+            name: tensor.to(mine[name]) if name in mine else tensor for name, tensor in other.state_dict().items()
+        }
         if type(self) is type(other) and self.describe() == other.describe():
             self.load_state_dict(theirs)
             return list(self.classes)

@@ -320,7 +320,7 @@ class Trainer:
                 heads[task] = self.model.new_head(task, **options)
         self.model.load_state_dict(state["model"])
         self.stage, self.step, self.skipped = state["stage"], state["step"], state["skipped"]
-        self.lost, self.validated = state.get("lost", 0), state["validated"]
+        self.lost, self.validated = state.get("lost", 0), state.get("validated", {})
         return state if state["optimizer"] is not None else None
 
 
