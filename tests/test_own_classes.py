@@ -187,23 +187,33 @@ def test_photographs_to_validate_on_are_not_learned_from(image_folder):
         validation_sets(other)
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_a_stage(image_folder, tmp_path, small_folder, monkeypatch):
-    scores, seen = iter([0.1, 0.9, 0.2, 0.3, 1.0]), []
+@pytest.mark.parametrize(
+    ("scores", "init", "best"),
+    [([0.1, 0.9, 0.2, 0.3, 1.0], "noise", 2), ([0.5, 0.3, 0.2, 1.0], "model", 0), ([0.1, 0.3, 0.2, 0.2], "model", 1)],
+)
+def test_the_best_epoch_is_kept_and_patience_ends_a_stage(
+    image_folder, tmp_path, small_folder, monkeypatch, scores, init, best
+):
+    """A head that knows all classes, because the model does, is scored before it learns."""
+    seen, first, given = [], int(init == "noise"), iter(scores)
 
     def scored(self, head):
         seen.append({name: tensor.clone() for name, tensor in head.state_dict().items()})
-        return {"top1": next(scores)}
+        return {"top1": next(given)}
 
     monkeypatch.setattr(HeadValidation, "scores", scored)
-    trainer = Trainer(recipe_of(image_folder, small_folder, epochs=9, holdout=2, patience=2), tmp_path)
-    assert trainer.run() and len(seen) == 4
+    recipe = recipe_of(image_folder, small_folder, epochs=9, holdout=2, patience=2, init=init)
+    trainer, last = Trainer(recipe, tmp_path), best + 2
+    assert trainer.run() and len(seen) == last - first + 1
     weight = trainer.model.heads["classification"].classify.weight
-    assert weight.equal(seen[1]["classify.weight"].half().float()) and not weight.equal(seen[3]["classify.weight"])
+    assert weight.equal(seen[best - first]["classify.weight"].half().float())
+    assert not weight.equal(seen[-1]["classify.weight"].half().float())
     kept = json.loads((tmp_path / "model" / "metrics.json").read_text())["validation"]["labels"]
     assert kept == trainer.validated["labels"]
-    assert (kept["top1"], kept["epoch"], kept["photographs"], kept["held_out"]) == (0.9, 2, 2, True)
+    told = (kept["top1"], kept["epoch"], kept["photographs"], kept["held_out"])
+    assert told == (scores[best - first], best, 2, True)
     rows = [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
-    assert [(row["epoch"], row["top1"]) for row in rows] == [(1, 0.1), (2, 0.9), (3, 0.2), (4, 0.3)]
+    assert [(row["epoch"], row["top1"]) for row in rows] == list(zip(range(first, last + 1), scores, strict=False))
 
 
 def test_of_equal_epochs_the_last_is_kept():

@@ -49,8 +49,8 @@ class HeadConfig:
             photographs themselves; for ``input: streams``.
         holdout: every ``holdout``-th photograph, counted from the recipe's seed, is not learned from; 0 to use all.
         val: labeled sets that are not learned from, to validate on; where there are none, what ``holdout`` leaves out.
-            After each epoch the head is scored on them, from streams of the middle one of the qualities, by the metric
-            that is registered for the task, and the weights of the best epoch are kept.
+            After each epoch, and before the first if it knows all classes, the head is scored on them, from streams of
+            the middle one of the qualities, by the metric that is registered for the task; the best weights are kept.
         patience: so many epochs without a better score end the stage; 0 for never.
         every: use only each ``every``-th photograph of the sources.
     """

@@ -93,27 +93,24 @@ def _start_of(model: Model, config: HeadConfig) -> Head | None:
     return there[0] if there and config.init == "model" else None
 
 
-def start_said(model: Model, config: HeadConfig, classes: list[str]) -> str:
-    """What `prepare_head` would let the head of a stage start from, in words.
+def known_classes(model: Model, config: HeadConfig, classes: list[str]) -> list[str] | None:
+    """Which of the data's classes the head of a stage knows before it learns, because of what it starts from.
 
     Args:
         model: before the head is prepared.
         config: of the stage.
         classes: class names of the data.
+
+    Returns:
+        their names; None where it starts from random weights.
     """
     if config.classes == "keep":
-        return f"the {config.task} head learns on"
+        return list(classes)
     head = model.new_head(config.task, classes=list(classes), **config.options)
     if starts_from_counterpart(model, config, head):
-        return f"the {config.task} head starts as its counterpart"
+        return list(classes)
     other = _start_of(model, config)
-    shared = None if other is None else head.start_from(other)
-    if shared is None:
-        return f"the {config.task} head starts from random weights"
-    named = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
-    return f"the {config.task} head starts from the model's, which knows {len(shared)} of {len(classes)} classes" + (
-        f" ({named})" if shared else ""
-    )
+    return None if other is None else head.start_from(other)
 
 
 def keep_counterpart(model: Model, task: str) -> None:

@@ -24,7 +24,7 @@ from ..teachers.nanodet import BINS
 from .auxiliary import AuxiliaryTargets, CropBatch
 from .head_data import Batch, Examples
 from .head_validation import validation_of
-from .heads import HeadLoss, keep_counterpart, start_said
+from .heads import HeadLoss, keep_counterpart, known_classes
 from .losses import StageLoss
 from .recipe import Recipe, StageConfig, moves, touches
 from .semantic_layers import (
@@ -251,11 +251,25 @@ class HeadStage:
         shown = partial(track, description=f"{config.name}: validation", disable=fabric.global_rank != 0)
         self.validation = validation_of(model, self.head, folder / "validation", shown, recipe.seed)
         with torch.random.fork_rng(devices=[]):
-            self.says = start_said(model, self.head, self.examples.classes)
+            self.known = known_classes(model, self.head, self.examples.classes)
         torch.manual_seed(recipe.seed * 1009 + number)  # for the weights of a new head
         self.loss = HeadLoss(model, self.head, self.examples.classes)
         self.each = len(self.examples.batches(config.batch))
         self.steps = self.head.epochs * self.each
+
+    @property
+    def start_said(self) -> str:
+        """What the head starts from, in words."""
+        if self.known is None:
+            return f"the {self.head.task} head starts from random weights"
+        named = ", ".join(self.known[:5]) + (", ..." if len(self.known) > 5 else "")
+        count = f"{len(self.known)} of {len(self.examples.classes)} classes"
+        return f"the {self.head.task} head starts from one that knows {count}" + (f": {named}" if named else "")
+
+    @property
+    def ready(self) -> bool:
+        """Whether the head knows all its classes before it learns."""
+        return self.known is not None and len(self.known) == len(self.examples.classes)
 
     @property
     def own(self) -> nn.ModuleDict:

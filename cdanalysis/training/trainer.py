@@ -136,6 +136,8 @@ class Trainer:
         first, last = self.step, int(min(stage.steps, self.step + budget))
         writer = SummaryWriter(str(self.folder / "logs" / config.name)) if self.fabric.global_rank == 0 else None
         saved = time.monotonic()
+        if self.step == 0 and isinstance(stage, HeadStage) and stage.ready and stage.validation is not None:
+            self._validate_head(config, stage, stage.validation, None, writer)
         with _Bar(config.name, stage.steps, enabled=self.fabric.global_rank == 0) as bar:
             for batch in stage.batches(first, last):
                 if _stopped(stage):
@@ -195,7 +197,7 @@ class Trainer:
         if isinstance(stage, HeadStage):
             stage.loss.head.train()
             if self.step == 0:
-                log.info("%s: %s", config.name, stage.says)
+                log.info("%s: %s", config.name, stage.start_said)
         return stage, loss_module, optimizer, average
 
     def _step_done(
@@ -241,7 +243,7 @@ class Trainer:
         average: WeightAverage | None,
         writer: SummaryWriter | None,
     ) -> None:
-        """Score a head at the end of an epoch, on one process; all of them keep the best weights."""
+        """Score a head at the end of an epoch, or before the first; one process does, all keep the best weights."""
         epoch, head = self.step // stage.each, stage.loss.head
         with average.as_weights() if average else nullcontext():
             scores = validation.scores(head) if writer else None
