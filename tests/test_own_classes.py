@@ -286,7 +286,8 @@ def test_what_is_held_out_calibrates(image_folder, tmp_path, small_folder):
     trainer = Trainer(recipe, tmp_path)
     trainer.run()
     found = float(load(tmp_path / "model").heads["classification"].temperature)
-    assert found == pytest.approx(calibrate(trainer.model, CalibrationConfig(), validation_sets(recipe.stages[0].head)))
+    held = validation_sets(recipe.stages[0].head)
+    assert found == pytest.approx(calibrate(trainer.model, CalibrationConfig(), held), rel=1e-3)  # in half precision
     assert found != 1
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from .archives import is_archive
+from .archives import Archive, is_archive
 from .images import data_path
 from .labeled import SPLITS, LabeledSource
 
@@ -64,12 +64,18 @@ def _folders(task: str, path: Path) -> Layout | None:
     train, val = (
         _split(path, names) if task != "classification" or _only_splits(path) else None for names in (TRAIN, VAL)
     )
-    labeled = task == "classification" or is_archive(path) or any(path.glob("**/labels"))
-    if train is None:
-        return Layout(LabeledSource(str(path))) if labeled else None
-    if task == "segmentation" and not (is_archive(train) or any(train.glob("**/labels"))):
+    if task == "segmentation" and not _has_label_maps(path if train is None else train):
         return None
+    if train is None:
+        return Layout(LabeledSource(str(path)))
     return Layout(LabeledSource(str(train)), None if val is None else LabeledSource(str(val)))
+
+
+def _has_label_maps(path: Path) -> bool:
+    """Whether a folder or archive has a folder of labels."""
+    if path.is_dir():
+        return any(path.glob("**/labels"))
+    return is_archive(path) and any("labels" in PurePosixPath(name).parts for name in Archive(path).names)
 
 
 def _only_splits(folder: Path) -> bool:

@@ -50,11 +50,13 @@ class TorchvisionDetector(nn.Module):
         sides, found = 4 * label + torch.arange(4), dict[str, Tensor]()
         for name, tensor in self.state_dict().items():
             layer = name.rpartition(".")[0].rpartition(".")[2]
+            if ".rpn." in f".{name}":  # proposals have no classes
+                continue
             if layer == "cls_logits":  # of the first anchor at a place all classes, then of the second
                 found[name] = label + classes * torch.arange(len(tensor) // classes)
             elif layer in ("cls_score", "mask_fcn_logits"):
                 found[name] = label
-            elif layer == "bbox_pred" and ".roi_heads." in f".{name}":  # the proposals' network has no classes
+            elif layer == "bbox_pred":
                 found[name] = sides
         return found
 
