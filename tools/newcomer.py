@@ -4,7 +4,7 @@
 
 A classifier of three class folders (of ``wide/train.tar``), and a detector of two classes (of ``coco_boxes``), each
 from so many photographs by one command, as it is and from random weights. Scores are of the fifth of the photographs
-that the commands hold out. What was measured before (``newcomer.json`` in the output folder) is kept.
+that the commands hold out. What was measured before (``measured`` in the output folder) is kept.
 """
 
 from __future__ import annotations
@@ -62,6 +62,14 @@ def boxes(folder: Path, count: int) -> Path:
     return folder
 
 
+JOBS = {
+    "classification": ("classification", "", class_folders),
+    "classification-noise": ("classification", "random weights", class_folders),
+    "detection": ("detection", "", boxes),
+    "detection-noise": ("detection", "random weights", boxes),
+}
+
+
 def timed(task: str, data: Path, out: Path, start: str) -> dict[str, Any]:
     """Train by the plain command; a row of the table."""
     words = [word.format(task=task) for word in NOISE[start]]
@@ -87,19 +95,19 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("-o", "--output", type=Path, default=Path("runs/newcomer"))
     words.add_argument("--photographs", type=int, default=300)
+    words.add_argument("--only", choices=JOBS, nargs="+", default=list(JOBS), help="jobs to do (default: all)")
     options = words.parse_args()
-    path = options.output / "newcomer.json"
-    rows = json_value(path.read_text()) if path.is_file() else []
-    for task, make in (("classification", class_folders), ("detection", boxes)):
+    folder = options.output / "measured"
+    for name in options.only:
+        task, start, make = JOBS[name]
         data = options.output / f"{task}-{options.photographs}"
         data = data if data.is_dir() else make(data, options.photographs)
-        for start in NOISE:
-            name = f"{task}-{start.replace(' ', '-') or 'model'}"
-            if any(row["name"] == name for row in rows):
-                continue
-            rows.append({"name": name, **timed(task, data, options.output / name, start)})
-            write_whole(path, json_text(rows, indent=1) + "\n")
-    shown = table(rows, hidden=("name",))
+        if not (folder / f"{name}.json").is_file():
+            row = timed(task, data, options.output / name, start)
+            folder.mkdir(exist_ok=True)
+            write_whole(folder / f"{name}.json", json_text(row) + "\n")
+    rows = [json_value((folder / f"{n}.json").read_text()) for n in JOBS if (folder / f"{n}.json").is_file()]
+    shown = table(rows)
     print(shown)
     fill(PAGE, {"newcomer": shown})
 

@@ -131,25 +131,24 @@ def calibration_sets(recipe: Recipe) -> list[LabeledSet]:
     Raises:
         FileNotFoundError, ValueError: as `validation_sets`.
     """
-    stage = _last_classifier(recipe)
-    return [] if stage is None or recipe.calibration.source else validation_sets(stage.head, recipe.seed)
+    heads = list(_classifiers(recipe).values())
+    return validation_sets(heads[-1], recipe.seed) if heads and not recipe.calibration.source else []
 
 
-def _last_classifier(recipe: Recipe) -> StageConfig | None:
-    """The last stage that trains a classification head on streams."""
-    wanted = ("classification", "streams")
-    stages = [s for s in recipe.stages if s.head is not None and (s.head.task, s.head.input) == wanted]
-    return stages[-1] if stages else None
+def _classifiers(recipe: Recipe) -> dict[str, HeadConfig]:
+    """The stages that train a classification head on streams, by name."""
+    heads = {stage.name: stage.head for stage in recipe.stages if stage.head is not None}
+    return {name: h for name, h in heads.items() if (h.task, h.input) == ("classification", "streams")}
 
 
 def _say_uncalibrated(recipe: Recipe) -> None:
     """Say so where a classification head is trained, and nothing is there to calibrate its scores on."""
-    stage = _last_classifier(recipe)
-    if stage is not None and not calibration_sets(recipe):
+    names = list(_classifiers(recipe))
+    if names and not calibration_sets(recipe):
         log.warning(
             "the scores of the classification head of stage %r will not be calibrated: set calibration.source, or "
             "holdout, to photographs that it does not learn from",
-            stage.name,
+            names[-1],
         )
 
 
