@@ -93,7 +93,10 @@ class ClassFolders(ImageSet):
         view = in_class_folders(self)
         self.names, self.classes = view.names, view.classes
         if len(self.classes) < 2:
-            raise ValueError(f"classification needs two or more class folders; {root} has {len(self.classes)}")
+            inner = "".join(
+                f" ({name!r}: are the classes in it? Then name it, or archive what is in it)" for name in self.classes
+            )
+            raise ValueError(f"classification needs two or more class folders; {root} has {len(self.classes)}{inner}")
         if SPLITS.issuperset(name.lower() for name in self.classes):
             raise ValueError(
                 f"the folders of {root} are splits, {' and '.join(self.classes)}, not classes: use one of them"
