@@ -12,6 +12,8 @@ from .structures.latents import LAYERS, SEMANTIC, layer_count
 
 SECTIONS = ("heads", "codec", "labels", "parts", "start", "memory", "growth")
 EACH = ",".join(name.upper() for name in LAYERS)
+PLAIN = ("classification", "detection", "segmentation")
+"""Tasks that `train` has recipes for."""
 COMMANDS = (
     "encode", "decode", "analyze", "inspect", "strip", "train", "evaluate", "benchmark", "zoo", "export", "demo",
     "index", "search", "app",
@@ -58,10 +60,13 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     named = next((getattr(options, name) for name in ("overrides", "inputs", "sections") if name in options), None)
     if more and (named is None or any(word.startswith("-") for word in more)):
         top.error(f"unrecognized arguments: {' '.join(more)}")
-    if more and "overrides" in options and not all("=" in word for word in more):
-        top.error(f"not key=value: {' '.join(word for word in more if '=' not in word)}")
+    late = more[1:] if getattr(options, "recipe", "") in PLAIN and not options.overrides else more
+    if late and "overrides" in options and not all("=" in word for word in late):
+        top.error(f"not key=value: {' '.join(word for word in late if '=' not in word)}")
     if more and named is not None:
         named += more
+    if options.command == "train":
+        _check_train(top, options)
     return options
 
 
@@ -247,16 +252,43 @@ def _strip(sub) -> None:
 
 
 def _train(sub) -> None:
-    command = sub.add_parser("train", help="train a model from a recipe", description="train a model from a recipe")
-    command.add_argument("recipe", help="YAML file")
+    help = "train a head for your own classes, or a model from a recipe"
+    command = sub.add_parser("train", help=help, description=f"{help}: train TASK DATA, or train RECIPE")
+    command.add_argument("recipe", metavar="TASK|RECIPE", help=f"one of {', '.join(PLAIN)}; or a recipe's YAML file")
     command.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="override keys of the recipe; preset=NAME selects a preset"
+        "overrides",
+        nargs="*",
+        metavar="DATA|key=value",
+        help="for a task first the data: class folders, a COCO file or its folder, images and labels "
+        "(docs/layouts.md); then keys of the recipe to override; preset=NAME selects a preset",
     )
+    own = command.add_argument_group("for a task")
+    own.add_argument("--annotations", help="COCO JSON file of DATA, if it is not found by itself")
+    own.add_argument("--val", help="data to validate on (default: DATA's own val, or every fifth photograph of DATA)")
+    own.add_argument("--val-annotations", help="COCO JSON file of --val, if it is not found by itself")
+    own.add_argument("--epochs", type=int, help="epochs at most (default: the recipe's)")
+    own.add_argument("--name", help="of the model (default: that of the data)")
+    own.add_argument("--from", dest="start", help="zoo name or folder of the model to start from (default: photo)")
     command.add_argument("-o", "--output", help="output folder (default: runs/NAME)")
     command.add_argument("--resume", action="store_true", help="resume from the checkpoint in the output folder")
     command.add_argument("--threads", type=int, help="number of CPU threads (default: torch's)")
     command.add_argument("--overwrite", action="store_true", help="discard an interrupted run, and start over")
     _traceback(command)
+
+
+def _check_train(top: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """A task takes data, a recipe does not; ``data`` becomes the first of the words."""
+    if options.recipe in PLAIN:
+        if not options.overrides or (len(options.overrides) > 1 and "=" not in options.overrides[1]):
+            top.error(f"train {options.recipe} takes one folder, archive or file of data, then key=value")
+        options.data, options.overrides = options.overrides[0], options.overrides[1:]
+        return
+    given = [
+        name for name in ("annotations", "val", "val_annotations", "epochs", "name", "start") if getattr(options, name)
+    ]
+    if given:
+        option = {"start": "from"}.get(given[0], given[0]).replace("_", "-")
+        top.error(f"--{option} is for train {', '.join(PLAIN)}: a recipe has keys, which key=value overrides")
 
 
 def _evaluate(sub) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .batch.run import Runner
     from .batch.work import Work
     from .evaluation.configs import StudyConfig
+    from .training.recipe import Recipe
 
 QUALITIES = (0.25, 0.5, 0.75)
 SHEETS = {".html": "HTML", ".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG"}
@@ -67,22 +68,43 @@ def strip(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     import torch
 
-    from .training.recipe import load_recipe
     from .training.trainer import Trainer
 
     logging.basicConfig(format="%(message)s", level=logging.INFO)  # progress and results, on standard error
     if options.threads:
         torch.set_num_threads(options.threads)
-    recipe = load_recipe(options.recipe, options.overrides)
+    recipe = _recipe_of(options)
     folder = Path(options.output or Path("runs") / recipe.name)
     check_folder(folder)
     _check_run(options, recipe.init, folder)
     trainer = Trainer(recipe, folder)
     if trainer.run(resume=options.resume):
+        for stage, found in trainer.validated.items():
+            print(_validation_line(stage, found))
         print(f"the model is in {folder / 'model'}")
     if trainer.unreadable:
         say(f"left out {len(trainer.unreadable)} photographs that cannot be read: {'; '.join(trainer.unreadable)}")
     return 0
+
+
+def _recipe_of(options: argparse.Namespace) -> Recipe:
+    """The recipe that is named, or that of a task with the values filled in that the options give."""
+    from .training.plain import plain_recipe
+    from .training.recipe import load_recipe
+
+    if not hasattr(options, "data"):
+        return load_recipe(options.recipe, options.overrides)
+    texts = {name: getattr(options, name) or "" for name in ("annotations", "val", "val_annotations", "name", "start")}
+    return plain_recipe(options.recipe, options.data, **texts, epochs=options.epochs, overrides=options.overrides)
+
+
+def _validation_line(stage: str, found: dict[str, Any]) -> str:
+    """The scores of a stage's best epoch, and of what they are."""
+    about = ("task", "epoch", "photographs", "held_out", "quality")
+    scores = ", ".join(f"{k} {'-' if v is None else f'{v:.3f}'}" for k, v in found.items() if k not in about)
+    which = "held-out" if found["held_out"] else "validation"
+    read = "" if found["quality"] is None else f", from streams of quality {found['quality']:g}"
+    return f"{stage}: {scores} on {found['photographs']} {which} photographs{read}, after epoch {found['epoch']}"
 
 
 def _check_run(options: argparse.Namespace, init: str, folder: Path) -> None:

@@ -291,7 +291,9 @@ class Model(nn.Module):
 
     # -- keeping and passing on --------------------------------------------------------------
 
-    def save(self, folder: str | os.PathLike[str], recipe: Any | None = None) -> None:
+    def save(
+        self, folder: str | os.PathLike[str], recipe: Any | None = None, metrics: dict[str, Any] | None = None
+    ) -> None:
         """Write this model's folder atomically, all files or none; `cdanalysis.load` reads it.
 
         It replaces the files of a model that was there before, except its recipe, figures and card: those are renamed.
@@ -299,12 +301,13 @@ class Model(nn.Module):
         Args:
             folder: made where it does not exist. Weights are stored in half precision.
             recipe: dataclass of the recipe that trained the model, written to ``config.yaml``.
+            metrics: what was measured of it, as JSON, written to ``metrics.json``.
 
         Raises:
             ValueError: if a weight is no finite number in half precision, or if what was put around or into modules
                 (parametrizations, adapters) could not be rebuilt from a file.
         """
-        write_model(self, os.fspath(folder), lambda info: Model.described(info, "the model"), recipe)
+        write_model(self, os.fspath(folder), lambda info: Model.described(info, "the model"), recipe, metrics)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload this model to the Hugging Face Hub, with a model card; ``cda.load("hf-hub:owner/name")`` reads it.

@@ -70,7 +70,13 @@ def describe(folder: Path, file: str = WEIGHTS) -> dict[str, Any]:
     return info
 
 
-def write_model(model: Any, folder: str | Path, rebuilt: Rebuilt, recipe: Any | None = None) -> None:
+def write_model(
+    model: Any,
+    folder: str | Path,
+    rebuilt: Rebuilt,
+    recipe: Any | None = None,
+    metrics: dict[str, Any] | None = None,
+) -> None:
     """Write the folder of a model atomically: see `cdanalysis.model.Model.save`.
 
     Args:
@@ -78,6 +84,7 @@ def write_model(model: Any, folder: str | Path, rebuilt: Rebuilt, recipe: Any | 
         folder: made where it does not exist.
         rebuilt: makes a model of random weights from a description, to see that the file can be read back.
         recipe: dataclass of the recipe that trained it, written to ``config.yaml``.
+        metrics: what was measured of it, as JSON, written to ``metrics.json``.
 
     Raises:
         ValueError: if a weight is no finite number in half precision, or the description would not rebuild the network.
@@ -104,6 +111,8 @@ def write_model(model: Any, folder: str | Path, rebuilt: Rebuilt, recipe: Any | 
             from omegaconf import OmegaConf
 
             (stage / RECIPE).write_text(OmegaConf.to_yaml(OmegaConf.structured(recipe)))
+        if metrics is not None:
+            (stage / METRICS).write_text(json_text(metrics, indent=2) + "\n")
 
 
 def _description(model: Any) -> dict[str, Any]:

@@ -176,6 +176,7 @@ DATASETS = Registry(
         "detection": "data.labeled:coco",
         "segmentation": "data.labeled:labeled_pixels",
         "coco_voc": "data.labeled:coco_voc",
+        "coco_masks": "data.labeled:coco_masks",
     },
 )
 """Tasks, or names that a source's ``reader`` gives, to functions of a `LabeledSource` that return a `LabeledSet`."""

@@ -174,18 +174,21 @@ def _load_counterparts(model: Model, folder: Path, info: dict[str, Any]) -> None
     _fill(model.counterparts, _tensors(path, "counterparts."), path)
 
 
-def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> None:
+def save_model(
+    model: Model, folder: str | Path, recipe: Any | None = None, metrics: dict[str, Any] | None = None
+) -> None:
     """Write a model's folder atomically: all files, or none; `Model.save` under another name.
 
     Args:
         model: its weights are stored in half precision.
         folder: made where it does not exist.
         recipe: dataclass of the recipe that trained it, written to ``config.yaml``.
+        metrics: what was measured of it, as JSON, written to ``metrics.json``.
 
     Raises:
         ValueError: if a weight is no finite number in half precision, or the description would not rebuild the network.
     """
-    model.save(folder, recipe)
+    model.save(folder, recipe, metrics)
 
 
 def identity(model: Model) -> str:

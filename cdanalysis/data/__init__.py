@@ -5,7 +5,8 @@
 - `labeled`: `LabeledSet`, the protocol of data sets with targets; `LabeledSource`, where one lies; `open_labeled`;
   `ClassFolders`; `contents_digest` of all that figures depend on
 - `coco`: `CocoImages`, for detection
-- `coco_masks`: `CocoMasks`, for segmentation in VOC's classes
+- `coco_masks`: `CocoMasks`, for segmentation in VOC's classes or the file's own
+- `layouts`: `find_layout`: the `Layout` of what somebody names: photographs, targets, what to validate on
 - `coco_file`: `read_coco` checks and repairs an annotation file
 - `segmentation`: `LabeledPixels`, CamVid's layout
 - `labels`: `class_index`, from folder names

@@ -10,6 +10,7 @@ from .images import ImageLike, ImageSet, data_path, open_image, to_pixels, to_rg
 from .labeled import ClassFolders, LabeledSet, LabeledSource, contents_digest, open_labeled
 from .labeled_crops import LabeledCrops
 from .labels import class_index
+from .layouts import Layout, find_layout
 from .preferences import Preference, read_preferences, write_preferences
 from .samples import sample_images
 from .segmentation import LabeledPixels
@@ -27,12 +28,14 @@ __all__ = [
     "LabeledPixels",
     "LabeledSet",
     "LabeledSource",
+    "Layout",
     "Preference",
     "Source",
     "cache_streams",
     "class_index",
     "contents_digest",
     "data_path",
+    "find_layout",
     "open_image",
     "open_labeled",
     "read_coco",

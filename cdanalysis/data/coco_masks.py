@@ -1,7 +1,8 @@
-"""COCO's instance masks as label maps in PASCAL VOC's classes."""
+"""COCO's instance masks as label maps, in PASCAL VOC's classes or in those of the file."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ VOC_CLASSES = (
 )  # fmt: skip
 """PASCAL VOC's 21 classes, in its order."""
 
+BACKGROUND = VOC_CLASSES[0]
+
 COCO_NAMES = {
     "airplane": "aeroplane", "dining table": "diningtable", "motorcycle": "motorbike", "potted plant": "pottedplant",
     "couch": "sofa", "tv": "tvmonitor",
@@ -25,35 +28,38 @@ COCO_NAMES = {
 
 
 class CocoMasks(CocoImages):
-    """Photographs with a VOC class for every pixel, from COCO's instance masks.
+    """Photographs with a class for every pixel, from COCO's instance masks.
 
-    A pixel of several objects belongs to the smallest. Objects of classes that VOC does not have are background; crowds
-    do not count (``IGNORE``).
+    A pixel of several objects belongs to the smallest. Objects of other classes than the listed ones are background;
+    crowds do not count (``IGNORE``).
 
     Args:
         images: folder or tar archive.
         annotations: COCO JSON file whose objects have masks.
-
-    Attributes:
-        classes: ``VOC_CLASSES``.
+        classes: ``VOC_CLASSES``, or others that begin with the background; by default it and the file's categories.
 
     Raises:
-        FileNotFoundError, ValueError: as `CocoImages` does.
+        FileNotFoundError: as `CocoImages` does.
+        ValueError: as `CocoImages` does; also if objects of the file have boxes, but none has a mask.
     """
 
     task = "segmentation"
 
-    def __init__(self, images: str | Path, annotations: str | Path):
+    def __init__(self, images: str | Path, annotations: str | Path, classes: Sequence[str] = ()):
         super().__init__(images, annotations)
-        self.classes = list(VOC_CLASSES)
+        objects = self.coco.dataset["annotations"]
+        if objects and not any(annotation.get("segmentation") for annotation in objects):
+            raise ValueError(f"{annotations} has boxes, and no masks (segmentation) to learn segmentation from")
+        own = [BACKGROUND, *(name for name in self.classes if name != BACKGROUND)]
+        self.classes = list(classes) or own
 
     def labels(self, index: int, size: tuple[int, int]) -> np.ndarray:
         """(H, W) uint8 class indices of a photograph of ``size`` (height, width)."""
         coco, labels = self.coco, np.zeros(size, np.uint8)
-        masked = [(a, coco.annToMask(a).astype(bool)) for a in coco.imgToAnns[self.ids[index]] if "segmentation" in a]
+        masked = [(a, coco.annToMask(a).astype(bool)) for a in coco.imgToAnns[self.ids[index]] if a.get("segmentation")]
         for annotation, mask in sorted(masked, key=lambda pair: (not pair[0].get("iscrowd"), -pair[1].sum())):
             name = coco.cats[annotation["category_id"]]["name"]
-            name = COCO_NAMES.get(name, name)
+            name = name if name in self.classes else COCO_NAMES.get(name, name)
             known = self.classes.index(name) if name in self.classes else 0
             labels[mask[: size[0], : size[1]]] = IGNORE if annotation.get("iscrowd") else known
         return labels

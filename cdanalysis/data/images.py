@@ -363,9 +363,25 @@ class ImageSet:
         """The photograph of that index; errors as those of `named`."""
         return self.named(self.names[index])
 
-    def beside(self, name: str) -> Path:
-        """Where a file lies that tells of the photographs: in the folder, or beside the archive."""
-        return (self.root if self.root.is_dir() else self.root.parent) / name
+    def companion(self, name: str) -> tuple[bytes, Path] | None:
+        """A file that tells of the photographs: in their folder or archive, or beside it.
+
+        Args:
+            name: of the file.
+
+        Returns:
+            its bytes, and where it is; None if there is none.
+        """
+        inside = self._archive.names if self._archive is not None else []
+        there = {PurePosixPath(member).as_posix(): member for member in inside}
+        above = PurePosixPath(self.names[0]).parent.parent if self.names else PurePosixPath()
+        for place in dict.fromkeys([name, (above / name).as_posix()]):
+            if place in there:
+                return self.read_named(there[place]), self.root / place
+            if self._archive is None and (self.root / place).is_file():
+                return (self.root / place).read_bytes(), self.root / place
+        beside = self.root.parent / name
+        return (beside.read_bytes(), beside) if beside.is_file() else None
 
     def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
         return self.image(index), self.class_of(index)

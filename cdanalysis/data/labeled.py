@@ -17,10 +17,10 @@ from ..notices import notice
 from ..registry import DATASETS
 from ..structures.targets import ClassLabel, Target
 from .coco import CocoImages
-from .coco_masks import CocoMasks
+from .coco_masks import VOC_CLASSES, CocoMasks
 from .images import ImageSet, Some, data_path
 from .labels import plain_name
-from .segmentation import LabeledPixels
+from .segmentation import LISTING, LabeledPixels
 
 
 @dataclass
@@ -93,7 +93,10 @@ class ClassFolders(ImageSet):
         view = in_class_folders(self)
         self.names, self.classes = view.names, view.classes
         if len(self.classes) < 2:
-            raise ValueError(f"classification needs two or more class folders; {root} has {len(self.classes)}")
+            inner = "".join(
+                f" ({name!r}: are the classes in it? Then name it, or archive what is in it)" for name in self.classes
+            )
+            raise ValueError(f"classification needs two or more class folders; {root} has {len(self.classes)}{inner}")
         if SPLITS.issuperset(name.lower() for name in self.classes):
             raise ValueError(
                 f"the folders of {root} are splits, {' and '.join(self.classes)}, not classes: use one of them"
@@ -131,10 +134,11 @@ def contents_digest(images: ImageSet | LabeledSet, source: LabeledSource | None 
         labels = images.read_labels(index) if isinstance(images, LabeledPixels) else b""
         for part in (name.encode(), images.read(index), labels):
             digest.update(hashlib.blake2b(part).digest())
-    paths = [data_path(source.annotations)] if source and source.annotations else []
-    paths += [images.beside("classes.json")] if isinstance(images, LabeledPixels) else []
-    for path in paths:
-        digest.update(hashlib.blake2b(path.read_bytes()).digest())
+    if source and source.annotations:
+        digest.update(hashlib.blake2b(data_path(source.annotations).read_bytes()).digest())
+    listing = images.companion(LISTING) if isinstance(images, LabeledPixels) else None
+    if listing is not None:
+        digest.update(hashlib.blake2b(listing[0]).digest())
     return digest.hexdigest()
 
 
@@ -195,6 +199,11 @@ def coco(source: LabeledSource) -> CocoImages:
 
 def coco_voc(source: LabeledSource) -> CocoMasks:
     """Read COCO's layout as label maps in PASCAL VOC's classes; arguments and errors as of `coco`."""
+    return CocoMasks(source.path, _annotations(source, CocoMasks.task), VOC_CLASSES)
+
+
+def coco_masks(source: LabeledSource) -> CocoMasks:
+    """Read COCO's layout as label maps in the file's own classes and background; arguments and errors as of `coco`."""
     return CocoMasks(source.path, _annotations(source, CocoMasks.task))
 
 

@@ -16,14 +16,18 @@ from PIL import Image, UnidentifiedImageError
 from ..structures.targets import IGNORE, LabelMap
 from .images import Damaged, ImageSet, header_of, note_turned
 
+LISTING = "classes.json"
+"""The file that names the classes of label maps."""
+
 
 class LabeledPixels(ImageSet):
     """Photographs with label maps, in the layout of CamVid.
 
     The folder or tar archive has ``images/NAME.jpg`` (or another format) and ``labels/NAME.png``. ``classes.json``, in
-    the folder or beside the archive, lists all values of the label maps:
-    ``{"classes": [{"index": 0, "name": "sky", "colour": [128, 128, 128], "ignore": false}, ...]}``; ``"colour"`` and
-    ``"ignore"`` are optional. Indexing reads a photograph and its `LabelMap`, in which ignored pixels are 255.
+    the folder or archive, or beside it, lists all values of the label maps:
+    ``{"classes": [{"index": 0, "name": "sky", "colour": [128, 128, 128], "ignore": false}, ...]}``; ``"colour"``
+    (or ``"color"``) and ``"ignore"`` are optional. Indexing reads a photograph and its `LabelMap`, in which ignored
+    pixels are 255.
 
     Args:
         root: folder or tar archive, absolute or below ``CDANALYSIS_DATA``.
@@ -160,11 +164,15 @@ def _some(values: np.ndarray) -> str:
 
 def _classes_file(files: ImageSet) -> tuple[list[dict[str, Any]], Path]:
     """The classes that ``classes.json`` lists, and its path."""
-    path = files.beside("classes.json")
-    if not path.is_file():
-        raise FileNotFoundError(f"no {path}, which must list the classes of the label maps")
+    listing = files.companion(LISTING)
+    if listing is None:
+        raise FileNotFoundError(
+            f"no {LISTING} in {files.root}, nor beside it: it must list the classes of the label maps, as "
+            '{"classes": [{"index": 0, "name": "sky"}, {"index": 1, "name": "road"}]}'
+        )
+    data, path = listing
     try:
-        found = json.loads(path.read_bytes())["classes"]
+        found = json.loads(data)["classes"]
     except (ValueError, KeyError, TypeError):
         raise ValueError(f'{path} has no list "classes"') from None
     if not isinstance(found, list) or not all(isinstance(c, dict) for c in found):
@@ -189,5 +197,9 @@ def _check_class(described: dict[str, Any], path: Path) -> None:
         raise ValueError(f"{path}: a class has the index {index!r}; it must be an integer from 0 to 255")
     if not isinstance(name, str) or not name:
         raise ValueError(f"{path}: class {index} has no name")
-    if color is not None and not (isinstance(color, list) and len(color) == 3):
-        raise ValueError(f"{path}: class {index} has the color {color!r}; it must be [red, green, blue]")
+    if color is not None and not _is_color(color):
+        raise ValueError(f"{path}: class {index} has the color {color!r}; it must be [red, green, blue], 0 to 255")
+
+
+def _is_color(color: object) -> bool:
+    return isinstance(color, list) and len(color) == 3 and all(type(c) is int and 0 <= c <= 255 for c in color)

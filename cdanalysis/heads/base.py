@@ -6,8 +6,10 @@ import inspect
 from collections.abc import Callable, ItemsView, Iterable, Mapping, Sequence, ValuesView
 from typing import Any, ClassVar, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 
+from ..data.labels import class_index
 from ..structures.features import Features, FeatureSpec
 from ..structures.latents import SEMANTIC, layer_count
 from ..structures.predictions import Prediction, Result
@@ -89,10 +91,75 @@ class Head(nn.Module):
         """The arguments that rebuild this head, as JSON, without the `FeatureSpec`."""
         return {"classes": self.classes}
 
+    def class_rows(self) -> dict[str, Tensor] | None:
+        """Which outputs belong to which class, so that a head of other classes can start from this one.
+
+        Returns:
+            for each parameter whose first dimension has outputs of classes, by its name in the state: the indices
+            (classes, n) of the n outputs of each class. None, as by default, if nobody knows.
+        """
+        return None
+
+    @torch.no_grad()
+    def start_from(self, other: Head) -> list[str] | None:
+        """Take over the weights of a head of the same kind.
+
+        With the same classes it takes over all of them. Otherwise the last layers' outputs of shared classes, found by
+        name (`cdanalysis.data.labels.class_index`), and all other layers; the outputs of new classes stay as they are.
+
+        Args:
+            other: the head; it does not change.
+
+        Returns:
+            the classes that the two have in common; None, and nothing is taken over, if ``other`` is of another kind or
+            shape, or the heads do not know their classes' outputs.
+        """
+        mine = self.state_dict()
+        theirs = {
+            name: tensor.to(mine[name]) if name in mine else tensor for name, tensor in other.state_dict().items()
+        }
+        if type(self) is type(other) and self.describe() == other.describe():
+            self.load_state_dict(theirs)
+            return list(self.classes)
+        rows, their_rows = self.class_rows(), other.class_rows()
+        if type(self) is not type(other) or rows is None or their_rows is None or not _fit(mine, theirs, rows):
+            return None
+        shared = [(own, _known(name, other.classes)) for own, name in enumerate(self.classes)]
+        for name, tensor in mine.items():
+            if name not in rows:
+                tensor.copy_(theirs[name])
+                continue
+            tensor[_others(rows[name], tensor)] = theirs[name][_others(their_rows[name], theirs[name])]
+            for own, known in shared:
+                if known is not None:
+                    tensor[rows[name][own]] = theirs[name][their_rows[name][known]]
+        return [self.classes[own] for own, known in shared if known is not None]
+
     @classmethod
     def prepared(cls, target: Target, options: Mapping[str, Any]) -> Target:
         """The part of a target that a head with these options needs; the rest is not kept in memory. By default all."""
         return target
+
+
+def _known(name: str, classes: Sequence[str]) -> int | None:
+    """The index of a class by its name; None if there is none, or several have it."""
+    try:
+        return class_index(name, classes)
+    except ValueError:
+        return None
+
+
+def _fit(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> bool:
+    """Whether two states differ in outputs of classes alone."""
+    shape = lambda name, tensor: tensor.shape[1:] if name in rows else tensor.shape  # noqa: E731
+    return {n: shape(n, t) for n, t in mine.items()} == {n: shape(n, t) for n, t in theirs.items()}
+
+
+def _others(rows: Tensor, tensor: Tensor) -> Tensor:
+    """The indices of a tensor's first dimension that belong to no class."""
+    others = torch.ones(len(tensor), dtype=torch.bool)
+    others[rows.flatten()] = False
+    return others.nonzero()[:, 0]
 
 
 class Heads(nn.ModuleDict):

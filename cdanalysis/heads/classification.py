@@ -30,6 +30,7 @@ class ClassificationHead(Head):
         super().__init__()
         self.classes = list(classes)
         self.classify = nn.Linear(spec.embedding, len(self.classes))
+        self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, features: Features) -> Tensor:
@@ -39,6 +40,19 @@ class ClassificationHead(Head):
     def describe(self) -> dict[str, Any]:
         """What rebuilds this head, beside the features' shape."""
         return {"classes": self.classes}
+
+    def class_rows(self) -> dict[str, Tensor]:
+        """As `Head.class_rows`."""
+        rows = torch.arange(len(self.classes))[:, None]
+        return {"classify.weight": rows, "classify.bias": rows}
+
+    @torch.no_grad()
+    def start_from(self, other: Head) -> list[str] | None:
+        """As `Head.start_from`; a temperature is of its classes, and does not pass to others."""
+        shared = super().start_from(other)
+        if shared is not None and self.classes != other.classes:
+            self.temperature.fill_(1.0)
+        return shared
 
     def loss(self, features: Features, targets: list[int]) -> dict[str, Tensor]:
         """Cross-entropy of class indices."""
@@ -82,10 +96,13 @@ MAX_LOG_TEMPERATURE = math.log(100)
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
-    """The temperature in [0.01, 100] that minimizes the negative log-likelihood of (N, classes) logits, (N,) targets.
+    """The temperature in [0.01, 100] that minimizes the cross-entropy of (N, classes) logits with (N,) targets.
 
-    Without bounds there is no minimum where logits are all right (0 is best) or worse than a guess (infinity is).
+    Targets are not quite sure: of N examples, (N + 1) / (N + 2) for the class that is right (Platt, "Probabilistic
+    outputs for support vector machines", 1999). Otherwise a few photographs that are all classified rightly would make
+    every score 1. Without bounds there is no minimum where logits are worse than a guess.
     """
+    smoothing = 1 / (len(targets) + 2) * logits.shape[1] / max(1, logits.shape[1] - 1)  # torch's is for all classes
     log_temperature = torch.zeros((), requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
 
@@ -94,7 +111,7 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(logits.float() / temperature(), targets)
+        loss = nn.functional.cross_entropy(logits.float() / temperature(), targets, label_smoothing=min(smoothing, 1.0))
         loss.backward()
         return loss
 

@@ -47,6 +47,10 @@ class DetectionHead(Head):
         """What rebuilds this head, beside the features' shape."""
         return {"classes": self.classes, "kind": self.kind, "width": self.width, "convs": self.convs}
 
+    def class_rows(self) -> dict[str, Tensor]:
+        """As `Head.class_rows`."""
+        return {f"detector.{name}": rows for name, rows in self.detector.class_rows(len(self.classes)).items()}
+
     @classmethod
     def prepared(cls, target: Target, options: Mapping[str, Any]) -> Target:
         """Masks are large, and only a Mask R-CNN reads them."""

@@ -62,6 +62,11 @@ class NanoDet(nn.Module):
             for head in self.heads:
                 head.predict.bias[:classes] = -math.log(1 / PRIOR - 1)
 
+    def class_rows(self, classes: int) -> dict[str, Tensor]:
+        """Outputs of classes, see `cdanalysis.heads.base.Head.class_rows`; the others are of boxes' sides."""
+        rows = torch.arange(classes)[:, None]
+        return {f"heads.{n}.predict.{kind}": rows for n in range(len(self.heads)) for kind in ("weight", "bias")}
+
     def forward(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
         """For each level (N, classes + 4 * BINS, h, w)."""
         return [head(level) for head, level in zip(self.heads, pyramid, strict=True)]

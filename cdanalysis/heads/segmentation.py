@@ -52,6 +52,11 @@ class SegmentationHead(Head):
         """What rebuilds this head, beside the features' shape."""
         return {"classes": self.classes, "width": self.width}
 
+    def class_rows(self) -> dict[str, Tensor]:
+        """As `Head.class_rows`."""
+        rows = torch.arange(len(self.classes))[:, None]
+        return {"classify.weight": rows, "classify.bias": rows}
+
     def forward(self, features: Features) -> Tensor:
         """Logits (N, classes, h/8, w/8) for a working size of h x w."""
         levels = list(self.backbone(features.pyramid).values())[:3]

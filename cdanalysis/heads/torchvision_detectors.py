@@ -44,6 +44,22 @@ class TorchvisionDetector(nn.Module):
         self.kind, self.first_label = kind, int(kind in TWO_STAGES)
         self.detector = BUILDERS[kind](FeaturePyramid(channels, width), classes, convs)
 
+    def class_rows(self, classes: int) -> dict[str, Tensor]:
+        """Outputs of classes, see `cdanalysis.heads.base.Head.class_rows`; the background's are no class's."""
+        label = torch.arange(classes)[:, None] + self.first_label
+        sides, found = 4 * label + torch.arange(4), dict[str, Tensor]()
+        for name, tensor in self.state_dict().items():
+            layer = name.rpartition(".")[0].rpartition(".")[2]
+            if ".rpn." in f".{name}":  # proposals have no classes
+                continue
+            if layer == "cls_logits":  # of the first anchor at a place all classes, then of the second
+                found[name] = label + classes * torch.arange(len(tensor) // classes)
+            elif layer in ("cls_score", "mask_fcn_logits"):
+                found[name] = label
+            elif layer == "bbox_pred":
+                found[name] = sides
+        return found
+
     def forward(self, pyramid: Sequence[Tensor]) -> dict[str, Tensor]:
         """Raw predictions of a one-stage detector at every place: see `torchvision.models.detection`.
 

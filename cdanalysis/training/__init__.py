@@ -1,6 +1,7 @@
 """Training: recipes, the trainer, its stages, the objective, and what heads are trained on.
 
 - `recipe`: `Recipe`, `StageConfig`, `load_recipe`
+- `plain`: `plain_recipe`, for one's own classes
 - `checks`: `check_recipe`, before the first step
 - `trainer`: `Trainer` runs a recipe; `learning_rate`
 - `stages`: `CodecStage`, `FeatureStage`, `HeadStage`: batches and loss of one stage
@@ -9,6 +10,7 @@
 - `distortion`: `WeightedDistortion` of several observers; `ObserverConfig`
 - `auxiliary`: `AuxiliaryConfig`, `AuxiliaryLoss`: heads that learn along with the codec
 - `head_data`: `HeadConfig`, `Examples`: cached latents with targets
+- `head_validation`: `HeadValidation`: scores after each epoch, and the best weights
 - `heads`: `HeadLoss`; `CalibrationConfig`, `calibrate`
 - `rate_controller`: `RateController` holds a rate
 - `averaging`: `WeightAverage`, an exponential moving average

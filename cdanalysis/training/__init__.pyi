@@ -3,9 +3,11 @@ from .averaging import WeightAverage
 from .checks import check_recipe
 from .distortion import ObserverConfig, WeightedDistortion
 from .head_data import Examples, HeadConfig
+from .head_validation import HeadValidation
 from .heads import CalibrationConfig, HeadLoss, calibrate
 from .losses import StageLoss
 from .objective import ObjectiveConfig
+from .plain import plain_recipe
 from .preferences import fit_weights
 from .pretrained import load_pretrained
 from .rate_controller import RateController
@@ -27,6 +29,7 @@ __all__ = [
     "HeadConfig",
     "HeadLoss",
     "HeadStage",
+    "HeadValidation",
     "ObjectiveConfig",
     "ObserverConfig",
     "RateController",
@@ -43,6 +46,7 @@ __all__ = [
     "learning_rate",
     "load_pretrained",
     "load_recipe",
+    "plain_recipe",
     "retrained",
     "validate",
 ]

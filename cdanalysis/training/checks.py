@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+import logging
 
 import torch
 from lightning_fabric import Fabric
 
 from ..codec.derived import TEACHERS
 from ..data.images import ImageSet
-from ..data.labeled import ClassFolders
+from ..data.labeled import ClassFolders, LabeledSet
 from ..model import Model
-from .head_data import HeadConfig, open_sets
+from ..registry import METRICS
+from .head_data import HeadConfig, open_sets, validation_sets
 from .heads import CalibrationConfig, positions, prepare_head, starts_from_counterpart
 from .recipe import Recipe, StageConfig, check_values, moves, touches
 from .stages import CodecStage, check_features, layer_of, select
+
+log = logging.getLogger(__name__)
 
 
 def check_recipe(recipe: Recipe, model: Model, first: int, fabric: Fabric, new: bool) -> None:
@@ -41,7 +45,9 @@ def check_recipe(recipe: Recipe, model: Model, first: int, fabric: Fabric, new: 
             _check_stage(recipe, model, number, fabric)
         if recipe.calibration.source:
             _check_calibration(recipe.calibration, model)
-        elif not any(_steps(stage) for stage in recipe.stages):
+        else:
+            _say_uncalibrated(recipe)
+        if not recipe.calibration.source and not any(_steps(stage) for stage in recipe.stages):
             raise ValueError(f"recipe {recipe.name!r} trains nothing: set steps, or epochs, of a stage above 0")
 
 
@@ -56,21 +62,33 @@ def _check_stage(recipe: Recipe, model: Model, number: int, fabric: Fabric) -> N
         if stage.validation.source:
             ImageSet(stage.validation.source)
     else:
-        sets = open_sets(stage.head)
-        head = prepare_head(model, stage.head, sets[0].classes)
-        if stage.head.task == "classification":
-            positions(head.classes, sets[0].classes)
-        if not stage.lr and stage.head.classes == "data" and not starts_from_counterpart(model, stage.head, head):
-            raise ValueError(
-                f"stage {stage.name!r} has lr 0, which would leave its new {stage.head.task} head untrained"
-            )
-        if not _steps(stage) and stage.head.classes == "data":
-            raise ValueError(
-                f"stage {stage.name!r} has epochs 0, which would leave its new {stage.head.task} head untrained"
-            )
+        _check_head(stage, stage.head, model, recipe.seed)
     select(model, stage)
     if stage.head is not None:
         _check_head_moves(stage, stage.head, model)
+
+
+def _check_head(stage: StageConfig, config: HeadConfig, model: Model, seed: int) -> None:
+    """Raises `ValueError` or `FileNotFoundError` where a head cannot be trained so, or not be validated."""
+    sets = open_sets(config, seed)
+    head = prepare_head(model, config, sets[0].classes)
+    if config.task == "classification":
+        positions(head.classes, sets[0].classes)
+    if not stage.lr and config.classes == "data" and not starts_from_counterpart(model, config, head):
+        raise ValueError(f"stage {stage.name!r} has lr 0, which would leave its new {config.task} head untrained")
+    if not _steps(stage) and config.classes == "data":
+        raise ValueError(f"stage {stage.name!r} has epochs 0, which would leave its new {config.task} head untrained")
+    if config.val and config.task not in METRICS:
+        raise ValueError(
+            f"stage {stage.name!r} cannot be validated: no metric is registered for the task {config.task!r}"
+        )
+    if config.patience and not (validation_sets(config, seed) and config.task in METRICS):
+        raise ValueError(
+            f"stage {stage.name!r} has a patience, and nothing to validate on: name val, or a holdout that leaves "
+            "photographs out, or set patience to 0"
+        )
+    for labeled in validation_sets(config, seed) if config.task in METRICS else ():
+        METRICS[config.task](labeled, head.classes)
 
 
 def _check_head_moves(stage: StageConfig, config: HeadConfig, model: Model) -> None:
@@ -102,6 +120,36 @@ def _learns(stage: StageConfig, name: str) -> bool:
     """Whether a stage leaves that parameter other than it was drawn."""
     starts = stage.features is not None and stage.features.start and name.startswith(f"{layer_of(stage)}.")
     return starts or moves(stage, name)
+
+
+def calibration_sets(recipe: Recipe) -> list[LabeledSet]:
+    """What the classification head is calibrated on where the recipe names nothing: what it was validated on.
+
+    Args:
+        recipe: of whose stages the last one counts that trains the head on streams.
+
+    Raises:
+        FileNotFoundError, ValueError: as `validation_sets`.
+    """
+    heads = list(_classifiers(recipe).values())
+    return validation_sets(heads[-1], recipe.seed) if heads and not recipe.calibration.source else []
+
+
+def _classifiers(recipe: Recipe) -> dict[str, HeadConfig]:
+    """The stages that train a classification head on streams, by name."""
+    heads = {stage.name: stage.head for stage in recipe.stages if stage.head is not None}
+    return {name: h for name, h in heads.items() if (h.task, h.input) == ("classification", "streams")}
+
+
+def _say_uncalibrated(recipe: Recipe) -> None:
+    """Say so where a classification head is trained, and nothing is there to calibrate its scores on."""
+    names = list(_classifiers(recipe))
+    if names and not calibration_sets(recipe):
+        log.warning(
+            "the scores of the classification head of stage %r will not be calibrated: set calibration.source, or "
+            "holdout, to photographs that it does not learn from",
+            names[-1],
+        )
 
 
 def _check_calibration(config: CalibrationConfig, model: Model) -> None:

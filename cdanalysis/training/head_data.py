@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..data.cached import cache_streams, content_key
 from ..data.labeled import LabeledSet, LabeledSource, open_labeled
+from ..data.labels import class_index
 from ..data.readable import readable, told
 from ..model import Model
 from ..notices import notice
@@ -35,15 +36,22 @@ class HeadConfig:
         sources: labeled sets, all with the same classes.
         input: "streams" trains the model's head, on the layers that it reads of cached streams; "features" trains its
             counterpart, on what the teachers see in the photographs themselves.
-        classes: "data" for a new head with the data's classes (which starts from the counterpart, where there is
-            one), "keep" for the head that is there, which must know the data's classes.
+        classes: "data" for a new head with the data's classes, "keep" for the head that is there, which must know the
+            data's classes.
+        init: what a new head starts from. "model": the counterpart, where there is one of the same classes, or else the
+            head of the task that the model has, where it is of the same kind: all weights but those of the last layer's
+            outputs of new classes. "noise": random weights.
         options: arguments of a new head, beside its classes.
         qualities: of the stream; every photograph is encoded at each.
         flip: use every photograph's mirror image too; it is encoded like any other.
         epochs: how often every example is seen; replaces the stage's ``steps``.
         distill: weight of the distillation of what the counterpart, a head of the same kind and classes, makes of the
             photographs themselves; for ``input: streams``.
-        holdout: every ``holdout``-th photograph is left out; 0 to use all.
+        holdout: every ``holdout``-th photograph, counted from the recipe's seed, is not learned from; 0 to use all.
+        val: labeled sets that are not learned from, to validate on; where there are none, what ``holdout`` leaves out.
+            After each epoch, and before the first if it knows all classes, the head is scored on them, from streams of
+            the middle one of the qualities, by the metric that is registered for the task; the best weights are kept.
+        patience: so many epochs without a better score end the stage; 0 for never.
         every: use only each ``every``-th photograph of the sources.
     """
 
@@ -51,12 +59,15 @@ class HeadConfig:
     sources: list[LabeledSource] = field(default_factory=list)
     input: str = "streams"
     classes: str = "data"
+    init: str = "model"
     options: dict[str, Any] = field(default_factory=dict)
     qualities: list[float] = field(default_factory=lambda: [0.5])
     flip: bool = False
     epochs: int = 12
     distill: float = 0.0
     holdout: int = 0
+    val: list[LabeledSource] = field(default_factory=list)
+    patience: int = 0
     every: int = 1
 
 
@@ -89,8 +100,12 @@ class Examples:
         model: whose codec encodes, and whose teachers look.
         config: what to use.
         folder: where streams are cached, by weights, quality, and the content of photographs.
+        track: wraps an iterable to show progress.
+        seed: of the recipe.
+        sets: the photographs; by default those of the configuration that are learned from.
 
     Attributes:
+        sets: the photographs that can be read; those of the examples, in order.
         classes: their names.
         key: digest of all photographs and targets, in their order.
         unreadable: what is wrong with the photographs that were left out.
@@ -106,11 +121,12 @@ class Examples:
         config: HeadConfig,
         folder: Path,
         track: Callable[[Iterable], Iterable] = lambda items: items,
+        seed: int = 0,
+        sets: list[LabeledSet] | None = None,
     ):
-        opened = open_sets(config)
-        kept = [labeled.chosen(_not_held_out(len(labeled), config.holdout)) for labeled in opened]
         self.unreadable: list[str] = []
-        sets = [told(readable(labeled, track), self.unreadable) for labeled in kept]
+        kept = training_sets(config, seed) if sets is None else sets
+        self.sets = sets = [told(readable(labeled, track), self.unreadable) for labeled in kept]
         if not all(len(labeled) for labeled in sets):
             raise ValueError(f"no photographs to train the {config.task} head on: none of the sources' can be read")
         self.classes = sets[0].classes
@@ -194,11 +210,47 @@ def _grids(features: Features) -> tuple:
     return (*(level.shape for level in features.pyramid), *detail)
 
 
-def open_sets(config: HeadConfig) -> list[LabeledSet]:
-    """Open the labeled sets that a stage trains a head on.
+def training_sets(config: HeadConfig, seed: int = 0) -> list[LabeledSet]:
+    """The photographs that a head learns from; arguments and errors as of `open_sets`."""
+    opened = open_sets(config, seed)
+    return [labeled.chosen(_not_held_out(len(labeled), config.holdout, seed)) for labeled in opened]
+
+
+def validation_sets(config: HeadConfig, seed: int = 0) -> list[LabeledSet]:
+    """The photographs that a head is validated on: those of ``val``, or else those that ``holdout`` leaves out.
 
     Args:
         config: names them.
+        seed: of the recipe, which says what is held out.
+
+    Returns:
+        the sets that have any photographs; none where nothing is held out.
+
+    Raises:
+        FileNotFoundError: if one does not exist.
+        ValueError: if one is not in its reader's layout, has no photographs, or classes that the sources do not have.
+    """
+    if not config.val:
+        opened = open_sets(config, seed) if config.holdout else []
+        held = [labeled.chosen(_held_out(len(labeled), config.holdout, seed)) for labeled in opened]
+        return [labeled for labeled in held if len(labeled)]
+    known, sets = open_labeled(config.task, config.sources[0]).classes, []
+    for source in config.val:
+        try:
+            sets.append(open_labeled(config.task, source))
+        except (FileNotFoundError, ValueError) as error:
+            raise type(error)(f"val: {error}") from None
+        if unknown := [name for name in sets[-1].classes if class_index(name, known) is None]:
+            raise ValueError(f"val: {source.path} has the class {unknown[0]!r}, which the training data do not have")
+    return sets
+
+
+def open_sets(config: HeadConfig, seed: int = 0) -> list[LabeledSet]:
+    """Open the labeled sets that a stage trains a head on, held-out photographs included.
+
+    Args:
+        config: names them.
+        seed: of the recipe, which says what is held out.
 
     Raises:
         FileNotFoundError: if one does not exist.
@@ -218,7 +270,7 @@ def open_sets(config: HeadConfig) -> list[LabeledSet]:
     for labeled, source in zip(sets, config.sources, strict=True):
         if labeled.classes != sets[0].classes:
             raise ValueError(f"{source.path} and {config.sources[0].path} have different classes")
-        if not _not_held_out(len(labeled), config.holdout):
+        if not _not_held_out(len(labeled), config.holdout, seed):
             raise ValueError(
                 f"no photographs of {source.path} are left to train on: every {config.every} uses one in "
                 f"{config.every}, of which holdout {config.holdout} leaves out one in {config.holdout}, also the first"
@@ -267,9 +319,14 @@ def _check_taught(config: HeadConfig, classes: list[str], targets: list[Target])
         notice(f"the {config.task} head's data have no example of {names}")
 
 
-def _not_held_out(count: int, holdout: int) -> list[int]:
-    """Indices of the photographs that are not held out, readable or not."""
-    return [index for index in range(count) if not holdout or index % holdout]
+def _held_out(count: int, holdout: int, seed: int) -> list[int]:
+    """Indices of the photographs that are held out, readable or not: of sorted names, so that all classes have some."""
+    return [index for index in range(count) if holdout and index % holdout == seed % holdout]
+
+
+def _not_held_out(count: int, holdout: int, seed: int) -> list[int]:
+    held = set(_held_out(count, holdout, seed))
+    return [index for index in range(count) if index not in held]
 
 
 class _Variant:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ..data.labeled import ClassFolders
+from ..data.labeled import ClassFolders, LabeledSet
 from ..data.labels import class_index
 from ..data.readable import readable, told
 from ..heads.base import Head, layers_of
 from ..heads.classification import fit_temperature
 from ..model import Model
 from ..structures.latents import LAYERS
+from ..structures.targets import ClassLabel
 from .head_data import Batch, HeadConfig
 
 
@@ -24,8 +26,9 @@ class CalibrationConfig:
     """Temperature of the classification head, fitted on photographs in class folders.
 
     Attributes:
-        source: photographs in folders named by WordNet id or class name.
-        every: use each ``every``-th photograph, the same that ``HeadConfig.holdout`` keeps out.
+        source: photographs in folders named by WordNet id or class name; where it is empty, those that the last stage
+            of a classification head was validated on.
+        every: use each ``every``-th photograph of the source, the same that ``HeadConfig.holdout`` keeps out.
         quality: of the layers that the head reads.
     """
 
@@ -34,8 +37,12 @@ class CalibrationConfig:
     quality: float = 0.5
 
 
+INITS = ("model", "noise")
+"""What a new head starts from."""
+
+
 def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
-    """The head that a stage trains: the existing one, or a new one, initialized from its counterpart if that fits.
+    """The head that a stage trains: the existing one, or a new one, which starts as ``config.init`` says.
 
     Args:
         model: the head is put into it.
@@ -68,10 +75,42 @@ def _chosen_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
         return heads[config.task]
     if config.classes != "data":
         raise ValueError(f"classes must be 'data' or 'keep', got {config.classes!r}")
-    head = heads[config.task] = model.new_head(config.task, classes=list(classes), **config.options)
+    head = model.new_head(config.task, classes=list(classes), **config.options)
     if starts_from_counterpart(model, config, head):
         head.load_state_dict(model.counterparts[config.task].state_dict())
+    elif (other := _start_of(model, config)) is not None:
+        head.start_from(other)
+    heads[config.task] = head
     return head
+
+
+def _start_of(model: Model, config: HeadConfig) -> Head | None:
+    """The head that a new one starts from, if it is of its kind; None for noise, or where there is none."""
+    if config.init not in INITS:
+        raise ValueError(f"init must be one of {', '.join(INITS)}, got {config.init!r}")
+    found = [model.heads, model.counterparts] if config.input == "streams" else [model.counterparts, model.heads]
+    there = [heads[config.task] for heads in found if config.task in heads]
+    return there[0] if there and config.init == "model" else None
+
+
+def known_classes(model: Model, config: HeadConfig, classes: list[str]) -> list[str] | None:
+    """Which of the data's classes the head of a stage knows before it learns, because of what it starts from.
+
+    Args:
+        model: before the head is prepared.
+        config: of the stage.
+        classes: class names of the data.
+
+    Returns:
+        their names; None where it starts from random weights.
+    """
+    if config.classes == "keep":
+        return list(classes)
+    head = model.new_head(config.task, classes=list(classes), **config.options)
+    if starts_from_counterpart(model, config, head):
+        return list(classes)
+    other = _start_of(model, config)
+    return None if other is None else head.start_from(other)
 
 
 def keep_counterpart(model: Model, task: str) -> None:
@@ -91,7 +130,8 @@ def what_is_distilled(model: Model, task: str) -> Head:
 def starts_from_counterpart(model: Model, config: HeadConfig, head: Head) -> bool:
     """Whether a new head has weights to start from: those of a counterpart of its shape."""
     there = config.classes == "data" and config.input == "streams" and config.task in model.counterparts
-    return there and model.counterparts[config.task].describe() == head.describe()
+    wanted = there and config.init == "model"
+    return wanted and model.counterparts[config.task].describe() == head.describe()
 
 
 class HeadLoss(nn.Module):
@@ -156,12 +196,13 @@ def positions(known: list[str], classes: list[str]) -> list[int]:
 
 
 @torch.inference_mode()
-def calibrate(model: Model, config: CalibrationConfig) -> float:
+def calibrate(model: Model, config: CalibrationConfig, sets: Sequence[LabeledSet] = ()) -> float:
     """Fit the temperature of the classification head on streams of labeled photographs (Guo and others, ICML 2017).
 
     Args:
         model: its head gets the temperature.
-        config: the photographs.
+        config: names the photographs, and the quality of their streams.
+        sets: photographs in place of those.
 
     Returns:
         the temperature, by which logits are divided, in [0.01, 100].
@@ -170,16 +211,17 @@ def calibrate(model: Model, config: CalibrationConfig) -> float:
         FileNotFoundError: if the photographs do not exist.
         ValueError: if they are not in class folders, or the head lacks a class.
     """
-    labeled = told(readable(ClassFolders(config.source).every(config.every)))
+    sets = sets or [ClassFolders(config.source).every(config.every)]
     head = model.heads["classification"]
-    places = positions(head.classes, labeled.classes)
     layers = LAYERS[: layers_of([head])]
     logits, targets = [], []
-    for start in range(0, len(labeled), 32):
-        group = [labeled[i] for i in range(start, min(start + 32, len(labeled)))]
-        images = [image for image, _ in group]
-        logits.append(model.class_logits(model.encode_batch(images, config.quality, layers)))
-        targets += [places[target] for _, target in group]
+    for labeled in [told(readable(labeled)) for labeled in sets]:
+        places = positions(head.classes, labeled.classes)
+        for start in range(0, len(labeled), 32):
+            group = [labeled[i] for i in range(start, min(start + 32, len(labeled)))]
+            images = [image for image, _ in group]
+            logits.append(model.class_logits(model.encode_batch(images, config.quality, layers)))
+            targets += [places[int(cast(ClassLabel, target))] for _, target in group]
     with torch.inference_mode(False):
         temperature = fit_temperature(torch.cat(logits).clone().cpu(), torch.tensor(targets))
     cast(Tensor, head.temperature).fill_(temperature)

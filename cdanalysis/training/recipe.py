@@ -221,7 +221,7 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
     },
     CalibrationConfig: {"every": _WHOLE, "quality": _SHARE},
     HeadConfig: {
-        "epochs": _COUNT,
+        **dict.fromkeys(("epochs", "patience"), _COUNT),
         "every": _WHOLE,
         "distill": _AMOUNT,
         "holdout": (

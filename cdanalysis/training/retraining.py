@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from ..codecs.base import Codec
 from ..data.images import ImageSet
 from ..data.labeled import LabeledSource
+from ..data.segmentation import LISTING
 from ..files import write_whole
 from ..model import Model
 from ..zoo import RECIPE, find, load
@@ -164,7 +165,6 @@ def compressed(
         label = PurePosixPath(name).parent.name == "labels"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, files.read(index) if label else _compressed(files, index, codec, level))
-    classes = files.beside("classes.json")
-    if classes.is_file():
-        shutil.copyfile(classes, folder / classes.name)
+    if listing := files.companion(LISTING):
+        write_whole(folder / LISTING, listing[0])
     return LabeledSource(**{**asdict(source), "path": str(folder)})

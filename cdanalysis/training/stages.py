@@ -24,7 +24,8 @@ from ..teachers.deeplab import DeepLab
 from ..teachers.nanodet import BINS
 from .auxiliary import AuxiliaryTargets, CropBatch
 from .head_data import Batch, Examples
-from .heads import HeadLoss, keep_counterpart
+from .head_validation import validation_of
+from .heads import HeadLoss, keep_counterpart, known_classes
 from .losses import StageLoss
 from .recipe import Recipe, StageConfig, moves, touches
 from .semantic_layers import (
@@ -248,14 +249,31 @@ class HeadStage:
         assert config.head is not None, "a stage that trains the codec is a CodecStage"
         self.head = config.head
         model.eval()
-        shown = partial(
-            track, console=Console(stderr=True), description=f"{config.name}: examples", disable=fabric.global_rank != 0
-        )
-        self.examples = Examples(model, self.head, folder / "streams", shown)
+        shown = partial(track, console=Console(stderr=True), disable=fabric.global_rank != 0)
+        streams = partial(shown, description=f"{config.name}: examples")
+        self.examples = Examples(model, self.head, folder / "streams", streams, recipe.seed)
+        shown = partial(shown, description=f"{config.name}: validation")
+        self.validation = validation_of(model, self.head, folder / "validation", shown, recipe.seed)
+        with torch.random.fork_rng(devices=[]):
+            self.known = known_classes(model, self.head, self.examples.classes)
         torch.manual_seed(recipe.seed * 1009 + number)  # for the weights of a new head
         self.loss = HeadLoss(model, self.head, self.examples.classes)
         self.each = len(self.examples.batches(config.batch))
         self.steps = self.head.epochs * self.each
+
+    @property
+    def start_said(self) -> str:
+        """What the head starts from, in words."""
+        if self.known is None:
+            return f"the {self.head.task} head starts from random weights"
+        named = ", ".join(self.known[:5]) + (", ..." if len(self.known) > 5 else "")
+        count = f"{len(self.known)} of {len(self.examples.classes)} classes"
+        return f"the {self.head.task} head starts from one that knows {count}" + (f": {named}" if named else "")
+
+    @property
+    def ready(self) -> bool:
+        """Whether the head knows all its classes before it learns."""
+        return self.known is not None and len(self.known) == len(self.examples.classes)
 
     @property
     def own(self) -> nn.ModuleDict:
@@ -269,12 +287,14 @@ class HeadStage:
     @property
     def key(self) -> str:
         """Digest of all photographs and targets."""
-        return self.examples.key
+        key = self.examples.key
+        return key if self.validation is None else key_of(key, self.validation.examples.key)
 
     @property
     def unreadable(self) -> list[str]:
         """What is wrong with the photographs that were left out."""
-        return self.examples.unreadable
+        validated = [] if self.validation is None else self.validation.examples.unreadable
+        return [*self.examples.unreadable, *validated]
 
     def start(self, model: Model) -> None:
         """Nothing happens before the first step."""

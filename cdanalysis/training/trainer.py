@@ -29,7 +29,8 @@ from ..teachers.imagenet import imagenet_classes
 from ..teachers.nanodet import COCO_CLASSES
 from ..zoo import check_finite, load, round_weights, save_model
 from .averaging import WeightAverage
-from .checks import check_recipe
+from .checks import calibration_sets, check_recipe
+from .head_validation import HeadValidation
 from .heads import calibrate
 from .pretrained import load_pretrained
 from .recipe import Recipe, StageConfig, touches
@@ -57,6 +58,8 @@ class Trainer:
 
     Attributes:
         unreadable: photographs that were left out because they cannot be read, in the order they were met.
+        validated: what the heads were scored on photographs that they did not learn from, by the names of their stages:
+            see `HeadValidation.report`. It is written to ``metrics.json`` in the model's folder.
 
     Raises:
         FileNotFoundError: if ``init``, or weights of a new model, do not exist.
@@ -84,6 +87,7 @@ class Trainer:
         self.stage, self.step, self.skipped, self.lost = 0, 0, 0, 0
         self.data = ""
         self.unreadable: dict[str, None] = {}
+        self.validated: dict[str, dict[str, Any]] = {}
 
     def run(self, resume: bool = False, stop_after: int | None = None) -> bool:
         """Train, and write the model to ``folder / "model"``.
@@ -124,12 +128,14 @@ class Trainer:
         round_weights(model)  # so that it and the model in the folder read each other's streams
         if any(stage.head is None for stage in self.recipe.stages):
             model.codec.freeze_tables()
-        if self.recipe.calibration.source:
-            log.info("temperature %.3f", calibrate(model, self.recipe.calibration))
+        held = calibration_sets(self.recipe)
+        if self.recipe.calibration.source or held:
+            log.info("temperature %.3f", calibrate(model, self.recipe.calibration, held))
         for task in set(model.counterparts) - self.counterparts:
             if not is_teachers_own(model.codec, model.counterparts[task]):
                 del model.counterparts[task]
-        save_model(model, self.folder / "model", self.recipe)
+        metrics = {"validation": self.validated} if self.validated else None
+        save_model(model, self.folder / "model", self.recipe, metrics)
 
     def _run_stage(self, state: dict | None, budget: float) -> tuple[int, bool]:
         """Train the current stage from the current step on; gives the steps done, and whether it is finished."""
@@ -138,26 +144,37 @@ class Trainer:
         first, last = self.step, int(min(stage.steps, self.step + budget))
         writer = SummaryWriter(str(self.folder / "logs" / config.name)) if self.fabric.global_rank == 0 else None
         saved = time.monotonic()
+        if self.step == 0 and isinstance(stage, HeadStage) and stage.ready and stage.validation is not None:
+            self._validate_head(config, stage, stage.validation, None, writer)
         with _Bar(config.name, stage.steps, enabled=self.fabric.global_rank == 0) as bar:
             for batch in stage.batches(first, last):
+                if _stopped(stage):
+                    break
                 lr = learning_rate(config, self.step, stage.steps)
                 terms = self._train_step(loss_module, optimizer, config.clip, lr, batch)
                 self.step += 1
-                self._step_done(config, average, writer, terms)
+                self._step_done(config, stage, average, writer, terms)
                 bar.update(self.step, terms, self.skipped)
                 if time.monotonic() - saved > 60 * self.recipe.checkpoint_minutes:
-                    self._save(optimizer, stage.own, average)
+                    self._save(optimizer, stage, average)
                     saved = time.monotonic()
         if writer:
             writer.close()
         self.unreadable |= dict.fromkeys(stage.unreadable)
-        self._save(optimizer, stage.own, average)
-        finished = self.step >= stage.steps
+        self._save(optimizer, stage, average)
+        finished = self.step >= stage.steps or _stopped(stage)
         if finished:
-            if average:
-                average.copy_to_weights()
-            self._check_learned(stage.steps)
-        return last - first, finished
+            self._leave(config, stage, average)
+        return self.step - first, finished
+
+    def _leave(self, config: StageConfig, stage: Stage, average: WeightAverage | None) -> None:
+        """Give the model the weights that a finished stage leaves behind: the average, or those of the best epoch."""
+        if average:
+            average.copy_to_weights()
+        self._check_learned(stage.steps)
+        if isinstance(stage, HeadStage) and stage.validation is not None:
+            stage.validation.restore(stage.loss.head)
+            self.validated[config.name] = stage.validation.report()
 
     def _prepared(self, config: StageConfig, state: dict | None) -> tuple[Stage, Any, Any, WeightAverage | None]:
         """The current stage, its loss, optimizer and average of weights, as they were where a run was stopped in it."""
@@ -180,16 +197,21 @@ class Trainer:
         if state is not None:
             optimizer.load_state_dict(state["optimizer"])
             stage.own.load_state_dict(state["own"])
+            if isinstance(stage, HeadStage) and stage.validation is not None:
+                stage.validation.load(state["validation"])
             if average:
                 average.load(state["average"])
         loss_module.train(config.head is None)
         if isinstance(stage, HeadStage):
             stage.loss.head.train()
+            if self.step == 0:
+                log.info("%s: %s", config.name, stage.start_said)
         return stage, loss_module, optimizer, average
 
     def _step_done(
         self,
         config: StageConfig,
+        stage: Stage,
         average: WeightAverage | None,
         writer: SummaryWriter | None,
         terms: dict[str, float],
@@ -198,6 +220,8 @@ class Trainer:
         if average:
             average.update(self.step)
         self._validate(config, average, writer)
+        if isinstance(stage, HeadStage) and stage.validation is not None and self.step % stage.each == 0:
+            self._validate_head(config, stage, stage.validation, average, writer)
         if writer and self.step % 20 == 0:
             for name, value in terms.items():
                 writer.add_scalar(name, value, self.step)
@@ -209,11 +233,35 @@ class Trainer:
             return
         with average.as_weights() if average else nullcontext():
             row = {"stage": config.name, "step": self.step, **validate(self.model, validation)}
+        self._note(row, writer)
+
+    def _note(self, row: dict[str, Any], writer: SummaryWriter) -> None:
+        """Write a measurement down."""
         with open(self.folder / VALIDATION, "a") as file:
             file.write(json_text(row) + "\n")
         for name, value in row.items():
             if isinstance(value, float):
                 writer.add_scalar(f"validation/{name}", value, self.step)
+
+    def _validate_head(
+        self,
+        config: StageConfig,
+        stage: HeadStage,
+        validation: HeadValidation,
+        average: WeightAverage | None,
+        writer: SummaryWriter | None,
+    ) -> None:
+        """Score a head at the end of an epoch, or before the first; one process does, all keep the best weights."""
+        epoch, head = self.step // stage.each, stage.loss.head
+        with average.as_weights() if average else nullcontext():
+            scores = validation.scores(head) if writer else None
+            scores = cast("dict[str, float | None]", self.fabric.broadcast(scores))
+            better = validation.add(epoch, scores, head)
+        if writer is not None:
+            self._note({"stage": config.name, "step": self.step, "epoch": epoch, **scores}, writer)
+            said = ", ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in scores.items())
+            mark = " (best)" if better else ""
+            log.info("%s: epoch %d of %d: %s%s", config.name, epoch, stage.steps // stage.each, said, mark)
 
     def _check_learned(self, steps: int) -> None:
         """Raises `ValueError` where the last tenth of a stage's steps were lost, or weights are no numbers."""
@@ -244,9 +292,10 @@ class Trainer:
         optimizer.zero_grad()
         return {name: float(value) for name, value in terms.items()}
 
-    def _save(self, optimizer=None, own: torch.nn.Module | None = None, average: WeightAverage | None = None) -> None:
+    def _save(self, optimizer=None, stage: Stage | None = None, average: WeightAverage | None = None) -> None:
         """Write the checkpoint whole or not at all; between stages it holds no optimizer, and nothing of a stage."""
         if self.fabric.global_rank == 0:
+            validation = stage.validation if isinstance(stage, HeadStage) else None
             state = {
                 "recipe": asdict(self.recipe),
                 "stage": self.stage,
@@ -258,7 +307,9 @@ class Trainer:
                 "counterparts": _described(self.model.counterparts),
                 "model": self.model.state_dict(),
                 "optimizer": optimizer.state_dict() if optimizer else None,
-                "own": own.state_dict() if own is not None else None,
+                "own": stage.own.state_dict() if stage is not None else None,
+                "validation": validation.state() if validation is not None else None,
+                "validated": self.validated,
                 "average": average.weights if average else None,
             }
             buffer = io.BytesIO()  # torch's own errors do not say that a disk is full
@@ -279,7 +330,7 @@ class Trainer:
                 heads[task] = self.model.new_head(task, **options)
         self.model.load_state_dict(state["model"])
         self.stage, self.step, self.skipped = state["stage"], state["step"], state["skipped"]
-        self.lost = state.get("lost", 0)
+        self.lost, self.validated = state.get("lost", 0), state.get("validated", {})
         return state if state["optimizer"] is not None else None
 
 
@@ -290,6 +341,11 @@ def _first_model(recipe: Recipe) -> Model:
     taught = any(name.startswith("counterparts") for stage in recipe.stages for name in stage.trains)
     asked = any(s.head.distill if s.head else s.objective.distillation for s in recipe.stages)
     return load(recipe.init, counterparts=taught or asked)
+
+
+def _stopped(stage: Stage) -> bool:
+    """Whether a stage ends before its last step, because its head gets no better."""
+    return isinstance(stage, HeadStage) and stage.validation is not None and stage.validation.stopped
 
 
 def _described(heads: Heads) -> dict[str, dict]:
