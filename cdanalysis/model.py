@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -30,7 +30,8 @@ class Model(nn.Module):
     """A layered codec and the heads that read its latents.
 
     Args:
-        codec: shape of the codec.
+        codec: shape of the codec; or a codec with the interface of `LayeredCodec` that heads need, see
+            `cdanalysis.integrations.compressai`.
         heads: for each task the arguments of its head (`cdanalysis.registry.HEADS`), beside the features' shape.
         name: what error messages call it.
 
@@ -45,11 +46,11 @@ class Model(nn.Module):
     """
 
     @torch.inference_mode(False)  # weights are ordinary tensors, wherever a model is made
-    def __init__(self, codec: CodecConfig, heads: Mapping[str, Mapping[str, Any]], name: str = "model"):
+    def __init__(self, codec: CodecConfig | nn.Module, heads: Mapping[str, Mapping[str, Any]], name: str = "model"):
         super().__init__()
         self.name, self.origin, self.max_pixels = name, "", MAX_PIXELS
         self._symbols: Derived[SymbolCoder] = Derived()
-        self.codec = LayeredCodec(codec)
+        self.codec = LayeredCodec(codec) if isinstance(codec, CodecConfig) else cast(LayeredCodec, codec)
         self.heads = Heads({task: self.new_head(task, **options) for task, options in heads.items()})
         self.counterparts = Heads()
 
@@ -312,10 +313,10 @@ class Model(nn.Module):
         for data in streams:
             parsed.append(unpack(data, self.max_pixels))
             if parsed[-1].fingerprint != fingerprint:
-                dtype = str(next(self.codec.parameters()).dtype)
+                dtype = str(next(self.codec.parameters(), torch.empty(0)).dtype)
                 raise foreign_stream(parsed[-1].fingerprint, fingerprint, self.name, self.origin, dtype)
         return parsed
 
     @property
     def device(self) -> torch.device:
-        return self.codec.scale_tables.device
+        return self.codec.device

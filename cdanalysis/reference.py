@@ -38,7 +38,7 @@ class Reference:
         """
         if layers > 2:
             raise ValueError("a head that reads the detail layer has no counterpart: that layer has no teacher")
-        x = torch.stack([to_pixels(image) for image in images]).to(self.codec.scale_tables.device)
+        x = torch.stack([to_pixels(image) for image in images]).to(self.codec.device)
         seen = self.codec.teachers_see(x, layers)
         pyramid = [] if seen.detected is None else list(seen.detected.pyramid)
         return Features([(x.shape[-2], x.shape[-1])] * len(x), seen.embedding, pyramid)

@@ -178,3 +178,10 @@ DATASETS = Registry(
     },
 )
 """Tasks, or names that a source's ``reader`` gives, to functions of a `LabeledSource` that return a `LabeledSet`."""
+
+LIBRARIES = Registry(
+    "library of codecs",
+    "cdanalysis.libraries",
+    {"compressai": "integrations.compressai:CompressAIModel"},
+)
+"""Names of other libraries to the kind of model that makes a codec of one of their networks: `load("NAME:...")`."""

@@ -13,12 +13,13 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .files import json_text
+from .registry import LIBRARIES
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -105,11 +106,30 @@ def _folders() -> Iterator[Path]:
     return (zoo_folder() / name for name in names())
 
 
+def files_of(name: str | Path) -> list[Path]:
+    """The files of a model's folder; none where the name is of another library's network, see `load`.
+
+    Args:
+        name: as of `load`.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+    """
+    return [] if _library(name) else list(find(name).iterdir())
+
+
+def _library(name: str | Path) -> str:
+    """The library whose network a model's name is of; empty for models of this one."""
+    library, colon, _ = str(name).partition(":")
+    return library if colon and library in LIBRARIES else ""
+
+
 def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = False) -> Model:
     """Load a model.
 
     Args:
-        name: a zoo name, or a folder that training or `save_model` wrote.
+        name: a zoo name, or a folder that training or `save_model` wrote; or ``LIBRARY:...`` for another library's
+            network, without heads (`cdanalysis.registry.LIBRARIES`), such as ``compressai:bmshj2018-hyperprior:3``.
         device: torch device.
         counterparts: also load the heads on photographs' own features, where the folder has them.
 
@@ -124,6 +144,9 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
 
     from .codec.derived import ordinary_tensors
 
+    if library := _library(name):
+        with ordinary_tensors():
+            return _placed(LIBRARIES[library].opened(str(name).partition(":")[2]).eval().requires_grad_(False), device)
     folder = find(name)
     info = describe(folder)
     with ordinary_tensors():
@@ -149,11 +172,18 @@ def _placed(model: Model, device: str) -> Model:
         raise ValueError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
-def _described_model(info: dict[str, Any], path: Path | str) -> Model:
-    """A model of random weights, as a description has it."""
+def _described_model(
+    info: dict[str, Any], path: Path | str, tensors: Callable[[str], dict[str, Tensor]] | None = None
+) -> Model:
+    """A model of random weights, as a description has it; ``tensors`` reads files of another library's network."""
     from .codec.layered import CodecConfig
     from .model import Model
 
+    if library := info["codec"].get("library"):
+        try:
+            return LIBRARIES[library].rebuilt(info, tensors or (lambda file: _tensors(Path(path).parent / file)))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path} cannot be used: {error}") from None
     if unknown := set(info["codec"]) - {field.name for field in fields(CodecConfig)}:
         raise ValueError(f"{path} was written by a newer version of this library: it has {min(unknown)!r}")
     try:
@@ -233,7 +263,8 @@ def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> N
     folder, tensors = Path(folder), saved_tensors(model)
     check_finite(tensors)
     info, counterparts = _description(model), _heads(model.counterparts)
-    _check_rebuilt(info, counterparts, tensors)
+    files: dict[str, dict[str, Tensor]] = model.codec.files() if info["codec"].get("library") else {}
+    _check_rebuilt(info, counterparts, tensors, files)
     info["fingerprint"], info["saved"] = fingerprint(tensors, info["codec"]), _digest(tensors)
     heads, teachers = (
         {name: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
@@ -245,6 +276,8 @@ def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> N
         _write(stage / TEACHERS, teachers, {"digest": info["teachers"]})
         if heads:
             _write(stage / COUNTERPARTS, heads, {"name": model.name, "heads": counterparts, "saved": info["saved"]})
+        for file, held in files.items():
+            _write(stage / file, held, {})
         if recipe is not None:
             from omegaconf import OmegaConf
 
@@ -278,14 +311,19 @@ def check_finite(tensors: dict[str, Tensor]) -> None:
             )
 
 
-def _check_rebuilt(info: dict[str, Any], counterparts: dict[str, dict[str, Any]], tensors: dict[str, Tensor]) -> None:
+def _check_rebuilt(
+    info: dict[str, Any],
+    counterparts: dict[str, dict[str, Any]],
+    tensors: dict[str, Tensor],
+    files: dict[str, dict[str, Tensor]],
+) -> None:
     """Whether what a description rebuilds has the tensors that are to be saved."""
     import torch
 
     from .codec.derived import ordinary_tensors
 
     with torch.random.fork_rng(devices=[]), ordinary_tensors():
-        model = _described_model(info, "the model")
+        model = _described_model(info, "the model", files.__getitem__)
         for task, options in counterparts.items():
             model.counterparts[task] = model.new_head(task, **options)
     shapes = [{name: tuple(t.shape) for name, t in found.items()} for found in (model.state_dict(), tensors)]

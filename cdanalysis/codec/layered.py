@@ -140,6 +140,11 @@ class LayeredCodec(nn.Module):
         parts = (self.global_layer, self.spatial, self.detail, self.synthesis)
         return [self.scale_tables, *(tensor for part in parts for tensor in (*part.parameters(), *part.buffers()))]
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.scale_tables.device
+
     def settle(self) -> bool:
         """Before streams are written: what is kept of weights must be of the weights as they are.
 

@@ -1,3 +1,4 @@
+from .compressai import CompressAICodec, CompressAIModel
 from .detectron2 import (
     LatentBackbone,
     LatentFCOS,
@@ -10,6 +11,8 @@ from .detectron2 import (
 from .ray import on_cluster
 
 __all__ = [
+    "CompressAICodec",
+    "CompressAIModel",
     "LatentBackbone",
     "LatentFCOS",
     "LatentMapper",

@@ -26,7 +26,7 @@ from ..teachers.imagenet import imagenet_classes
 from ..teachers.nanodet import COCO_CLASSES
 from ..zoo import check_finite, load, round_weights, save_model
 from .averaging import WeightAverage
-from .checks import check_recipe
+from .checks import check_learnable, check_recipe
 from .heads import calibrate
 from .pretrained import load_pretrained
 from .recipe import Recipe, StageConfig, touches
@@ -73,6 +73,7 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.new = model is None and not recipe.init
         self.model = model or _first_model(recipe)
+        check_learnable(recipe, self.model)
         if any(touches(stage, "codec.detail", "codec.synthesis") for stage in recipe.stages):
             self.model.codec.set_fused(recipe.codec.fused)
         self.model.name = recipe.name
