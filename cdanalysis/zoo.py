@@ -265,7 +265,8 @@ def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> N
     info, counterparts = _description(model), _heads(model.counterparts)
     files: dict[str, dict[str, Tensor]] = model.codec.files() if info["codec"].get("library") else {}
     _check_rebuilt(info, counterparts, tensors, files)
-    info["fingerprint"], info["saved"] = fingerprint(tensors, info["codec"]), _digest(tensors)
+    info["fingerprint"] = model.fingerprint if files else fingerprint(tensors, info["codec"])
+    info["saved"] = _digest(tensors)
     heads, teachers = (
         {name: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
         for prefix in ("counterparts.", TEACHER_NAMES)

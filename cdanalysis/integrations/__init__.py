@@ -2,8 +2,7 @@
 
 - `detectron2`: `LatentBackbone`, `LatentMapper`, and detectron2's meta-architectures on latents: `LatentRCNN`,
   `LatentRetinaNet`, `LatentFCOS`, `LatentPanopticFPN`, `LatentSemanticSegmentor`
-- `compressai`: `CompressAIModel`, any of CompressAI's networks with heads of this library on its latents, and its codec,
-  `CompressAICodec`
+- `compressai`: `CompressAIModel`, any of CompressAI's networks with heads on its latents, and `CompressAICodec` in it
 - `ray`: `on_cluster`, which runs the jobs of `cdanalysis.batch`
 """
 

@@ -71,7 +71,7 @@ class NetworkConfig:
     library: str = LIBRARY
 
 
-class _Latents(Exception):  # noqa: N818 (no error: how y_hat leaves a network before its synthesis)
+class _Latents(Exception):
     def __init__(self, y_hat: Tensor):
         self.y_hat = y_hat
 
@@ -322,7 +322,9 @@ class CompressAIModel(Model):
             try:
                 network = open_network(network, quality, str(weights))
             except ModuleNotFoundError as error:
-                raise ModuleNotFoundError(f"CompressAI needs {error.name}: pip install 'cdanalysis[baselines]'") from None
+                raise ModuleNotFoundError(
+                    f"CompressAI needs {error.name}: pip install 'cdanalysis[baselines]'"
+                ) from None
         codec = CompressAICodec(network, size)
         codec.standardize(list(sample_images().values()))
         return cls(codec, name=name)

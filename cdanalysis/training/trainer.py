@@ -349,9 +349,10 @@ class _Bar:
 
 def new_model(recipe: Recipe) -> Model:
     """A new model with its teachers' weights, and heads that start as theirs."""
-    heads: dict[str, dict[str, Any]] = {"classification": {"classes": imagenet_classes()}}
+    model = Model(recipe.codec, {}, recipe.name)
+    if len(model.codec.classifier.classifier_weights()[0]) == len(imagenet_classes()):
+        model.heads["classification"] = model.new_head("classification", classes=imagenet_classes())
     if recipe.codec.detector == CodecConfig().detector:
-        heads["detection"] = {"classes": COCO_CLASSES}
-    model = Model(recipe.codec, heads, recipe.name)
+        model.heads["detection"] = model.new_head("detection", classes=COCO_CLASSES)
     load_pretrained(model)
     return model
