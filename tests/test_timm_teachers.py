@@ -15,6 +15,7 @@ from torch import nn
 
 from cdanalysis.model import Model
 from cdanalysis.structures.features import STRIDES
+from cdanalysis.structures.latents import SEMANTIC
 from cdanalysis.teachers import Backbone, Classifier, backbone, classifier
 from cdanalysis.training import trainer as training
 from cdanalysis.training.recipe import Recipe, StageConfig
@@ -118,8 +119,8 @@ class Fake(nn.Module):
         (RuntimeError("features_only not\nimplemented"), "timm makes no feature extractor of it"),
         (AssertionError(), "timm makes no feature extractor of it"),
         (Fake(strides=(4, 8, 16)), "its features have strides 4, 8, 16, .* it lacks 32"),
-        (Fake(strides=(16, 16, 16)), "it lacks 8, 32"),
-        (Fake(strides=(2, 4)), "it lacks 8, 16, 32"),
+        (Fake(strides=(16, 16, 16)), ".*it lacks 8, 32"),
+        (Fake(strides=(2, 4)), ".*it lacks 8, 16, 32"),
         (Fake(input_size=(1, 64, 64), mean=(0.5,), std=(0.5,)), "it takes images of 1 channels, not RGB"),
         (Fake(fails=IndexError("too few")), "it fails on a photograph of 64x96 pixels .IndexError: too few"),
         (Fake(strides=(8, 16, 32, 64)), "its features have the shapes"),
@@ -192,13 +193,13 @@ def test_the_spatial_layer_learns_a_backbones_features(name, chelsea, tmp_path):
     assert trainer.run()
     model = load(tmp_path / "run" / "model")
     photograph = chelsea[:96, :128].copy()
-    found = model.features(model.encode(photograph, 1.0, layers=("global", "spatial")))
+    found = model.features(model.encode(photograph, 1.0, SEMANTIC), SEMANTIC)
     wanted = model.reference.features([photograph])
     spec = model.codec.feature_spec.pyramid
     assert tuple(level.shape[1] for level in found.pyramid) == spec == model.codec.detector.PYRAMID
     assert [f.shape for f in found.pyramid] == [w.shape for w in wanted.pyramid]
     fresh = new_model(name).eval()
-    start = fresh.features(fresh.encode(photograph, 1.0, layers=("global", "spatial")))
+    start = fresh.features(fresh.encode(photograph, 1.0, SEMANTIC), SEMANTIC)
     apart = lambda each: float((each.pyramid[1] - wanted.pyramid[1]).square().mean())  # noqa: E731
     assert apart(found) < 0.8 * apart(start)
     head = model.new_head("segmentation", classes=["a", "b"], width=32)

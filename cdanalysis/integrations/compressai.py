@@ -1,9 +1,9 @@
 """CompressAI's networks as codecs whose latents this library's heads read.
 
-`CompressAIModel` is a `Model` around any of CompressAI's networks for photographs, from its zoo, from a file of weights,
-or as an instance: heads are trained on it, saved and loaded by the same commands and recipes as on this library's codec
-(``init: compressai:bmshj2018-hyperprior:3``). Begaint and others, "CompressAI: a PyTorch library and evaluation platform
-for end-to-end compression research" (2020).
+`CompressAIModel` is a `Model` around any of CompressAI's networks for photographs, from its zoo, from a file of weights
+or as an instance. Heads are trained on it, saved and loaded by the same commands and recipes as on this library's codec
+(``init: compressai:bmshj2018-hyperprior:3``). Begaint and others, "CompressAI: a PyTorch library and evaluation
+platform for end-to-end compression research" (2020).
 
 A photograph is resized to a working size, as for the spatial layer. The strings that the network writes are the spatial
 layer of a stream whose global layer is empty; what the network's own entropy decoder makes of them, y_hat at stride 16,
@@ -323,7 +323,7 @@ class CompressAIModel(Model):
                 network = open_network(network, quality, str(weights))
             except ModuleNotFoundError as error:
                 raise ModuleNotFoundError(
-                    f"CompressAI needs {error.name}: pip install 'cdanalysis[baselines]'"
+                    f"{error.name} is not installed: pip install 'cdanalysis[baselines]'"
                 ) from None
         codec = CompressAICodec(network, size)
         codec.standardize(list(sample_images().values()))

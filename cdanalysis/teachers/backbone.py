@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +29,8 @@ TRIED = (96, 64)
 
 
 class Levels(NamedTuple):
-    """Which of a network's features lie at the strides of ``WANTED``: their indices as ``out_indices`` takes them, their
-    channels, and whether the channels come last."""
+    """Which of a network's features lie at the strides of ``WANTED``: their indices, as ``out_indices`` takes them,
+    their channels, and whether the channels come last."""
 
     indices: tuple[int, ...]
     channels: tuple[int, ...]
@@ -103,12 +105,23 @@ class Backbone(Frozen):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "weights.safetensors"
             save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
-            net = _features_of(
-                self.name, self.levels.indices, pretrained=True, pretrained_cfg_overlay={"file": str(path)}
-            )
+            file = {"file": str(path)}
+            with _quiet():  # it names the classifier's last layers, which features do without
+                net = _features_of(self.name, self.levels.indices, pretrained=True, pretrained_cfg_overlay=file)
         if self.folds:
             fold_batch_norms(net)
         self.net.load_state_dict(net.state_dict())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """In here timm says nothing of weights that it leaves out."""
+    log = logging.getLogger("timm.models._builder")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _features_of(name: str, indices: tuple[int, ...] | None, pretrained: bool = False, **settings: Any) -> Any:
