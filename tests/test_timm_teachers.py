@@ -198,7 +198,7 @@ def test_the_spatial_layer_learns_a_backbones_features(name, chelsea, tmp_path):
     spec = model.codec.feature_spec.pyramid
     assert tuple(level.shape[1] for level in found.pyramid) == spec == model.codec.detector.PYRAMID
     assert [f.shape for f in found.pyramid] == [w.shape for w in wanted.pyramid]
-    fresh = new_model(name).eval()
+    fresh = new_model(name).eval().requires_grad_(False)
     start = fresh.features(fresh.encode(photograph, 1.0, SEMANTIC), SEMANTIC)
     apart = lambda each: float((each.pyramid[1] - wanted.pyramid[1]).square().mean())  # noqa: E731
     assert apart(found) < 0.8 * apart(start)
