@@ -77,7 +77,8 @@ def load(name: str = "photo", device: str = "cpu") -> Model:
     """Load a model by its zoo name, or from a folder.
 
     Args:
-        name: a zoo name (``cdanalysis zoo list``), or a folder that training wrote.
+        name: a zoo name (``cdanalysis zoo list``), or a folder that training wrote; or ``compressai:NAME:QUALITY`` for
+            one of CompressAI's networks, without heads.
         device: torch device.
 
     Returns:

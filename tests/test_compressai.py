@@ -361,13 +361,12 @@ def test_training_starts_from_a_name_and_goes_on(published, world, tmp_path):
     assert not Trainer(recipe, tmp_path / "run").run(stop_after=3)
     assert Trainer(recipe, tmp_path / "run").run(resume=True)
     published.unlink()
-    assert main(["analyze", *_streams(world, tmp_path), "--model", str(tmp_path / "run" / "model"), "--json"]) == 0
-
-
-def _streams(world, tmp_path) -> list[str]:
-    model = cda.load(str(tmp_path / "run" / "model"))
-    (tmp_path / "one.cda").write_bytes(model.encode(world / "pixels" / "images" / "0.png"))
-    return [str(tmp_path / "one.cda")]
+    trained, out = str(tmp_path / "run" / "model"), tmp_path / "out"
+    assert main(["encode", str(world / "classes"), "-o", str(out), "--model", trained]) == 0
+    assert len(streams := sorted(map(str, out.rglob("*.cda")))) == 6
+    assert main(["analyze", *streams, "--model", trained, "--json"]) == 0
+    assert main(["decode", *streams[:1], "-o", str(tmp_path / "decoded"), "--model", trained]) == 0
+    assert main(["inspect", *streams]) == 0
 
 
 def test_a_stage_that_would_train_the_network_is_refused(model, tmp_path):

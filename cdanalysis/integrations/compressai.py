@@ -70,6 +70,20 @@ class NetworkConfig:
     network: str
     library: str = LIBRARY
 
+    @property
+    def fused(self) -> bool:
+        """Whether there are previews without the last layer: never."""
+        return False
+
+    def working_size(self, height: int, width: int, layers: int = 2) -> tuple[int, int]:
+        """Height and width, multiples of 32, at which the network sees a photograph.
+
+        Args:
+            height, width: of the photograph in pixels.
+            layers: does not count.
+        """
+        return working_size(height, width, longer=self.size)
+
 
 class _Latents(Exception):
     def __init__(self, y_hat: Tensor):
