@@ -263,7 +263,8 @@ def save_model(model: Model, folder: str | Path, recipe: Any | None = None) -> N
     folder, tensors = Path(folder), saved_tensors(model)
     check_finite(tensors)
     info, counterparts = _description(model), _heads(model.counterparts)
-    files: dict[str, dict[str, Tensor]] = model.codec.files() if info["codec"].get("library") else {}
+    codec: Any = model.codec
+    files: dict[str, dict[str, Tensor]] = codec.files() if info["codec"].get("library") else {}
     _check_rebuilt(info, counterparts, tensors, files)
     info["fingerprint"] = model.fingerprint if files else fingerprint(tensors, info["codec"])
     info["saved"] = _digest(tensors)

@@ -67,6 +67,8 @@ class LayeredCodec(nn.Module):
         classifier, detector: the semantic layers' teachers, frozen.
     """
 
+    scale_tables: Tensor
+
     def __init__(self, config: CodecConfig):
         super().__init__()
         self.config = config = replace(config, global_groups=list(config.global_groups))
@@ -310,7 +312,7 @@ class LayeredCodec(nn.Module):
 
 def _detector(name: str) -> NanoDetPlus | Backbone:
     made = TEACHERS.get(name)
-    if hasattr(made, "PYRAMID"):
+    if made is not None and hasattr(made, "PYRAMID"):
         return cast(NanoDetPlus, made())
     if made is None or timm.is_model(name):
         return Backbone(name)

@@ -332,14 +332,11 @@ class CompressAIModel(Model):
 
         >>> CompressAIModel.of("bmshj2018-hyperprior", weights="hyperprior.pth")  # doctest: +SKIP
         """
-        if isinstance(network, str):
-            try:
-                network = open_network(network, quality, str(weights))
-            except ModuleNotFoundError as error:
-                raise ModuleNotFoundError(
-                    f"{error.name} is not installed: pip install 'cdanalysis[baselines]'"
-                ) from None
-        codec = CompressAICodec(network, size)
+        try:
+            net = open_network(network, quality, str(weights)) if isinstance(network, str) else network
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"{error.name} is not installed: pip install 'cdanalysis[baselines]'") from None
+        codec = CompressAICodec(net, size)
         codec.standardize(list(sample_images().values()))
         return cls(codec, name=name)
 
