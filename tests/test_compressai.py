@@ -318,7 +318,7 @@ TASKS = {
     [
         ("classification", "", "bf16-mixed", 30),
         ("detection", "nanodet", "32-true", 1),
-        ("detection", "faster_rcnn", "32-true", 1),
+        ("detection", "fcos", "32-true", 1),
         ("segmentation", "", "bf16-mixed", 20),
     ],
 )

@@ -79,7 +79,8 @@ class NetworkConfig:
         """Height and width, multiples of 32, at which the network sees a photograph.
 
         Args:
-            height, width: of the photograph in pixels.
+            height: of the photograph in pixels.
+            width: of the photograph in pixels.
             layers: does not count.
         """
         return working_size(height, width, longer=self.size)
@@ -348,7 +349,9 @@ class CompressAIModel(Model):
             words: ``NAME``, ``NAME:QUALITY`` or ``NAME:QUALITY:WEIGHTS``, see `of`.
 
         Raises:
-            As `of`.
+            FileNotFoundError: if there are no weights.
+            ModuleNotFoundError: if CompressAI is not installed.
+            ValueError: for other words, if there is no such network, or it cannot serve.
         """
         network, _, rest = words.partition(":")
         quality, _, weights = rest.partition(":")
