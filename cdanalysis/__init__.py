@@ -95,7 +95,8 @@ def load(name: str = "photo", device: str = "cpu") -> Model:
 
     Args:
         name: a zoo name (``cdanalysis zoo list``), a folder that training or `Model.save` wrote, or
-            ``hf-hub:owner/name[@revision]`` (the extra ``hub``), which is downloaded once.
+            ``hf-hub:owner/name[@revision]`` (the extra ``hub``), which is downloaded once; or
+            ``compressai:NAME:QUALITY`` for one of CompressAI's networks, without heads.
         device: torch device.
 
     Returns:

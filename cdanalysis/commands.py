@@ -110,7 +110,7 @@ def _validation_line(stage: str, found: dict[str, Any]) -> str:
 def _check_run(options: argparse.Namespace, init: str, folder: Path) -> None:
     """Refuse to train over what training starts from, over files of others, or over a run that was stopped."""
     model, checkpoint = folder / "model", folder / "checkpoint.pt"
-    start = list(zoo_module.find(init).iterdir()) if init else []
+    start = zoo_module.files_of(init) if init else []
     ours = {zoo_module.WEIGHTS, zoo_module.TEACHERS, zoo_module.COUNTERPARTS, zoo_module.RECIPE}
     written = [model / name for name in sorted(ours) if (model / name).exists()]
     is_model = _is_model(model)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -20,10 +20,10 @@ from .data.cached import stream_files
 from .data.images import ImageLike, to_pixels, to_tensor
 from .faults import sentence
 from .heads.base import Head, Heads, grouped, layers_of, made_head, predict, tasks_of
-from .model_files import write_model
+from .model_files import ReadTensors, write_model
 from .notices import notice
 from .reference import Reference
-from .registry import HEADS, HUBS
+from .registry import HEADS, HUBS, LIBRARIES
 from .roi.importance import Importance, quality_offsets_of
 from .stream.container import Stream, StreamBytes, named_stream, padded_pixels, unpack
 from .stream.errors import StreamError, foreign_stream
@@ -39,7 +39,8 @@ class Model(nn.Module):
     """A layered codec and the heads that read its latents.
 
     Args:
-        codec: shape of the codec.
+        codec: shape of the codec; or a codec with the interface of `LayeredCodec` that heads need, see
+            `cdanalysis.integrations.compressai`.
         heads: for each task the arguments of its head (`cdanalysis.registry.HEADS`), beside the features' shape.
         name: what error messages call it.
 
@@ -53,12 +54,15 @@ class Model(nn.Module):
             from untrusted sources.
     """
 
+    picture_layers = len(LAYERS)
+    """How many layers `decode` needs."""
+
     @torch.inference_mode(False)  # weights are ordinary tensors, wherever a model is made
-    def __init__(self, codec: CodecConfig, heads: Mapping[str, Mapping[str, Any]], name: str = "model"):
+    def __init__(self, codec: CodecConfig | nn.Module, heads: Mapping[str, Mapping[str, Any]], name: str = "model"):
         super().__init__()
         self.name, self.origin, self.max_pixels = name, "", MAX_PIXELS
         self._symbols: Derived[SymbolCoder] = Derived()
-        self.codec = LayeredCodec(codec)
+        self.codec = LayeredCodec(codec) if isinstance(codec, CodecConfig) else cast(LayeredCodec, codec)
         self.heads = Heads({task: self.new_head(task, **options) for task, options in heads.items()})
         self.counterparts = Heads()
 
@@ -286,7 +290,7 @@ class Model(nn.Module):
         def kind(stream: Stream) -> tuple:
             return (*same_kind(stream), preview and stream.layer("detail") is None)
 
-        parsed = self._parsed(streams, 0 if preview else len(LAYERS))
+        parsed = self._parsed(streams, 0 if preview else self.picture_layers)
         return grouped(parsed, kind, lambda group: self._decode_group(group, preview))
 
     # -- keeping and passing on --------------------------------------------------------------
@@ -307,7 +311,8 @@ class Model(nn.Module):
             ValueError: if a weight is no finite number in half precision, or if what was put around or into modules
                 (parametrizations, adapters) could not be rebuilt from a file.
         """
-        write_model(self, os.fspath(folder), lambda info: Model.described(info, "the model"), recipe, metrics)
+        rebuilt = lambda info, tensors: Model.described(info, "the model", tensors)  # noqa: E731
+        write_model(self, os.fspath(folder), rebuilt, recipe, metrics)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload this model to the Hugging Face Hub, with a model card; ``cda.load("hf-hub:owner/name")`` reads it.
@@ -328,16 +333,22 @@ class Model(nn.Module):
         return HUBS["hf-hub"].push(self, repo_id, **options)
 
     @staticmethod
-    def described(info: Mapping[str, Any], source: str | os.PathLike[str]) -> Model:
+    def described(info: dict[str, Any], source: str | os.PathLike[str], tensors: ReadTensors) -> Model:
         """A model of random weights, as `cdanalysis.model_files.describe` describes it.
 
         Args:
             info: the description.
             source: of the description, for error messages.
+            tensors: reads one of the folder's files, by its name, for another library's network.
 
         Raises:
             ValueError: if this version of the library cannot make such a model.
         """
+        if library := info["codec"].get("library"):
+            try:
+                return LIBRARIES[library].rebuilt(info, tensors)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ValueError(f"{source} cannot be used: {error}") from None
         if unknown := set(info["codec"]) - {field.name for field in fields(CodecConfig)}:
             raise ValueError(f"{source} was written by a newer version of this library: it has {min(unknown)!r}")
         try:
@@ -468,7 +479,7 @@ class Model(nn.Module):
             with named_stream(data):
                 parsed.append(unpack(data, self.max_pixels))
                 if parsed[-1].fingerprint != fingerprint:
-                    dtype = str(next(self.codec.parameters()).dtype)
+                    dtype = str(next(self.codec.parameters(), torch.empty(0)).dtype)
                     raise foreign_stream(parsed[-1].fingerprint, fingerprint, self.name, self.origin, dtype)
                 for name in LAYERS[:layers]:
                     parsed[-1].require(name)
@@ -476,7 +487,7 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.codec.scale_tables.device
+        return self.codec.device
 
 
 def _check_list(items: Any, verb: str) -> None:

@@ -33,7 +33,9 @@ LONGEST_HEAD = 100_000_000
 """Bytes of a weights file's head."""
 DESCRIBED = {"name": str, "fingerprint": str, "teachers": str, "codec": dict, "heads": dict}
 """What the description of a model holds."""
-Rebuilt = Callable[[dict[str, Any]], Any]
+ReadTensors = Callable[[str], "dict[str, Tensor]"]
+"""The name of one of a folder's files to the tensors in it."""
+Rebuilt = Callable[[dict[str, Any], ReadTensors], Any]
 """A description, as `describe` gives it, to a model of random weights."""
 
 
@@ -95,8 +97,10 @@ def write_model(
     folder, tensors = Path(folder), saved_tensors(model)
     check_finite(tensors)
     info, counterparts = _description(model), _heads(model.counterparts)
-    _check_rebuilt(info, counterparts, tensors, rebuilt)
-    info["fingerprint"], info["saved"] = fingerprint(tensors, info["codec"]), tensors_digest(tensors)
+    files: dict[str, dict[str, Tensor]] = model.codec.files() if info["codec"].get("library") else {}
+    _check_rebuilt(info, counterparts, tensors, lambda info: rebuilt(info, files.__getitem__))
+    info["fingerprint"] = model.fingerprint if files else fingerprint(tensors, info["codec"])
+    info["saved"] = tensors_digest(tensors)
     heads, teachers = (
         {name: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
         for prefix in ("counterparts.", TEACHER_NAMES)
@@ -107,6 +111,8 @@ def write_model(
         _write(stage / TEACHERS, teachers, {"digest": info["teachers"]})
         if heads:
             _write(stage / COUNTERPARTS, heads, {"name": model.name, "heads": counterparts, "saved": info["saved"]})
+        for file, held in files.items():
+            _write(stage / file, held, {})
         if recipe is not None:
             from omegaconf import OmegaConf
 
@@ -143,7 +149,10 @@ def check_finite(tensors: dict[str, Tensor]) -> None:
 
 
 def _check_rebuilt(
-    info: dict[str, Any], counterparts: dict[str, dict[str, Any]], tensors: dict[str, Tensor], rebuilt: Rebuilt
+    info: dict[str, Any],
+    counterparts: dict[str, dict[str, Any]],
+    tensors: dict[str, Tensor],
+    rebuilt: Callable[[dict[str, Any]], Any],
 ) -> None:
     """Whether what a description rebuilds has the tensors that are to be saved."""
     import torch

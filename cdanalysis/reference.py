@@ -20,7 +20,7 @@ from .heads.detection import DetectionHead
 from .heads.nanodet import NanoDet
 from .structures.features import Features
 from .structures.predictions import Result
-from .teachers.nanodet import COCO_CLASSES
+from .teachers.nanodet import COCO_CLASSES, NanoDetPlus
 
 
 def teachers_weights(codec: LayeredCodec, head: Head) -> dict[str, Tensor]:
@@ -30,11 +30,13 @@ def teachers_weights(codec: LayeredCodec, head: Head) -> dict[str, Tensor]:
     heads, if it is of their kind and has COCO's classes.
     """
     own: dict[str, Tensor] = {}
-    if isinstance(head, ClassificationHead):
-        weight, bias = codec.classifier.classifier_weights()
+    classifier, detector = getattr(codec, "classifier", None), getattr(codec, "detector", None)
+    if isinstance(head, ClassificationHead) and classifier is not None:
+        weight, bias = classifier.classifier_weights()
         own = {"classify.weight": weight, "classify.bias": bias}
     elif isinstance(head, DetectionHead) and isinstance(head.detector, NanoDet) and head.classes == COCO_CLASSES:
-        own = {f"detector.heads.{name}": tensor for name, tensor in codec.detector.heads.state_dict().items()}
+        known = detector.heads.state_dict() if isinstance(detector, NanoDetPlus) else {}
+        own = {f"detector.heads.{name}": tensor for name, tensor in known.items()}
     has = head.state_dict()
     return own if all(name in has and has[name].shape == tensor.shape for name, tensor in own.items()) else {}
 
@@ -89,7 +91,7 @@ class Reference:
         """
         if layers > 2:
             raise ValueError("a head that reads the detail layer has no counterpart: that layer has no teacher")
-        x = torch.stack([to_pixels(image) for image in images]).to(self.codec.scale_tables.device)
+        x = torch.stack([to_pixels(image) for image in images]).to(self.codec.device)
         seen = self.codec.teachers_see(x, layers)
         pyramid = [] if seen.detected is None else list(seen.detected.pyramid)
         return Features([(x.shape[-2], x.shape[-1])] * len(x), seen.embedding, pyramid)

@@ -184,3 +184,9 @@ DATASETS = Registry(
 HUBS = Registry("model hub", "cdanalysis.hubs", {"hf-hub": "integrations.huggingface:HUB"})
 """What is before the colon of a model's name, as in ``hf-hub:owner/name``, to an object with two methods: ``download``
 takes what follows the colon and returns the model's folder; ``push`` uploads a model and returns an address."""
+LIBRARIES = Registry(
+    "library of codecs",
+    "cdanalysis.libraries",
+    {"compressai": "integrations.compressai:CompressAIModel"},
+)
+"""Names of other libraries to the kind of model that makes a codec of one of their networks: `load("NAME:...")`."""

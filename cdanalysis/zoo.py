@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .model_files import CARD, COUNTERPARTS, METRICS, RECIPE, TEACHERS, WEIGHTS, check_finite, describe, tensors_digest
-from .registry import HUBS
+from .registry import HUBS, LIBRARIES
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,12 +78,31 @@ def _folders() -> Iterator[Path]:
     return (zoo_folder() / name for name in names())
 
 
+def files_of(name: str | Path) -> list[Path]:
+    """The files of a model's folder; none where the name is of another library's network, see `load`.
+
+    Args:
+        name: as of `load`.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+    """
+    return [] if _library(name) else list(find(name).iterdir())
+
+
+def _library(name: str | Path) -> str:
+    """The library whose network a model's name is of; empty for models of this one."""
+    library, colon, _ = str(name).partition(":")
+    return library if colon and library in LIBRARIES else ""
+
+
 def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = False) -> Model:
     """Load a model.
 
     Args:
         name: a zoo name, a folder that training or `save_model` wrote, or ``hf-hub:owner/name[@revision]``, which is
-            downloaded once.
+            downloaded once; or ``LIBRARY:...`` for another library's network, without heads
+            (`cdanalysis.registry.LIBRARIES`), such as ``compressai:bmshj2018-hyperprior:3``.
         device: torch device.
         counterparts: also load the heads on photographs' own features, where the folder has them.
 
@@ -98,10 +117,13 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
     from .codec.derived import ordinary_tensors
     from .model import Model
 
+    if library := _library(name):
+        with ordinary_tensors():
+            return _placed(LIBRARIES[library].opened(str(name).partition(":")[2]).eval().requires_grad_(False), device)
     folder = find(name)
     info = describe(folder)
     with ordinary_tensors():
-        model = Model.described(info, folder / WEIGHTS)
+        model = Model.described(info, folder / WEIGHTS, lambda file: _tensors(folder / file))
         _fill(model, {**_tensors(folder / WEIGHTS), **_teachers(folder, info)}, folder / WEIGHTS)
         if counterparts and (folder / COUNTERPARTS).is_file():
             _load_counterparts(model, folder, info)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.integrate import trapezoid
 from scipy.interpolate import PchipInterpolator
 
 from cdanalysis.metrics.bjontegaard import (
@@ -57,7 +58,7 @@ def test_bd_rate_of_published_test_points():
     means, low, high = [], max(anchor.scores[0], test.scores[0]), min(anchor.scores[-1], test.scores[-1])
     for curve in (anchor, test):
         x = np.linspace(low, high, 200_001)
-        means.append(np.trapezoid(PchipInterpolator(curve.scores, np.log10(curve.rates))(x), x) / (high - low))
+        means.append(trapezoid(PchipInterpolator(curve.scores, np.log10(curve.rates))(x), x) / (high - low))
     assert bd_rate(anchor, test) == pytest.approx(100 * (10 ** (means[1] - means[0]) - 1), abs=1e-4)
 
 

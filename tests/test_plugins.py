@@ -17,14 +17,14 @@ from cdanalysis.codecs.base import open_codec
 from cdanalysis.data.labeled import LabeledSource, open_labeled
 from cdanalysis.evaluation.configs import load_study
 from cdanalysis.evaluation.evaluators import Context, new_evaluators
-from cdanalysis.registry import CODECS, DATASETS, EVALUATORS, HEADS, METRICS, OBSERVERS, TEACHERS, Registry
+from cdanalysis.registry import CODECS, DATASETS, EVALUATORS, HEADS, LIBRARIES, METRICS, OBSERVERS, TEACHERS, Registry
 from cdanalysis.reports.study_page import report_page, study_report
 from cdanalysis.teachers.imagenet import imagenet_classifier
 from cdanalysis.training.distortion import ObserverConfig, WeightedDistortion
 from cdanalysis.training.recipe import load_recipe
 from cdanalysis.training.trainer import Trainer
 
-REGISTRIES = (HEADS, TEACHERS, OBSERVERS, CODECS, METRICS, EVALUATORS, DATASETS)
+REGISTRIES = (HEADS, TEACHERS, OBSERVERS, CODECS, METRICS, EVALUATORS, DATASETS, LIBRARIES)
 ENTRY_POINTS = """
 [cdanalysis.heads]
 keypoints = acme_keypoints:KeypointHead

@@ -72,7 +72,9 @@ def new_layers() -> tuple[GlobalLayer, SpatialLayer]:
 
 def loss_of(layers) -> SpatialLoss:
     known = Statistics.of([batch_of(4)])
-    return SpatialLoss(layers[1], SegmentationProbe(4, EMBEDDING, 3, width=8), layers[0], NanoDet((4,) * 4, 5), known)
+    return SpatialLoss(
+        layers[1], SegmentationProbe((4,) * 3, EMBEDDING, 3, width=8), layers[0], NanoDet((4,) * 4, 5), known
+    )
 
 
 class Stub:

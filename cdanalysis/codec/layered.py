@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import NamedTuple, cast
 
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from ..registry import TEACHERS
 from ..stream.container import MAX_WORKING
 from ..structures.features import Features, FeatureSpec
 from ..structures.latents import PAD, SEMANTIC, STEPS, Latents, Levels, lowered
+from ..teachers.backbone import Backbone
 from ..teachers.classifier import Classifier
 from ..teachers.nanodet import DetectorFeatures, NanoDetPlus
 from .derived import Derived, checksum, fingerprint_of, forget_derived
@@ -67,6 +69,8 @@ class LayeredCodec(nn.Module):
         classifier, detector: the semantic layers' teachers, frozen.
         search_rounds: how long the encoder searches for the global layer's symbols; at 0 it rounds, in less time.
     """
+
+    scale_tables: Tensor
 
     def __init__(self, config: CodecConfig):
         super().__init__()
@@ -145,6 +149,11 @@ class LayeredCodec(nn.Module):
         parts = (self.global_layer, self.spatial, self.detail, self.synthesis)
         return [self.scale_tables, *(tensor for part in parts for tensor in (*part.parameters(), *part.buffers()))]
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.scale_tables.device
+
     def settle(self) -> bool:
         """Before streams are written: what is kept of weights must be of the weights as they are.
 
@@ -186,7 +195,8 @@ class LayeredCodec(nn.Module):
         """
         height, width = x.shape[-2:]
         pixels = x if x.dtype == torch.uint8 else (x * 255).round().to(torch.uint8)
-        embedding = self.classifier(resized(pixels, self.config.working_size(height, width, 1))).float()
+        size = self.classifier.size or self.config.working_size(height, width, 1)  # some networks take one size alone
+        embedding = self.classifier(resized(pixels, size)).float()
         if layers == 1:
             return Seen(embedding, None)
         return Seen(embedding, self.detector(resized(pixels, self.config.working_size(height, width, 2))))
@@ -310,11 +320,13 @@ class LayeredCodec(nn.Module):
         return {name: bits.sum(1) for name, bits in maps.items()}
 
 
-def _detector(name: str) -> NanoDetPlus:
-    made = TEACHERS[name]
-    if not hasattr(made, "PYRAMID"):  # before one is made: others may need files that are not here
-        raise ValueError(f"{name!r} cannot be the spatial layer's teacher: it has no feature pyramid")
-    return cast(NanoDetPlus, made())
+def _detector(name: str) -> NanoDetPlus | Backbone:
+    made = TEACHERS.get(name)
+    if made is not None and hasattr(made, "PYRAMID"):
+        return cast(NanoDetPlus, made())
+    if made is None or timm.is_model(name):
+        return Backbone(name)
+    raise ValueError(f"{name!r} cannot be the spatial layer's teacher: it has no feature pyramid")
 
 
 def resized(pixels: Tensor, size: Sequence[int]) -> Tensor:

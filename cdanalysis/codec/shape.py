@@ -16,7 +16,8 @@ class CodecConfig:
 
     Attributes:
         classifier: teacher of the global layer, by timm's name.
-        detector: teacher of the spatial layer, by its name in `cdanalysis.registry.TEACHERS`.
+        detector: teacher of the spatial layer, by its name in `cdanalysis.registry.TEACHERS`, or by timm's name of a
+            network with features at strides 8, 16 and 32.
         global_size: working size of the global layer: the shorter side in pixels, a multiple of 32.
         global_groups: symbols of each group of the global layer's entropy model; their sum is the layer's channels.
         global_hidden: width of the perceptrons in the global layer's transforms.

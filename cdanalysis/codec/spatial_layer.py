@@ -1,6 +1,7 @@
 """The spatial layer: where things are, as the feature pyramid of a detector.
 
-A frozen, pre-trained detector (the layer's *teacher*) looks at the photograph reduced to a working size. Its features
+A frozen, pre-trained detector (the layer's *teacher*; any backbone of timm's may take its place) looks at the
+photograph reduced to a working size. Its features
 at strides 8 to 64 become latents at stride 16 by a small network, and features again by another; both are trained so
 that what the teacher's own head says of the decoded features is what it says of its own (distillation: Hinton, Vinyals,
 Dean, 2015).
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from ..blocks import Downsample, Upsample, blocks
 from ..structures.latents import STEPS, LatentSpec
+from ..teachers.backbone import Backbone
 from ..teachers.nanodet import DetectorFeatures, NanoDetPlus
 from .entropy.models import UNIT, ContextModel, Quantized
 from .gains import Gains, exact_plane, quality_plane, spread
@@ -29,13 +31,19 @@ CONTEXT_SCALE = 4
 
 def analysis_inputs(seen: DetectorFeatures) -> list[Tensor]:
     """What the analysis sees of a detector at strides 8, 16 and 32: the pyramid, and the backbone behind it."""
-    (p3, p4, p5, _), (_, c4, c5) = seen
+    p3, p4, p5, _ = seen.pyramid
+    if not seen.backbone:
+        return [p3, p4, p5]
+    _, c4, c5 = seen.backbone
     return [p3, torch.cat([p4, c4], 1), torch.cat([p5, c5], 1)]
 
 
-def analysis_channels(detector: NanoDetPlus) -> tuple[int, int, int]:
+def analysis_channels(detector: NanoDetPlus | Backbone) -> tuple[int, int, int]:
     """Channels of `analysis_inputs`."""
-    (p3, p4, p5, _), (_, c4, c5) = detector.PYRAMID, detector.BACKBONE
+    p3, p4, p5, _ = detector.PYRAMID
+    if isinstance(detector, Backbone):
+        return p3, p4, p5
+    _, c4, c5 = detector.BACKBONE
     return p3, p4 + c4, p5 + c5
 
 

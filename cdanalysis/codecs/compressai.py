@@ -135,19 +135,107 @@ def mean_scale(weights: str = "") -> CompressAI:
 
 @functools.lru_cache(maxsize=8)
 def _model(name: str, level: int, weights: str) -> Any:
-    """The network, ready to encode. CompressAI is imported here because that takes seconds."""
+    """A network that stays in memory; whoever changes it needs one of his own, see `open_network`."""
+    return open_network(name, level, weights)
+
+
+def open_network(name: str, level: int, weights: str = "") -> Any:
+    """One of CompressAI's networks, ready to encode.
+
+    CompressAI is imported here because that takes seconds.
+
+    Args:
+        name: of CompressAI's zoo; where ``weights`` is a file, of its registry of models, which has more.
+        level: 1 to 8, CompressAI's ``quality``; where ``weights`` is a file, the file's shapes count.
+        weights: a file with a state dict, as CompressAI publishes them or as its training script saves them; or as of
+            `CompressAI`.
+
+    Raises:
+        FileNotFoundError: if there are no weights, or they cannot be downloaded.
+        ValueError: if CompressAI has no such network or level, or the weights are of another one.
+    """
+    if weights not in ("", RANDOM):
+        path = data_path(weights)
+        return _of_file(name, path) if path.is_file() else _of_folder(name, level, path)
+    if not weights:
+        try:
+            net = _made(name, level, pretrained=True, metric="mse")
+        except OSError as error:  # what urllib raises are kinds of it
+            raise FileNotFoundError(
+                f"no weights for {name!r}: CompressAI could not download them ({error}); name a file of weights"
+            ) from None
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            net = _made(name, level, pretrained=False)
+    return _ready(net)
+
+
+def _made(name: str, level: int, **settings: Any) -> Any:
     from compressai.zoo import image_models
 
-    if not weights:
-        net = image_models[name](level, metric="mse", pretrained=True)
-    else:
-        torch.manual_seed(0)
-        net = image_models[name](level, pretrained=False)
-    if weights not in ("", RANDOM):
-        path = data_path(str(Path(weights) / f"{name}-{level}.pth"))
-        try:
-            net.load_state_dict(read_tensors(path))
-        except (RuntimeError, TypeError, AttributeError):
-            raise ValueError(f"{path} does not hold the weights of {name} at level {level}") from None
+    if name not in image_models:
+        raise ValueError(f"CompressAI's zoo has no network {name!r}; it has {', '.join(sorted(image_models))}")
+    try:
+        return image_models[name](level, **settings)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise ValueError(f"CompressAI makes no {name!r} of quality {level}: {error}") from None
+
+
+def _of_folder(name: str, level: int, folder: Path) -> Any:
+    path = data_path(str(folder / f"{name}-{level}.pth"))
+    net = _made(name, level, pretrained=False)
+    try:
+        net.load_state_dict(_state(path))
+    except (RuntimeError, TypeError, AttributeError):
+        raise ValueError(f"{path} does not hold the weights of {name} at level {level}") from None
+    return _ready(net)
+
+
+def _of_file(name: str, path: Path) -> Any:
+    state = _state(path)
+    try:
+        return network_of(name, state)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """A state dict by CompressAI's present names; its training script saves one among other things."""
+    from compressai.zoo.pretrained import load_pretrained
+
+    found = read_tensors(path)
+    if isinstance(found, dict):
+        found = found.get("state_dict", found)
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"{path} holds no state dict, which names weights")
+    return load_pretrained(found)
+
+
+def network_of(name: str, state: dict[str, Any]) -> Any:
+    """A network of CompressAI's registry, of the shape that its weights have, ready to encode.
+
+    Args:
+        name: in the registry.
+        state: its weights by name.
+
+    Raises:
+        ValueError: if the registry has no such network, or the weights are of another one.
+    """
+    from compressai.models import CompressionModel  # noqa: F401  (models enter the registry as they are imported)
+    from compressai.registry.torch import MODELS as known
+
+    if name not in known:
+        raise ValueError(f"CompressAI has no network {name!r}; it has {', '.join(sorted(known))}")
+    if not hasattr(known[name], "from_state_dict"):
+        raise ValueError(f"CompressAI's {name!r} cannot be made from weights alone")
+    try:
+        net = known[name].from_state_dict(dict(state))
+    except (KeyError, RuntimeError):
+        raise ValueError(f"the weights are not those of {name}") from None
+    return _ready(net)
+
+
+def _ready(net: Any) -> Any:
     net.eval().update()
     return net

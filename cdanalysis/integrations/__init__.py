@@ -5,6 +5,7 @@
 - `huggingface`: `push_to_hub` and `model_card`; ``hf-hub:owner/name`` as the name of a model
 - `onnx`: `export_onnx`, and `write_streams` of what exported encoders give
 - `pillow`: `register_pillow`, after which Pillow opens and saves streams
+- `compressai`: `CompressAIModel`, any of CompressAI's networks with heads on its latents, and `CompressAICodec` in it
 - `ray`: `on_cluster`, which runs the jobs of `cdanalysis.batch`
 """
 

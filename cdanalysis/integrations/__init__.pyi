@@ -1,3 +1,4 @@
+from .compressai import CompressAICodec, CompressAIModel
 from .detectron2 import (
     LatentBackbone,
     LatentFCOS,
@@ -13,6 +14,8 @@ from .pillow import register_pillow
 from .ray import on_cluster
 
 __all__ = [
+    "CompressAICodec",
+    "CompressAIModel",
     "LatentBackbone",
     "LatentFCOS",
     "LatentMapper",

@@ -4,6 +4,7 @@ Photographs come as RGB in 0..255; each network normalizes them itself. `teacher
 
 - `base`: `Frozen`, the base class
 - `classifier`: `Classifier`, any of timm's networks; EfficientNet-Lite0 by default
+- `backbone`: `Backbone`, features of any of timm's networks at strides 8, 16 and 32
 - `nanodet`: `NanoDetPlus`, boxes of COCO's 80 classes
 - `deeplab`: `DeepLab`, masks of PASCAL VOC's 21 classes
 - `picodet`: `PicoDet`, a second detector, which only training uses
@@ -12,6 +13,7 @@ Photographs come as RGB in 0..255; each network normalizes them itself. `teacher
 
 from __future__ import annotations
 
+from .backbone import Backbone
 from .base import Frozen
 from .classifier import Classifier
 from .deeplab import DeepLab
@@ -19,4 +21,4 @@ from .imagenet import imagenet_classifier
 from .nanodet import NanoDetPlus
 from .picodet import PicoDet
 
-__all__ = ["Classifier", "DeepLab", "Frozen", "NanoDetPlus", "PicoDet", "imagenet_classifier"]
+__all__ = ["Backbone", "Classifier", "DeepLab", "Frozen", "NanoDetPlus", "PicoDet", "imagenet_classifier"]

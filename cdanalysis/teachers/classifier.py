@@ -129,8 +129,12 @@ def check_serves(name: str) -> None:
     """Raises `ValueError` where a network of timm's cannot be a teacher; what is found is kept."""
     if not timm.is_model(name):
         raise ValueError(f"timm has no network {name!r}; timm.list_models() gives the names of those it has")
-    net = drawn_network(name)
-    if not names_by_a_matrix(net):
+    try:
+        serves = names_by_a_matrix(drawn_network(name))
+    except Exception as error:  # of many kinds: each family of networks has its own
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{name!r} cannot be a teacher: it fails on a photograph ({reason})") from None
+    if not serves:
         raise ValueError(
             f"{name!r} cannot be a teacher: its logits must be one linear map of a pooled embedding of RGB images"
         )
@@ -164,17 +168,27 @@ def folds(name: str) -> bool:
     Args:
         net: the network.
     """
-    net, generator = drawn_network(name), torch.Generator().manual_seed(0)
-    if not any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
+    net = drawn_network(name)
+    if not draw_statistics(net):
         return False
-    for norm in net.modules():
-        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
-            norm.running_mean.normal_(0, 0.1, generator=generator)
-            norm.running_var.uniform_(0.5, 1.5, generator=generator)
     photograph = drawn_photograph(net)
     before = embed(net, photograph)
     fold_batch_norms(net)
     return bool((embed(net, photograph) - before).abs().max() <= 1e-3 * before.abs().max())
+
+
+def draw_statistics(net: nn.Module) -> bool:
+    """Draw the statistics of a network's batch norms, the same every time; whether there is any.
+
+    Args:
+        net: the network.
+    """
+    norms, generator = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)], torch.Generator().manual_seed(0)
+    for norm in norms:
+        if norm.running_mean is not None and norm.running_var is not None:
+            norm.running_mean.normal_(0, 0.1, generator=generator)
+            norm.running_var.uniform_(0.5, 1.5, generator=generator)
+    return bool(norms)
 
 
 def drawn_network(name: str) -> nn.Module:
@@ -185,5 +199,13 @@ def drawn_network(name: str) -> nn.Module:
 
 def drawn_photograph(net: nn.Module) -> Tensor:
     """Normalized noise of a size that the network takes, the same every time."""
-    size = input_size(net) if net.pretrained_cfg.get("fixed_input_size") else TRIED
+    return drawn_input(input_size(net) if net.pretrained_cfg.get("fixed_input_size") else TRIED)
+
+
+def drawn_input(size: tuple[int, int]) -> Tensor:
+    """Normalized noise (1, 3, rows, columns), the same every time.
+
+    Args:
+        size: rows and columns.
+    """
     return torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))

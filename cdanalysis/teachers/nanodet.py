@@ -39,7 +39,8 @@ class DetectorFeatures(NamedTuple):
 
     Attributes:
         pyramid: (p3, p4, p5, p6), 96 channels each at strides 8, 16, 32 and 64, which heads read.
-        backbone: (c3, c4, c5), 116, 232 and 464 channels at strides 8, 16 and 32.
+        backbone: (c3, c4, c5), 116, 232 and 464 channels at strides 8, 16 and 32; empty where a teacher has none beside
+            its pyramid.
     """
 
     pyramid: tuple[Tensor, ...]

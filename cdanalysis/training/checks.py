@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 
 from ..codec.derived import TEACHERS
+from ..codec.layered import LayeredCodec
 from ..data.images import ImageSet
 from ..data.labeled import ClassFolders, LabeledSet
 from ..model import Model
@@ -49,6 +50,18 @@ def check_recipe(recipe: Recipe, model: Model, first: int, fabric: Fabric, new: 
             _say_uncalibrated(recipe)
         if not recipe.calibration.source and not any(_steps(stage) for stage in recipe.stages):
             raise ValueError(f"recipe {recipe.name!r} trains nothing: set steps, or epochs, of a stage above 0")
+
+
+def check_learnable(recipe: Recipe, model: Model) -> None:
+    """Raises `ValueError` where a stage trains the codec of a model whose codec is another library's."""
+    if isinstance(model.codec, LayeredCodec):
+        return
+    for stage in recipe.stages:
+        if stage.head is None:
+            raise ValueError(
+                f"stage {stage.name!r} trains the codec, which is another library's network here ({recipe.init}): on "
+                "its latents heads alone can be trained"
+            )
 
 
 def _check_stage(recipe: Recipe, model: Model, number: int, fabric: Fabric) -> None:

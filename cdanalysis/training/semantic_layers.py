@@ -13,7 +13,7 @@ counts the places where either of the two sees an object.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -234,9 +234,9 @@ class GlobalLoss(nn.Module):
 class SegmentationProbe(nn.Module):
     """A small head by which the spatial layer is told what a segmenter sees: pyramid and embedding to logits."""
 
-    def __init__(self, channels: int, embedding: int, classes: int, width: int = 96):
+    def __init__(self, channels: Sequence[int], embedding: int, classes: int, width: int = 96):
         super().__init__()
-        self.read = nn.ModuleList(nn.Conv2d(channels, width, 1) for _ in range(3))
+        self.read = nn.ModuleList(nn.Conv2d(each, width, 1) for each in channels)
         self.embedding = nn.Linear(embedding, width)
         nn.init.zeros_(self.embedding.weight)
         steps: list[nn.Module] = []
@@ -259,7 +259,7 @@ class SpatialLoss(nn.Module):
         layer: what learns.
         probe: learns too, where maps hold what a segmenter sees.
         conditions: the trained global layer, which stands still.
-        head: the teacher's, which stands still.
+        head: the teacher's, which stands still; None where it has none: its features alone then count.
         known: statistics of the maps.
         weights: of the loss's terms.
         warmup: steps over which the rate's weight grows.
@@ -270,7 +270,7 @@ class SpatialLoss(nn.Module):
         layer: SpatialLayer,
         probe: SegmentationProbe | None,
         conditions: GlobalLayer,
-        head: NanoDet,
+        head: NanoDet | None,
         known: Statistics,
         weights: SpatialWeights | None = None,
         warmup: int = 0,
@@ -279,7 +279,7 @@ class SpatialLoss(nn.Module):
         self.layer, self.probe, self.known, self.weights = layer, probe, known, weights or SpatialWeights()
         self.warmup = max(1, warmup)
         self.conditions = conditions.eval().requires_grad_(False)
-        self.head = head.eval().requires_grad_(False)
+        self.head = None if head is None else head.eval().requires_grad_(False)
 
     def forward(self, batch: FeatureBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch at drawn qualities, and its terms by name; what bits count grows over the first steps."""
@@ -293,9 +293,11 @@ class SpatialLoss(nn.Module):
         y_hat, bits = self.layer(analysis_inputs(batch.detected()), side, quality)
         pyramid = [f.float() for f in self.layer.g_s(self.layer.dequantize(y_hat, quality), quality, latents)]
         bits = bits.flatten(1).sum(1)
-        said = self.head.distance(pyramid, [maps[name] for name in PYRAMID])
-        terms = {"bytes": bits / 8, "features": self._features(pyramid, maps), "head": said}
-        total = terms["features"] + weights.head * terms["head"]
+        terms = {"bytes": bits / 8, "features": self._features(pyramid, maps)}
+        total = terms["features"]
+        if self.head is not None:
+            terms["head"] = self.head.distance(pyramid, [maps[name] for name in PYRAMID])
+            total = total + weights.head * terms["head"]
         if self.probe is not None:
             terms[SEGMENTATION] = divergence(self.probe(pyramid, embedding), maps[SEGMENTATION]).mean((1, 2))
             total = total + weights.segmentation * terms[SEGMENTATION]

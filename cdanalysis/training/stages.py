@@ -21,7 +21,7 @@ from ..files import key_of
 from ..heads.nanodet import NanoDet
 from ..model import Model
 from ..teachers.deeplab import DeepLab
-from ..teachers.nanodet import BINS
+from ..teachers.nanodet import BINS, NanoDetPlus
 from .auxiliary import AuxiliaryTargets, CropBatch
 from .head_data import Batch, Examples
 from .head_validation import validation_of
@@ -174,12 +174,13 @@ class FeatureStage:
 
     def _spatial_loss(self, model: Model) -> SpatialLoss:
         codec, weights = model.codec, self.features.spatial
-        classes = codec.detector.heads[0].predict.out_channels - 4 * BINS
-        head = NanoDet(codec.detector.PYRAMID, classes)
-        head.heads = codec.detector.heads
-        probe = None
+        head = probe = None
+        if isinstance(codec.detector, NanoDetPlus):
+            classes = codec.detector.heads[0].predict.out_channels - 4 * BINS
+            head = NanoDet(codec.detector.PYRAMID, classes)
+            head.heads = codec.detector.heads
         if weights.segmentation:
-            probe = SegmentationProbe(codec.spatial.outputs[0], codec.classifier.embedding, len(DeepLab.CLASSES))
+            probe = SegmentationProbe(codec.spatial.outputs[:3], codec.classifier.embedding, len(DeepLab.CLASSES))
         self.known, warmup = Statistics.of(self._few("statistics", torch.device("cpu"))), self.config.rate_warmup
         return SpatialLoss(codec.spatial, probe, codec.global_layer, head, self.known, weights, warmup)
 

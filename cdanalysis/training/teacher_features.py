@@ -32,7 +32,7 @@ from ..teachers.nanodet import DetectorFeatures
 INDEX, FIRST = "index.pt", 64
 """So many whole images give the scales of all."""
 MAPS = ("p3", "p4", "p5", "p6", "c4", "c5")
-"""Of the detector, the pyramid at strides 8 to 64 and the backbone at 16 and 32."""
+"""Of the detector, the pyramid at strides 8 to 64 and, where it has one beside that, the backbone at 16 and 32."""
 SEGMENTATION = "segmentation"
 """The segmenter's logits at stride 16."""
 SEGMENTER_SIDE = 513
@@ -138,7 +138,7 @@ class Teachers:
         embedding, detected = self.codec.teachers_see(pixels, 2 if self.maps else 1)
         if detected is None:
             return Seen(embedding[0].float().cpu(), {})
-        found = dict(zip(MAPS, (*detected.pyramid, *detected.backbone[1:]), strict=True))
+        found = dict(zip(MAPS, (*detected.pyramid, *detected.backbone[1:]), strict=False))
         if self.segmenter is not None:
             scale = SEGMENTER_SIDE / max(image.size)
             sides = [max(33, round(side * scale / 16) * 16 + 1) for side in pixels.shape[-2:]]
@@ -167,6 +167,8 @@ class FeatureBatch:
 
     def detected(self) -> DetectorFeatures:
         """The detector's maps; its finest backbone features, which nothing reads, are left empty."""
+        if "c4" not in self.maps:
+            return DetectorFeatures(tuple(self.maps[name] for name in MAPS[:4]), ())
         none = self.embeddings.new_empty(0)
         pyramid = tuple(self.maps[name] for name in MAPS[:4])
         return DetectorFeatures(pyramid, (none, self.maps["c4"], self.maps["c5"]))

@@ -29,7 +29,7 @@ from ..teachers.imagenet import imagenet_classes
 from ..teachers.nanodet import COCO_CLASSES
 from ..zoo import check_finite, load, round_weights, save_model
 from .averaging import WeightAverage
-from .checks import calibration_sets, check_recipe
+from .checks import calibration_sets, check_learnable, check_recipe
 from .head_validation import HeadValidation
 from .heads import calibrate
 from .pretrained import load_pretrained
@@ -79,6 +79,7 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.new = model is None and not recipe.init
         self.model = model or _first_model(recipe)
+        check_learnable(recipe, self.model)
         if any(touches(stage, "codec.detail", "codec.synthesis") for stage in recipe.stages):
             self.model.codec.set_fused(recipe.codec.fused)
         self.model.name = recipe.name
@@ -413,9 +414,10 @@ class _Bar:
 
 def new_model(recipe: Recipe) -> Model:
     """A new model with its teachers' weights, and heads that start as theirs."""
-    heads: dict[str, dict[str, Any]] = {"classification": {"classes": imagenet_classes()}}
+    model = Model(recipe.codec, {}, recipe.name)
+    if len(model.codec.classifier.classifier_weights()[0]) == len(imagenet_classes()):
+        model.heads["classification"] = model.new_head("classification", classes=imagenet_classes())
     if recipe.codec.detector == CodecConfig().detector:
-        heads["detection"] = {"classes": COCO_CLASSES}
-    model = Model(recipe.codec, heads, recipe.name)
+        model.heads["detection"] = model.new_head("detection", classes=COCO_CLASSES)
     load_pretrained(model)
     return model
