@@ -99,9 +99,9 @@ def _recipe_of(options: argparse.Namespace) -> Recipe:
 
 
 def _validation_line(stage: str, found: dict[str, Any]) -> str:
-    """The scores of a stage's best epoch, and of what they are."""
-    about = ("task", "epoch", "photographs", "held_out", "quality")
-    scores = ", ".join(f"{k} {'-' if v is None else f'{v:.3f}'}" for k, v in found.items() if k not in about)
+    """The score that counts of a stage's best epoch, and of what it is; ``metrics.json`` has the others."""
+    name, value = found["score"], found[found["score"]]
+    scores = f"{name} {'-' if value is None else f'{value:.3f}'}"
     which = "held-out" if found["held_out"] else "validation"
     read = "" if found["quality"] is None else f", from streams of quality {found['quality']:g}"
     return f"{stage}: {scores} on {found['photographs']} {which} photographs{read}, after epoch {found['epoch']}"

@@ -248,10 +248,12 @@ def test_a_validation_has_the_scores_of_the_evaluation(world, tmp_path, three_ta
     found = validation.scores(head.train())
     assert head.training and len(validation.examples) == 6
     kept, model.heads[task] = model.heads[task], head.eval()
+    model.counterparts[task] = head
     try:
         rows = evaluate_task(model, task, labeled, [0.5])["rows"]
     finally:
         model.heads[task] = kept
+        del model.counterparts[task]
     expected = rows[1 if source == "streams" else 0]
     assert all(expected[name] == pytest.approx(value, abs=0.02) for name, value in found.items()), (expected, found)
 

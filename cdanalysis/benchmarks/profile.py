@@ -12,9 +12,9 @@ import torch
 from ..codec.detail import DetailLayer
 from ..codec.entropy import symbols
 from ..codec.entropy.symbols import SymbolCoder
-from ..codec.global_layer import GlobalLayer
 from ..codec.layered import LayeredCodec
 from ..codec.spatial_layer import SpatialAnalysis, SpatialLayer, SpatialSynthesis
+from ..codec.vector_search import VectorSearch
 from ..data.images import open_image
 from ..data.samples import jpegs, sample_of_size
 from ..heads.classification import ClassificationHead
@@ -29,7 +29,7 @@ PARTS: dict[str, tuple[tuple[object, str], ...]] = {
     "spatial analysis": ((SpatialAnalysis, "forward"),),
     "detail analysis": ((LayeredCodec, "analyze"),),
     "entropy models": (
-        (GlobalLayer, "quantize"),
+        (VectorSearch, "best"),
         (SpatialLayer, "quantize"),
         (DetailLayer, "quantize"),
         (SymbolCoder, "read"),

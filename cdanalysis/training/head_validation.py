@@ -118,6 +118,7 @@ class HeadValidation:
         """The scores of the best epoch, and of what they are, as JSON."""
         return {
             "task": self.config.task,
+            "score": self.main,
             **self.best.get("scores", {}),
             "epoch": self.best.get("epoch"),
             "photographs": len(self.examples),
