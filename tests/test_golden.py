@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import cdanalysis as cda
+from cdanalysis import model as model_module
 from cdanalysis.codec import derived, layered
 from cdanalysis.codec.derived import HASHED, hashed_shape
 from cdanalysis.stream.container import VERSION
@@ -57,7 +58,7 @@ def test_a_field_added_to_the_codec_leaves_old_streams_readable(small, small_fol
     """A model saved again by a library that knows one field more has the same fingerprint; one that uses it has not."""
     stream = small.encode(image)
     wider = dataclasses.make_dataclass("CodecConfig", [("added", int, 7)], bases=(layered.CodecConfig,))
-    for module in (layered, derived):
+    for module in (layered, derived, model_module):
         monkeypatch.setattr(module, "CodecConfig", wider)
     again = load(small_folder)
     assert again.codec.config.added == 7
