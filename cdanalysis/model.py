@@ -54,8 +54,8 @@ class Model(nn.Module):
             from untrusted sources.
     """
 
-    picture_layers = len(LAYERS)
-    """How many layers `decode` needs."""
+    stream_layers = len(LAYERS)
+    """How many layers a whole stream has."""
 
     @torch.inference_mode(False)  # weights are ordinary tensors, wherever a model is made
     def __init__(self, codec: CodecConfig | nn.Module, heads: Mapping[str, Mapping[str, Any]], name: str = "model"):
@@ -290,7 +290,7 @@ class Model(nn.Module):
         def kind(stream: Stream) -> tuple:
             return (*same_kind(stream), preview and stream.layer("detail") is None)
 
-        parsed = self._parsed(streams, 0 if preview else self.picture_layers)
+        parsed = self._parsed(streams, 0 if preview else self.stream_layers)
         return grouped(parsed, kind, lambda group: self._decode_group(group, preview))
 
     # -- keeping and passing on --------------------------------------------------------------
@@ -481,7 +481,7 @@ class Model(nn.Module):
                 if parsed[-1].fingerprint != fingerprint:
                     dtype = str(next(self.codec.parameters(), torch.empty(0)).dtype)
                     raise foreign_stream(parsed[-1].fingerprint, fingerprint, self.name, self.origin, dtype)
-                for name in LAYERS[:layers]:
+                for name in LAYERS[: min(layers, self.stream_layers)]:
                     parsed[-1].require(name)
         return parsed
 

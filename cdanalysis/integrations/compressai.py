@@ -308,7 +308,7 @@ class CompressAIModel(Model):
 
     codec: CompressAICodec  # type: ignore[assignment]
 
-    picture_layers = len(SEMANTIC)
+    stream_layers = len(SEMANTIC)
 
     def __init__(self, codec: CompressAICodec, heads: Mapping[str, Mapping[str, Any]] | None = None, name: str = ""):
         super().__init__(codec, heads or {}, name or codec.architecture)
