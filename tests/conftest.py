@@ -51,8 +51,8 @@ def new_small_model(seed: int = 0) -> Model:
     model = Model(SMALL, heads={"classification": {"classes": ["cat", "dog", "cup"]}}, name="small")
     with torch.no_grad():
         analysis, decoder = model.codec.global_layer.g_a[0], model.codec.global_layer.g_s[1]
-        model.codec.classifier.net.conv_head.weight.mul_(400)  # embeddings of about 1
-        analysis.weight.mul_(3)
+        model.codec.classifier.net.conv_head.weight.mul_(40)  # embeddings of about a tenth
+        analysis.weight.mul_(30)
         # What is decoded is near what was coded, or the search for the best symbols would find none worth a bit.
         decoder.weight.copy_(torch.linalg.pinv(analysis.weight))
         decoder.bias.copy_(-decoder.weight @ analysis.bias)

@@ -11,6 +11,7 @@ import yaml
 from sybil import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 
+import cdanalysis as cda
 from cdanalysis import registry, version
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +41,10 @@ def test_a_tutorial_runs(path, tmp_path, monkeypatch):
 
 def test_the_readme_runs(chelsea, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for kind in ("cats", "dogs"):
+        folder = tmp_path / "streams" / kind
+        folder.mkdir(parents=True)
+        (folder / "a.cda").write_bytes(cda.encode(chelsea[:160, :224], 0.2))
     assert run_blocks(ROOT / "README.md", image=chelsea[:160, :224]) >= 1
 
 

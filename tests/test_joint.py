@@ -47,6 +47,10 @@ def new_model(fused: bool = False) -> Model:
             torch.nn.init.kaiming_normal_(module.weight, 0.1)
     with torch.no_grad():
         model.codec.spatial.g_a.out.weight.div_(40)
+        # The global layer has yet to learn what embeddings are: it decodes large numbers where they are small.
+        model.codec.classifier.net.conv_head.weight.div_(40)
+        model.codec.global_layer.g_a[0].weight.mul_(1000 / 30)
+    model.codec.global_layer.g_s[1].reset_parameters()
     model.heads["classification"] = model.new_head("classification", classes=["cat", "blue", "red"])
     model.heads["detection"] = model.new_head("detection", classes=["red", "blue"])
     model.heads["segmentation"] = model.new_head("segmentation", classes=list("brd"), width=32)

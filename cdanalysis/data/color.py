@@ -199,10 +199,11 @@ def _exif_says_adobe(image: Image.Image) -> bool:
     try:
         exif = image.getexif()
         space = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ColorSpace)
-        index = str(exif.get_ifd(ExifTags.IFD.Interop).get(1, ""))
+        if space != 0xFFFF:
+            return space == 2
+        return str(exif.get_ifd(ExifTags.IFD.Interop).get(1, "")).startswith("R03")  # Pillow 12 raises without it
     except Exception:  # Pillow's parser raises whatever damaged bytes lead it to; they say nothing of colors
         return False
-    return space == 2 or (space == 0xFFFF and index.startswith("R03"))
 
 
 @lru_cache(maxsize=16)
