@@ -178,7 +178,8 @@ def test_rows_are_what_the_model_says_of_the_streams(index, three_tasks, streams
             for n, s in zip(result.detection.labels, result.detection.scores, strict=True)
             if s >= store_module.LEAST
         ]
-        assert [name for name, _ in sure] == [name for name, _ in kept]
+        # Of scores that are nearly the same, either may come first.
+        assert sorted(name for name, _ in sure) == sorted(name for name, _ in kept)
         np.testing.assert_allclose([s for _, s in sure], [s for _, s in kept], atol=1e-4)
         stream = path.read_bytes()
         assert [m.file for m in archive.search(stream)] == [m.file for m in archive.search(embedding)]
