@@ -17,7 +17,7 @@ from rich.progress import track
 
 from cdanalysis.benchmarks.hardware import hardware
 from cdanalysis.data.coco import CocoImages
-from cdanalysis.data.coco_masks import CocoMasks
+from cdanalysis.data.coco_masks import VOC_CLASSES, CocoMasks
 from cdanalysis.data.images import ImageSet
 from cdanalysis.evaluation.folder import evaluate_folder
 from cdanalysis.files import json_text, write_whole
@@ -65,7 +65,7 @@ def _measure_one(model: Model, name: str) -> dict:
     if name == "coco_boxes":
         labeled = CocoImages("coco_boxes/val.tar", "coco_boxes/instances_val.json")
         return evaluate_folder(model, labeled, qualities, ("detection",), track=track)
-    labeled = CocoMasks("coco_mini/val.tar", "coco_mini/instances_val.json")
+    labeled = CocoMasks("coco_mini/val.tar", "coco_mini/instances_val.json", VOC_CLASSES)
     return evaluate_folder(model, labeled, qualities, ("segmentation",), track=track)
 
 
