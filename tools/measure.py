@@ -30,7 +30,7 @@ HEADS = (0.0, 0.2, 0.4, 0.6, 1.0)
 QUALITIES = {
     "labels": HEADS,
     "kodak": tuple((0.0, 0.0, detail) for detail in PEOPLE),  # people need little of the semantic layers
-    "coco_boxes": HEADS,
+    "coco_boxes": tuple(sorted({*HEADS, 0.3})),
     "segmentation": HEADS,
 }
 SHOWN = (0.0, 0.2, 0.6)
