@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..stream.container import Layer, Stream, pack
 from ..structures.latents import LAYERS, QUALITY_LEVELS, QUALITY_OFFSET_STEP, Levels
+from .entropy.models import Quantized
 from .entropy.symbols import SymbolCoder
 from .layered import AnalyzedImages, LayeredCodec
 
@@ -41,7 +42,7 @@ class StreamWriter:
         layers: int,
         quality_offsets: Tensor | None = None,
     ):
-        device = codec.scale_tables.device
+        device = codec.device
         self.codec, self.symbols, self.fingerprint = codec, symbols, fingerprint
         self.quality_offsets = (
             quality_offsets.to(device)
@@ -50,6 +51,7 @@ class StreamWriter:
         )
         self.size, self.layers = (x.shape[-2], x.shape[-1]), layers
         self.analyzed = codec.analyze(x.to(device), layers)
+        self._embeddings: dict[int, Quantized] = {}
 
     @torch.inference_mode()
     def at(self, levels: Levels) -> list[bytes]:
@@ -74,7 +76,14 @@ class StreamWriter:
             LAYERS
         ):  # what would fall below level 0 need not be told apart
             quality_offsets = quality_offsets.clamp_max(-(-levels[2] // QUALITY_OFFSET_STEP))
-        return self.symbols.write(self.codec.encode_at(analyzed, self.size, levels, quality_offsets))
+        coded = self.codec.encode_at(analyzed, self.size, levels, quality_offsets, self._embedding(levels[0]))
+        return self.symbols.write(coded)
+
+    def _embedding(self, level: int) -> Quantized:
+        """The global layer's symbols, which are searched for once a level, whatever the levels of other layers."""
+        if level not in self._embeddings:
+            self._embeddings[level] = self.codec.quantized_embedding(self.analyzed.embedding, level)
+        return self._embeddings[level]
 
     @torch.inference_mode()
     def within(self, budget: Budget, bpp: float | tuple[float, ...] | None = None) -> bytes:

@@ -21,7 +21,7 @@ from ..teachers.nanodet import DetectorFeatures, NanoDetPlus
 from .derived import Derived, checksum, fingerprint_of, forget_derived
 from .detail import HYPER_REDUCTION, DetailLayer
 from .entropy import tables
-from .entropy.models import Pass
+from .entropy.models import Pass, Quantized
 from .fusion import FusionDecoder
 from .gains import quality_plane
 from .global_layer import GlobalLayer
@@ -204,14 +204,20 @@ class LayeredCodec(nn.Module):
     @torch.no_grad()
     @full_precision()
     def encode_at(
-        self, y: AnalyzedImages, size: tuple[int, int], levels: Levels, quality_offsets: Tensor | None = None
+        self,
+        y: AnalyzedImages,
+        size: tuple[int, int],
+        levels: Levels,
+        quality_offsets: Tensor | None = None,
+        embedding: Quantized | None = None,
     ) -> CodedLatents:
         """Analyzed images of ``size`` (height, width) at a quality level for each layer.
 
         Args:
             quality_offsets: how far the detail layer's quality lies below its level, place by place: see `Latents`.
+            embedding: the global layer's symbols at its level, if `quantized_embedding` has found them before.
         """
-        embedding = self._search(y.embedding, levels[0]).best()
+        embedding = embedding or self.quantized_embedding(y.embedding, levels[0])
         latents, passes = Latents(size, levels[:1], embedding.values), [embedding.passes]
         if y.spatial is not None:
             spatial = self.spatial.quantize(y.spatial, embedding.values, levels[1])
@@ -227,11 +233,13 @@ class LayeredCodec(nn.Module):
             passes.append(detail.passes)
         return CodedLatents(latents, passes)
 
-    def _search(self, embeddings: Tensor, level: int) -> VectorSearch:
-        """For the symbols of embeddings (N, E) that keep the classes which the teacher sees."""
+    @torch.no_grad()
+    @full_precision()
+    def quantized_embedding(self, embeddings: Tensor, level: int) -> Quantized:
+        """The symbols of embeddings (N, E), at a quality level 0..120, that keep the classes which the teacher sees."""
         layer, weight, bias = self.global_layer, *self.classifier.classifier_weights()
         classes = self._classes.get((weight, bias, layer.decoder), lambda: Classes.of(layer, weight, bias))
-        return VectorSearch(layer, classes, embeddings, level, self.search_rounds)
+        return VectorSearch(layer, classes, embeddings, level, self.search_rounds).best()
 
     def to_latents(self, x: Tensor, levels: Levels, layers: int = 3, quality_offsets: Tensor | None = None) -> Latents:
         """Images (N, 3, H, W), uint8 or in [0, 1], of any size, to integer latents; see `encode_at`."""

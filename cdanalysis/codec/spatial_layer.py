@@ -1,10 +1,9 @@
 """The spatial layer: where things are, as the feature pyramid of a detector.
 
 A frozen, pre-trained detector (the layer's *teacher*; any backbone of timm's may take its place) looks at the
-photograph reduced to a working size. Its features
-at strides 8 to 64 become latents at stride 16 by a small network, and features again by another; both are trained so
-that what the teacher's own head says of the decoded features is what it says of its own (distillation: Hinton, Vinyals,
-Dean, 2015).
+photograph reduced to a working size. Its features at strides 8 to 64 become latents at stride 16 by a small network,
+and features again by another; both are trained so that what the teacher's own head says of the decoded features is what
+it says of its own (distillation: Hinton, Vinyals, Dean, 2015).
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ so for long (Sullivan, Wiegand, "Rate-distortion optimization for video compress
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -17,12 +16,12 @@ from torch import Tensor
 
 from ..structures.latents import QUALITY_LEVELS, STEPS
 from .entropy import tables
-from .entropy.models import Pass, Quantized, gaussian_bits
+from .entropy.models import Pass, Quantized, gaussian_bits, log_scale_of
 from .gains import quality_plane
 from .global_layer import GlobalLayer
 
 DISTORTIONS = 0.5, 100.0
-"""What distortion counts at quality 0 and at quality 1, beside a thousandth of a bit."""
+"""What distortion counts at quality 0 and at quality 1, beside a thousandth of a bit, here and in training."""
 SQUARES, LOGITS = 1.0, 1.0
 """What squared distances of embeddings and of logits count beside the divergence of classes, as shares of spreads."""
 SEARCH_ROUNDS = 6
@@ -70,7 +69,7 @@ class Symbols(NamedTuple):
 
     def bits(self, moved: int = 0) -> Tensor:
         """Of each symbol, or of the one so many steps away: (N, C)."""
-        log_scales = self.tables.float() * tables.LOG_SCALE_STEP + math.log(tables.SMALLEST_SCALE)
+        log_scales = log_scale_of(self.tables.float() * tables.LOG_SCALE_STEP)
         return gaussian_bits(self.symbols.float() + moved, log_scales).clamp_max(tables.PRECISION)
 
     def take(self, rows: Tensor) -> Symbols:

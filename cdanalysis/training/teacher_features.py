@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..codec.layered import LayeredCodec, resized
+from ..codec.vector_search import DISTORTIONS
 from ..data.images import ImageSet, to_pixels
 from ..data.labeled import contents_digest
 from ..faults import sentence
@@ -50,7 +51,7 @@ class GlobalWeights:
         squares, logits: a and b.
     """
 
-    distortions: list[float] = field(default_factory=lambda: [0.5, 100.0])
+    distortions: list[float] = field(default_factory=lambda: list(DISTORTIONS))
     squares: float = 0.2
     logits: float = 1.0
 
@@ -134,7 +135,7 @@ class Teachers:
     @torch.inference_mode()
     def see(self, image: Image.Image) -> Seen:
         """Features of an image; maps on the grid of the spatial layer's working size."""
-        pixels = to_pixels(image)[None].to(self.codec.scale_tables.device)
+        pixels = to_pixels(image)[None].to(self.codec.device)
         embedding, detected = self.codec.teachers_see(pixels, 2 if self.maps else 1)
         if detected is None:
             return Seen(embedding[0].float().cpu(), {})
