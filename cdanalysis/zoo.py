@@ -32,7 +32,6 @@ __all__ = [
     "name_of",
     "names",
     "round_weights",
-    "save_model",
     "zoo_folder",
 ]
 
@@ -100,7 +99,7 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
     """Load a model.
 
     Args:
-        name: a zoo name, a folder that training or `save_model` wrote, or ``hf-hub:owner/name[@revision]``, which is
+        name: a zoo name, a folder that training or `Model.save` wrote, or ``hf-hub:owner/name[@revision]``, which is
             downloaded once; or ``LIBRARY:...`` for another library's network, without heads
             (`cdanalysis.registry.LIBRARIES`), such as ``compressai:bmshj2018-hyperprior:3``.
         device: torch device.
@@ -194,23 +193,6 @@ def _load_counterparts(model: Model, folder: Path, info: dict[str, Any]) -> None
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged, or was written by another version of this library: {error}") from None
     _fill(model.counterparts, _tensors(path, "counterparts."), path)
-
-
-def save_model(
-    model: Model, folder: str | Path, recipe: Any | None = None, metrics: dict[str, Any] | None = None
-) -> None:
-    """Write a model's folder atomically: all files, or none; `Model.save` under another name.
-
-    Args:
-        model: its weights are stored in half precision.
-        folder: made where it does not exist.
-        recipe: dataclass of the recipe that trained it, written to ``config.yaml``.
-        metrics: what was measured of it, as JSON, written to ``metrics.json``.
-
-    Raises:
-        ValueError: if a weight is no finite number in half precision, or the description would not rebuild the network.
-    """
-    model.save(folder, recipe, metrics)
 
 
 def identity(model: Model) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 import cdanalysis as cda
 from cdanalysis.codec.layered import CodecConfig
 from cdanalysis.model import Model
-from cdanalysis.zoo import load, save_model
+from cdanalysis.zoo import load
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # speed is a benchmark, never a test
 hypothesis.settings.load_profile("untimed")
@@ -77,7 +77,7 @@ def with_counterparts(model: Model) -> Model:
 @pytest.fixture(scope="session")
 def small_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "small"
-    save_model(new_small_model(), folder)
+    new_small_model().save(folder)
     return folder
 
 
@@ -102,7 +102,7 @@ def three_tasks(small) -> Model:
 @pytest.fixture(scope="session")
 def three_tasks_folder(three_tasks, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "three"
-    save_model(three_tasks, folder)
+    three_tasks.save(folder)
     return folder
 
 

@@ -25,7 +25,6 @@ from cdanalysis.cli import main
 from cdanalysis.files import json_text, json_value
 from cdanalysis.structures.latents import LAYERS, SEMANTIC
 from cdanalysis.structures.predictions import SURE
-from cdanalysis.zoo import save_model
 
 SIZE = 16
 
@@ -297,7 +296,7 @@ def test_what_is_no_archive_or_damaged_or_of_another_model_is_refused(index, sma
     _, archive = index()
     from conftest import new_small_model
 
-    save_model(new_small_model(seed=7), tmp_path / "other")
+    new_small_model(seed=7).save(tmp_path / "other")
     with pytest.raises(ValueError, match="is an archive of model"):
         other = IndexWork(str(tmp_path / "other"))
         index_streams(other, [str(streams)], archive.store.folder, lambda count: in_process)

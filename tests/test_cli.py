@@ -21,7 +21,6 @@ from cdanalysis.cli import COMMANDS, main, parser
 from cdanalysis.reports.heat_maps import GAP
 from cdanalysis.reports.plots import growth_figure
 from cdanalysis.structures.latents import LAYERS
-from cdanalysis.zoo import save_model
 
 
 @pytest.fixture
@@ -98,7 +97,7 @@ def test_analyze_of_three_tasks(three_tasks_folder, capsys, image_folder, tmp_pa
 
 
 def test_evaluate_detection_and_segmentation(three_tasks, capsys, image_folder, tmp_path):
-    save_model(with_counterparts(three_tasks), tmp_path / "model")
+    with_counterparts(three_tasks).save(tmp_path / "model")
     words = ["--model", str(tmp_path / "model"), "--quality", "0.5", "--json"]
     content = {
         "images": [{"id": 1, "file_name": "cat/a.png", "width": 96, "height": 64}],
@@ -170,7 +169,7 @@ def test_usage_errors_are_status_2():
 
 def test_evaluate_measures_both_tasks(run, image_folder, tmp_path, small):
     (image_folder / "dog").rename(image_folder / "cup")
-    save_model(with_counterparts(small), tmp_path / "model")
+    with_counterparts(small).save(tmp_path / "model")
     words = ["--quality", "0.5", "--json", "-o", tmp_path / "report.json", "--model", tmp_path / "model"]
     status, out, _ = run("evaluate", image_folder, *words, model=False)
     report = json.loads(out)

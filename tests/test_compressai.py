@@ -20,7 +20,7 @@ from cdanalysis.structures.features import STRIDES
 from cdanalysis.structures.latents import working_size
 from cdanalysis.training.recipe import Recipe, StageConfig, load_recipe
 from cdanalysis.training.trainer import Trainer
-from cdanalysis.zoo import load, save_model
+from cdanalysis.zoo import load
 
 if "CDANALYSIS_NEEDS_EXTRAS" not in os.environ or sys.version_info >= (3, 13):  # else a missing one is an error
     pytest.importorskip("compressai", reason="CompressAI is not installed")
@@ -261,7 +261,7 @@ def test_a_saved_model_is_the_same_model(model, image, tmp_path):
     torch.manual_seed(0)
     model.heads["detection"] = model.new_head("detection", classes=["cat"], kind="fcos", width=64).eval()
     try:
-        save_model(model, tmp_path / "saved")
+        model.save(tmp_path / "saved")
         loaded, stream = load(tmp_path / "saved"), model.encode(image)
         assert loaded.fingerprint == model.fingerprint and loaded.origin == model.fingerprint
         assert loaded.encode(image) == stream  # in whatever layout of memory the other weights are
@@ -270,7 +270,7 @@ def test_a_saved_model_is_the_same_model(model, image, tmp_path):
         assert loaded.analyze(stream).detection is not None
         # The network is one file, unrounded, that no half precision touches; another's in its place is found out.
         assert torch.equal(loaded.codec.net.g_a[0].weight, model.codec.net.g_a[0].weight)
-        save_model(CompressAIModel.of(drawn_network(seed=1), size=96), tmp_path / "other")
+        CompressAIModel.of(drawn_network(seed=1), size=96).save(tmp_path / "other")
         (tmp_path / "other" / "codec.safetensors").replace(tmp_path / "saved" / "codec.safetensors")
         with pytest.raises(ValueError, match="does not hold the network that the model was saved with"):
             load(tmp_path / "saved")
@@ -284,7 +284,7 @@ def test_a_class_that_cannot_be_rebuilt_is_not_saved(tmp_path):
 
     mine = CompressAIModel.of(Own(8, 12), size=64)
     with pytest.raises(ValueError, match=r"the model is not saved: .*'Own'.*register_model"):
-        save_model(mine, tmp_path / "mine")
+        mine.save(tmp_path / "mine")
     assert not (tmp_path / "mine" / "model.safetensors").exists()
 
 
@@ -324,7 +324,7 @@ TASKS = {
 )
 def test_heads_learn_by_the_same_commands(task, kind, precision, epochs, world, tmp_path, model):
     """On a saved model, by a recipe; what labels and masks are in its own training data it knows in the end."""
-    save_model(model, tmp_path / "start")
+    model.save(tmp_path / "start")
     source, options = TASKS[task]
     text = RECIPE.format(
         init=tmp_path / "start", precision=precision, task=task, epochs=epochs,

@@ -31,7 +31,7 @@ from cdanalysis.reports.plots import experiment_figure
 from cdanalysis.stream.container import strip, unpack
 from cdanalysis.stream.errors import StreamError
 from cdanalysis.structures.latents import LAYERS, working_size
-from cdanalysis.zoo import load, save_model
+from cdanalysis.zoo import load
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = sorted((ROOT / "configs" / "experiments").glob("*.yaml"))
@@ -328,7 +328,7 @@ def test_photographs_themselves_are_judged_where_no_original_is_needed(experimen
 def test_previews_go_where_all_layers_take_too_much(experiment, tmp_path, image_folder, small_folder):
     model, image_set = load(small_folder), ImageSet(image_folder)
     model.codec.set_fused(True)
-    save_model(model, tmp_path / "fused")
+    model.save(tmp_path / "fused")
     model = load(tmp_path / "fused")
     images = [image_set.image(i) for i in range(len(image_set))]
     least, whole = (
@@ -405,7 +405,7 @@ def test_rows_are_kept_by_all_that_they_depend_on(experiment, tmp_path, image_fo
 def test_variants_are_those_that_were_asked_for(experiment, tmp_path, small_folder):
     """A recipe that changed, and a base that was trained again under its name, are not taken for the old ones."""
     base = tmp_path / "base"
-    save_model(load(small_folder), base)
+    load(small_folder).save(base)
     words = [f"base={base}", "measures={}", "plots=[]", "preset=quick"]
     run_experiment(load_experiment(experiment, words), tmp_path / "run", "a command")
     run_experiment(load_experiment(experiment, words), tmp_path / "run", "a command")
@@ -415,7 +415,7 @@ def test_variants_are_those_that_were_asked_for(experiment, tmp_path, small_fold
         )
     other = load(small_folder)
     other.get_parameter("codec.synthesis.stem.weight").data.mul_(0.5)
-    save_model(other, base)
+    other.save(base)
     with pytest.raises(ValueError, match=r"variant 'slow' in .* was trained from another model than"):
         run_experiment(load_experiment(experiment, words), tmp_path / "run", "a command")
 

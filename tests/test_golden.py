@@ -14,7 +14,7 @@ from cdanalysis import model as model_module
 from cdanalysis.codec import derived, layered
 from cdanalysis.codec.derived import HASHED, hashed_shape
 from cdanalysis.stream.container import VERSION
-from cdanalysis.zoo import describe, load, save_model
+from cdanalysis.zoo import describe, load
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "tests" / "golden"
@@ -62,14 +62,14 @@ def test_a_field_added_to_the_codec_leaves_old_streams_readable(small, small_fol
         monkeypatch.setattr(module, "CodecConfig", wider)
     again = load(small_folder)
     assert again.codec.config.added == 7
-    save_model(again, tmp_path / "again")
+    again.save(tmp_path / "again")
     assert describe(tmp_path / "again")["codec"]["added"] == 7
     saved = load(tmp_path / "again")
     assert saved.fingerprint == small.fingerprint
     assert saved.decode(stream).tobytes() == small.decode(stream).tobytes()
 
     again.codec.config.added = 8
-    save_model(again, tmp_path / "other")
+    again.save(tmp_path / "other")
     assert load(tmp_path / "other").fingerprint != small.fingerprint
     monkeypatch.undo()
     with pytest.raises(ValueError, match="written by a newer version of this library: it has 'added'"):

@@ -28,7 +28,7 @@ from cdanalysis.structures.features import STRIDES, Features, FeatureSpec
 from cdanalysis.structures.latents import LAYERS, SEMANTIC
 from cdanalysis.structures.predictions import Classification
 from cdanalysis.structures.targets import IGNORE, Instances, LabelMap
-from cdanalysis.zoo import load, save_model
+from cdanalysis.zoo import load
 
 SPEC = FeatureSpec(embedding=6, pyramid=(8, 8, 8, 8), detail=4)
 CLASSES = ["square", "bar"]
@@ -506,7 +506,7 @@ def test_predictions_do_not_depend_on_the_batch(three_tasks, image):
 
 def test_a_model_with_three_heads_comes_back(three_tasks, tmp_path, image):
     three_tasks.counterparts["detection"] = copy.deepcopy(three_tasks.heads["detection"])
-    save_model(three_tasks, tmp_path)
+    three_tasks.save(tmp_path)
     del three_tasks.counterparts["detection"]
     model, plain = load(tmp_path, counterparts=True), load(tmp_path)
     assert list(model.heads) == ["classification", "detection", "segmentation"] and not plain.counterparts

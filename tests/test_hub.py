@@ -16,7 +16,7 @@ import yaml
 
 import cdanalysis as cda
 from cdanalysis.registry import HUBS
-from cdanalysis.zoo import COUNTERPARTS, METRICS, RECIPE, TEACHERS, WEIGHTS, find, save_model
+from cdanalysis.zoo import COUNTERPARTS, METRICS, RECIPE, TEACHERS, WEIGHTS, find
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 
@@ -241,8 +241,8 @@ def test_a_hub_of_another_package(small, small_folder, monkeypatch):
     assert cda.load("shelf:small").fingerprint == small.fingerprint
 
 
-def test_save_is_save_model(small, tmp_path):
+def test_what_is_saved_twice_is_the_same_and_is_loaded(small, tmp_path):
     small.save(tmp_path / "a")
-    save_model(small, tmp_path / "b")
+    small.save(tmp_path / "b")
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
     assert cda.load(str(tmp_path / "a")).fingerprint == small.fingerprint

@@ -32,7 +32,6 @@ from cdanalysis.data.labeled_crops import LabeledCrops
 from cdanalysis.faults import sentence
 from cdanalysis.files import LeftOut, files_below, write_whole
 from cdanalysis.notices import InputWarning, collected
-from cdanalysis.zoo import save_model
 
 
 def saved(image: Image.Image, kind: str, **settings) -> bytes:
@@ -229,7 +228,7 @@ def test_evaluate_goes_on_with_labels(small_folder, world, tmp_path, capsys, tas
     head = {"detection": ["red", "blue"], "segmentation": ["b", "r", "d"]}[task]
     new = cda.load(str(small_folder))
     new.heads[task] = new.new_head(task, classes=head)
-    save_model(new, tmp_path / "model")
+    new.save(tmp_path / "model")
     folder = world / "pixels" / ("images" if task == "detection" else "")
     (world / "pixels" / "images" / "3.png").write_bytes(b"no picture")
     (world / "pixels" / "labels" / "0.png").write_bytes(b"no picture")

@@ -14,7 +14,7 @@ from PIL import Image
 from cdanalysis.cli import main
 from cdanalysis.data.images import ImageSet
 from cdanalysis.outputs import LEDGER, FileState, Ledgers, Origin, check_outputs, write_result
-from cdanalysis.zoo import find, load, save_model
+from cdanalysis.zoo import find, load
 
 OTHER = '{"shapes": [], "tool": "labels"}'
 STUDY = "name: s\ntitle: S\nmodel: {model}\nsource: {{path: photos}}\nreconstructions: [0.5]\n"
@@ -174,7 +174,7 @@ def test_a_result_of_another_photograph_is_not_replaced(desk, capsys):
 @pytest.fixture
 def pair(desk) -> Path:
     """Streams of two photographs, where what is written for one may be called like what is written for the other."""
-    save_model(segmenting(), "segments")
+    segmenting().save("segments")
     for name, photograph in (("x", "cat/a"), ("x.mask", "dog/d"), ("y", "dog/c")):
         assert main(words(f"encode photos/{photograph}.png -o s/{name}.cda")) == 0
     return desk
@@ -349,7 +349,7 @@ def others(small_folder, tmp_path) -> Path:
     model = load(small_folder)
     for parameter in model.heads.parameters():
         parameter.neg_()
-    save_model(model, tmp_path / "others")
+    model.save(tmp_path / "others")
     return tmp_path / "others"
 
 
@@ -384,7 +384,7 @@ def test_streams_of_other_teachers_are_made_again(desk, capsys):
     model = load("model")
     for parameter in model.codec.detector.parameters():
         parameter.neg_()
-    save_model(model, "taught")
+    model.save("taught")
     assert load("taught").fingerprint == model.fingerprint
     start = ["encode", "photos", "--workers", "1", "--model"]
     rerun([*start, "model"], [*start, "taught"], "out", capsys)

@@ -35,7 +35,7 @@ from cdanalysis.training.head_data import HeadConfig
 from cdanalysis.training.recipe import Recipe, StageConfig, load_recipe
 from cdanalysis.training.retraining import compressed
 from cdanalysis.training.trainer import Trainer
-from cdanalysis.zoo import load, save_model
+from cdanalysis.zoo import load
 
 STUDIES = sorted((Path(__file__).parent.parent / "configs" / "evaluate").glob("*.yaml"))
 
@@ -56,7 +56,7 @@ def model_folder(tmp_path_factory) -> Path:
             heads[task] = model.new_head(task, **own)
         for head in heads["detection"].detector.heads:
             torch.nn.init.zeros_(head.predict.bias)
-    save_model(model, folder)
+    model.save(folder)
     return folder
 
 
@@ -379,7 +379,7 @@ def test_the_command_writes_a_page_that_needs_nothing_else(study, tmp_path, caps
 
 def test_what_the_command_line_says_to_a_study_is_heard(study, tmp_path, model_folder, capsys):
     another = tmp_path / "another"
-    save_model(new_small_model(7), another)
+    new_small_model(7).save(another)
     words = [
         str(study),
         "task=''",

@@ -21,7 +21,7 @@ from cdanalysis.training import trainer as training
 from cdanalysis.training.recipe import Recipe, StageConfig
 from cdanalysis.training.semantic_layers import SegmentationProbe
 from cdanalysis.training.teacher_features import FeatureConfig
-from cdanalysis.zoo import load, save_model
+from cdanalysis.zoo import load
 
 SERVE = {  # whether folding batch norms leaves features what they are
     "test_resnet": True,
@@ -214,7 +214,7 @@ def test_a_probe_reads_levels_of_any_widths():
 
 def test_a_saved_model_has_its_backbone(tmp_path, image):
     model = new_model("test_mambaout").eval()
-    save_model(model, tmp_path / "saved")
+    model.save(tmp_path / "saved")
     loaded = load(tmp_path / "saved")
     seen = [each.reference.features([image]).pyramid[0] for each in (model, loaded)]
     assert loaded.codec.config.detector == "test_mambaout"

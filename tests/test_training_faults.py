@@ -28,7 +28,7 @@ from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.recipe import CalibrationConfig, HeadConfig, Recipe, check_values
 from cdanalysis.training.teacher_features import FeatureConfig
 from cdanalysis.training.trainer import Trainer
-from cdanalysis.zoo import WEIGHTS, load, save_model
+from cdanalysis.zoo import WEIGHTS, load
 
 
 def painted(folder, colors, side=64):
@@ -558,7 +558,7 @@ def test_a_full_disk_is_said_of_a_model(tmp_path, small, monkeypatch):
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OSError, match=r"model cannot be written to .*folder: No space left"):
-        save_model(small, tmp_path / "folder")
+        small.save(tmp_path / "folder")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

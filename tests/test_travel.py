@@ -30,7 +30,6 @@ from cdanalysis.zoo import (
     describe,
     load,
     round_weights,
-    save_model,
 )
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
@@ -95,7 +94,7 @@ def test_weights_that_changed_change_the_fingerprint(small_folder, tmp_path, how
         load(small_folder).decode(after)
     round_weights(model)
     saved = model.encode(PICTURE, 0.5)
-    save_model(model, tmp_path)
+    model.save(tmp_path)
     again = load(tmp_path)
     assert again.fingerprint == model.fingerprint
     assert again.to_latents([saved]).equals(model.to_latents([saved]))
@@ -105,7 +104,7 @@ def test_weights_that_a_file_cannot_hold_have_a_fingerprint_of_their_own(small_f
     model = load(small_folder)
     with torch.no_grad():
         model.codec.detail.g_a.down.weight.mul_(1 + 1e-4)
-    save_model(model, tmp_path)
+    model.save(tmp_path)
     assert model.fingerprint not in (load(tmp_path).fingerprint, load(small_folder).fingerprint)
     round_weights(model)
     assert model.fingerprint == load(tmp_path).fingerprint
@@ -128,7 +127,7 @@ def test_what_streams_are_not_read_with_changes_no_fingerprint(small_folder, tmp
     assert model.fingerprint == plain.fingerprint == describe(small_folder)["fingerprint"]
     stream = model.encode(PICTURE, 0.5)
     assert plain.to_latents([stream]).equals(model.to_latents([stream]))
-    save_model(model, tmp_path)
+    model.save(tmp_path)
     assert load(tmp_path).to_latents([stream]).equals(model.to_latents([stream]))
 
 
@@ -229,7 +228,7 @@ def test_a_model_is_the_same_wherever_it_was_loaded(small_folder, tmp_path, wher
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert not any(p.is_inference() for p in (*model.parameters(), *head.parameters()))
     by_optimizer(model, model.codec.detail.g_a.down.weight)
-    save_model(model, tmp_path)
+    model.save(tmp_path)
 
 
 def test_ordinary_tensors_leave_the_world_as_it_was():
@@ -272,7 +271,7 @@ def whole(tmp_path_factory):
     """A saved model with a counterpart."""
     folder, model = tmp_path_factory.mktemp("whole"), new_small_model()
     model.counterparts["classification"] = model.new_head("classification", classes=["cat", "dog"])
-    save_model(model, folder)
+    model.save(folder)
     return folder
 
 
@@ -333,10 +332,10 @@ def test_what_is_no_number_is_neither_saved_nor_loaded(whole, tmp_path, value, p
     weight = model.get_parameter(place).data
     weight[(0,) * weight.ndim] = value
     with pytest.raises(ValueError, match=rf"not saved: {place} holds what is no finite number"):
-        save_model(model, tmp_path / "model")
+        model.save(tmp_path / "model")
     weight[(0,) * weight.ndim] = 1e6
     with pytest.raises(ValueError, match="in half precision"):
-        save_model(model, tmp_path / "model")
+        model.save(tmp_path / "model")
     assert not (tmp_path / "model" / WEIGHTS).exists()
     tensors = load_file(whole / WEIGHTS)
     tensors[place][(0,) * tensors[place].ndim] = value
@@ -366,7 +365,7 @@ def test_what_could_not_be_loaded_is_not_saved(small_folder, tmp_path, change):
     model = load(small_folder)
     change(model)
     with pytest.raises(ValueError, match=r"is not what its description would rebuild|unwrap it"):
-        save_model(model, tmp_path)
+        model.save(tmp_path)
     assert not (tmp_path / WEIGHTS).exists()
 
 
@@ -381,7 +380,7 @@ def test_a_compiled_model_is_saved_and_loaded(small_folder, tmp_path, part):
     else:
         setattr(model, part, torch.compile(getattr(model, part), backend="eager"))
     assert model.analyze(stream).classification.label in ("cat", "dog", "cup")
-    save_model(model, tmp_path)
+    model.save(tmp_path)
     again = load(tmp_path)
     assert again.fingerprint == model.fingerprint
     assert again.to_latents([stream]).equals(model.to_latents([stream]))
@@ -399,7 +398,7 @@ def test_a_folder_holds_one_model_and_nothing_of_another(whole, tmp_path):
     for name in (METRICS, RECIPE, "README.md", "notes.txt"):
         (tmp_path / name).write_text(f"{name} of the first")
     model = new_small_model(seed=5)
-    save_model(model, tmp_path)
+    model.save(tmp_path)
     found = files_in(tmp_path)
     assert not {COUNTERPARTS, METRICS, RECIPE, "README.md"} & set(found)
     old = describe(whole)["saved"]
@@ -407,13 +406,13 @@ def test_a_folder_holds_one_model_and_nothing_of_another(whole, tmp_path):
     assert found[f"README.md.of-{old}"] == b"README.md of the first"
     assert not load(tmp_path, counterparts=True).counterparts
     (tmp_path / METRICS).write_text("of the second")
-    save_model(model, tmp_path)
+    model.save(tmp_path)
     assert (tmp_path / METRICS).read_text() == "of the second", "the same weights keep their figures"
 
 
 def test_what_is_in_a_folder_without_a_model_stays(tmp_path):
     (tmp_path / "README.md").write_text("mine")
-    save_model(new_small_model(), tmp_path)
+    new_small_model().save(tmp_path)
     assert set(files_in(tmp_path)) == {WEIGHTS, TEACHERS, "README.md"}
 
 
@@ -430,13 +429,13 @@ def test_a_save_that_fails_leaves_the_old_model(whole, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(broken, full)
             with pytest.raises(OSError, match="No space"):
-                save_model(model, tmp_path)
+                model.save(tmp_path)
         assert files_in(tmp_path) == before
     assert {path.name for path in tmp_path.iterdir()} == set(before)
 
 
 def test_counterparts_of_another_model_are_refused(whole, tmp_path):
-    save_model(new_small_model(seed=5), tmp_path)
+    new_small_model(seed=5).save(tmp_path)
     (tmp_path / COUNTERPARTS).write_bytes((whole / COUNTERPARTS).read_bytes())
     assert not load(tmp_path).counterparts
     with pytest.raises(ValueError, match=f"{COUNTERPARTS} belongs to another model"):
@@ -445,7 +444,7 @@ def test_counterparts_of_another_model_are_refused(whole, tmp_path):
 
 def test_teachers_of_another_model_are_refused(whole, tmp_path):
     model = new_small_model(seed=5)
-    save_model(model, tmp_path)
+    model.save(tmp_path)
     (tmp_path / TEACHERS).write_bytes((whole / TEACHERS).read_bytes())
     with pytest.raises(ValueError, match=f"{TEACHERS}"):
         load(tmp_path)
@@ -458,11 +457,11 @@ def test_a_file_of_somebody_else_is_renamed_and_not_replaced(small, tmp_path):
     """Where others keep weights under the same name, a model that is saved takes the name and leaves the file."""
     theirs = b"weights of another library"
     (tmp_path / "model.safetensors").write_bytes(theirs)
-    save_model(small, tmp_path)
+    small.save(tmp_path)
     assert load(tmp_path).fingerprint == small.fingerprint
     (kept,) = tmp_path.glob("model.safetensors.of-others*")
     assert kept.read_bytes() == theirs
-    save_model(small, tmp_path)
+    small.save(tmp_path)
     assert len(list(tmp_path.glob("*.of-*"))) == 1, "a model's own files are replaced"
 
 

@@ -27,7 +27,7 @@ from ..reference import is_teachers_own
 from ..registry import HEADS
 from ..teachers.imagenet import imagenet_classes
 from ..teachers.nanodet import COCO_CLASSES
-from ..zoo import check_finite, load, round_weights, save_model
+from ..zoo import check_finite, load, round_weights
 from .averaging import WeightAverage
 from .checks import calibration_sets, check_learnable, check_recipe
 from .head_validation import HeadValidation
@@ -136,7 +136,7 @@ class Trainer:
             if not is_teachers_own(model.codec, model.counterparts[task]):
                 del model.counterparts[task]
         metrics = {"validation": self.validated} if self.validated else None
-        save_model(model, self.folder / "model", self.recipe, metrics)
+        model.save(self.folder / "model", self.recipe, metrics)
 
     def _run_stage(self, state: dict | None, budget: float) -> tuple[int, bool]:
         """Train the current stage from the current step on; gives the steps done, and whether it is finished."""
