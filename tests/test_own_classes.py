@@ -163,11 +163,11 @@ def recipe_of(folder, small_folder, **head) -> Recipe:
 
 @given(st.integers(2, 9), st.integers(0, 30))
 def test_what_is_held_out_is_the_rest(holdout, seed):
-    from cdanalysis.training.head_data import _held_out, _not_held_out
+    from cdanalysis.training.head_data import _not_held_out, held_out
 
-    held, rest = _held_out(23, holdout, seed), _not_held_out(23, holdout, seed)
+    held, rest = held_out(23, holdout, seed), _not_held_out(23, holdout, seed)
     assert sorted(held + rest) == list(range(23)) and 23 // holdout <= len(held) <= 23 // holdout + 1
-    assert held != _held_out(23, holdout, seed + 1) and held == _held_out(23, holdout, seed + holdout)
+    assert held != held_out(23, holdout, seed + 1) and held == held_out(23, holdout, seed + holdout)
 
 
 def test_photographs_to_validate_on_are_not_learned_from(image_folder):

@@ -61,9 +61,8 @@ def find_layout(task: str, data: str, annotations: str = "") -> Layout:
 
 def _folders(task: str, path: Path) -> Layout | None:
     """A folder or archive of photographs in class folders, or with label maps; perhaps one for each split."""
-    train, val = (
-        _split(path, names) if task != "classification" or _only_splits(path) else None for names in (TRAIN, VAL)
-    )
+    split = task != "classification" or _only_splits(path)
+    train, val = (_place(path, names) if split else None for names in (TRAIN, VAL))
     if task == "segmentation" and not _has_label_maps(path if train is None else train):
         return None
     if train is None:
@@ -84,8 +83,8 @@ def _only_splits(folder: Path) -> bool:
     return all(entry.name.partition(".")[0] in SPLITS for entry in entries if entry.is_dir() or is_archive(entry))
 
 
-def _split(folder: Path, names: Sequence[str]) -> Path | None:
-    """The folder or archive of a split in a folder."""
+def _place(folder: Path, names: Sequence[str]) -> Path | None:
+    """The first folder or archive of some names in a folder."""
     places = [folder / f"{name}{end}" for name in names for end in ("", *ARCHIVES)]
     return next((place for place in places if place.is_dir() or is_archive(place)), None)
 
@@ -99,9 +98,7 @@ def _coco(task: str, path: Path) -> Layout:
     val = _of_split([file for file in files if file != train], VAL)
     if train is None:
         raise ValueError(_nothing_found(task, path, files))
-    sources = [None if file is None else _coco_source(task, _photographs(file), file) for file in (train, val)]
-    assert sources[0] is not None
-    return Layout(sources[0], sources[1])
+    return Layout(*(_coco_source(task, _photographs(file), file) for file in (train, val) if file is not None))
 
 
 def _coco_source(task: str, photographs: Path, annotations: Path) -> LabeledSource:
@@ -111,9 +108,9 @@ def _coco_source(task: str, photographs: Path, annotations: Path) -> LabeledSour
 def _coco_files(folder: Path) -> list[Path]:
     """COCO files of a folder, its ``annotations``, and the folders of its splits; of several kinds the instances."""
     places = [folder, folder / "annotations", *(folder / name for name in (*TRAIN, *VAL))]
-    files = [file for place in places for file in sorted(place.glob("*.json")) if _is_coco(file)]
+    files = [file for place in places for file in sorted(place.glob("*.json"))]
     instances = [file for file in files if file.name.startswith("instances")]
-    return instances or files
+    return list(filter(_is_coco, instances)) or list(filter(_is_coco, files))
 
 
 def _is_coco(file: Path) -> bool:
@@ -134,8 +131,7 @@ def _photographs(file: Path) -> Path:
     folder = file.parent.parent if file.parent.name == "annotations" else file.parent
     own = [file.stem, file.stem.rpartition("_")[2], *(n for n in (*TRAIN, *VAL) if n in file.stem)]
     names = [*(f"images/{name}" for name in own), *own, "images"]
-    places = [folder / f"{name}{end}" for name in dict.fromkeys(names) for end in ("", *ARCHIVES)]
-    return next((place for place in places if place.is_dir() or is_archive(place)), folder)
+    return _place(folder, list(dict.fromkeys(names))) or folder
 
 
 def _nothing_found(task: str, path: Path, files: Sequence[Path]) -> str:

@@ -111,7 +111,7 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(logits.float() / temperature(), targets, label_smoothing=min(smoothing, 1.0))
+        loss = nn.functional.cross_entropy(logits.float() / temperature(), targets, label_smoothing=smoothing)
         loss.backward()
         return loss
 

@@ -14,7 +14,7 @@ from ..data.images import ImageSet
 from ..data.labeled import ClassFolders, LabeledSet
 from ..model import Model
 from ..registry import METRICS
-from .head_data import HeadConfig, open_sets, validation_sets
+from .head_data import HeadConfig, held_out, open_sets, validation_sets
 from .heads import CalibrationConfig, positions, prepare_head, starts_from_counterpart
 from .recipe import Recipe, StageConfig, check_values, moves, touches
 from .stages import CodecStage, check_features, layer_of, select
@@ -46,10 +46,10 @@ def check_recipe(recipe: Recipe, model: Model, first: int, fabric: Fabric, new: 
             _check_stage(recipe, model, number, fabric)
         if recipe.calibration.source:
             _check_calibration(recipe.calibration, model)
+        elif not any(_steps(stage) for stage in recipe.stages):
+            raise ValueError(f"recipe {recipe.name!r} trains nothing: set steps, or epochs, of a stage above 0")
         else:
             _say_uncalibrated(recipe)
-        if not recipe.calibration.source and not any(_steps(stage) for stage in recipe.stages):
-            raise ValueError(f"recipe {recipe.name!r} trains nothing: set steps, or epochs, of a stage above 0")
 
 
 def check_learnable(recipe: Recipe, model: Model) -> None:
@@ -95,12 +95,13 @@ def _check_head(stage: StageConfig, config: HeadConfig, model: Model, seed: int)
         raise ValueError(
             f"stage {stage.name!r} cannot be validated: no metric is registered for the task {config.task!r}"
         )
-    if config.patience and not (validation_sets(config, seed) and config.task in METRICS):
+    held = validation_sets(config, seed, sets) if config.task in METRICS else []
+    if config.patience and not held:
         raise ValueError(
             f"stage {stage.name!r} has a patience, and nothing to validate on: name val, or a holdout that leaves "
             "photographs out, or set patience to 0"
         )
-    for labeled in validation_sets(config, seed) if config.task in METRICS else ():
+    for labeled in held:
         METRICS[config.task](labeled, head.classes)
 
 
@@ -136,16 +137,20 @@ def _learns(stage: StageConfig, name: str) -> bool:
 
 
 def calibration_sets(recipe: Recipe) -> list[LabeledSet]:
-    """What the classification head is calibrated on where the recipe names nothing: what it was validated on.
+    """What the classification head is calibrated on: what the recipe names, or what the head was validated on.
 
     Args:
-        recipe: of whose stages the last one counts that trains the head on streams.
+        recipe: of whose stages the last one counts that trains the head on streams, where it names nothing.
 
     Raises:
         FileNotFoundError, ValueError: as `validation_sets`.
     """
+    source, every = recipe.calibration.source, recipe.calibration.every
+    if source:  # as `HeadConfig.holdout` counts, but not none of a small set
+        labeled = ClassFolders(source)
+        return [labeled.chosen(held_out(len(labeled), every, recipe.seed) or held_out(len(labeled), every, 0))]
     heads = list(_classifiers(recipe).values())
-    return validation_sets(heads[-1], recipe.seed) if heads and not recipe.calibration.source else []
+    return validation_sets(heads[-1], recipe.seed) if heads else []
 
 
 def _classifiers(recipe: Recipe) -> dict[str, HeadConfig]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -210,18 +210,19 @@ def _grids(features: Features) -> tuple:
     return (*(level.shape for level in features.pyramid), *detail)
 
 
-def training_sets(config: HeadConfig, seed: int = 0) -> list[LabeledSet]:
-    """The photographs that a head learns from; arguments and errors as of `open_sets`."""
-    opened = open_sets(config, seed)
+def training_sets(config: HeadConfig, seed: int = 0, opened: Sequence[LabeledSet] | None = None) -> list[LabeledSet]:
+    """The photographs that a head learns from; arguments and errors as of `validation_sets`."""
+    opened = open_sets(config, seed) if opened is None else opened
     return [labeled.chosen(_not_held_out(len(labeled), config.holdout, seed)) for labeled in opened]
 
 
-def validation_sets(config: HeadConfig, seed: int = 0) -> list[LabeledSet]:
+def validation_sets(config: HeadConfig, seed: int = 0, opened: Sequence[LabeledSet] | None = None) -> list[LabeledSet]:
     """The photographs that a head is validated on: those of ``val``, or else those that ``holdout`` leaves out.
 
     Args:
         config: names them.
         seed: of the recipe, which says what is held out.
+        opened: what `open_sets` gives, if that was called before: it reads all photographs.
 
     Returns:
         the sets that have any photographs; none where nothing is held out.
@@ -231,10 +232,10 @@ def validation_sets(config: HeadConfig, seed: int = 0) -> list[LabeledSet]:
         ValueError: if one is not in its reader's layout, has no photographs, or classes that the sources do not have.
     """
     if not config.val:
-        opened = open_sets(config, seed) if config.holdout else []
-        held = [labeled.chosen(_held_out(len(labeled), config.holdout, seed)) for labeled in opened]
+        opened = open_sets(config, seed) if opened is None and config.holdout else opened or []
+        held = [labeled.chosen(held_out(len(labeled), config.holdout, seed)) for labeled in opened]
         return [labeled for labeled in held if len(labeled)]
-    known, sets = open_labeled(config.task, config.sources[0]).classes, []
+    known, sets = (opened[0] if opened else open_labeled(config.task, config.sources[0])).classes, []
     for source in config.val:
         try:
             sets.append(open_labeled(config.task, source))
@@ -319,13 +320,13 @@ def _check_taught(config: HeadConfig, classes: list[str], targets: list[Target])
         notice(f"the {config.task} head's data have no example of {names}")
 
 
-def _held_out(count: int, holdout: int, seed: int) -> list[int]:
+def held_out(count: int, holdout: int, seed: int) -> list[int]:
     """Indices of the photographs that are held out, readable or not: of sorted names, so that all classes have some."""
-    return [index for index in range(count) if holdout and index % holdout == seed % holdout]
+    return list(range(seed % holdout, count, holdout)) if holdout else []
 
 
 def _not_held_out(count: int, holdout: int, seed: int) -> list[int]:
-    held = set(_held_out(count, holdout, seed))
+    held = set(held_out(count, holdout, seed))
     return [index for index in range(count) if index not in held]
 
 

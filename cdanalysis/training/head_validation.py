@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ class HeadValidation:
 
     Attributes:
         main: the score that counts, as the task's metric has it.
-        best: the ``scores`` of the best epoch, its number ``epoch``, counted from 1, and its ``weights``; empty before
-            the first.
+        best: the ``scores`` of the best epoch, its number ``epoch``, counted from 1 (0 is the head before it learned),
+            and its ``weights``; empty before the first.
         since: epochs since then.
         stopped: whether the stage's patience is at an end.
 
@@ -128,7 +128,12 @@ class HeadValidation:
 
 
 def validation_of(
-    model: Model, config: HeadConfig, folder: Path, track: Callable[[Iterable], Iterable], seed: int
+    model: Model,
+    config: HeadConfig,
+    folder: Path,
+    track: Callable[[Iterable], Iterable],
+    seed: int,
+    opened: Sequence[LabeledSet] | None = None,
 ) -> HeadValidation | None:
     """The validation of a head's stage; None where it has no photographs for it, or no metric for its task.
 
@@ -138,12 +143,13 @@ def validation_of(
         folder: where streams are cached.
         track: wraps an iterable to show progress.
         seed: of the recipe, which says what is held out.
+        opened: as of `validation_sets`.
 
     Raises:
         FileNotFoundError: as `validation_sets`.
         ValueError: as `validation_sets` and `HeadValidation`.
     """
-    sets = validation_sets(config, seed) if config.epochs and config.task in METRICS else []
+    sets = validation_sets(config, seed, opened) if config.epochs and config.task in METRICS else []
     return HeadValidation(model, config, sets, folder, track) if sets else None
 
 

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..data.labeled import ClassFolders, LabeledSet
+from ..data.labeled import LabeledSet
 from ..data.labels import class_index
 from ..data.readable import readable, told
 from ..heads.base import Head, layers_of
@@ -53,14 +53,19 @@ def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
         ValueError: if there is no head to keep, or it does not know the classes; or no counterpart of its kind, which
             could be distilled.
     """
-    head = _chosen_head(model, config, classes)
+    return started_head(model, config, classes)[0]
+
+
+def started_head(model: Model, config: HeadConfig, classes: list[str]) -> tuple[Head, list[str] | None]:
+    """`prepare_head`, and which of the data's classes the head knows before it learns; None if it starts from noise."""
+    head, shared = _chosen_head(model, config, classes)
     known = model.counterparts[config.task].describe() if config.task in model.counterparts else None
     if config.distill and known != head.describe():
         raise ValueError(f"distill needs a {config.task} counterpart of the same kind and classes: train one before")
-    return head
+    return head, shared
 
 
-def _chosen_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
+def _chosen_head(model: Model, config: HeadConfig, classes: list[str]) -> tuple[Head, list[str] | None]:
     heads = model.counterparts if config.input == "features" else model.heads
     if config.classes == "keep":
         if config.task not in model.heads:
@@ -72,16 +77,15 @@ def _chosen_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
             raise ValueError(
                 f"the {config.task} head has other classes than the data, or in another order: use classes: data"
             )
-        return heads[config.task]
+        return heads[config.task], list(classes)
     if config.classes != "data":
         raise ValueError(f"classes must be 'data' or 'keep', got {config.classes!r}")
     head = model.new_head(config.task, classes=list(classes), **config.options)
-    if starts_from_counterpart(model, config, head):
-        head.load_state_dict(model.counterparts[config.task].state_dict())
-    elif (other := _start_of(model, config)) is not None:
-        head.start_from(other)
+    own = starts_from_counterpart(model, config, head)
+    other = model.counterparts[config.task] if own else _start_of(model, config)
+    shared = None if other is None else head.start_from(other)
     heads[config.task] = head
-    return head
+    return head, shared
 
 
 def _start_of(model: Model, config: HeadConfig) -> Head | None:
@@ -91,26 +95,6 @@ def _start_of(model: Model, config: HeadConfig) -> Head | None:
     found = [model.heads, model.counterparts] if config.input == "streams" else [model.counterparts, model.heads]
     there = [heads[config.task] for heads in found if config.task in heads]
     return there[0] if there and config.init == "model" else None
-
-
-def known_classes(model: Model, config: HeadConfig, classes: list[str]) -> list[str] | None:
-    """Which of the data's classes the head of a stage knows before it learns, because of what it starts from.
-
-    Args:
-        model: before the head is prepared.
-        config: of the stage.
-        classes: class names of the data.
-
-    Returns:
-        their names; None where it starts from random weights.
-    """
-    if config.classes == "keep":
-        return list(classes)
-    head = model.new_head(config.task, classes=list(classes), **config.options)
-    if starts_from_counterpart(model, config, head):
-        return list(classes)
-    other = _start_of(model, config)
-    return None if other is None else head.start_from(other)
 
 
 def keep_counterpart(model: Model, task: str) -> None:
@@ -149,7 +133,7 @@ class HeadLoss(nn.Module):
     def __init__(self, model: Model, config: HeadConfig, classes: list[str]):
         super().__init__()
         self.model, self.config = model, config
-        self.head = prepare_head(model, config, classes)
+        self.head, self.known = started_head(model, config, classes)
         self.among = positions(self.head.classes, classes) if config.task == "classification" else []
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -163,8 +147,7 @@ class HeadLoss(nn.Module):
         else:
             terms = self.head.loss(features, batch.targets)
         if self.config.distill:
-            counterpart = what_is_distilled(self.model, self.config.task)
-            apart = self.head.distillation(features, batch.teacher, counterpart)
+            apart = self.head.distillation(features, batch.teacher, self.model.counterparts[self.config.task])
             terms["distillation"] = self.config.distill * apart.mean()
         loss = sum(term for name, term in terms.items() if name != "accuracy")
         return loss, {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
@@ -196,22 +179,20 @@ def positions(known: list[str], classes: list[str]) -> list[int]:
 
 
 @torch.inference_mode()
-def calibrate(model: Model, config: CalibrationConfig, sets: Sequence[LabeledSet] = ()) -> float:
+def calibrate(model: Model, config: CalibrationConfig, sets: Sequence[LabeledSet]) -> float:
     """Fit the temperature of the classification head on streams of labeled photographs (Guo and others, ICML 2017).
 
     Args:
         model: its head gets the temperature.
-        config: names the photographs, and the quality of their streams.
-        sets: photographs in place of those.
+        config: says of which quality their streams are.
+        sets: the photographs.
 
     Returns:
         the temperature, by which logits are divided, in [0.01, 100].
 
     Raises:
-        FileNotFoundError: if the photographs do not exist.
-        ValueError: if they are not in class folders, or the head lacks a class.
+        ValueError: if the head lacks a class.
     """
-    sets = sets or [ClassFolders(config.source).every(config.every)]
     head = model.heads["classification"]
     layers = LAYERS[: layers_of([head])]
     logits, targets = [], []

@@ -10,11 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from ..configs import read_config
 from ..data.layouts import TRAIN, find_layout
-from .recipe import Recipe, changed, recipe_from
+from .recipe import Recipe, load_recipe
 
 RECIPES = {"classification": "classify.yaml", "detection": "detect.yaml", "segmentation": "segment.yaml"}
 """Tasks to the recipes that ship. A recipe's stage has the name of its task."""
@@ -74,10 +71,7 @@ def plain_recipe(
     values: dict[str, Any] = {"name": name or name_of(data), "stages": {task: {"head": head}}}
     if start:
         values["init"] = start
-    path = config_folder() / RECIPES[task]
-    tree, preset, words = read_config(path, "recipe", overrides)
-    filled = changed(changed(tree, preset, str(path)), OmegaConf.create(values), str(path))
-    return recipe_from(filled, words, str(path))
+    return load_recipe(config_folder() / RECIPES[task], overrides, values)
 
 
 def name_of(data: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -113,20 +113,24 @@ def touches(stage: StageConfig, *parts: str) -> bool:
     return any(name.startswith(part) or part.startswith(name) for name in stage.trains for part in parts)
 
 
-def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
+def load_recipe(
+    path: str | Path, overrides: Sequence[str] | None = None, values: dict[str, Any] | None = None
+) -> Recipe:
     """Read a YAML recipe.
 
     Args:
         path: of the file.
         overrides: ``key=value`` words; ``preset=NAME`` selects one of the file's presets, and
             ``stages.NAME.key=value`` changes a stage.
+        values: to fill in before the overrides; stages by their names.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: for an unknown key (the message suggests the nearest one) or an invalid value.
     """
     tree, preset, words = read_config(path, "recipe", overrides or ())
-    return recipe_from(changed(tree, preset, str(path)), words, str(path))
+    filled = changed(changed(tree, preset, str(path)), OmegaConf.create(values or {}), str(path))
+    return recipe_from(filled, words, str(path))
 
 
 def recipe_from(tree: DictConfig, words: DictConfig, where: str) -> Recipe:

@@ -59,10 +59,11 @@ def retrained(
         assert head is not None  # `retraining_recipe` has made one
         copies = folder / "photographs"
         if codec is not None:
-            head.sources = [
-                compressed(source, codec, level, copies / str(number), track)
-                for number, source in enumerate(head.sources)
-            ]
+            packed = {"": head.sources, "val": head.val}
+            head.sources, head.val = (
+                [compressed(source, codec, level, copies / f"{kind}{n}", track) for n, source in enumerate(sources)]
+                for kind, sources in packed.items()
+            )
         Trainer(recipe, folder).run(resume=(folder / "checkpoint.pt").is_file())
         write_whole(finished, "")
         shutil.rmtree(copies, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from ..model import Model
 from ..teachers.deeplab import DeepLab
 from ..teachers.nanodet import BINS, NanoDetPlus
 from .auxiliary import AuxiliaryTargets, CropBatch
-from .head_data import Batch, Examples
-from .head_validation import validation_of
-from .heads import HeadLoss, keep_counterpart, known_classes
+from .head_data import Batch, Examples, open_sets, training_sets
+from .head_validation import HeadValidation, validation_of
+from .heads import HeadLoss, keep_counterpart
 from .losses import StageLoss
 from .recipe import Recipe, StageConfig, moves, touches
 from .semantic_layers import (
@@ -42,6 +42,8 @@ from .teacher_features import FeatureBatch, Teachers, cached_features
 
 class CodecStage:
     """Crops of photographs, for the codec, and for heads that learn along with it."""
+
+    validation: HeadValidation | None = None
 
     def __init__(self, model: Model, recipe: Recipe, number: int, fabric: Fabric):
         self.recipe, self.number, self.fabric = recipe, number, fabric
@@ -134,8 +136,15 @@ def layer_of(stage: StageConfig) -> str:
     )
 
 
+def _tracker(fabric: Fabric, what: str) -> Callable[[Iterable], Iterable]:
+    """Shows progress on standard error, by one process."""
+    return partial(track, console=Console(stderr=True), description=what, disable=fabric.global_rank != 0)
+
+
 class FeatureStage:
     """What teachers see in photographs, cached, for the global or the spatial layer."""
+
+    validation: HeadValidation | None = None
 
     def __init__(self, model: Model, recipe: Recipe, number: int, fabric: Fabric, folder: Path):
         self.recipe, self.number, self.fabric = recipe, number, fabric
@@ -143,9 +152,7 @@ class FeatureStage:
         assert config.features is not None, "a stage that learns from crops is a CodecStage"
         self.features, self.spatial = config.features, layer_of(config) == "codec.spatial"
         teachers = Teachers(model.codec.eval(), self.spatial, self._segmenter())
-        shown = partial(
-            track, console=Console(stderr=True), description=f"{config.name}: features", disable=fabric.global_rank != 0
-        )
+        shown = _tracker(fabric, f"{config.name}: features")
         if fabric.global_rank == 0:
             self.cache = cached_features(folder / "features", self.features, teachers, shown)
         fabric.barrier()
@@ -250,15 +257,14 @@ class HeadStage:
         assert config.head is not None, "a stage that trains the codec is a CodecStage"
         self.head = config.head
         model.eval()
-        shown = partial(track, console=Console(stderr=True), disable=fabric.global_rank != 0)
-        streams = partial(shown, description=f"{config.name}: examples")
-        self.examples = Examples(model, self.head, folder / "streams", streams, recipe.seed)
-        shown = partial(shown, description=f"{config.name}: validation")
-        self.validation = validation_of(model, self.head, folder / "validation", shown, recipe.seed)
-        with torch.random.fork_rng(devices=[]):
-            self.known = known_classes(model, self.head, self.examples.classes)
+        opened = open_sets(self.head, recipe.seed)
+        streams, checked = (_tracker(fabric, f"{config.name}: {what}") for what in ("examples", "validation"))
+        learned = training_sets(self.head, recipe.seed, opened)
+        self.examples = Examples(model, self.head, folder / "streams", streams, recipe.seed, learned)
+        self.validation = validation_of(model, self.head, folder / "validation", checked, recipe.seed, opened)
         torch.manual_seed(recipe.seed * 1009 + number)  # for the weights of a new head
         self.loss = HeadLoss(model, self.head, self.examples.classes)
+        self.known = self.loss.known
         self.each = len(self.examples.batches(config.batch))
         self.steps = self.head.epochs * self.each
 

@@ -168,11 +168,9 @@ class FeatureBatch:
 
     def detected(self) -> DetectorFeatures:
         """The detector's maps; its finest backbone features, which nothing reads, are left empty."""
-        if "c4" not in self.maps:
-            return DetectorFeatures(tuple(self.maps[name] for name in MAPS[:4]), ())
-        none = self.embeddings.new_empty(0)
-        pyramid = tuple(self.maps[name] for name in MAPS[:4])
-        return DetectorFeatures(pyramid, (none, self.maps["c4"], self.maps["c5"]))
+        none, maps = self.embeddings.new_empty(0), self.maps
+        pyramid = tuple(maps[name] for name in MAPS[:4])
+        return DetectorFeatures(pyramid, (none, maps["c4"], maps["c5"]) if "c4" in maps else ())
 
     def to(self, device: torch.device) -> FeatureBatch:
         """The batch on a device."""

@@ -30,7 +30,6 @@ from ..teachers.nanodet import COCO_CLASSES
 from ..zoo import check_finite, load, round_weights
 from .averaging import WeightAverage
 from .checks import calibration_sets, check_learnable, check_recipe
-from .head_validation import HeadValidation
 from .heads import calibrate
 from .pretrained import load_pretrained
 from .recipe import Recipe, StageConfig, touches
@@ -130,7 +129,7 @@ class Trainer:
         if any(stage.head is None for stage in self.recipe.stages):
             model.codec.freeze_tables()
         held = calibration_sets(self.recipe)
-        if self.recipe.calibration.source or held:
+        if held:
             log.info("temperature %.3f", calibrate(model, self.recipe.calibration, held))
         for task in set(model.counterparts) - self.counterparts:
             if not is_teachers_own(model.codec, model.counterparts[task]):
@@ -145,8 +144,8 @@ class Trainer:
         first, last = self.step, int(min(stage.steps, self.step + budget))
         writer = SummaryWriter(str(self.folder / "logs" / config.name)) if self.fabric.global_rank == 0 else None
         saved = time.monotonic()
-        if self.step == 0 and isinstance(stage, HeadStage) and stage.ready and stage.validation is not None:
-            self._validate_head(config, stage, stage.validation, None, writer)
+        if state is None:
+            self._validate_head(config, stage, average, writer)
         with _Bar(config.name, stage.steps, enabled=self.fabric.global_rank == 0) as bar:
             for batch in stage.batches(first, last):
                 if _stopped(stage):
@@ -198,7 +197,7 @@ class Trainer:
         if state is not None:
             optimizer.load_state_dict(state["optimizer"])
             stage.own.load_state_dict(state["own"])
-            if isinstance(stage, HeadStage) and stage.validation is not None:
+            if stage.validation is not None:
                 stage.validation.load(state["validation"])
             if average:
                 average.load(state["average"])
@@ -221,8 +220,7 @@ class Trainer:
         if average:
             average.update(self.step)
         self._validate(config, average, writer)
-        if isinstance(stage, HeadStage) and stage.validation is not None and self.step % stage.each == 0:
-            self._validate_head(config, stage, stage.validation, average, writer)
+        self._validate_head(config, stage, average, writer)
         if writer and self.step % 20 == 0:
             for name, value in terms.items():
                 writer.add_scalar(name, value, self.step)
@@ -245,14 +243,17 @@ class Trainer:
                 writer.add_scalar(f"validation/{name}", value, self.step)
 
     def _validate_head(
-        self,
-        config: StageConfig,
-        stage: HeadStage,
-        validation: HeadValidation,
-        average: WeightAverage | None,
-        writer: SummaryWriter | None,
+        self, config: StageConfig, stage: Stage, average: WeightAverage | None, writer: SummaryWriter | None
     ) -> None:
-        """Score a head at the end of an epoch, or before the first; one process does, all keep the best weights."""
+        """Score a head at the end of an epoch, or before the first if it knows all its classes.
+
+        One process does it, all keep the best weights.
+        """
+        validation = stage.validation
+        if validation is None or not isinstance(stage, HeadStage):
+            return
+        if self.step % stage.each or not (self.step or stage.ready):
+            return
         epoch, head = self.step // stage.each, stage.loss.head
         with average.as_weights() if average else nullcontext():
             scores = validation.scores(head) if writer else None
@@ -296,7 +297,7 @@ class Trainer:
     def _save(self, optimizer=None, stage: Stage | None = None, average: WeightAverage | None = None) -> None:
         """Write the checkpoint whole or not at all; between stages it holds no optimizer, and nothing of a stage."""
         if self.fabric.global_rank == 0:
-            validation = stage.validation if isinstance(stage, HeadStage) else None
+            validation = None if stage is None else stage.validation
             state = {
                 "recipe": asdict(self.recipe),
                 "stage": self.stage,
@@ -346,7 +347,7 @@ def _first_model(recipe: Recipe) -> Model:
 
 def _stopped(stage: Stage) -> bool:
     """Whether a stage ends before its last step, because its head gets no better."""
-    return isinstance(stage, HeadStage) and stage.validation is not None and stage.validation.stopped
+    return stage.validation is not None and stage.validation.stopped
 
 
 def _described(heads: Heads) -> dict[str, dict]:
