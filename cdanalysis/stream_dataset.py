@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
+from .codec.entropy.symbols import same_kind
 from .data.cached import CachedStreams, stream_files
 from .data.labeled import SPLITS
 from .faults import sentence
@@ -23,10 +24,10 @@ from .files import read_tensors, write_whole
 from .heads.base import layers_of
 from .model import ERRORS, Model
 from .notices import notice
-from .stream.container import LAYERS, Stream, StreamBytes, named_stream, stream_bytes
+from .stream.container import Stream, StreamBytes, named_stream, stream_bytes
 from .stream.errors import StreamError
 from .structures.features import Features, FeatureSpec
-from .structures.latents import Latents, layer_count, working_size
+from .structures.latents import LAYERS, PAD, Latents, layer_count, working_size
 from .structures.targets import Target
 from .version import __version__
 from .zoo import load
@@ -198,7 +199,7 @@ class StreamDataset(Dataset):
             return self._cached(index)
         if index not in self._memory:
             self._memory[index] = self._cached(index)
-        return _mapped(self._memory[index], torch.clone)  # so that nobody changes what is kept
+        return self._memory[index].map(torch.clone)  # so that nobody changes what is kept
 
     def _cached(self, index: int) -> Features | Latents:
         source = self._sources[index]
@@ -219,7 +220,7 @@ class StreamDataset(Dataset):
     def _decoded(self, source: StreamBytes) -> Features | Latents:
         with named_stream(source):
             if self.latents:
-                return _mapped(self.model.to_latents([source], self.layers), lambda t: t.cpu().clone())
+                return self.model.to_latents([source], self.layers).map(lambda t: t.cpu().clone())
             return self.model.features(source, self.layers).to("cpu", self.dtype)
 
     def _checked(self, skip: bool) -> list[tuple]:
@@ -242,9 +243,9 @@ class StreamDataset(Dataset):
     def _kind(self, stream: Stream) -> tuple:
         size, count = (stream.height, stream.width), len(self.layers)
         if self.latents:
-            return (*size, *((layer.level, layer.working, layer.mapped) for layer in stream.layers[:count]))
+            return same_kind(stream, count)
         grids = [working_size(*size, longer=layer.working) for layer in stream.layers[1:2] if count > 1]
-        return (*grids, *(-(-side // 32) for side in size if count == len(LAYERS)))
+        return (*grids, *(-(-side // PAD) for side in size if count == len(LAYERS)))
 
     def __getstate__(self) -> dict[str, Any]:
         state = copy.copy(self.__dict__)
@@ -318,7 +319,8 @@ def _targets_of(targets: Targets, names: list[str], tops: list[str]) -> tuple[li
         if targets != FOLDERS:
             raise ValueError(f'targets are a sequence, a mapping, a function or "{FOLDERS}", got {targets!r}')
         classes = _class_folders(names, tops)
-        return classes, [classes.index(top) for top in tops]
+        numbers = {name: number for number, name in enumerate(classes)}
+        return classes, [numbers[top] for top in tops]
     if isinstance(targets, Mapping):
         return None, _looked_up(targets, names)
     if callable(targets):
@@ -358,18 +360,6 @@ def _looked_up(targets: Mapping[str, Any], names: list[str]) -> list[Any]:
     return found
 
 
-def _mapped(record: Features | Latents, function: Callable[[Tensor], Tensor]) -> Features | Latents:
-    """Features or latents with a function applied to every tensor."""
-    if isinstance(record, Features):
-        return record.map(function)
-    changed: dict[str, Any] = {name: function(value) for name, value in _tensors(record).items()}
-    return replace(record, **changed)
-
-
-def _tensors(record: Features | Latents) -> dict[str, Tensor]:
-    return {name: value for name, value in vars(record).items() if isinstance(value, Tensor)}
-
-
 def _joined_latents(parts: list[Latents]) -> Latents:
     """Latents of photographs of one size and quality as a batch."""
     first = parts[0]
@@ -379,7 +369,8 @@ def _joined_latents(parts: list[Latents]) -> Latents:
             raise ValueError(
                 "latents of different sizes or qualities cannot be one batch: use batches() as the batch_sampler"
             )
-    joined: dict[str, Any] = {name: torch.cat([_tensors(part)[name] for part in parts]) for name in _tensors(first)}
+    names = [name for name, value in vars(first).items() if isinstance(value, Tensor)]
+    joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
     return replace(first, **joined)
 
 

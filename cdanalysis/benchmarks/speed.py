@@ -90,15 +90,15 @@ def label_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, 
     """
     files = jpegs(BATCH, SIDE)
     images = [open_image(data) for data in files]
-    streams = model.encode_batch(images, LABEL_QUALITY, LAYERS[:1])
+    streams, pixels = model.encode_batch(images, LABEL_QUALITY, LAYERS[:1]), reads_pixels(model)
     ways: dict[Any, Callable[[], object]] = {
         "streams": lambda: model.analyze_batch(streams, ("classification",)),
-        "JPEG": lambda: reads_pixels(model).analyze([open_image(data) for data in files], ("classification",)),
+        "JPEG": lambda: pixels.analyze([open_image(data) for data in files], ("classification",)),
     }
     rival = CompressAI(RIVAL, weights or RANDOM)
     if rival.available():
         coded = [rival.encode(image, RIVAL_LEVEL) for image in images]
-        ways[RIVAL] = lambda: reads_pixels(model).analyze([rival.decode(data) for data in coded], ("classification",))
+        ways[RIVAL] = lambda: pixels.analyze([rival.decode(data) for data in coded], ("classification",))
     times, rows = {precision: least(ways, repeats, precision) for precision in PRECISIONS}, []
     for name in ways:
         seconds = {f"{precision}_s": found[name] for precision, found in times.items()}

@@ -23,6 +23,8 @@ from .evaluators import Evaluator
 
 UNCOMPRESSED = "uncompressed"
 """What tables call photographs that no codec has touched."""
+ROWS = 2
+"""Counts up when rows that were measured before hold something else than those of now."""
 Images = ImageSet | LabeledSet
 Track = Callable[[Iterable], Iterable]
 """Wraps an iterable to show progress."""

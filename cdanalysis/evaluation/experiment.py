@@ -99,7 +99,7 @@ class Table:
         trained = who if who in config.variants else BASE
         coded = open_codec(who).facts() if who in self.asked.baselines else models.identity(trained)
         parts = (config.semantic, config.bases.get(who), config.weights, config.saliency, models.identity(BASE), coded)
-        key = key_of(__version__, self.contents, {**asdict(self.asked), **others}, *parts)
+        key = key_of(engine.ROWS, __version__, self.contents, {**asdict(self.asked), **others}, *parts)
         path = models.folder / "rows" / f"{self.name} {title}-{key}.jsonl".replace(" ", "-")
         return engine.measure(self.images, case, path, self.track)
 

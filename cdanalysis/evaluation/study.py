@@ -34,8 +34,6 @@ from .evaluators import Context, TaskEvaluator, head_of, new_evaluators
 LATENTS, DECODED = OURS = ("heads on latents", "own reconstructions")
 """Series of a study that are this library's."""
 TIMES = ("encode_s", "decode_s", "read_s")
-ROWS = 2
-"""Counts up when rows that were measured before hold something else than those of now."""
 
 
 @dataclass
@@ -101,7 +99,6 @@ class Study:
 
     points: list[StudyPoint]
     images: engine.Images
-    model: Model
     task: str
 
 
@@ -148,7 +145,7 @@ def run_study(
         "refused": {each.series: missing for each in refused},
         **summary,
     }
-    return report, Study(points, images, model, config.task)
+    return report, Study(points, images, config.task)
 
 
 def _trained_counterpart(
@@ -165,7 +162,7 @@ def _trained_counterpart(
 def _begin(config: StudyConfig, folder: Path, images: engine.Images) -> None:
     """Put aside, under another name, what was measured from something else; and note what is measured from now on."""
     keys = ("task", "semantic", "perception", "weights", "compressai", "retraining")
-    now = {"rows": ROWS, **{key: asdict(config)[key] for key in keys}}
+    now = {"rows": engine.ROWS, **{key: asdict(config)[key] for key in keys}}
     weights = [find(config.model) / name for name in (WEIGHTS, TEACHERS, COUNTERPARTS)]
     now |= {"model": [file_digest(path) for path in weights if path.is_file()]}
     now |= {"photographs or labels": contents_digest(images, config.source)}

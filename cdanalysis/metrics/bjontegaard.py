@@ -278,8 +278,8 @@ def _bound(pairs: Pairs) -> dict[str, Any] | None:
     side = side_of(anchor, test) if anchor and test else None
     if side is None:
         return None
-    same = [(a, b) if a and b and side_of(a, b) == side else (None, None) for a, b in pairs]
-    return {"side": side, **_difference(rate_bound, same)}
+    values = [rate_bound(a, b) if a and b and side_of(a, b) == side else None for a, b in pairs]
+    return {"side": side, **asdict(interval(values))}
 
 
 def rate_differences(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.functional.classification import binary_calibration_error
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 PERCEPTION = ("psnr", "ms_ssim", "lpips")
@@ -140,4 +140,10 @@ def calibration_error(probabilities: Tensor, targets: Tensor) -> float:
     Returns:
         the mean gap between confidence and accuracy, in [0, 1].
     """
-    return float(multiclass_calibration_error(probabilities, targets, probabilities.shape[1], n_bins=15))
+    confidence, best = probabilities.max(1)
+    return calibration_gap(confidence, best == targets)
+
+
+def calibration_gap(confidence: Tensor, right: Tensor) -> float:
+    """`calibration_error` where no more is known than confidences (N,), in [0, 1], and whether they were right (N,)."""
+    return float(binary_calibration_error(confidence, right.long(), n_bins=15))

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_calibration_error, multiclass_confusion_matrix
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from ..data.coco import CocoImages
 from ..data.labeled import ClassFolders
@@ -22,7 +22,7 @@ from ..data.labels import class_index
 from ..data.segmentation import LabeledPixels
 from ..structures.predictions import Detection, Segmentation
 from ..structures.targets import IGNORE
-from .image import accuracy
+from .image import accuracy, calibration_gap
 
 
 class Scorer(Protocol):
@@ -98,12 +98,12 @@ class ClassificationScorer:
 
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
         """As `Scorer.compute`."""
-        rows = np.array([self.parts[int(i)] for i in (sorted(self.parts) if chosen is None else chosen)])
-        means = rows[:, :3].mean(0).tolist()
-        found: dict[str, float | None] = dict(zip(("top1", "top1_all", "top5_all"), means, strict=True))
+        parts = [self.parts[int(i)] for i in (sorted(self.parts) if chosen is None else chosen)]
+        *right, confidence = zip(*parts, strict=True)
+        names = ("top1", "top1_all", "top5_all")
+        found: dict[str, float | None] = {n: sum(each) / len(parts) for n, each in zip(names, right, strict=True)}
         if chosen is None:
-            correct, confidence = (torch.tensor(rows[:, column], dtype=torch.float32) for column in (1, 3))
-            found["calibration_error"] = float(binary_calibration_error(confidence, correct.long(), n_bins=15))
+            found["calibration_error"] = calibration_gap(torch.tensor(confidence), torch.tensor(right[1]))
         return found if len(self.choices) > 1 else {**found, "top1": None}
 
 

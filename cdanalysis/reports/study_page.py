@@ -62,7 +62,7 @@ def _gallery(study: Study, main: str, each: int = 4) -> list[tuple[str, Image.Im
             found = _predicted(study, point, stream)
             caption, shown = f"{caption}; predicted: {found[study.task].summary()}", found.plot(image)
         else:
-            shown = study.model.decode(stream)
+            shown = point.model.decode(stream)
         captioned.append((caption, shown))
     return captioned
 

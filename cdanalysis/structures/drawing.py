@@ -148,9 +148,12 @@ def html_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
         rows: cells of each row, in the order of the columns.
     """
     head = _html_row("th", columns)
-    body = [_html_row("td", (f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row)) for row in rows]
+    body = [
+        _html_row("td", (f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row))
+        for row in rows[:SHOWN_ROWS]
+    ]
     more = f"<p>… and {len(rows) - SHOWN_ROWS} more</p>" if len(rows) > SHOWN_ROWS else ""
-    return f"<p>{html.escape(title)}</p><table>{head}{''.join(body[:SHOWN_ROWS])}</table>{more}"
+    return f"<p>{html.escape(title)}</p><table>{head}{''.join(body)}</table>{more}"
 
 
 def _html_row(kind: str, cells: Iterable[Any]) -> str:

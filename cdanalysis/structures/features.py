@@ -85,6 +85,11 @@ class Features:
         return self.grid
 
     @property
+    def own_workings(self) -> list[tuple[int, int]]:
+        """For each photograph its working (height, width), in a padded batch too."""
+        return self.workings or [self.working] * len(self)
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Height and width that the pyramid covers, in pixels of the working size, padding included."""
         rows, columns = self.pyramid[0].shape[-2:]
@@ -92,8 +97,7 @@ class Features:
 
     def scales(self) -> list[tuple[float, float]]:
         """For each photograph the factors (across, down) from pixels of the working size to its own."""
-        workings = self.workings or [self.working] * len(self)
-        return [(w / width, h / height) for (h, w), (height, width) in zip(self.sizes, workings, strict=True)]
+        return [(w / width, h / height) for (h, w), (height, width) in zip(self.sizes, self.own_workings, strict=True)]
 
     def to_working(self, coordinates: Tensor, index: int = 0) -> Tensor:
         """Coordinates in pixels of a photograph as pixels of its working size.
@@ -114,7 +118,7 @@ class Features:
         import torch
 
         rows, columns = (torch.arange(n, device=self.embedding.device) for n in self.pyramid[level].shape[-2:])
-        sizes = torch.tensor(self.workings or [self.working] * len(self), device=self.embedding.device)
+        sizes = torch.tensor(self.own_workings, device=self.embedding.device)
         inside_rows = STRIDES[level] * rows < sizes[:, :1]
         inside_columns = STRIDES[level] * columns < sizes[:, 1:]
         return inside_rows[:, :, None] & inside_columns[:, None]
@@ -167,7 +171,7 @@ class Features:
             replace(part, pyramid=[level[i] for level in levels], detail=details[i] if details else None)
             for i, part in enumerate(parts)
         ]
-        workings = [size for part in parts for size in part.workings or [part.working] * len(part)] if levels else []
+        workings = [size for part in parts for size in part.own_workings] if levels else []
         different = len(set(workings)) > 1 or any(part.workings is not None for part in parts)
         return replace(Features.joined(filled), workings=workings if different else None)
 
@@ -177,4 +181,7 @@ def _same_size(maps: Sequence[Tensor]) -> list[Tensor]:
     import torch.nn.functional as F
 
     rows, columns = (max((x.shape[axis] for x in maps), default=0) for axis in (-2, -1))
-    return [F.pad(x, (0, columns - x.shape[-1], 0, rows - x.shape[-2])) for x in maps]
+    return [
+        x if x.shape[-2:] == (rows, columns) else F.pad(x, (0, columns - x.shape[-1], 0, rows - x.shape[-2]))
+        for x in maps
+    ]

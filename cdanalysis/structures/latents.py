@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import TYPE_CHECKING
@@ -151,8 +151,12 @@ class Latents:
             IndexError: if there is none of that index.
         """
         index = range(len(self))[index]
-        rows = {name: t[index : index + 1] for name, t in self._tensors().items() if t is not None}
-        return replace(self, **rows)
+        return self.map(lambda tensor: tensor[index : index + 1])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Latents:
+        """The latents with a function applied to every tensor."""
+        changed = {name: function(t) for name, t in self._tensors().items() if t is not None}
+        return replace(self, **changed)
 
     def up_to(self, layer: str) -> Latents:
         """The same latents without the layers after ``layer``."""

@@ -279,10 +279,15 @@ class Detection:
         from .drawing import html_picture, html_table
 
         columns = ("label", "score", "x", "y", "width", "height")
-        cells = [(row["label"], row["score"], *(round(side, 1) for side in row["box"])) for row in self.to_dict()]
-        rows = [(label, score, *map(str, box)) for label, score, *box in cells]
+        rows = [(row["label"], row["score"], *(f"{side:.1f}" for side in row["box"])) for row in self.to_dict()]
         picture = "" if self.size is None else html_picture(self.plot())
         return picture + html_table(f"{len(self)} objects", columns, rows)
+
+
+def _most_first(counts: np.ndarray) -> np.ndarray:
+    """Indices of the counts above 0, the largest first."""
+    order = np.argsort(-counts, kind="stable")
+    return order[counts[order] > 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,14 +313,12 @@ class Segmentation:
     @property
     def class_ids(self) -> np.ndarray:
         """(C,) int64 indices of the classes that occur, those of the most pixels first."""
-        counts = self._counts()
-        order = np.argsort(-counts, kind="stable")
-        return order[counts[order] > 0]
+        return _most_first(self._counts())
 
     def shares(self) -> dict[str, float]:
         """Share of the photograph's pixels by class, the largest first; classes without a pixel are left out."""
-        counts = self._counts() / self.mask.size
-        return {self.classes[i]: float(counts[i]) for i in self.class_ids}
+        counts = self._counts()
+        return {self.classes[i]: float(counts[i] / self.mask.size) for i in _most_first(counts)}
 
     def _counts(self) -> np.ndarray:
         return np.bincount(self.mask.ravel(), minlength=len(self.classes))
@@ -353,7 +356,9 @@ class Segmentation:
         Raises:
             ModuleNotFoundError: if pandas is not installed.
         """
-        ids, pixels = self.class_ids, self._counts()[self.class_ids]
+        counts = self._counts()
+        ids = _most_first(counts)
+        pixels = counts[ids]
         labels = np.array([self.classes[i] for i in ids], object)
         columns = {"class_id": ids, "label": labels, "pixels": pixels, "share": pixels / self.mask.size}
         return _package("pandas").DataFrame(columns)
