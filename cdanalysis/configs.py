@@ -13,6 +13,8 @@ from typing import Any, TypeVar, Union, cast
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from .faults import one_line
+
 T = TypeVar("T")
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
@@ -124,11 +126,6 @@ def nearest(word: object, known: Iterable[str]) -> str:
     """The end of a sentence about a word that is not known."""
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.0)
     return f"the nearest known one is {close[0]!r}" if close else "there are none"
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _keys(tree: Any) -> str:

@@ -32,6 +32,16 @@ def sentence(error: BaseException) -> str:
     return str(error).strip() or type(error).__name__
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def named_line(error: BaseException) -> str:
+    """An error's kind and what it says, on one line: for errors that only their kind explains."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory ran short, in Python, in torch, or on a device."""
     return isinstance(error, MemoryError) or (

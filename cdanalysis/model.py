@@ -360,12 +360,16 @@ class Model(nn.Module):
 
     # -- between the verbs and the networks --------------------------------------------------
 
+    def settle(self) -> None:
+        """Before streams are written: what is kept of the codec's weights must be of the weights as they are."""
+        if self.codec.settle():
+            self._symbols.forget()
+
     def writer(
         self, images: Sequence[ImageLike], layers: int = 3, importance: Importance | None = None
     ) -> StreamWriter:
         """Images of one size, analyzed once and ready to be written at any quality: see `StreamWriter`."""
-        if self.codec.settle():
-            self._symbols.forget()
+        self.settle()
         group = [to_pixels(image) for image in images]
         if len({x.dtype for x in group}) > 1:
             group = [to_tensor(image) for image in images]

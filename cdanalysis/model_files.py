@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 WEIGHTS, COUNTERPARTS = "model.safetensors", "counterparts.safetensors"
 TEACHERS = "teachers.safetensors"
+NETWORK = "codec.safetensors"
+"""The network of another library, in full precision, where it is the codec."""
 RECIPE, METRICS, CARD = "config.yaml", "metrics.json", "README.md"
+FILES = (WEIGHTS, TEACHERS, COUNTERPARTS, NETWORK, RECIPE, METRICS, CARD)
+"""All that a model's folder may hold."""
 LONGEST_HEAD = 100_000_000
 """Bytes of a weights file's head."""
 DESCRIBED = {"name": str, "fingerprint": str, "teachers": str, "codec": dict, "heads": dict}
@@ -188,8 +192,8 @@ def _staged(folder: Path, saved: str) -> Iterator[Path]:
         yield Path(stage)
         staged = {file.name for file in Path(stage).iterdir()}
         _set_aside(folder, saved, staged)
-        if COUNTERPARTS not in staged:
-            (folder / COUNTERPARTS).unlink(missing_ok=True)
+        for name in {COUNTERPARTS, NETWORK} - staged:
+            (folder / name).unlink(missing_ok=True)
         for name in sorted(staged, key=lambda name: name == WEIGHTS):  # these last: they say what else there is
             os.replace(Path(stage) / name, folder / name)
 
@@ -203,8 +207,8 @@ def _set_aside(folder: Path, saved: str, staged: set[str]) -> None:
         before = ""
     except ValueError:
         before = "others"
-    for name in (WEIGHTS, TEACHERS, COUNTERPARTS, RECIPE, METRICS, CARD):
-        if name in (WEIGHTS, TEACHERS, COUNTERPARTS) and before != "others":
+    for name in FILES:
+        if name in (WEIGHTS, TEACHERS, COUNTERPARTS, NETWORK) and before != "others":
             continue
         if before != saved and (folder / name).is_file() and (before or name in staged):
             numbers = itertools.chain([""], (f"-{i}" for i in itertools.count(1)))

@@ -15,6 +15,7 @@ from torch import nn
 import cdanalysis as cda
 from cdanalysis.cli import main
 from cdanalysis.codec.shape import CodecConfig
+from cdanalysis.model_files import FILES, NETWORK
 from cdanalysis.stream.container import pack, unpack
 from cdanalysis.structures.features import STRIDES
 from cdanalysis.structures.latents import working_size
@@ -276,6 +277,37 @@ def test_a_saved_model_is_the_same_model(model, image, tmp_path):
             load(tmp_path / "saved")
     finally:
         del model.heads["detection"]
+
+
+def test_a_folder_is_passed_on_whole_and_leaves_nothing_behind(model, small, tmp_path):
+    """What a hub takes is all that a folder has; the card names the network; another model takes its place."""
+    pytest.importorskip("huggingface_hub", reason="needs the extra hub")
+    from cdanalysis.integrations.huggingface import model_card
+
+    model.save(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert NETWORK in names and names <= set(FILES)
+    card = model_card(tmp_path)
+    assert f"compressai's {model.codec.architecture}; sees {model.codec.size} pixels" in card
+    assert "global layer" not in card
+    small.save(tmp_path)
+    assert not (tmp_path / NETWORK).exists() and load(tmp_path).fingerprint == small.fingerprint
+
+
+def test_parts_of_another_librarys_network_are_not_exported(model, tmp_path):
+    pytest.importorskip("onnx", reason="needs the extra onnx")
+    from cdanalysis.integrations import export_onnx
+
+    with pytest.raises(ValueError, match="another library's network, which has no parts to export"):
+        export_onnx(model, tmp_path)
+
+
+def test_without_compressai_a_saved_model_says_what_to_install(model, tmp_path, monkeypatch):
+    model.save(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for name in (str(tmp_path), "compressai:bmshj2018-hyperprior:3"):
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'cdanalysis\[baselines\]'"):
+            load(name)
 
 
 def test_a_class_that_cannot_be_rebuilt_is_not_saved(tmp_path):

@@ -233,6 +233,16 @@ def test_streams_of_what_encoders_give(three_tasks, chelsea):
         assert streams == three_tasks.encode_batch(list(x), (0.2, 0.5, 0.9)[:count], LAYERS[:count])
 
 
+def test_streams_are_of_weights_as_they_are(chelsea):
+    """Also where they were changed behind autograd's back, and streams were written before."""
+    model, x = new_small_model(), pixels_of(chelsea, 1, 64, 96)
+    before = model.encode(x[0], 0.5)
+    model.codec.spatial.context.heads[0].bias.data.add_(0.5)
+    (stream,) = write_streams(model, (64, 96), analyzed(model, x), 0.5)
+    assert stream == model.encode(x[0], 0.5) != before
+    assert model.to_latents([stream]).equals(model.codec.to_latents(x, (60, 60, 60)))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -56,18 +56,8 @@ class StreamWriter:
     @torch.inference_mode()
     def at(self, levels: Levels) -> list[bytes]:
         """Streams at the quality levels 0..120 of the layers."""
-        height, width = self.size
-        return [
-            pack(Stream(self.fingerprint, width, height, self._layers(levels, parts)))
-            for parts in self._bytes(self.analyzed, levels)
-        ]
-
-    def _layers(self, levels: Levels, parts: list[bytes]) -> tuple[Layer, ...]:
-        sizes, mapped = self.codec.config.working_sizes, self.quality_offsets is not None
-        return tuple(
-            Layer(name, level, len(data), data, size, mapped and name == LAYERS[-1])
-            for name, level, data, size in zip(LAYERS, levels, parts, sizes, strict=False)
-        )
+        coded, mapped = self._bytes(self.analyzed, levels), self.quality_offsets is not None
+        return packed(self.codec, self.fingerprint, self.size, levels, coded, mapped)
 
     def _bytes(self, analyzed: AnalyzedImages, levels: Levels) -> list[list[bytes]]:
         """For each photograph the bytes of each layer's symbols."""
@@ -121,6 +111,35 @@ class StreamWriter:
         y, count = self.analyzed, len(before)
         first = AnalyzedImages(y.embedding, y.spatial if count > 0 else None, y.detail if count > 1 else None)
         return len(self._bytes(first, (*before, level))[0][-1])
+
+
+def packed(
+    codec: LayeredCodec,
+    fingerprint: str,
+    size: tuple[int, int],
+    levels: Levels,
+    coded: list[list[bytes]],
+    mapped: bool = False,
+) -> list[bytes]:
+    """Streams of coded photographs.
+
+    Args:
+        codec: that coded them.
+        fingerprint: of its weights.
+        size: (height, width) of the photographs in pixels.
+        levels: 0..120 of the layers that are there.
+        coded: for each photograph the bytes of each layer's symbols.
+        mapped: whether the detail layer has a quality map.
+    """
+
+    def layers(parts: list[bytes]) -> tuple[Layer, ...]:
+        rows = zip(LAYERS, levels, parts, codec.config.working_sizes, strict=False)
+        return tuple(
+            Layer(name, level, len(data), data, working, mapped and name == LAYERS[-1])
+            for name, level, data, working in rows
+        )
+
+    return [pack(Stream(fingerprint, size[1], size[0], layers(parts))) for parts in coded]
 
 
 def best_level(bytes_at: Callable[[int], int], budget: int, what: str, in_bpp: tuple[int, float] | None = None) -> int:

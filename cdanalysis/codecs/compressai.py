@@ -139,6 +139,11 @@ def _model(name: str, level: int, weights: str) -> Any:
     return open_network(name, level, weights)
 
 
+def _check_installed() -> None:
+    if importlib.util.find_spec("compressai") is None:
+        raise ModuleNotFoundError("compressai is not installed: pip install 'cdanalysis[baselines]'", name="compressai")
+
+
 def open_network(name: str, level: int, weights: str = "") -> Any:
     """One of CompressAI's networks, ready to encode.
 
@@ -151,9 +156,11 @@ def open_network(name: str, level: int, weights: str = "") -> Any:
             `CompressAI`.
 
     Raises:
+        ModuleNotFoundError: if CompressAI is not installed.
         FileNotFoundError: if there are no weights, or they cannot be downloaded.
         ValueError: if CompressAI has no such network or level, or the weights are of another one.
     """
+    _check_installed()
     if weights not in ("", RANDOM):
         path = data_path(weights)
         return _of_file(name, path) if path.is_file() else _of_folder(name, level, path)
@@ -220,8 +227,10 @@ def network_of(name: str, state: dict[str, Any]) -> Any:
         state: its weights by name.
 
     Raises:
+        ModuleNotFoundError: if CompressAI is not installed.
         ValueError: if the registry has no such network, or the weights are of another one.
     """
+    _check_installed()
     from compressai.models import CompressionModel  # noqa: F401  (models enter the registry as they are imported)
     from compressai.registry.torch import MODELS as known
 

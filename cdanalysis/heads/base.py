@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.labels import class_index
+from ..faults import one_line
 from ..structures.features import Features, FeatureSpec
 from ..structures.latents import SEMANTIC, layer_count
 from ..structures.predictions import Prediction, Result
@@ -40,8 +41,9 @@ def made_head(
     try:
         return kinds[task](spec, **options)
     except (TypeError, RuntimeError, ArithmeticError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"no {task} head can be made of {', '.join(options) or 'no options'}: {reason}") from None
+        raise ValueError(
+            f"no {task} head can be made of {', '.join(options) or 'no options'}: {one_line(error)}"
+        ) from None
 
 
 class Head(nn.Module):

@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,18 @@ from ..codec.layered import Seen, resized
 from ..codecs.compressai import network_of, open_network
 from ..data.images import ImageLike, to_pixels
 from ..data.samples import sample_images
+from ..faults import named_line
 from ..model import Model
+from ..model_files import NETWORK
 from ..notices import notice
 from ..roi.importance import Importance
-from ..stream.container import MAX_WORKING, Layer, Stream, StreamBytes, pack
+from ..stream.container import MAX_WORKING, Layer, Reader, Stream, StreamBytes, pack, varint
 from ..stream.errors import StreamError
 from ..structures.features import Features, FeatureSpec
 from ..structures.latents import LAYERS, PAD, SEMANTIC, Quality, quality_level, working_size
 from ..teachers.nanodet import DetectorFeatures
 
 LIBRARY = "compressai"
-FILE = "codec.safetensors"
-"""Of a model's folder: the network's weights, in full precision."""
 STRIDE = 16
 """Of y_hat, in pixels of the working size; networks of another stride are refused."""
 MULTIPLE = 64
@@ -180,7 +181,7 @@ class CompressAICodec(nn.Module):
         """The strings of a photograph (3, H, W), uint8 or in [0, 1]: each but the last after its length."""
         found = self.net.compress(self._seen(pixels))["strings"]
         strings = [bytes(string[0]) for string in found]
-        return b"".join([*(_length(string) + string for string in strings[:-1]), strings[-1]])
+        return b"".join([*(varint(len(string)) + string for string in strings[:-1]), strings[-1]])
 
     @torch.no_grad()
     @full_precision()
@@ -270,7 +271,7 @@ class CompressAICodec(nn.Module):
             ) from None
         if digest(rebuilt) != digest(state):
             raise ValueError(f"the model is not saved: {self.architecture} does not rebuild this network")
-        return {FILE: state}
+        return {NETWORK: state}
 
 
 class _Writer:
@@ -281,6 +282,10 @@ class _Writer:
 
     def at(self, levels: Sequence[int] = ()) -> list[bytes]:
         """Streams, whatever the levels."""
+        return list(self._streams)
+
+    @cached_property
+    def _streams(self) -> list[bytes]:
         return [self._stream(image) for image in self.images]
 
     def _stream(self, pixels: Tensor) -> bytes:
@@ -335,10 +340,7 @@ class CompressAIModel(Model):
 
         >>> CompressAIModel.of("bmshj2018-hyperprior", weights="hyperprior.pth")  # doctest: +SKIP
         """
-        try:
-            net = open_network(network, quality, str(weights)) if isinstance(network, str) else network
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(f"{error.name} is not installed: pip install 'cdanalysis[baselines]'") from None
+        net = open_network(network, quality, str(weights)) if isinstance(network, str) else network
         codec = CompressAICodec(net, size)
         codec.standardize(list(sample_images().values()))
         return cls(codec, name=name)
@@ -373,9 +375,9 @@ class CompressAIModel(Model):
             ValueError: if the network's file is not the one that is described.
         """
         described = NetworkConfig(**info["codec"])
-        codec = CompressAICodec(network_of(described.architecture, tensors(FILE)), described.size)
+        codec = CompressAICodec(network_of(described.architecture, tensors(NETWORK)), described.size)
         if codec.config != described:
-            raise ValueError(f"{FILE} does not hold the network that the model was saved with")
+            raise ValueError(f"{NETWORK} does not hold the network that the model was saved with")
         return cls(codec, info["heads"], info["name"])
 
     def encode_batch(
@@ -460,8 +462,9 @@ def _tried(net: Any, name: str) -> tuple[int, tuple[Any, Any], int]:
         try:
             y_hat, coded = _trial(net, x)
         except Exception as error:  # whatever a network of somebody's raises
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ValueError(f"{name} cannot serve as a codec for heads: it cannot code a picture ({reason})") from None
+            raise ValueError(
+                f"{name} cannot serve as a codec for heads: it cannot code a picture ({named_line(error)})"
+            ) from None
         if tuple(y_hat.shape[2:]) != (height // STRIDE, width // STRIDE):
             stride = height / y_hat.shape[2]
             raise ValueError(f"{name} cannot serve as a codec for heads: y_hat has stride {stride:g}, not {STRIDE}")
@@ -525,34 +528,15 @@ def _padded(size: tuple[int, int]) -> tuple[int, int]:
     return rows, columns
 
 
-def _length(string: bytes) -> bytes:
-    """A length as a varint, as in the container: seven bits a byte, the lowest first."""
-    value, parts = len(string), bytearray()
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    return bytes(parts + bytes([value]))
-
-
 def _split(payload: bytes, count: int) -> list[bytes]:
     """The strings of a payload.
 
     Raises:
         StreamError: if it ends too early.
     """
-    strings, position = [], 0
-    for _ in range(count - 1):
-        length, shift = 0, 0
-        while True:
-            if position >= len(payload) or shift > 28:
-                raise StreamError("damaged: the strings end too early")
-            byte, position = payload[position], position + 1
-            length |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                break
-        if position + length > len(payload):
-            raise StreamError("damaged: the strings end too early")
-        strings.append(payload[position : position + length])
-        position += length
-    return [*strings, payload[position:]]
+    reader = Reader(payload)
+    try:
+        strings = [reader.take(reader.varint()) for _ in range(count - 1)]
+    except StreamError:
+        raise StreamError("damaged: the strings end too early") from None
+    return [*strings, payload[reader.position :]]

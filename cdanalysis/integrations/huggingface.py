@@ -21,14 +21,14 @@ except ImportError:
         "models on a hub need huggingface_hub: pip install 'cdanalysis[hub]'", name="huggingface_hub"
     ) from None
 
+from ..faults import one_line
 from ..files import json_value
 from ..model import Model
+from ..model_files import FILES
 from ..reports.markdown import table
 from ..version import __version__
-from ..zoo import CARD, COUNTERPARTS, METRICS, RECIPE, TEACHERS, WEIGHTS, describe, find
+from ..zoo import CARD, METRICS, WEIGHTS, describe, find
 
-FILES = (WEIGHTS, TEACHERS, COUNTERPARTS, RECIPE, METRICS, CARD)
-"""Of a model's folder: what is uploaded and downloaded."""
 LIBRARY = "cdanalysis"
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 PIPELINES = {
@@ -230,6 +230,6 @@ def _reported(name: str) -> Iterator[None]:
             f"{name!r} was not downloaded before, and the hub cannot be reached: check the connection"
         ) from None
     except errors.HfHubHTTPError as error:
-        raise OSError(f"the hub refuses {name!r}: {' '.join(str(error).split())}") from None
+        raise OSError(f"the hub refuses {name!r}: {one_line(error)}") from None
     except errors.LocalTokenNotFoundError:
         raise OSError("you are not logged in to the hub: run hf auth login, or give a token") from None

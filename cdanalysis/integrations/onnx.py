@@ -28,8 +28,11 @@ try:
 except ImportError:
     raise ModuleNotFoundError("exporting to ONNX needs: pip install 'cdanalysis[onnx]'", name="onnx") from None
 
+from ..codec.budget import packed
 from ..codec.layered import AnalyzedImages, LayeredCodec, to_real
 from ..codec.spatial_layer import analysis_inputs
+from ..codec.tiles import grid_of
+from ..faults import one_line
 from ..files import json_text, json_value
 from ..heads.base import Head
 from ..heads.classification import ClassificationHead
@@ -40,7 +43,6 @@ from ..heads.torchvision_detectors import TorchvisionDetector
 from ..model import Model
 from ..notices import notice
 from ..outputs import check_outputs, write_result
-from ..stream.container import Layer, Stream, pack
 from ..structures.features import STRIDES, Features
 from ..structures.latents import LAYERS, PAD, Quality, layer_count, quality_levels
 from ..zoo import identity
@@ -110,7 +112,8 @@ def export_onnx(
     folder = Path(folder)
     files = {name: folder / f"{name}.onnx" for name in chosen}
     check_outputs([*files.values(), folder / DESCRIPTION], overwrite=overwrite)
-    described = _described_before(model, folder)
+    weights = identity(model)
+    described = _described_before(weights, folder)
     written: list[Path] = []
     for name in progress(list(chosen), len(chosen)):
         try:
@@ -123,7 +126,7 @@ def export_onnx(
         write_result(files[name], _graph(name, part))
         written.append(files[name])
         described[name] = {"file": files[name].name, "inputs": part.takes, "outputs": part.outputs}
-    write_result(folder / DESCRIPTION, json_text(_description(model, described), indent=2) + "\n")
+    write_result(folder / DESCRIPTION, json_text(_description(model, weights, described), indent=2) + "\n")
     return written
 
 
@@ -140,8 +143,10 @@ def chosen_parts(model: Model, parts: Sequence[str] | None = None) -> list[str]:
     """The parts that names, or names of groups, stand for; all of a model for None.
 
     Raises:
-        ValueError: for a name that is neither.
+        ValueError: for a name that is neither, or a model whose codec is another library's.
     """
+    if not isinstance(model.codec, LayeredCodec):
+        raise ValueError(f"{model.name}'s codec is another library's network, which has no parts to export")
     every = part_names(model)
     found: list[str] = []
     for name in every if parts is None else parts:
@@ -197,40 +202,27 @@ def write_streams(
                 f"the {name} latents of photographs of {size[1]}x{size[0]} pixels have the shape (N, "
                 f"{', '.join(map(str, expected))}), not {tuple(tensor.shape)}"
             )
-    model.codec.settle()
+    model.settle()
     with torch.inference_mode():
         analyzed = AnalyzedImages(*(tensors.get(name) for name in LAYERS))  # type: ignore[arg-type]
         coded = model.symbols.write(model.codec.encode_at(analyzed, size, levels))
-    working = model.codec.config.working_sizes
-    return [
-        pack(
-            Stream(
-                model.fingerprint, size[1], size[0],
-                tuple(Layer(*row) for row in zip(names, levels, map(len, data), data, working, strict=False)),
-            )
-        )
-        for data in coded
-    ]  # fmt: skip
+    return packed(model.codec, model.fingerprint, size, levels, coded)
 
 
 def _shape(codec: LayeredCodec, layer: str, size: tuple[int, int]) -> tuple[int, ...]:
     """Of a layer's latents, without the batch axis."""
     if layer == "global":
         return (codec.classifier.embedding,)
-    spec = codec.spatial.spec if layer == "spatial" else codec.detail.spec
-    height, width = codec.config.working_size(*size, 2) if layer == "spatial" else (-(-s // PAD) * PAD for s in size)
-    return spec.channels, height // spec.stride, width // spec.stride
+    if layer == "spatial":
+        return codec.spatial.spec.channels, *codec.spatial.spec.grid(*codec.config.working_size(*size, 2))
+    return codec.detail.spec.channels, *grid_of(*size)
 
 
 # -- graphs ------------------------------------------------------------------------------------------------------------
 
 
 def _encoder(codec: LayeredCodec, layer: str) -> Part:
-    networks: dict[str, nn.Module] = {
-        "global": GlobalEncoder(codec),
-        "spatial": SpatialEncoder(codec),
-        "detail": DetailEncoder(codec),
-    }
+    networks = {"global": GlobalEncoder, "spatial": SpatialEncoder, "detail": DetailEncoder}
     seen = {
         "global": f"reduced to {codec.config.global_size} pixels on the shorter side",
         "spatial": f"reduced to {codec.config.spatial_size} pixels on the longer side",
@@ -241,7 +233,7 @@ def _encoder(codec: LayeredCodec, layer: str) -> Part:
     batch, height, width = EXAMPLE
     pixels = torch.randint(0, 256, (batch, 3, height, width), generator=_seeded(), dtype=torch.uint8)
     return Part(
-        networks[layer],
+        networks[layer](codec),
         {"pixels": pixels},
         {"pixels": {0: BATCH, 2: PAD * ROWS, 3: PAD * COLUMNS}},
         {"latents": f"{shape} float32{what}: write_streams makes streams of them"},
@@ -530,8 +522,7 @@ def _graph(name: str, part: Part) -> bytes:
                 verbose=False,
             )
     except Exception as error:  # of a hundred kinds, by a network that somebody registered
-        reason = " ".join(str(error).split())[:300]
-        raise NotExportable(f"torch cannot export {name}: {reason}") from error
+        raise NotExportable(f"torch cannot export {name}: {one_line(error)[:300]}") from error
     assert program is not None, "the exporter gives a program, or raises"
     return program.model_proto.SerializeToString()
 
@@ -564,22 +555,22 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _described_before(model: Model, folder: Path) -> dict[str, Any]:
-    """The parts of this very model, with these weights, that were exported to a folder before."""
+def _described_before(weights: str, folder: Path) -> dict[str, Any]:
+    """The parts of the very model of this `identity` that were exported to a folder before."""
     try:
         before = json_value((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        parts = before["parts"] if before["weights"] == identity(model) else {}
+        parts = before["parts"] if before["weights"] == weights else {}
         return {name: part for name, part in parts.items() if (folder / part["file"]).is_file()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _description(model: Model, parts: dict[str, Any]) -> dict[str, Any]:
+def _description(model: Model, weights: str, parts: dict[str, Any]) -> dict[str, Any]:
     config = model.codec.config
     return {
         "model": model.name,
         "fingerprint": model.fingerprint,
-        "weights": identity(model),
+        "weights": weights,
         "working_sizes": {"global": config.global_size, "spatial": config.spatial_size},
         "classes": {task: getattr(head, "classes", None) for task, head in model.heads.items()},
         "parts": parts,

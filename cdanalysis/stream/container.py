@@ -93,13 +93,13 @@ def pack(stream: Stream) -> bytes:
     _check_fields(stream)
     header = bytearray((MAGIC << 4 | VERSION).to_bytes(2, "big"))
     header += bytes.fromhex(stream.fingerprint)
-    header += _varint(stream.width) + _varint(stream.height)
+    header += varint(stream.width) + varint(stream.height)
     for index, layer in enumerate(stream.layers):
         more = index + 1 < len(stream.layers)
         last = layer.name == LAYERS[-1]
         header.append(layer.level << 1 | (layer.mapped if last else more))
-        header += b"" if last else _varint(layer.working // PAD)
-        header += _varint(len(layer.data))
+        header += b"" if last else varint(layer.working // PAD)
+        header += varint(len(layer.data))
     parts = [bytes(header), _header_check(bytes(header)).to_bytes(2, "big")]
     for layer in stream.layers:
         parts += [layer.data, _layer_check(bytes(header), layer.name, layer.data)]
@@ -215,7 +215,7 @@ def strip(data: StreamBytes, layers: Sequence[str] = SEMANTIC) -> bytes:
 
 def _unpack_header(data: bytes, max_pixels: int) -> tuple[Stream, int, bytes]:
     """(stream without layer bytes, position after the header, the header's bytes without their checksum)."""
-    reader = _Reader(data)
+    reader = Reader(data)
     if len(data) < 2 or int.from_bytes(data[:2], "big") >> 4 != MAGIC:
         raise StreamError("not a .cda stream")
     version = reader.take(2)[1] & 15
@@ -237,7 +237,7 @@ def _unpack_header(data: bytes, max_pixels: int) -> tuple[Stream, int, bytes]:
     return Stream(fingerprint, width, height, tuple(layers), version), reader.position, header
 
 
-def _layer_table(reader: _Reader) -> list[Layer]:
+def _layer_table(reader: Reader) -> list[Layer]:
     layers, more = [], True
     for name in LAYERS:
         if more:
@@ -253,17 +253,28 @@ def padded_pixels(width: int, height: int) -> int:
     return math.prod(-(-side // PAD) * PAD for side in (width, height))
 
 
-class _Reader:
+class Reader:
+    """Reads bytes from the first on.
+
+    Args:
+        data: the bytes.
+
+    Attributes:
+        position: of the byte that is read next.
+    """
+
     def __init__(self, data: bytes):
         self.data, self.position = data, 0
 
     def take(self, count: int) -> bytes:
+        """The next bytes; raises `StreamError` where there are no more so many."""
         if self.position + count > len(self.data):
             raise StreamError("truncated: the header is not complete")
         self.position += count
         return self.data[self.position - count : self.position]
 
     def varint(self) -> int:
+        """The next number, as `varint` writes it; raises `StreamError` where there is none."""
         value = 0
         for shift in range(0, 35, 7):
             byte = self.take(1)[0]
@@ -275,7 +286,7 @@ class _Reader:
         raise StreamError("damaged: a number in the header is too large")
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     """Little-endian base 128: seven bits a byte, the top bit says that more follow."""
     parts = bytearray()
     while value > 127:

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..blocks import fold_batch_norms
+from ..faults import named_line
 from .base import Frozen
-from .classifier import draw_statistics, drawn_input
+from .classifier import drawn_input, folding_keeps
 from .imagenet import imagenet_classifier
 from .nanodet import DetectorFeatures
 
@@ -30,11 +31,12 @@ TRIED = (96, 64)
 
 class Levels(NamedTuple):
     """Which of a network's features lie at the strides of ``WANTED``: their indices, as ``out_indices`` takes them,
-    their channels, and whether the channels come last."""
+    their channels, whether the channels come last, and whether batch norms can be folded without changing them."""
 
     indices: tuple[int, ...]
     channels: tuple[int, ...]
     channels_last: bool
+    folds: bool
 
 
 class Backbone(Frozen):
@@ -59,7 +61,7 @@ class Backbone(Frozen):
         super().__init__(mean, deviation)
         self.name, self.net, self.levels = name, net, levels
         self.PYRAMID = (*levels.channels, levels.channels[-1])
-        self.folds = folds(name)
+        self.folds = levels.folds
         if self.folds:
             fold_batch_norms(net)
         self.freeze()
@@ -152,7 +154,7 @@ def levels_of(name: str) -> Levels:
     try:
         net = _features_of(name, None)
     except Exception as error:  # of many kinds: each family of networks has its own
-        raise ValueError(f"{refusal}: timm makes no feature extractor of it ({_words(error)})") from None
+        raise ValueError(f"{refusal}: timm makes no feature extractor of it ({named_line(error)})") from None
     config, info = net.pretrained_cfg, net.feature_info
     if config.get("fixed_input_size"):
         rows, columns = config["input_size"][1:]
@@ -160,46 +162,30 @@ def levels_of(name: str) -> Levels:
     if config["input_size"][0] != len(config["mean"]) or len(config["mean"]) != 3:
         raise ValueError(f"{refusal}: it takes images of {config['input_size'][0]} channels, not RGB")
     strides, places = list(info.reduction()), list(info.out_indices)
-    if lacking := [stride for stride in WANTED if stride not in strides]:
+    at = {stride: number for number, stride in enumerate(strides)}  # the last one, where several have a stride
+    if lacking := [stride for stride in WANTED if stride not in at]:
         raise ValueError(
             f"{refusal}: its features have strides {_listed(strides)}, and the layer carries {_listed(WANTED)}: it "
             f"lacks {_listed(lacking)}"
         )
-    last = [len(strides) - 1 - strides[::-1].index(stride) for stride in WANTED]
+    last = [at[stride] for stride in WANTED]
     indices, channels = tuple(places[n] for n in last), tuple(info.channels()[n] for n in last)
-    return Levels(indices, channels, _tried(name, refusal, indices, channels))
+    return Levels(indices, channels, *_tried(name, refusal, indices, channels))
 
 
 @torch.no_grad()
-def _tried(name: str, refusal: str, indices: tuple[int, ...], channels: tuple[int, ...]) -> bool:
-    """Whether channels come last in a network's features, by those of a drawn photograph."""
+def _tried(name: str, refusal: str, indices: tuple[int, ...], channels: tuple[int, ...]) -> tuple[bool, bool]:
+    """Whether channels come last in a network's features, and batch norms can be folded; by a drawn photograph."""
+    net, photograph = _features_of(name, indices), drawn_input(TRIED)
     try:
-        found = [tuple(level.shape[1:]) for level in _features_of(name, indices)(drawn_input(TRIED))]
+        found = [tuple(level.shape[1:]) for level in net(photograph)]
     except Exception as error:
-        raise ValueError(f"{refusal}: it fails on a photograph of 64x96 pixels ({_words(error)})") from None
+        raise ValueError(f"{refusal}: it fails on a photograph of 64x96 pixels ({named_line(error)})") from None
     grids = [(TRIED[0] // stride, TRIED[1] // stride) for stride in WANTED]
     for last in (False, True):
         if found == [(*g, c) if last else (c, *g) for g, c in zip(grids, channels, strict=True)]:
-            return last
+            return last, folding_keeps(net, lambda: net(photograph))
     raise ValueError(f"{refusal}: its features have the shapes {found}, which are not those of its strides")
-
-
-@lru_cache
-@torch.no_grad()
-def folds(name: str) -> bool:
-    """Whether folding leaves the features what they are, tried with drawn statistics; what is found is kept."""
-    levels = levels_of(name)
-    net, photograph = _features_of(name, levels.indices), drawn_input(TRIED)
-    if not draw_statistics(net):
-        return False
-    before = net(photograph)
-    fold_batch_norms(net)
-    pairs = zip(net(photograph), before, strict=True)
-    return all(bool((after - level).abs().max() <= 1e-3 * level.abs().max()) for after, level in pairs)
-
-
-def _words(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _listed(strides: Any) -> str:

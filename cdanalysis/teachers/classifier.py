@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..blocks import fold_batch_norms
+from ..faults import named_line
 from .base import Frozen
 from .imagenet import imagenet_classifier
 
@@ -132,8 +133,7 @@ def check_serves(name: str) -> None:
     try:
         serves = names_by_a_matrix(drawn_network(name))
     except Exception as error:  # of many kinds: each family of networks has its own
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{name!r} cannot be a teacher: it fails on a photograph ({reason})") from None
+        raise ValueError(f"{name!r} cannot be a teacher: it fails on a photograph ({named_line(error)})") from None
     if not serves:
         raise ValueError(
             f"{name!r} cannot be a teacher: its logits must be one linear map of a pooled embedding of RGB images"
@@ -161,20 +161,28 @@ def names_by_a_matrix(net: Network) -> bool:
 @lru_cache
 @torch.no_grad()
 def folds(name: str) -> bool:
-    """Whether folding leaves the embedding what it is, tried with drawn statistics; what is found is kept.
+    """Whether folding leaves the embedding what it is, tried with drawn statistics; what is found is kept."""
+    net = drawn_network(name)
+    photograph = drawn_photograph(net)
+    return folding_keeps(net, lambda: [embed(net, photograph)])
+
+
+@torch.no_grad()
+def folding_keeps(net: nn.Module, outputs: Callable[[], Sequence[Tensor]]) -> bool:
+    """Whether a network has batch norms, and folding them, as is done here, leaves its outputs what they are.
 
     It may not, because a network may run its layers in another order than it registers them.
 
     Args:
-        net: the network.
+        net: the network; its statistics are drawn.
+        outputs: what it gives now.
     """
-    net = drawn_network(name)
     if not draw_statistics(net):
         return False
-    photograph = drawn_photograph(net)
-    before = embed(net, photograph)
+    before = outputs()
     fold_batch_norms(net)
-    return bool((embed(net, photograph) - before).abs().max() <= 1e-3 * before.abs().max())
+    pairs = zip(outputs(), before, strict=True)
+    return all(bool((after - each).abs().max() <= 1e-3 * each.abs().max()) for after, each in pairs)
 
 
 def draw_statistics(net: nn.Module) -> bool:

@@ -73,7 +73,7 @@ def repaired(data: bytes) -> bytes:
 
 def _header_end(data: bytes) -> int:
     """Where the header's own checksum begins."""
-    reader = container._Reader(data)
+    reader = container.Reader(data)
     reader.take(2 + container.FINGERPRINT_BYTES)
     reader.varint()
     reader.varint()
