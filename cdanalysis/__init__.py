@@ -180,19 +180,22 @@ def embed(stream: StreamBytes, model: str = "photo") -> Tensor:
     return _loaded(model).embed(stream)
 
 
-def decode(stream: StreamBytes, preview: bool = False, model: str = "photo") -> Image.Image:
+def decode(
+    stream: StreamBytes, preview: bool = False, model: str = "photo", realism: float = 0.0
+) -> Image.Image:
     """Reconstruct the photograph of a stream. The model is loaded once and kept.
 
     Args:
         stream: the bytes of a ``.cda`` file, or its path.
         preview: accept a stream without detail layer, and return a rough picture, if the model makes such.
         model: zoo name or folder of the model that wrote the stream.
+        realism: in [0, 1], see `Model.decode`.
 
     Returns:
         an RGB image of the original size.
 
     Raises:
         StreamError: if the stream is bad, was written by another model, or lacks its detail layer.
-        ValueError: for a preview by a model that makes none.
+        ValueError: for a preview by a model that makes none; for a realism as `Model.decode` refuses it.
     """
-    return _loaded(model).decode(stream, preview)
+    return _loaded(model).decode(stream, preview, realism)

@@ -107,6 +107,17 @@ def budget(text: str) -> float | tuple[float, ...]:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+def fraction(text: str) -> float:
+    """A number in [0, 1]."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a number: {text!r}") from None
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"a number in [0, 1] is wanted, got {text!r}")
+    return number
+
+
 def _numbers(text: str) -> tuple[float, ...]:
     """Numbers with commas between them, at most one for each layer."""
     try:
@@ -213,6 +224,12 @@ def _decode(sub) -> None:
         "--preview",
         action="store_true",
         help="accept streams without a detail layer, and write a rough preview of those",
+    )
+    command.add_argument(
+        "--realism",
+        type=fraction,
+        default=0.0,
+        help="0 to 1: from the least squared error (default) to what looks most like a photograph, detail invented",
     )
     _files(command)
 

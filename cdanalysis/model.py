@@ -266,32 +266,40 @@ class Model(nn.Module):
             else:
                 yield path, result
 
-    def decode(self, stream: StreamBytes, preview: bool = False) -> Image.Image:
+    def decode(self, stream: StreamBytes, preview: bool = False, realism: float = 0.0) -> Image.Image:
         """Reconstruct the photograph with the synthesis network.
 
         Args:
             stream: a stream with all layers, or the path of its file.
             preview: accept a stream without detail layer and return a rough picture, if the model's decoder was trained
                 to make one of the spatial layer.
+            realism: in [0, 1], from the picture of the least squared error to the one that looks most like a
+                photograph: Agustsson, Minnen, Toderici, Mentzer, "Multi-realism image compression with a conditional
+                generator" (CVPR 2023). What it adds was not in the photograph.
 
         Returns:
             an RGB image of the original size.
 
         Raises:
             StreamError: if the stream is bad, was written by another model, or lacks a layer.
-            ValueError: for a preview by a model that makes none.
+            ValueError: for a preview by a model that makes none; or for a realism outside of [0, 1], or above 0 of a
+                model that was not trained for it.
         """
-        return self.decode_batch([stream], preview)[0]
+        return self.decode_batch([stream], preview, realism)[0]
 
-    def decode_batch(self, streams: Sequence[StreamBytes], preview: bool = False) -> list[Image.Image]:
+    def decode_batch(
+        self, streams: Sequence[StreamBytes], preview: bool = False, realism: float = 0.0
+    ) -> list[Image.Image]:
         """`decode` for a list; streams of one size and quality are processed as a batch."""
         _check_list(streams, "decode")
+        if not 0 <= realism <= 1:
+            raise ValueError(f"realism must be in [0, 1], got {realism}")
 
         def kind(stream: Stream) -> tuple:
             return (*same_kind(stream), preview and stream.layer("detail") is None)
 
         parsed = self._parsed(streams, 0 if preview else self.stream_layers)
-        return grouped(parsed, kind, lambda group: self._decode_group(group, preview))
+        return grouped(parsed, kind, lambda group: self._decode_group(group, preview, realism))
 
     # -- keeping and passing on --------------------------------------------------------------
 
@@ -447,9 +455,9 @@ class Model(nn.Module):
         return tasks_of(self.heads, tasks, self.name)
 
     @torch.inference_mode()
-    def _decode_group(self, streams: Sequence[Stream], preview: bool) -> list[Image.Image]:
+    def _decode_group(self, streams: Sequence[Stream], preview: bool, realism: float) -> list[Image.Image]:
         layers = 2 if preview and streams[0].layer("detail") is None else 3
-        x = self.codec.to_images(self.symbols.read(streams, layers))
+        x = self.codec.to_images(self.symbols.read(streams, layers), realism)
         array = x.permute(0, 2, 3, 1).cpu().numpy()
         return [Image.fromarray(row) for row in array]
 

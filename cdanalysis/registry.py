@@ -120,6 +120,7 @@ OBSERVERS = Registry(
         "lpips": "training.distortion:lpips",
         "lpips_comp": "training.distortion:lpips_comp",
         "features": "training.distortion:features",
+        "wasserstein": "training.distortion:wasserstein",
         "adversarial": "training.distortion:adversarial",
     },
 )

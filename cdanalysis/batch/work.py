@@ -148,10 +148,11 @@ class DecodeWork(Work):
     device: str = "cpu"
     preview: bool = False
     max_pixels: int | None = None
+    realism: float = 0.0
 
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
-        kind = _image_format(Path(target))
-        image = _model(self.model, self.device, self.max_pixels).decode(Path(source).read_bytes(), self.preview)
+        kind, model = _image_format(Path(target)), _model(self.model, self.device, self.max_pixels)
+        image = model.decode(Path(source).read_bytes(), self.preview, self.realism)
         buffer = io.BytesIO()
         try:
             image.save(buffer, format=kind)
@@ -174,7 +175,7 @@ class DecodeWork(Work):
 
     def settings(self) -> dict[str, Any]:
         fingerprint = zoo.describe(zoo.find(self.model))["fingerprint"]
-        return {"verb": "decode", "model": fingerprint, "preview": self.preview}
+        return {"verb": "decode", "model": fingerprint, "preview": self.preview, "realism": self.realism}
 
     def inputs(self) -> Sequence[Path]:
         return _model_files(self.model)

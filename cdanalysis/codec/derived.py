@@ -93,24 +93,28 @@ HASHED = frozenset(
 
 TEACHERS = ("codec.classifier.", "codec.detector.")
 """What the names of teachers' tensors start with. Streams are read without teachers."""
+REALISM = "codec.synthesis.realism."
+"""What the names of the tensors start with that add realism to pictures, of which no symbol of a stream knows: a model
+may learn it later, and its streams are what they were."""
 
 
 def hashed_shape(codec: dict[str, Any]) -> dict[str, Any]:
     """What a fingerprint hashes of a codec's shape: ``HASHED``, and later fields that are not at their default.
 
-    So a field may be added without a stream that was written before becoming unreadable.
+    So a field may be added without a stream that was written before becoming unreadable. Realism is never hashed.
     """
     later = {field.name: getattr(CodecConfig(), field.name) for field in fields(CodecConfig)}
-    return {name: value for name, value in codec.items() if name in HASHED or value != later.get(name)}
+    counts = {name: value for name, value in codec.items() if name in HASHED or value != later.get(name)}
+    return {name: value for name, value in counts.items() if name != "realism"}
 
 
 def fingerprint(tensors: dict[str, Tensor], codec: dict[str, Any]) -> str:
-    """Six hexadecimal digits of the codec's shape and weights, as saved; heads and teachers do not count.
+    """Six hexadecimal digits of the codec's shape and weights, as saved; heads, teachers and realism do not count.
 
     Streams carry it, so that they are never read with other weights than they were written with.
     """
     digest = hashlib.sha256(json_text(hashed_shape(codec), sort_keys=True).encode())
-    for name in sorted(n for n in tensors if n.startswith("codec.") and not n.startswith(TEACHERS)):
+    for name in sorted(n for n in tensors if n.startswith("codec.") and not n.startswith((*TEACHERS, REALISM))):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy().tobytes())

@@ -1,10 +1,4 @@
-"""The fusion decoder: detail latents, modulated by the quality and by the spatial layer, to an image.
-
-Adaptive instance normalization (Huang, Belongie, ICCV 2017) in its spatial form (Park and others,
-"Semantic image synthesis with spatially-adaptive normalization", CVPR 2019): the condition gives a
-scale and a shift for every cell. Features are normalized over the channels of their own cell, not
-over the picture, so that a cell's decoding depends on its neighborhood alone.
-"""
+"""The fusion decoder: detail latents, modulated by the quality and by the spatial layer, to an image."""
 
 from __future__ import annotations
 
@@ -17,32 +11,8 @@ from torch import Tensor, nn
 from ..blocks import Block, Upsample, blocks
 from . import cosine
 from .gains import spread
-
-
-class AdaIN(nn.Module):
-    """Normalize each cell over its channels, then scale and shift it by what the condition says."""
-
-    def __init__(self, channels: int, condition: int):
-        super().__init__()
-        self.to_style = nn.Conv2d(condition, 2 * channels, 1)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        scale, shift = self.to_style(condition).chunk(2, 1)
-        normal = F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2]).permute(0, 3, 1, 2)
-        return normal * (1 + scale) + shift
-
-
-class FusionBlock(nn.Module):
-    """A residual block whose branch is modulated by the condition."""
-
-    def __init__(self, channels: int, condition: int):
-        super().__init__()
-        self.adain = AdaIN(channels, condition)
-        self.block = Block(channels)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        modulated = self.adain(x, condition)
-        return x + self.block(modulated) - modulated
+from .modulation import FusionBlock
+from .realism import RealismBranch
 
 
 class FusionDecoder(nn.Module):
@@ -54,12 +24,13 @@ class FusionDecoder(nn.Module):
         width: width at stride 8; stride 16 has one and a half times as many channels, or those of the latents.
         depth: plain blocks at stride 8, after two fusion blocks at each stride.
         condition: width of what modulates.
+        realism: blocks of the branch that makes images look like photographs; 0 for a decoder without.
 
     Attributes:
         receptive_radius: a pixel depends on no latents but those of the cells up to so many away from its own.
     """
 
-    def __init__(self, spatial: int, detail: int, width: int = 128, depth: int = 4, condition: int = 96):
+    def __init__(self, spatial: int, detail: int, width: int = 128, depth: int = 4, condition: int = 96, realism: int = 0):
         super().__init__()
         self.receptive_radius = 3 + math.ceil((3 + depth) / 2)
         coarse = max(width * 3 // 2, detail)
@@ -75,14 +46,34 @@ class FusionDecoder(nn.Module):
         cosine.start_convolution(self.up[0], merge.flatten(1).T)
         cosine.start_convolution(self.out[0], cosine.patch_weights(width).T)
         cosine.silence(self)
+        self.set_realism(realism)
 
-    def forward(self, detail: Tensor, quality: Tensor, spatial: Tensor | None = None) -> Tensor:
+    def set_realism(self, depth: int) -> None:
+        """Have a branch for realism, of so many blocks; or, with 0, none."""
+        width, condition = self.out[0].in_channels, self.condition[0].out_channels
+        self.realism = RealismBranch(width, condition, depth).to(self.stem.weight) if depth else None
+
+    def reach(self, realism: float) -> int:
+        """The receptive radius where images are decoded at this realism."""
+        branch = self.realism if realism else None
+        return self.receptive_radius + (0 if branch is None else branch.receptive_radius)
+
+    def forward(
+        self,
+        detail: Tensor,
+        quality: Tensor,
+        spatial: Tensor | None = None,
+        realism: Tensor | None = None,
+        corner: tuple[int, int] = (0, 0),
+    ) -> Tensor:
         """Images (N, 3, 16 h, 16 w), about [0, 1] but not clamped.
 
         Args:
             detail: (N, C, h, w).
             quality: of the detail layer, in [0, 1]: (N, 1, 1, 1), or a map (N, 1, h, w).
             spatial: y_hat of the spatial layer in steps, on the same grid.
+            realism: in [0, 1], (N, 1, 1, 1); None for the least squared error, which 0 gives, too.
+            corner: row and column of the cell at which ``detail`` begins in the whole image.
         """
         plane = spread(quality, detail)
         condition = self.condition(plane if spatial is None else torch.cat([spatial, plane], 1))
@@ -92,4 +83,9 @@ class FusionDecoder(nn.Module):
         x, condition = self.up(x), F.interpolate(condition, scale_factor=2)
         for block in self.fine:
             x = block(x, condition)
-        return self.out(self.body(x)) + 0.5
+        x = self.body(x)
+        image = self.out(x) + 0.5
+        if realism is None:
+            return image
+        assert self.realism is not None, "this decoder has no realism"
+        return image + self.realism(x, condition, realism, corner)

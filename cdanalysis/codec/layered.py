@@ -90,7 +90,9 @@ class LayeredCodec(nn.Module):
         self.detail = DetailLayer(
             condition, config.detail_channels, config.hyper_channels, config.width, config.analysis_depth
         )
-        self.synthesis = FusionDecoder(condition, config.detail_channels, config.width, config.synthesis_depth)
+        self.synthesis = FusionDecoder(
+            condition, config.detail_channels, config.width, config.synthesis_depth, realism=config.realism
+        )
         self.register_buffer("scale_tables", tables.gaussian_cdf_tables())
         self._fingerprint: Derived[str] = Derived()
         self.search_rounds = SEARCH_ROUNDS
@@ -132,6 +134,12 @@ class LayeredCodec(nn.Module):
             self.config = replace(self.config, fused=fused)
             for conv in (self.detail.h_s.side, self.synthesis.condition[0]):
                 _conditioned(conv, channels if fused else -channels)
+
+    def set_realism(self, depth: int) -> None:
+        """Give the decoder a branch for realism, of so many blocks, which adds nothing yet; or, with 0, none."""
+        if depth != self.config.realism:
+            self.config = replace(self.config, realism=depth)
+            self.synthesis.set_realism(depth)
 
     def freeze_tables(self) -> None:
         """Turn what training learned of the hyper-latent's distribution into integer tables."""
@@ -279,23 +287,30 @@ class LayeredCodec(nn.Module):
         level = level if isinstance(level, int) else level[..., seen[0], seen[1]]
         return quality_plane(level, self.synthesis.stem.weight)
 
-    def to_images(self, latents: Latents) -> Tensor:
+    def to_images(self, latents: Latents, realism: float = 0.0) -> Tensor:
         """Decoded images, uint8 (N, 3, H, W); without a detail layer, a preview.
 
+        Args:
+            realism: from the least squared error (0) to the most photograph-like (1).
+
         Raises:
-            ValueError: if there is no detail layer and the codec is not fused, so that there is nothing to show.
+            ValueError: if there is no detail layer and the codec is not fused, so that there is nothing to show; or for
+                a realism above 0 of a codec whose decoder has none.
         """
+        if realism and self.synthesis.realism is None:
+            raise ValueError("this codec's decoder was not trained for realism: it decodes with realism 0 alone")
         if latents.detail is None and not self.config.fused:
             raise ValueError("this codec's decoder does not see the semantic layers, and so has no previews")
         (height, width), like = latents.size, self.synthesis.stem.weight
         known = None if latents.spatial is None else to_real(latents.spatial, like.dtype)
         condition = self.condition(known, latents.size)
         x = torch.empty((len(latents), 3, height, width), dtype=torch.uint8, device=like.device)
-        for tile in tiles(grid_of(height, width), self.synthesis.receptive_radius):
+        amount = like.new_full((1, 1, 1, 1), realism) if realism else None
+        for tile in tiles(grid_of(height, width), self.synthesis.reach(realism)):
             seen = None if condition is None else condition[..., tile.seen[0], tile.seen[1]]
-            part = self.synthesis(
-                self.dequantized_detail(latents, tile.seen), self._detail_plane(latents, tile.seen), seen
-            )
+            detail, plane = self.dequantized_detail(latents, tile.seen), self._detail_plane(latents, tile.seen)
+            corner = (tile.seen[0].start, tile.seen[1].start)
+            part = self.synthesis(detail, plane, seen, amount, corner)
             (top, bottom), (left, right) = ((STRIDE * s.start, STRIDE * s.stop) for s in tile.core)
             first, second = (STRIDE * s.start for s in tile.inner)
             place = x[..., top:bottom, left:right]

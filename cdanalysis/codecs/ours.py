@@ -20,12 +20,21 @@ class ModelCodec(Codec):
         name: what tables call it.
         semantic: quality in [0, 1] of both semantic layers; by default that of the detail layer.
         importance: where the detail layer's bits go, see `Model.encode`; by default everywhere alike.
+        realism: of what is decoded, see `Model.decode`.
     """
 
     max_level = QUALITY_LEVELS
 
-    def __init__(self, name: str, model: Model, semantic: float | None = None, importance: Importance | None = None):
+    def __init__(
+        self,
+        name: str,
+        model: Model,
+        semantic: float | None = None,
+        importance: Importance | None = None,
+        realism: float = 0.0,
+    ):
         self.name, self.model, self.semantic, self.importance = name, model, semantic, importance
+        self.realism = realism
 
     @staticmethod
     def level(quality: float) -> int:
@@ -48,7 +57,7 @@ class ModelCodec(Codec):
 
     def decode(self, data: bytes) -> np.ndarray:
         """As `Codec.decode`."""
-        return np.asarray(self.model.decode(data))
+        return np.asarray(self.model.decode(data, realism=self.realism))
 
 
 class SemanticCodec(ModelCodec):

@@ -418,7 +418,9 @@ class CompressAIModel(Model):
         return super()._grouped(streams, len(SEMANTIC), work)
 
     @torch.inference_mode()
-    def _decode_group(self, streams: Sequence[Stream], preview: bool) -> list[Image.Image]:
+    def _decode_group(self, streams: Sequence[Stream], preview: bool, realism: float) -> list[Image.Image]:
+        if realism:
+            raise ValueError(f"{self.name}'s decoder knows no realism: it decodes with realism 0 alone")
         pictures = [self.codec.picture(*_payload(stream)).permute(1, 2, 0).numpy() for stream in streams]
         sizes = [(stream.width, stream.height) for stream in streams]
         return [Image.fromarray(p).resize(s, Image.Resampling.BICUBIC) for p, s in zip(pictures, sizes, strict=True)]

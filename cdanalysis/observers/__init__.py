@@ -3,7 +3,7 @@
 - `base`: `Observer`, the base class; `weighted_mean`
 - `pixel`: `SquaredError`, `MSSSIM`
 - `perceptual`: `LPIPS`, `LPIPSComp`
-- `semantic`: `FeatureDistance`, in a recognition network
+- `semantic`: `FeatureDistance`, in a recognition network, and `WassersteinDistortion`, of local statistics there
 - `adversarial`: `PatchDiscriminator`; `Adversary`, its losses
 """
 
@@ -11,7 +11,7 @@ from .adversarial import Adversary, PatchDiscriminator
 from .base import Observer, weighted_mean
 from .perceptual import LPIPS, LPIPSComp
 from .pixel import MSSSIM, SquaredError
-from .semantic import FeatureDistance
+from .semantic import FeatureDistance, WassersteinDistortion
 
 __all__ = [
     "LPIPS",
@@ -22,5 +22,6 @@ __all__ = [
     "Observer",
     "PatchDiscriminator",
     "SquaredError",
+    "WassersteinDistortion",
     "weighted_mean",
 ]

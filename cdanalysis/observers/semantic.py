@@ -1,10 +1,11 @@
-"""The semantic observer: distance in the features of a recognition network."""
+"""The semantic observers: distances in the features of a recognition network."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import Observer, weighted_mean
@@ -53,10 +54,14 @@ class FeatureDistance(Observer):
         with torch.no_grad():
             wanted = self._features(original)
         distances = [
-            weighted_mean((f - w).square(), weight) / w.square().mean((1, 2, 3)).clamp_min(1e-8)
+            weighted_mean(self.between(f, w), weight) / w.square().mean((1, 2, 3)).clamp_min(1e-8)
             for f, w in zip(self._features(reconstruction), wanted, strict=True)
         ]
         return torch.stack(distances).mean(0)
+
+    def between(self, features: Tensor, wanted: Tensor) -> Tensor:
+        """Squared distances (N, C, h', w') between a layer's features (N, C, h, w) and those of the photograph."""
+        return (features - wanted).square()
 
     def _features(self, x: Tensor) -> list[Tensor]:
         found: dict[str, Tensor] = {}
@@ -71,3 +76,46 @@ class FeatureDistance(Observer):
                 hook.remove()
         features = [found[layer] for layer in self.layers]
         return [f if f.ndim == 4 else f.flatten(1)[..., None, None] for f in features]
+
+
+class WassersteinDistortion(FeatureDistance):
+    """Squared distance of the local statistics of features, their means and standard deviations: Qiu, Wagner, Balle,
+    Theis, "Wasserstein distortion: unifying fidelity and realism" (2023).
+
+    Texture that is like the photograph's counts as right wherever its grains lie; and a mean of all possible textures,
+    which squared error prefers, as wrong.
+
+    Args:
+        net: a classifier, or a detector's backbone; it is frozen.
+        layers: as of `FeatureDistance`.
+        mean: as of `FeatureDistance`.
+        std: as of `FeatureDistance`.
+        window: side of a square, in cells of each layer, over which statistics are taken; squares overlap by half.
+
+    Raises:
+        ValueError: as `FeatureDistance`, and for a window below 2.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        layers: Sequence[str],
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+        window: int = 8,
+    ):
+        super().__init__(net, layers, mean, std)
+        if window < 2:
+            raise ValueError(f"the window of a Wasserstein distortion must be at least 2 cells, got {window}")
+        self.window = window
+
+    def between(self, features: Tensor, wanted: Tensor) -> Tensor:
+        """As `FeatureDistance.between`, of means and standard deviations."""
+        least = 1e-3 * wanted.square().mean((1, 2, 3), keepdim=True) + 1e-12  # so that roots have a slope everywhere
+        (mean, deviation), (mean_w, deviation_w) = self._statistics(features, least), self._statistics(wanted, least)
+        return (mean - mean_w).square() + (deviation - deviation_w).square()
+
+    def _statistics(self, x: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+        size = min(self.window, *x.shape[-2:])
+        mean, square = (F.avg_pool2d(value, size, max(1, size // 2)) for value in (x, x.square()))
+        return mean, ((square - mean.square()).clamp_min(0) + least).sqrt()

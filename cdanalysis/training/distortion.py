@@ -9,11 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from ..data.images import data_path
-from ..observers import LPIPS, MSSSIM, Adversary, FeatureDistance, LPIPSComp, Observer, PatchDiscriminator, SquaredError
+from ..observers import (
+    LPIPS,
+    MSSSIM,
+    Adversary,
+    FeatureDistance,
+    LPIPSComp,
+    Observer,
+    PatchDiscriminator,
+    SquaredError,
+    WassersteinDistortion,
+)
 from ..registry import OBSERVERS
 from ..teachers.imagenet import imagenet_classifier
 
-SIDES = ("both", "human", "machine")
+SIDES = ("both", "human", "machine", "realism")
 
 
 @dataclass
@@ -21,11 +31,12 @@ class ObserverConfig:
     """One observer of the reconstruction.
 
     Attributes:
-        kind: "mse", "ms_ssim", "lpips", "lpips_comp", "features" (of an ImageNet classifier), "adversarial" (a
+        kind: "mse", "ms_ssim", "lpips", "lpips_comp", "features" and "wasserstein" (of an ImageNet classifier), "adversarial" (a
             discriminator conditioned on the spatial layer where the codec is fused, trained along), or another of
             `registry.OBSERVERS`.
         weight: of its distortion, at least 0; a weight of 1 on "mse" is the mean squared error of pixels in [0, 1].
-        side: "human" is multiplied by 1 - alpha, "machine" by alpha, "both" by 1.
+        side: "human" is multiplied by 1 - alpha, "machine" by alpha, "both" by 1, "realism" by the realism at which
+            a crop is decoded, in a stage that trains ``codec.synthesis.realism``.
         weights: SqueezeNet's, for "lpips" and "lpips_comp", absolute or below ``CDANALYSIS_DATA``; empty to download
             them.
         linear: channel weights, for "lpips_comp": a file that ``tools/lpips_comp.py`` wrote.
@@ -121,9 +132,27 @@ def features(config: ObserverConfig, spatial: int) -> Observer:
         FileNotFoundError: if the network's weights cannot be had.
         ValueError: if it has no such layer.
     """
+    return _of_a_classifier(FeatureDistance, config)
+
+
+def wasserstein(config: ObserverConfig, spatial: int) -> Observer:
+    """The observer "wasserstein": distance of local statistics of the features of an ImageNet classifier.
+
+    Args:
+        config: its ``network`` and ``layers`` are used, and the ``window`` of its ``options``.
+        spatial: channels of the spatial layer; not used.
+
+    Raises:
+        FileNotFoundError: if the network's weights cannot be had.
+        ValueError: if it has no such layer.
+    """
+    return _of_a_classifier(WassersteinDistortion, config)
+
+
+def _of_a_classifier(observer: type[FeatureDistance], config: ObserverConfig) -> Observer:
     net = imagenet_classifier(config.network)
     options: dict[str, Any] = {name: getattr(net, "pretrained_cfg", {})[name] for name in ("mean", "std")}
-    return FeatureDistance(net, config.layers, **options)
+    return observer(net, config.layers, **options, **config.options)
 
 
 def adversarial(config: ObserverConfig, spatial: int) -> Adversary:
@@ -156,7 +185,7 @@ class WeightedDistortion(nn.Module):
         super().__init__()
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha must be in [0, 1], got {alpha}")
-        shares = {"both": 1.0, "human": 1 - alpha, "machine": alpha}
+        shares = {"both": 1.0, "human": 1 - alpha, "machine": alpha, "realism": 1.0}
         for config in configs:
             if config.side not in SIDES:
                 raise ValueError(f"side must be one of {', '.join(SIDES)}, got {config.side!r}")
@@ -167,7 +196,12 @@ class WeightedDistortion(nn.Module):
         self.observers = nn.ModuleList(new_observer(config, spatial) for config in self.asked)
 
     def forward(
-        self, original: Tensor, reconstruction: Tensor, weight: Tensor | None, spatial: Tensor | None = None
+        self,
+        original: Tensor,
+        reconstruction: Tensor,
+        weight: Tensor | None,
+        spatial: Tensor | None = None,
+        realism: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The total distortion, and that of each observer.
 
@@ -177,6 +211,7 @@ class WeightedDistortion(nn.Module):
             weight: (N, 1, h, w), spatial weights, see `Observer`; None for equal weights.
             spatial: y_hat of the spatial layer (N, C, h, w) on the detail layer's grid, which an adversary needs;
                 zeros where the codec is not fused.
+            realism: of each reconstruction (N,); None for 0.
 
         Returns:
             the weighted sum (N,), and each observer's unweighted distortion (N,) by its kind.
@@ -188,8 +223,10 @@ class WeightedDistortion(nn.Module):
                 continue
             with torch.autocast(original.device.type, enabled=False):  # squares lose too much in less than single
                 each[config.kind] = observer(original.float(), reconstruction.float(), weight)
-        total = torch.stack([count * one for count, one in zip(self.counts, each.values(), strict=True)]).sum(0)
-        return total, each
+        amounts = torch.zeros(len(original), device=original.device) if realism is None else realism
+        parts = zip(self.asked, self.counts, each.values(), strict=True)
+        shares = [count * one * (amounts if c.side == "realism" else 1.0) for c, count, one in parts]
+        return torch.stack(shares).sum(0), each
 
     def adversary_loss(self, original: Tensor, reconstruction: Tensor, spatial: Tensor) -> Tensor | None:
         """The loss of the discriminators, without gradients for the codec.

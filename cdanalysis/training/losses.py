@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..codec.realism import PERIOD
+from ..codec.shape import CodecConfig
 from ..codec.spatial_layer import analysis_inputs
 from ..codec.tiles import STRIDE
 from ..model import Model
@@ -56,16 +58,18 @@ class StageLoss(nn.Module):
         self.model, self.stage = model, stage
         self.semantic = touches(stage, "codec.global_layer", "codec.spatial")
         self.detail = touches(stage, "codec.detail", "codec.synthesis")
-        _check_possible(stage, self.semantic, self.detail, model.codec.config.fused)
+        _check_possible(stage, self.semantic, self.detail, model.codec.config)
         self.auxiliary = nn.ModuleDict(
             {task.task: AuxiliaryLoss(model, task, c) for task, c in zip(stage.auxiliary, classes, strict=True)}
         )
         self.own = nn.ModuleDict()
         if stage.target_bpp:
             self.own["controller"] = RateController(stage.target_bpp, stage.control_speed)
+        self.realistic = model.codec.config.realism > 0 and touches(stage, "codec.synthesis.realism")
         if self.detail:
             channels = model.codec.spatial.spec.channels
             self.distortion = WeightedDistortion(stage.objective.observers, stage.objective.alpha, channels)
+            self.looks = any(config.kind != "mse" for config in self.distortion.asked)
             self.saliency = saliency_model(stage.objective.saliency) if stage.objective.saliency else None
             self.own["adversaries"] = nn.ModuleList(adversary for _, adversary in self.distortion.adversaries())
 
@@ -145,14 +149,17 @@ class StageLoss(nn.Module):
         y_hat, y_bits, z_bits = codec.detail(x, quality, condition)
         # A crop without detail: its latents are zero and its rate does not count.
         kept = (torch.rand(len(x), 1, 1, 1, device=x.device) >= stage.blank).float()
-        x_hat = codec.synthesis(codec.detail.dequantize(y_hat, quality) * kept, quality, condition).float()
+        realism, corner = self._realism(x)
+        latents = codec.detail.dequantize(y_hat, quality) * kept
+        x_hat = codec.synthesis(latents, quality, condition, realism, corner).float()
         # Every place counts by its lambda; `seen` is the observers' mean over places that do.
         lambdas = log_interpolate(objective.lambdas, quality)
         lowest, middle = objective.lambdas[0], log_interpolate(objective.lambdas, torch.tensor(0.5)).item()
         lambdas = torch.where(kept.bool(), lambdas, 0.25 * lowest)
         counts = lambdas if self.saliency is None else lambdas * self._attention(x)
         known = self._known(y_hat, condition)
-        seen, each = self.distortion(x, x_hat, counts, known)
+        pair = _moved(x, x_hat) if self.looks else (x, x_hat)
+        seen, each = self.distortion(*pair, counts, known, None if realism is None else realism.flatten())
         weight = counts.mean((1, 2, 3))
         rate = (y_bits.flatten(1).sum(1) + z_bits.flatten(1).sum(1)) / x[0, 0].numel() * kept.flatten()
         balance = (lambdas / middle).sqrt().mean((1, 2, 3))
@@ -167,6 +174,14 @@ class StageLoss(nn.Module):
             terms["adversary"] = adversary_loss
             loss = loss + adversary_loss
         return loss
+
+    def _realism(self, x: Tensor) -> tuple[Tensor | None, tuple[int, int]]:
+        """Realisms (N, 1, 1, 1), every other one the highest, and a place in the noise; in a stage that trains it."""
+        if not self.realistic:
+            return None, (0, 0)
+        drawn = torch.rand(len(x), 1, 1, 1, device=x.device)
+        rows, columns = torch.randint(PERIOD, (2,)).tolist()
+        return torch.where(torch.rand_like(drawn) < 0.5, 1.0, drawn), (rows, columns)
 
     def _known(self, y_hat: Tensor, condition: Tensor | None) -> Tensor:
         """What adversaries are told of the spatial layer, on the grid of the detail layer's ``y_hat``."""
@@ -206,7 +221,17 @@ def _drawn(ends: list[float], uniform: Tensor) -> Tensor:
     return ends[0] + (ends[1] - ends[0]) * uniform
 
 
-def _check_possible(stage: StageConfig, semantic: bool, detail: bool, fused: bool) -> None:
+def _moved(*images: Tensor) -> list[Tensor]:
+    """Images (N, 3, H, W), all moved by the same few pixels, less than half a cell.
+
+    So a network that looks cannot have patterns of its own grid painted for it (after Kettunen, Harkonen, Lehtinen,
+    "E-LPIPS", 2019).
+    """
+    down, right = torch.randint(1 - STRIDE // 2, STRIDE // 2, (2,)).tolist()
+    return [torch.roll(image, (down, right), (-2, -1)) for image in images]
+
+
+def _check_possible(stage: StageConfig, semantic: bool, detail: bool, shape: CodecConfig) -> None:
     if not semantic and not detail:
         raise ValueError(
             f"stage {stage.name!r} trains nothing that learns from crops: no parameter of a layer starts with "
@@ -216,5 +241,11 @@ def _check_possible(stage: StageConfig, semantic: bool, detail: bool, fused: boo
         raise ValueError("auxiliary tasks train heads along with the semantic layers: add one of them to trains")
     if stage.target_bpp and not detail:
         raise ValueError("target_bpp holds the rate of the detail layer, which this stage does not train")
-    if stage.blank and not fused:
+    realistic = shape.realism and touches(stage, "codec.synthesis.realism")
+    if any(observer.side == "realism" for observer in stage.objective.observers) and not realistic:
+        raise ValueError(
+            'observers on the side "realism" count in stages that train codec.synthesis.realism: set codec.realism, the '
+            "number of its blocks, and name it in trains"
+        )
+    if stage.blank and not shape.fused:
         raise ValueError("blank needs a decoder that sees the spatial layer: set codec.fused, or leave blank at 0")

@@ -87,8 +87,8 @@ class Recipe:
 
     Attributes:
         init: a model to start from, by zoo name or folder; empty for a new one. Its shape then counts, not ``codec``,
-            except for ``codec.fused`` where a stage trains the detail layer or the decoder: these then learn to see the
-            spatial layer, or no longer do.
+            except for ``codec.fused`` and ``codec.realism`` where a stage trains the detail layer or the decoder: these
+            then learn to see the spatial layer, or to add realism, or no longer do.
     """
 
     name: str = MISSING

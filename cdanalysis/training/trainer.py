@@ -81,6 +81,7 @@ class Trainer:
         check_learnable(recipe, self.model)
         if any(touches(stage, "codec.detail", "codec.synthesis") for stage in recipe.stages):
             self.model.codec.set_fused(recipe.codec.fused)
+            self.model.codec.set_realism(recipe.codec.realism)
         self.model.name = recipe.name
         taught = {task for stage in recipe.stages for task in HEADS if touches(stage, f"counterparts.{task}")}
         self.counterparts = {*self.model.counterparts, *taught}  # others are but what heads were before
