@@ -44,7 +44,7 @@ class RealismBranch(nn.Module):
     def __init__(self, width: int, condition: int, depth: int):
         super().__init__()
         self.receptive_radius = math.ceil((depth + 3) / 2)
-        half, quarter = width // 2, width // 4
+        half, quarter = width // 2, max(width // 4, 2 * GRAIN)
         self.amount = nn.Conv2d(1, condition, 1)
         self.coarse = nn.ModuleList(FusionBlock(width, condition) for _ in range(depth))
         self.middle = nn.Sequential(Upsample(width, half), *blocks(half, 2))

@@ -34,6 +34,7 @@ class StudyConfig:
         streams: qualities in [0, 1] of streams that end after the last layer that the task's head reads.
         semantic: quality of both semantic layers in whole streams.
         reconstructions: qualities of the detail layer in whole streams; the counterpart reads what they decode to.
+        realistic: qualities of the detail layer in whole streams that are decoded at a realism of 1.
         baselines: for other codecs their levels, 0..100, of CompressAI's models 1..8; the counterpart reads what they
             decode to.
         reduced: for other codecs their levels; files of the photograph reduced to the working size of the layer that
@@ -57,6 +58,7 @@ class StudyConfig:
     streams: list[float] = field(default_factory=list)
     semantic: float = 0.3
     reconstructions: list[float] = field(default_factory=list)
+    realistic: list[float] = field(default_factory=list)
     baselines: dict[str, list[int]] = field(default_factory=dict)
     reduced: dict[str, list[int]] = field(default_factory=dict)
     compressai: str = ""
@@ -183,7 +185,8 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
             least, most = (1, 8) if name in MODELS else (0, 100)
             right = all(least <= level <= most for level in levels)
             _check(f"{where}: {key}.{name} must have levels of {least} to {most}", right, levels)
-    _check_qualities(where, streams=config.streams, reconstructions=config.reconstructions, semantic=[config.semantic])
+    asked = {name: getattr(config, name) for name in ("streams", "reconstructions", "realistic")}
+    _check_qualities(where, **asked, semantic=[config.semantic])
     shares = all(0 < share <= 1 for share in config.shares)
     _check(f"{where}: shares must lie above 0 and at most at 1", shares, config.shares)
     _check(f"{where}: draws must be at least 0", config.draws >= 0, config.draws)

@@ -20,13 +20,16 @@ from ..heads.base import Head, layers_of
 from ..metrics import image as metrics
 from ..metrics.tasks import Scorer
 from ..model import Model
-from ..observers import LPIPS
+from ..observers import LPIPS, UnitFeatureDistance
 from ..observers.base import weighted_mean
 from ..registry import EVALUATORS, METRICS
 from ..roi.saliency import Saliency, SpectralResidual
 from ..stream.container import strip
 from ..structures.latents import LAYERS
+from ..teachers.base import Frozen
+from ..teachers.deeplab import DeepLab
 from ..teachers.imagenet import imagenet_classes, imagenet_classifier
+from ..teachers.nanodet import NanoDetPlus
 
 Figures = dict[str, float | None]
 
@@ -195,15 +198,19 @@ class SalientEvaluator(MeanEvaluator):
 class FrechetEvaluator:
     """Frechet distance (Heusel and others, NeurIPS 2017) between photographs and reconstructions.
 
-    The features are SqueezeNet's, not Inception's, so figures compare with each other and with no paper's. Photographs
-    are seen as patches of 64x64 pixels, because a few dozen whole ones would not fill the features' space; what is left
-    at the right and at the bottom is not used.
+    The features are not Inception's, so figures compare with each other and with no paper's. Photographs are seen as
+    patches of 64x64 pixels, because a few dozen whole ones would not fill the features' space; what is left at the right
+    and at the bottom is not used.
+
+    Args:
+        features: uint8 patches (N, 3, H, W) to (N, ``num_features``).
+        name: of the network, which the figure is named after.
     """
 
     SIDE, decodes = 64, True
 
-    def __init__(self, context: Context):
-        self.distance, self.patches = FrechetInceptionDistance(_SqueezeFeatures(LPIPS(context.weights))), 0
+    def __init__(self, features: nn.Module, name: str):
+        self.distance, self.name, self.patches = FrechetInceptionDistance(features), f"fid_{name}", 0
 
     @torch.inference_mode()
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
@@ -218,7 +225,7 @@ class FrechetEvaluator:
 
     def compute(self) -> Figures:
         distance = float(self.distance.compute()) if self.patches > 1 else None  # one patch has no covariance
-        return {"fid_squeezenet": metrics.defined(distance), "fid_patches": self.patches}
+        return {self.name: metrics.defined(distance), "fid_patches": self.patches}
 
 
 class _SqueezeFeatures(nn.Module):
@@ -233,6 +240,40 @@ class _SqueezeFeatures(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         net = self.observer.net
         return net.net(net.scaling_layer(x.float() / 127.5 - 1))[-1].mean((2, 3))
+
+
+class _PooledFeatures(nn.Module):
+    """Pooled features (N, C) of a teacher's trunk, for uint8 patches (N, 3, H, W)."""
+
+    def __init__(self, teacher: Frozen, trunk: nn.Sequential, channels: int):
+        super().__init__()
+        self.teacher, self.trunk, self.num_features = teacher, trunk, channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.trunk(self.teacher.normalized(x)).mean((2, 3))
+
+
+def _judge(name: str, teacher: Frozen, trunk: nn.Sequential, layers: Sequence[str], channels: int) -> list[Evaluator]:
+    """How far reconstructions are from photographs in a trunk's features, and their Frechet distance."""
+    mean, deviation = ((value.flatten() / 255).tolist() for value in (teacher.mean, teacher.deviation))
+    observer = UnitFeatureDistance(trunk, layers, mean, deviation)
+    distance = lambda original, decoded: float(observer(*_batches(original, decoded)))  # noqa: E731
+    return [
+        _of_pixels(f"distance_{name}", distance),
+        FrechetEvaluator(_PooledFeatures(teacher, trunk, channels), name),
+    ]
+
+
+def judges(context: Context) -> list[Evaluator]:
+    """Distances in two networks that no decoder was tuned on: NanoDet's ShuffleNetV2 and DeepLabv3's MobileNetV2."""
+    nanodet, deeplab = NanoDetPlus().load(), DeepLab().load()
+    shuffle, channels = nanodet.backbone, deeplab.aspp.in_channels
+    detector = nn.Sequential(shuffle.stem, shuffle.pool, *shuffle.stages)
+    segmenter = nn.Sequential(deeplab.stem, nn.ReLU6(), *deeplab.blocks)
+    return [
+        *_judge("shufflenetv2", nanodet, detector, ("0", "2", "3"), nanodet.BACKBONE[-1]),
+        *_judge("mobilenetv2", deeplab, segmenter, ("1", "4", "7", "14"), channels),
+    ]
 
 
 RECOGNIZERS = ("accuracy", "detection")
@@ -253,6 +294,11 @@ def lpips(context: Context) -> Evaluator:
     """LPIPS."""
     observer = LPIPS(context.weights)
     return _of_pixels("lpips", lambda original, decoded: float(observer(*_batches(original, decoded))))
+
+
+def fid(context: Context) -> Evaluator:
+    """Frechet distance in SqueezeNet."""
+    return FrechetEvaluator(_SqueezeFeatures(LPIPS(context.weights)), "squeezenet")
 
 
 def salient(context: Context) -> Evaluator:

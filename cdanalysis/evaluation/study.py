@@ -31,7 +31,7 @@ from . import engine
 from .configs import StudyConfig
 from .evaluators import Context, TaskEvaluator, head_of, new_evaluators
 
-LATENTS, DECODED = OURS = ("heads on latents", "own reconstructions")
+LATENTS, DECODED, REALISTIC = OURS = ("heads on latents", "own reconstructions", "own reconstructions, realism 1")
 """Series of a study that are this library's."""
 TIMES = ("encode_s", "decode_s", "read_s")
 
@@ -184,6 +184,8 @@ def _plan(config: StudyConfig, model: Model, folder: Path, track: engine.Track) 
         yield from [StudyPoint(LATENTS, base, base.level(quality), model) for quality in config.streams]
     whole = ModelCodec(DECODED, model, config.semantic)
     yield from [StudyPoint(DECODED, whole, whole.level(quality), model) for quality in config.reconstructions]
+    codec = ModelCodec(REALISTIC, model, config.semantic, realism=1.0)
+    yield from [StudyPoint(REALISTIC, codec, codec.level(quality), model) for quality in config.realistic]
     for name, levels in config.baselines.items():
         yield from [StudyPoint(name, open_codec(name, config.compressai), level, model) for level in levels]
     for name, levels in config.reduced.items() if config.task else ():

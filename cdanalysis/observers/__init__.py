@@ -3,7 +3,8 @@
 - `base`: `Observer`, the base class; `weighted_mean`
 - `pixel`: `SquaredError`, `MSSSIM`
 - `perceptual`: `LPIPS`, `LPIPSComp`
-- `semantic`: `FeatureDistance`, in a recognition network, and `WassersteinDistortion`, of local statistics there
+- `semantic`: `FeatureDistance` and `UnitFeatureDistance`, in a recognition network, and `WassersteinDistortion`, of local
+  statistics there
 - `adversarial`: `PatchDiscriminator`; `Adversary`, its losses
 """
 
@@ -11,7 +12,7 @@ from .adversarial import Adversary, PatchDiscriminator
 from .base import Observer, weighted_mean
 from .perceptual import LPIPS, LPIPSComp
 from .pixel import MSSSIM, SquaredError
-from .semantic import FeatureDistance, WassersteinDistortion
+from .semantic import FeatureDistance, UnitFeatureDistance, WassersteinDistortion
 
 __all__ = [
     "LPIPS",
@@ -22,6 +23,7 @@ __all__ = [
     "Observer",
     "PatchDiscriminator",
     "SquaredError",
+    "UnitFeatureDistance",
     "WassersteinDistortion",
     "weighted_mean",
 ]

@@ -78,6 +78,17 @@ class FeatureDistance(Observer):
         return [f if f.ndim == 4 else f.flatten(1)[..., None, None] for f in features]
 
 
+class UnitFeatureDistance(FeatureDistance):
+    """Squared distance between features of unit length at every place, the mean over layers: LPIPS (Zhang and others,
+    CVPR 2018) without its weights, for networks that have none.
+
+    Arguments and errors are those of `FeatureDistance`.
+    """
+
+    def _features(self, x: Tensor) -> list[Tensor]:
+        return [F.normalize(f, dim=1) for f in super()._features(x)]
+
+
 class WassersteinDistortion(FeatureDistance):
     """Squared distance of the local statistics of features, their means and standard deviations: Qiu, Wagner, Balle,
     Theis, "Wasserstein distortion: unifying fidelity and realism" (2023).

@@ -21,7 +21,7 @@ from .distortion import WeightedDistortion
 from .heads import what_is_distilled
 from .objective import feature_distance, log_interpolate
 from .rate_controller import RateController
-from .recipe import StageConfig, touches
+from .recipe import REALISM, StageConfig, touches
 
 
 class Semantics(NamedTuple):
@@ -65,7 +65,7 @@ class StageLoss(nn.Module):
         self.own = nn.ModuleDict()
         if stage.target_bpp:
             self.own["controller"] = RateController(stage.target_bpp, stage.control_speed)
-        self.realistic = model.codec.config.realism > 0 and touches(stage, "codec.synthesis.realism")
+        self.realistic = model.codec.config.realism > 0 and touches(stage, REALISM)
         if self.detail:
             channels = model.codec.spatial.spec.channels
             self.distortion = WeightedDistortion(stage.objective.observers, stage.objective.alpha, channels)
@@ -241,7 +241,7 @@ def _check_possible(stage: StageConfig, semantic: bool, detail: bool, shape: Cod
         raise ValueError("auxiliary tasks train heads along with the semantic layers: add one of them to trains")
     if stage.target_bpp and not detail:
         raise ValueError("target_bpp holds the rate of the detail layer, which this stage does not train")
-    realistic = shape.realism and touches(stage, "codec.synthesis.realism")
+    realistic = shape.realism and touches(stage, REALISM)
     if any(observer.side == "realism" for observer in stage.objective.observers) and not realistic:
         raise ValueError(
             'observers on the side "realism" count in stages that train codec.synthesis.realism: set codec.realism, the '

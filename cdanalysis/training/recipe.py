@@ -88,7 +88,8 @@ class Recipe:
     Attributes:
         init: a model to start from, by zoo name or folder; empty for a new one. Its shape then counts, not ``codec``,
             except for ``codec.fused`` and ``codec.realism`` where a stage trains the detail layer or the decoder: these
-            then learn to see the spatial layer, or to add realism, or no longer do.
+            then learn to see the spatial layer, or to add realism, or no longer do. Where realism alone is trained
+            (``codec.synthesis.realism``), they go on seeing what they saw.
     """
 
     name: str = MISSING
@@ -101,6 +102,10 @@ class Recipe:
     workers: int = 1
     checkpoint_minutes: float = 5.0
     preset: str = ""
+
+
+REALISM = "codec.synthesis.realism"
+"""What a stage trains that adds realism to pictures, and leaves streams as they are."""
 
 
 def moves(stage: StageConfig, name: str) -> bool:

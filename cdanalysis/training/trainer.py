@@ -32,7 +32,7 @@ from .averaging import WeightAverage
 from .checks import calibration_sets, check_learnable, check_recipe
 from .heads import calibrate
 from .pretrained import load_pretrained
-from .recipe import Recipe, StageConfig, touches
+from .recipe import REALISM, Recipe, StageConfig, touches
 from .stages import HeadStage, Stage, select, stage_of
 from .validation import VALIDATION, validate
 
@@ -79,9 +79,11 @@ class Trainer:
         self.new = model is None and not recipe.init
         self.model = model or _first_model(recipe)
         check_learnable(recipe, self.model)
-        if any(touches(stage, "codec.detail", "codec.synthesis") for stage in recipe.stages):
-            self.model.codec.set_fused(recipe.codec.fused)
+        pictured = [stage for stage in recipe.stages if touches(stage, "codec.detail", "codec.synthesis")]
+        if pictured:
             self.model.codec.set_realism(recipe.codec.realism)
+        if not all(name.startswith(REALISM) for stage in pictured for name in stage.trains):
+            self.model.codec.set_fused(recipe.codec.fused)
         self.model.name = recipe.name
         taught = {task for stage in recipe.stages for task in HEADS if touches(stage, f"counterparts.{task}")}
         self.counterparts = {*self.model.counterparts, *taught}  # others are but what heads were before

@@ -1,0 +1,174 @@
+"""Realism: what it adds to pictures, that streams know nothing of it, and that nothing else moves when it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL, new_small_model
+from torch import nn
+
+import cdanalysis as cda
+from cdanalysis.codec import tiles
+from cdanalysis.codec.realism import PERIOD, RealismBranch
+from cdanalysis.data.crops import Source
+from cdanalysis.model import Model
+from cdanalysis.observers import FeatureDistance, UnitFeatureDistance, WassersteinDistortion
+from cdanalysis.training.distortion import ObserverConfig
+from cdanalysis.training.losses import StageLoss
+from cdanalysis.training.recipe import Recipe, StageConfig
+from cdanalysis.training.trainer import Trainer
+from cdanalysis.zoo import round_weights
+
+BRANCH = "codec.synthesis.realism."
+
+
+def realistic_model(seed: int = 4) -> Model:
+    """A model whose branch adds something, too much to be overlooked."""
+    model = new_small_model(seed=seed)
+    model.codec.set_realism(1)
+    torch.manual_seed(seed)
+    nn.init.normal_(model.codec.synthesis.realism.out[0].weight, std=0.05)
+    round_weights(model)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def realistic() -> Model:
+    return realistic_model()
+
+
+def test_streams_and_the_picture_of_least_error_are_what_they_were(realistic, image):
+    plain = new_small_model(seed=4).eval().requires_grad_(False)
+    round_weights(plain)
+    stream = plain.encode(image)
+    assert realistic.fingerprint == plain.fingerprint and realistic.encode(image) == stream
+    pictures = [np.asarray(realistic.decode(stream, realism=r)).astype(int) for r in (0.0, 0.5, 1.0)]
+    assert np.array_equal(pictures[0], np.asarray(plain.decode(stream)))
+    changes = [np.abs(picture - pictures[0]).mean() for picture in pictures[1:]]
+    assert 0.1 < changes[0] < changes[1]
+    assert np.array_equal(pictures[2], np.asarray(realistic.decode(stream, realism=1.0)))  # its noise is always the same
+
+
+def test_a_branch_that_learned_nothing_adds_nothing(image):
+    model = new_small_model(seed=4).eval().requires_grad_(False)
+    stream = model.encode(image)
+    model.codec.set_realism(2)
+    assert np.array_equal(np.asarray(model.decode(stream, realism=1.0)), np.asarray(model.decode(stream)))
+    model.codec.set_realism(0)
+    assert model.codec.synthesis.realism is None and model.codec.config.realism == 0
+
+
+def test_it_is_kept_with_the_model(realistic, image, tmp_path):
+    realistic.save(tmp_path / "model")
+    again = cda.load(tmp_path / "model")
+    stream = realistic.encode(image)
+    wanted, found = (np.asarray(m.decode(stream, realism=1.0)).astype(int) for m in (realistic, again))
+    assert again.fingerprint == realistic.fingerprint
+    assert np.abs(wanted - found).max() <= 1 and np.abs(found - np.asarray(again.decode(stream))).mean() > 0.1
+
+
+@pytest.mark.parametrize("realism", [-0.1, 1.1, float("nan")])
+def test_what_is_no_realism_is_refused(realistic, image, realism):
+    with pytest.raises(ValueError, match=r"realism must be in \[0, 1\]"):
+        realistic.decode(realistic.encode(image), realism=realism)
+
+
+def test_models_without_it_say_so(small, image):
+    with pytest.raises(ValueError, match="not trained for realism"):
+        small.decode(small.encode(image), realism=0.5)
+
+
+def test_there_are_no_seams_in_it(realistic, monkeypatch):
+    """Tiles see enough around them, and the noise has its place in the photograph, also beyond its period."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (2 * PERIOD + 90, 200, 3), dtype=np.uint8)
+    stream = realistic.encode(image)
+    monkeypatch.setattr(tiles, "CORE", 8)
+    parts = np.asarray(realistic.decode(stream, realism=1.0)).astype(int)
+    assert len(list(tiles.tiles((38, 14), realistic.codec.synthesis.reach(1.0)))) > 2
+    monkeypatch.setattr(tiles, "CORE", 10**6)
+    assert np.abs(parts - np.asarray(realistic.decode(stream, realism=1.0))).max() <= 1
+
+
+def test_the_receptive_radius_is_not_exceeded():
+    torch.manual_seed(0)
+    branch = RealismBranch(32, 16, 2).requires_grad_(False)
+    nn.init.normal_(branch.out[0].weight)
+    x, condition, one = torch.randn(1, 32, 40, 40), torch.randn(1, 16, 40, 40), torch.ones(1, 1, 1, 1)
+    y, changed = branch(x, condition, one), x.clone()
+    changed[..., 20:22, 20:22] += 1  # one cell at stride 16
+    rows = (branch(changed, condition, one) - y).abs().amax((0, 1, 3)).nonzero().flatten()
+    first, last = 16 * (10 - branch.receptive_radius), 16 * (11 + branch.receptive_radius)
+    assert first <= rows.min() and rows.max() < last
+
+
+def recipe_of(folder) -> Recipe:
+    stage = StageConfig("realism", [BRANCH[:-1]], sources=[Source(str(folder))], steps=3, batch=2, crop=192, lr=1e-2)
+    stage.objective.observers = [ObserverConfig(), ObserverConfig(kind="ms_ssim", side="realism", weight=0.1)]
+    return Recipe("realism", codec=replace(SMALL, realism=1), stages=[stage])
+
+
+def test_only_the_branch_learns(image_folder, tmp_path, image):
+    model = new_small_model(seed=4)
+    round_weights(model)
+    model.codec.freeze_tables()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    fingerprint = model.fingerprint
+    assert Trainer(recipe_of(image_folder), tmp_path, model).run()
+    after = model.state_dict()
+    own = [name for name in after if name.startswith(BRANCH)]
+    assert own and all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert any(bool(after[name].any()) for name in own if name.startswith(f"{BRANCH}out.0."))
+    trained = cda.load(tmp_path / "model")
+    assert trained.codec.config == replace(SMALL, realism=1) and trained.fingerprint == fingerprint
+
+
+@pytest.mark.parametrize("trains, depth", [(["codec.synthesis.realism"], 0), (["codec.detail"], 1)])
+def test_observers_of_realism_are_for_stages_that_train_it(trains, depth):
+    model = new_small_model(seed=4)
+    model.codec.set_realism(depth)
+    stage = StageConfig("s", trains)
+    stage.objective.observers = [ObserverConfig(), ObserverConfig(kind="ms_ssim", side="realism")]
+    with pytest.raises(ValueError, match=r"set codec\.realism"):
+        StageLoss(model, stage)
+
+
+class _Edges(nn.Module):
+    """A network of two layers that see texture: differences of neighbors, and those of squares."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(3, 12, 3, padding=1), nn.Conv2d(12, 12, 3, stride=2, padding=1)
+
+    def forward(self, x):
+        return self.second(torch.relu(self.first(x)))
+
+
+def test_wasserstein_distortion_prefers_texture_that_lies_elsewhere_to_none():
+    """A squared error of features prefers none; both see no difference where there is none."""
+    rng = torch.Generator().manual_seed(0)
+    texture, another = (0.5 + 0.2 * torch.randn(1, 3, 64, 64, generator=rng) for _ in range(2))
+    flat, layers = torch.full_like(texture, 0.5), ["first", "second"]
+    statistical, exact = WassersteinDistortion(_Edges(), layers), FeatureDistance(_Edges(), layers)
+    assert statistical(texture, another) < 0.3 * statistical(texture, flat)
+    assert exact(texture, another) > exact(texture, flat)
+    assert statistical(texture, texture).item() == exact(texture, texture).item() == 0
+    moving = flat.clone().requires_grad_()
+    statistical(texture, moving).backward()
+    assert torch.isfinite(moving.grad).all() and moving.grad.any()
+    with pytest.raises(ValueError, match="window"):
+        WassersteinDistortion(_Edges(), layers, window=1)
+
+
+def test_distances_of_unit_features_do_not_depend_on_their_length():
+    x, y = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    louder = _Edges()
+    with torch.no_grad():
+        louder.second.weight.mul_(5)
+        louder.second.bias.mul_(5)
+    distances = [UnitFeatureDistance(net, ["second"])(x, y) for net in (_Edges(), louder)]
+    assert torch.allclose(*distances, rtol=1e-4) and (distances[0] > 0).all()
