@@ -121,6 +121,7 @@ OBSERVERS = Registry(
         "lpips_comp": "training.distortion:lpips_comp",
         "features": "training.distortion:features",
         "wasserstein": "training.distortion:wasserstein",
+        "texture": "training.distortion:texture",
         "adversarial": "training.distortion:adversarial",
     },
 )

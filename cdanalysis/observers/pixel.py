@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .base import Observer, weighted_mean
 
@@ -74,3 +74,25 @@ class MSSSIM(Observer):
         window = self.window.to(x).repeat(x.shape[1], 1, 1, 1)
         x = F.conv2d(x, window.transpose(2, 3), groups=x.shape[1])
         return F.conv2d(x, window, groups=x.shape[1])
+
+
+class Bands(nn.Module):
+    """Derivatives of images at three scales, each half the size of the one before: (N, 3, H, W) to nothing; its parts
+    ``scales.0`` to ``scales.2`` give (N, 12, h, w).
+
+    What `WassersteinDistortion` takes the statistics of, where no network shall say what texture is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        across = torch.tensor([[0.0, 0.0, 0.0], [-1.0, 2.0, -1.0], [0.0, 0.0, 0.0]])
+        diagonal = torch.tensor([[-1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, -1.0]])
+        filters = torch.stack([across, across.T, diagonal, diagonal.flip(-1)])[:, None] / 2
+        self.scales = nn.ModuleList(nn.Conv2d(3, 12, 3, groups=3, bias=False) for _ in range(3))
+        for scale in self.scales:
+            scale.weight.data.copy_(filters.repeat(3, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> None:
+        for scale in self.scales:
+            scale(x)
+            x = F.avg_pool2d(x, 2)

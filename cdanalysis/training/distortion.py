@@ -13,6 +13,7 @@ from ..observers import (
     LPIPS,
     MSSSIM,
     Adversary,
+    Bands,
     FeatureDistance,
     LPIPSComp,
     Observer,
@@ -31,7 +32,7 @@ class ObserverConfig:
     """One observer of the reconstruction.
 
     Attributes:
-        kind: "mse", "ms_ssim", "lpips", "lpips_comp", "features" and "wasserstein" (of an ImageNet classifier), "adversarial" (a
+        kind: "mse", "ms_ssim", "lpips", "lpips_comp", "features" and "wasserstein" (of an ImageNet classifier), "texture", "adversarial" (a
             discriminator conditioned on the spatial layer where the codec is fused, trained along), or another of
             `registry.OBSERVERS`.
         weight: of its distortion, at least 0; a weight of 1 on "mse" is the mean squared error of pixels in [0, 1].
@@ -147,6 +148,17 @@ def wasserstein(config: ObserverConfig, spatial: int) -> Observer:
         ValueError: if it has no such layer.
     """
     return _of_a_classifier(WassersteinDistortion, config)
+
+
+def texture(config: ObserverConfig, spatial: int) -> Observer:
+    """The observer "texture": distance of local statistics of the pixels' derivatives at three scales.
+
+    Args:
+        config: the ``window`` of its ``options`` is used.
+        spatial: channels of the spatial layer; not used.
+    """
+    scales = [f"scales.{number}" for number in range(3)]
+    return WassersteinDistortion(Bands(), scales, (0.0,) * 3, (1.0,) * 3, **config.options)
 
 
 def _of_a_classifier(observer: type[FeatureDistance], config: ObserverConfig) -> Observer:
