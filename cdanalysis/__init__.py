@@ -180,9 +180,7 @@ def embed(stream: StreamBytes, model: str = "photo") -> Tensor:
     return _loaded(model).embed(stream)
 
 
-def decode(
-    stream: StreamBytes, preview: bool = False, model: str = "photo", realism: float = 0.0
-) -> Image.Image:
+def decode(stream: StreamBytes, preview: bool = False, model: str = "photo", realism: float = 0.0) -> Image.Image:
     """Reconstruct the photograph of a stream. The model is loaded once and kept.
 
     Args:

@@ -39,7 +39,9 @@ def encode(options: argparse.Namespace) -> int:
 def decode(options: argparse.Namespace) -> int:
     from .batch.work import DecodeWork
 
-    return _run(DecodeWork(options.model, options.device, options.preview, options.max_pixels, options.realism), options)
+    return _run(
+        DecodeWork(options.model, options.device, options.preview, options.max_pixels, options.realism), options
+    )
 
 
 def analyze(options: argparse.Namespace) -> int:

@@ -359,7 +359,7 @@ def test_the_base_is_measured_with_fewer_bits_for_heads_too(experiment, tmp_path
 def test_windows_are_seen_beside_each_other(experiment, image_folder, tmp_path):
     names = ImageSet(image_folder).names[:2]
     windows = ", ".join(f"{name}: [8, 4, 40, 30]" for name in names)
-    words = [f"crops={{path: {image_folder}, bpp: 8, windows: {{{windows}}}, baselines: [JPEG, WebP]}}"]
+    words = [f"crops={{path: {image_folder}, bpp: [8], windows: {{{windows}}}, baselines: [JPEG, WebP]}}"]
     config = load_experiment(experiment, words)
     page = crops_sheet(config.crops, variant_codecs(config, tmp_path / "run"))
     assert page.size == (5 * 40 + 4 * GAP, 2 * (30 + LINE) + GAP)  # original, two codecs, two variants; two rows

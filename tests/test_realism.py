@@ -49,7 +49,9 @@ def test_streams_and_the_picture_of_least_error_are_what_they_were(realistic, im
     assert np.array_equal(pictures[0], np.asarray(plain.decode(stream)))
     changes = [np.abs(picture - pictures[0]).mean() for picture in pictures[1:]]
     assert 0.1 < changes[0] < changes[1]
-    assert np.array_equal(pictures[2], np.asarray(realistic.decode(stream, realism=1.0)))  # its noise is always the same
+    assert np.array_equal(
+        pictures[2], np.asarray(realistic.decode(stream, realism=1.0))
+    )  # its noise is always the same
 
 
 def test_a_branch_that_learned_nothing_adds_nothing(image):

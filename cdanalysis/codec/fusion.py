@@ -30,7 +30,9 @@ class FusionDecoder(nn.Module):
         receptive_radius: a pixel depends on no latents but those of the cells up to so many away from its own.
     """
 
-    def __init__(self, spatial: int, detail: int, width: int = 128, depth: int = 4, condition: int = 96, realism: int = 0):
+    def __init__(
+        self, spatial: int, detail: int, width: int = 128, depth: int = 4, condition: int = 96, realism: int = 0
+    ):
         super().__init__()
         self.receptive_radius = 3 + math.ceil((3 + depth) / 2)
         coarse = max(width * 3 // 2, detail)

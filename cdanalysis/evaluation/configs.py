@@ -121,14 +121,14 @@ class CropsConfig:
     Attributes:
         path: of the photographs.
         windows: x, y, width, height in pixels, by the photograph's name.
-        bpp: rate of every photograph's file, approached from below.
+        bpp: rates of every photograph's file, approached from below: a row for each.
         variants: which; by default all, and not the base.
         baselines: which other codecs.
     """
 
     path: str = ""
     windows: dict[str, list[int]] = field(default_factory=dict)
-    bpp: float = 0.25
+    bpp: list[float] = field(default_factory=lambda: [0.25])
     variants: list[str] = field(default_factory=list)
     baselines: list[str] = field(default_factory=list)
 
@@ -143,6 +143,7 @@ class ExperimentConfig:
         base: zoo name or folder of the model that all variants start from; it also has the RGB detector.
         semantic: quality in [0, 1] of both semantic layers in all files.
         bases: more rows: the base with another quality of the semantic layers, by name.
+        realism: more rows: the base, decoded at a realism above 0, by name.
         weights: SqueezeNet's, for LPIPS and FID; empty to download them.
         saliency: U2-Net-P's ONNX file, for the evaluator of salient places; empty for spectral residuals.
         recipe: how variants are trained, but for what is the experiment's: name and ``init``.
@@ -158,6 +159,7 @@ class ExperimentConfig:
     base: str = "photo"
     semantic: float = 0.3
     bases: dict[str, float] = field(default_factory=dict)
+    realism: dict[str, float] = field(default_factory=dict)
     weights: str = ""
     saliency: str = ""
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -208,7 +210,8 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     for name in config.variants or ([""] if config.recipe else []):
         variant_recipe(config, name, where)
     _check_qualities(where, semantic=[config.semantic], bases=list(config.bases.values()))
-    variants = "variant", [*config.variants, BASE, *config.bases]
+    _check_qualities(where, realism=list(config.realism.values()))
+    variants = "variant", [*config.variants, BASE, *config.bases, *config.realism]
     for name, measure in config.measures.items():
         place = f"{where}: measures.{name}."
         names = {"evaluators": ("evaluator", EVALUATORS), "variants": variants, "baselines": ("baseline", CODECS)}

@@ -17,7 +17,7 @@ from ..files import csv_text, json_text, json_value, key_of, write_whole
 from ..model import Model
 from ..outputs import changes
 from ..processes import each
-from ..roi.importance import saliency_model
+from ..roi.importance import Importance, saliency_model
 from ..roi.saliency import Remembered, Saliency
 from ..training.trainer import Trainer
 from ..version import __version__
@@ -63,6 +63,12 @@ class Models(dict[str, Model]):
             Trainer(recipe, run).run(resume=checkpoint.is_file())
             write_whole(run / "minutes.json", json_text(round((time.monotonic() - started) / 60, 1)))
 
+    def codec(self, who: str, importance: Importance | None = None) -> ModelCodec:
+        """A variant as a codec; under any other name, the base: as it is, or as the experiment says of that name."""
+        config, model = self.config, self[who if who in self.config.variants else BASE]
+        semantic = config.bases.get(who, config.semantic)
+        return ModelCodec(who, model, semantic, importance, config.realism.get(who, 0.0))
+
     def minutes(self, name: str) -> float:
         """What a variant's training took, or its last part."""
         return json_value((self._run(name) / "minutes.json").read_text())
@@ -98,7 +104,8 @@ class Table:
         others = {"title": "", "bpp": 0, "variants": 0, "baselines": 0}  # titles aside, those have rows of their own
         trained = who if who in config.variants else BASE
         coded = open_codec(who).facts() if who in self.asked.baselines else models.identity(trained)
-        parts = (config.semantic, config.bases.get(who), config.weights, config.saliency, models.identity(BASE), coded)
+        own = (config.semantic, config.bases.get(who), config.realism.get(who))
+        parts = (*own, config.weights, config.saliency, models.identity(BASE), coded)
         key = key_of(engine.ROWS, __version__, self.contents, {**asdict(self.asked), **others}, *parts)
         path = models.folder / "rows" / f"{self.name} {title}-{key}.jsonl".replace(" ", "-")
         return engine.measure(self.images, case, path, self.track)
@@ -128,13 +135,14 @@ class Table:
         """What makes each codec, by name; a model is loaded when its codec is made."""
         config, asked = self.config, self.asked
 
-        def own(who: str, model: str, where: str = "") -> ModelCodec:
-            return ModelCodec(who, self.models[model], config.bases.get(who, config.semantic), self.maps[where])
+        def own(who: str, where: str = "") -> ModelCodec:
+            return self.models.codec(who, self.maps[where])
 
-        names = asked.variants or ([] if asked.importance else [*config.variants, BASE, *config.bases])
+        more = (BASE, *config.bases, *config.realism)
+        names = asked.variants or ([] if asked.importance else [*config.variants, *more])
         makers: dict[str, Callable[[], Codec]] = {who: partial(open_codec, who) for who in asked.baselines}
-        steered = {who: partial(own, who, BASE, where) for who, where in asked.importance.items()}
-        return {who: partial(own, who, BASE if who in config.bases else who) for who in names} | steered | makers
+        steered = {who: partial(own, who, where) for who, where in asked.importance.items()}
+        return {who: partial(own, who) for who in names} | steered | makers
 
     def _evaluators(self, names: Sequence[str], codec: Codec | None) -> list[Evaluator]:
         config, rgb = self.config, self.models[BASE]
@@ -208,4 +216,4 @@ def run_experiment(
 def variant_codecs(config: ExperimentConfig, folder: Path, names: Sequence[str] = ()) -> list[Codec]:
     """Variants, by default all, from ``folder``; those that `run_experiment` has not trained there yet are trained."""
     models = Models(config, folder)
-    return [ModelCodec(name, models[name], config.semantic) for name in names or config.variants]
+    return [models.codec(name) for name in names or config.variants]

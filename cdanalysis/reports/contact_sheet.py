@@ -34,7 +34,7 @@ def sheet(rows: Sequence[Sequence[Titled]]) -> Image.Image:
 
 
 def crops_sheet(crops: CropsConfig, codecs: Sequence[Codec]) -> Image.Image:
-    """A contact sheet with a row for each window: the original, other codecs, and ``codecs``.
+    """A contact sheet with a row for each window at each rate: the original, other codecs, and ``codecs``.
 
     Raises:
         ValueError: if it names a photograph that is not there.
@@ -45,10 +45,10 @@ def crops_sheet(crops: CropsConfig, codecs: Sequence[Codec]) -> Image.Image:
         if name not in images.names:
             raise ValueError(f"no photograph {name!r} in {crops.path}")
         image, box = images.named(name), (x, y, x + width, y + height)
-        row, size = [(name, image.crop(box))], int(crops.bpp * image.width * image.height / 8)
-        for codec in codecs:
-            data = codec.encode_near(image, size)
-            title = f"{codec.name}, {bpp(len(data), image.width, image.height):.3f} bpp"
-            row.append((title, Image.fromarray(codec.decode(data)).crop(box)))
-        rows.append(row)
+        for rate in crops.bpp:
+            files = [codec.encode_near(image, int(rate * image.width * image.height / 8)) for codec in codecs]
+            rates = [f"{bpp(len(file), image.width, image.height):.3f} bpp" for file in files]
+            titles = [f"{codec.name}, {reached}" for codec, reached in zip(codecs, rates, strict=True)]
+            decoded = [Image.fromarray(c.decode(f)).crop(box) for c, f in zip(codecs, files, strict=True)]
+            rows.append([(name, image.crop(box)), *zip(titles, decoded, strict=True)])
     return sheet(rows)
