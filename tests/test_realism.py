@@ -1,4 +1,4 @@
-"""Realism: what it adds to pictures, that streams know nothing of it, and that nothing else moves when it is trained."""
+"""Realism: what it adds to pictures, that streams know nothing of it, and that nothing else moves in its training."""
 
 from __future__ import annotations
 

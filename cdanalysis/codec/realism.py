@@ -50,9 +50,10 @@ class RealismBranch(nn.Module):
         self.middle = nn.Sequential(Upsample(width, half), *blocks(half, 2))
         self.up = Upsample(half, quarter - GRAIN)
         self.fine = blocks(quarter, 2)
-        self.out = nn.Sequential(nn.Conv2d(quarter, 12, 3, padding=1), nn.PixelShuffle(2))
-        nn.init.zeros_(self.out[0].weight)
-        nn.init.zeros_(self.out[0].bias)
+        last = nn.Conv2d(quarter, 12, 3, padding=1)
+        for parameter in last.parameters():  # what learned nothing adds nothing
+            nn.init.zeros_(parameter)
+        self.out = nn.Sequential(last, nn.PixelShuffle(2))
         drawn = np.random.default_rng(0).standard_normal((GRAIN, PERIOD, PERIOD), dtype=np.float32)
         self.register_buffer("noise", torch.from_numpy(drawn), persistent=False)
 
@@ -63,7 +64,7 @@ class RealismBranch(nn.Module):
             x: the decoder's features (N, C, h, w).
             condition: what modulates them, (N, C', h, w).
             realism: in [0, 1], (N, 1, 1, 1).
-            corner: row and column, in cells of stride 16, at which ``x`` begins in the whole image: noise has its place.
+            corner: row and column, in cells of stride 16, at which ``x`` begins in the image: noise has its place.
         """
         condition = condition + self.amount(spread(realism, x))
         for block in self.coarse:

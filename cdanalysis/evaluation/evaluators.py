@@ -199,8 +199,8 @@ class FrechetEvaluator:
     """Frechet distance (Heusel and others, NeurIPS 2017) between photographs and reconstructions.
 
     The features are not Inception's, so figures compare with each other and with no paper's. Photographs are seen as
-    patches of 64x64 pixels, because a few dozen whole ones would not fill the features' space; what is left at the right
-    and at the bottom is not used.
+    patches of 64x64 pixels, because a few dozen whole ones would not fill the features' space; what is left at the
+    right and at the bottom is not used.
 
     Args:
         features: uint8 patches (N, 3, H, W) to (N, ``num_features``).

@@ -3,8 +3,8 @@
 - `base`: `Observer`, the base class; `weighted_mean`
 - `pixel`: `SquaredError`, `MSSSIM`; `Bands`, derivatives of pixels
 - `perceptual`: `LPIPS`, `LPIPSComp`
-- `semantic`: `FeatureDistance` and `UnitFeatureDistance`, in a recognition network, and `WassersteinDistortion`, of local
-  statistics there
+- `semantic`: `FeatureDistance` and `UnitFeatureDistance`, in a recognition network, and `WassersteinDistortion`, of
+  local statistics there
 - `adversarial`: `PatchDiscriminator`; `Adversary`, its losses
 """
 

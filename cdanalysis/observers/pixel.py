@@ -88,9 +88,10 @@ class Bands(nn.Module):
         across = torch.tensor([[0.0, 0.0, 0.0], [-1.0, 2.0, -1.0], [0.0, 0.0, 0.0]])
         diagonal = torch.tensor([[-1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, -1.0]])
         filters = torch.stack([across, across.T, diagonal, diagonal.flip(-1)])[:, None] / 2
-        self.scales = nn.ModuleList(nn.Conv2d(3, 12, 3, groups=3, bias=False) for _ in range(3))
-        for scale in self.scales:
+        scales = [nn.Conv2d(3, 12, 3, groups=3, bias=False) for _ in range(3)]
+        for scale in scales:
             scale.weight.data.copy_(filters.repeat(3, 1, 1, 1))
+        self.scales = nn.ModuleList(scales)
 
     def forward(self, x: Tensor) -> None:
         for scale in self.scales:

@@ -32,9 +32,9 @@ class ObserverConfig:
     """One observer of the reconstruction.
 
     Attributes:
-        kind: "mse", "ms_ssim", "lpips", "lpips_comp", "features" and "wasserstein" (of an ImageNet classifier), "texture", "adversarial" (a
-            discriminator conditioned on the spatial layer where the codec is fused, trained along), or another of
-            `registry.OBSERVERS`.
+        kind: "mse", "ms_ssim", "lpips", "lpips_comp", "features" and "wasserstein" (of an ImageNet classifier),
+            "texture" (of pixels), "adversarial" (a discriminator conditioned on the spatial layer where the codec is
+            fused, trained along), or another of `registry.OBSERVERS`.
         weight: of its distortion, at least 0; a weight of 1 on "mse" is the mean squared error of pixels in [0, 1].
         side: "human" is multiplied by 1 - alpha, "machine" by alpha, "both" by 1, "realism" by the realism at which
             a crop is decoded, in a stage that trains ``codec.synthesis.realism``.

@@ -244,8 +244,8 @@ def _check_possible(stage: StageConfig, semantic: bool, detail: bool, shape: Cod
     realistic = shape.realism and touches(stage, REALISM)
     if any(observer.side == "realism" for observer in stage.objective.observers) and not realistic:
         raise ValueError(
-            'observers on the side "realism" count in stages that train codec.synthesis.realism: set codec.realism, the '
-            "number of its blocks, and name it in trains"
+            'observers on the side "realism" count in stages that train codec.synthesis.realism: set codec.realism, '
+            "the number of its blocks, and name it in trains"
         )
     if stage.blank and not shape.fused:
         raise ValueError("blank needs a decoder that sees the spatial layer: set codec.fused, or leave blank at 0")
