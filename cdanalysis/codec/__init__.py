@@ -7,6 +7,8 @@
 - `spatial_layer`: `SpatialLayer`: where things are, at stride 16
 - `detail`: `DetailLayer`: what it looks like, at stride 16
 - `fusion`: `FusionDecoder`: latents to a photograph
+- `modulation`: its blocks, which a condition modulates
+- `realism`: `RealismBranch`: what makes its pictures look like photographs
 - `gains`: one model, many rates
 - `entropy`: entropy models and symbols, a package
 - `integer`: the exact arithmetic that parsing rests on, a package

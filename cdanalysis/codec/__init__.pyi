@@ -2,6 +2,7 @@ from .detail import DetailLayer
 from .fusion import FusionDecoder
 from .global_layer import GlobalLayer
 from .layered import LayeredCodec
+from .realism import RealismBranch
 from .shape import CodecConfig
 from .spatial_layer import SpatialLayer
 
@@ -11,5 +12,6 @@ __all__ = [
     "FusionDecoder",
     "GlobalLayer",
     "LayeredCodec",
+    "RealismBranch",
     "SpatialLayer",
 ]
