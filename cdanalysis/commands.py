@@ -195,10 +195,18 @@ def _compared(options: argparse.Namespace, report: dict[str, Any]) -> Path | Non
 
 
 def _comparison(options: argparse.Namespace) -> tuple[Path, str]:
-    """Folder and name of the study of class folders: beside the output, or else where studies are, apart from these."""
+    """Folder and name of the study of class folders: beside the output, or else where studies are, apart from these.
+
+    It never is, nor lies in, the photographs' own folder.
+    """
+    from .data.images import data_path
+
     name = Path(options.output or options.photographs).resolve().name.split(".")[0]
-    apart = Path("runs") / "evaluate" / f"{name}-folder"
-    return Path(options.output).parent / name if options.output else apart, name
+    if not options.output:
+        return Path("runs") / "evaluate" / f"{name}-folder", name
+    beside, photographs = Path(options.output).parent, data_path(options.photographs).resolve()
+    inside = (beside / name).resolve().is_relative_to(photographs)
+    return beside / (f"{name}-folder" if inside else name), name
 
 
 def _study_files(folder: Path, name: str) -> list[Path]:
