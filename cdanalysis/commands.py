@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,9 +147,7 @@ def evaluate(options: argparse.Namespace) -> int:
     print(text) if options.json else _print_evaluated(report, page)
     if options.output:  # last: what was measured is seen, even where the disk is full
         write_result(options.output, text + "\n")
-    for failure in report["failures"]:
-        say(failure["error"])
-    return 1 if report["failures"] else 0
+    return _told(_errors(report))
 
 
 def _print_evaluated(report: dict[str, Any], page: Path | None) -> None:
@@ -197,10 +196,18 @@ def _compared(options: argparse.Namespace, report: dict[str, Any]) -> Path | Non
 
 
 def _comparison(options: argparse.Namespace) -> tuple[Path, str]:
-    """Folder and name of the study of class folders: beside the output, or else where studies are, apart from these."""
+    """Folder and name of the study of class folders: beside the output, or else where studies are, apart from these.
+
+    It never is, nor lies in, the photographs' own folder.
+    """
+    from .data.images import data_path
+
     name = Path(options.output or options.photographs).resolve().name.split(".")[0]
-    apart = Path("runs") / "evaluate" / f"{name}-folder"
-    return Path(options.output).parent / name if options.output else apart, name
+    if not options.output:
+        return Path("runs") / "evaluate" / f"{name}-folder", name
+    beside, photographs = Path(options.output).parent, data_path(options.photographs).resolve()
+    inside = (beside / name).resolve().is_relative_to(photographs)
+    return beside / (f"{name}-folder" if inside else name), name
 
 
 def _study_files(folder: Path, name: str) -> list[Path]:
@@ -234,9 +241,7 @@ def _study(options: argparse.Namespace) -> int:
         print(json_text(report, indent=1))
     else:
         _print_study(report, folder / f"{config.name}.html")
-    for failure in report["failures"]:
-        say(failure["error"])
-    return 1 if report["failures"] else 0
+    return _told(_errors(report))
 
 
 def _run_study(config: StudyConfig, folder: Path, command: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -354,17 +359,13 @@ def demo(options: argparse.Namespace) -> int:
     else:
         print_table("", report["photographs"])
         print(f"Open {report['page']} in a browser.")
-    for failure in report["failures"]:
-        say(failure["error"])
-    return 1 if report["failures"] else 0
+    return _told(_errors(report))
 
 
 def index(options: argparse.Namespace) -> int:
     from .batch.index import TASKS, IndexWork, index_streams
 
-    tasks = TASKS[:1] if options.tasks is None else tuple(name for name in TASKS if name in options.tasks)
-    if unknown := set(options.tasks or ()) - set(TASKS):
-        raise ValueError(f"an archive can hold {' and '.join(TASKS)}, and not {min(unknown)!r}")
+    tasks = TASKS[:1] if options.tasks is None else tuple(sorted(set(options.tasks)))
     work, left_out = IndexWork(options.model, options.device, tasks, options.max_pixels), LeftOut()
     runner_of = lambda count: _runner(options, count)  # noqa: E731
     chosen = {"overwrite": options.overwrite, "strict": options.strict, "faiss": options.faiss, "track": track}
@@ -374,11 +375,7 @@ def index(options: argparse.Namespace) -> int:
         print(json_text({**row, "left_out": left_out.to_list()}))
     else:
         print_table("", [{name: row[name] for name in ("archive", "streams", "added", "kept", "dropped")}])
-    for text in [*found.notices, *left_out.lines()]:
-        say(text)
-    for failure in found.failures:
-        say(f"{failure['file']}: {failure['error']}")
-    return 1 if found.failures else 0
+    return _told(_named_errors(found.failures), [*found.notices, *left_out.lines()])
 
 
 def search(options: argparse.Namespace) -> int:
@@ -401,7 +398,8 @@ def search(options: argparse.Namespace) -> int:
         say(f"nothing was found among {len(archive)} streams")
     elif options.sheet:
         _write_sheet(options, archive, query, matches)
-    if len(archive) > MANY and not archive.manifest.faiss:
+    compared = query and not (options.label or options.objects) and not archive.manifest.faiss
+    if compared and len(archive) > MANY:
         say(f"{len(archive)} vectors were compared one by one; `cdanalysis index --faiss` makes that faster")
     return 0
 
@@ -439,7 +437,7 @@ def app(options: argparse.Namespace) -> int:
         raise ValueError(f"--max-bytes must be at least 1, got {max_bytes}")
     gradio_module()  # known before the model is loaded
     page = new_page(zoo_module.load(options.model, options.device), options.max_pixels or MAX_PIXELS, max_bytes)
-    address = serve(page, options.host, options.port, max_bytes, wait=False)
+    address = serve(page, options.host, options.port, max_bytes)
     print(json_text({"address": address}) if options.json else f"Open {address} in a browser.", flush=True)
     page.block_thread()
     return 0
@@ -469,13 +467,23 @@ def _run(work: Work, options: argparse.Namespace) -> int:
         say(f"{outcome.kept} of {len(jobs)} were done before; --overwrite does them again")
     for reason, count in outcome.again.items():
         say(f"{count} of {len(jobs)} {reason}, and were made again")
-    for text in dict.fromkeys(text for row in outcome.rows for text in row.get("notices", ())):
+    return _told(_named_errors(failures), [*outcome.notices, *left_out.lines()])
+
+
+def _told(errors: list[str], notices: Iterable[str] = ()) -> int:
+    """Say what a user should know of what was done, last what failed; gives the exit status."""
+    for text in [*notices, *errors]:
         say(text)
-    for line in left_out.lines():
-        say(line)
-    for failure in failures:
-        say(f"{failure['file']}: {failure['error']}")
-    return 1 if failures else 0
+    return 1 if errors else 0
+
+
+def _errors(report: dict[str, Any]) -> list[str]:
+    """What failed in a report, whose sentences name the files."""
+    return [failure["error"] for failure in report["failures"]]
+
+
+def _named_errors(failures: list[dict[str, str]]) -> list[str]:
+    return [f"{failure['file']}: {failure['error']}" for failure in failures]
 
 
 def _runner(options: argparse.Namespace, jobs: int) -> Runner:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import tempfile
 import traceback
-from importlib import metadata
+from importlib import import_module, metadata
+from typing import Any
 
 
 class WorkerDied(RuntimeError):
@@ -47,6 +48,26 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(w in str(error) for w in ("out of memory", "can't allocate memory"))
     )
+
+
+def optional(name: str, extra: str, title: str = "") -> Any:
+    """A package that only an extra of this library brings.
+
+    Args:
+        name: to import it by.
+        extra: that brings it.
+        title: what people call it; by default its name.
+
+    Raises:
+        ModuleNotFoundError: if it is not installed; the message says how to.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        told = f"{title or name} is not installed: pip install 'cdanalysis[{extra}]'"
+        raise ModuleNotFoundError(told, name=name) from None
 
 
 def unforeseen(error: BaseException) -> str:

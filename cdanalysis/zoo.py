@@ -26,6 +26,7 @@ __all__ = [
     "WEIGHTS",
     "check_finite",
     "describe",
+    "files_of",
     "find",
     "identity",
     "load",
@@ -86,7 +87,7 @@ def files_of(name: str | Path) -> list[Path]:
     Raises:
         FileNotFoundError: if there is no such model.
     """
-    return [] if _library(name) else list(find(name).iterdir())
+    return [] if _library(name) else [path for path in find(name).iterdir() if path.is_file()]
 
 
 def _library(name: str | Path) -> str:

@@ -86,7 +86,7 @@ def test_the_page_in_a_browser(browser, three_tasks, picture, tmp_path):
     picture.save(tmp_path / "cat.png")
     Image.fromarray(np.zeros((300, 300, 3), np.uint8)).save(tmp_path / "large.png")
     page = new_page(three_tasks, max_pixels=picture.width * picture.height)
-    address = serve(page, wait=False)
+    address = serve(page)
     try:
         assert address.startswith("http://127.0.0.1:")
         tab = browser.new_page(viewport={"width": 1360, "height": 1500})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from cdanalysis.archive import approximate
 from cdanalysis.archive import store as store_module
@@ -186,6 +187,27 @@ def test_rows_are_what_the_model_says_of_the_streams(index, three_tasks, streams
     assert archive.model.fingerprint == three_tasks.fingerprint  # by the folder that the archive names
 
 
+def test_classes_of_one_name_are_told_apart(three_tasks, streams, tmp_path):
+    """As the two of ImageNet that are called crane."""
+    model = copy.deepcopy(three_tasks)
+    for task, names in {"classification": ["crane", "dog", "crane"], "detection": ["crane", "crane"]}.items():
+        weights = model.heads[task].state_dict()
+        model.heads[task] = model.new_head(task, classes=names)
+        model.heads[task].load_state_dict(weights)
+    model.heads["classification"].classify.bias.data[0] += 100
+    model.eval().save(tmp_path / "model")
+    work = IndexWork(str(tmp_path / "model"), tasks=("classification", "detection"))
+    index_streams(work, [str(streams)], tmp_path / "a.index", lambda count: in_process)
+    kinds = set()
+    for line in Archive(tmp_path / "a.index").store.all_lines():
+        result = model.analyze(Path(line["file"]))
+        assert line["labels"][0][0] == result.classification.class_ids[0] == 0
+        found = result.detection.above(store_module.LEAST).class_ids.tolist()
+        assert sorted(number for number, *_ in line["objects"]) == sorted(found)
+        kinds.update(found)
+    assert kinds == {0, 1}
+
+
 def test_a_photograph_finds_its_stream(index, three_tasks, chelsea, tmp_path):
     _, archive = index()
     image = np.roll(chelsea, 120, 1)[40:104, :96]
@@ -234,6 +256,22 @@ def test_a_run_that_was_stopped_goes_on(index, monkeypatch):
     assert content(index(overwrite=True)[1]) == content(archive)
 
 
+def test_a_wish_for_faiss_outlives_what_stops_a_run(index, monkeypatch):
+    built = []
+    monkeypatch.setattr(approximate, "faiss_module", lambda: None)
+    monkeypatch.setattr(approximate, "build", lambda store: built.append(len(store)))
+
+    def stopped(work, jobs):
+        yield attempt(work, *jobs[0])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index(faiss=True, runner=stopped)
+    assert not built and index()[0].added == 5 and built == [6]
+    index("classification", "detection"), index("classification", "detection", overwrite=True)
+    assert built == [6, 6, 6], "all rows are others, the wish is the same"
+
+
 def test_rows_survive_the_way_over_a_cluster(index):
     """What an actor answers is JSON."""
     here = content(index()[1])
@@ -275,7 +313,7 @@ def test_what_is_dropped_and_merged_leaves_the_rest_as_it_was(tmp_path_factory, 
     before = content(Archive(store.folder))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store_module, "PART_ROWS", full)
-        assert store.drop([store.folder.parent / f"{n:03}.cda" for n in gone]) == len(gone)
+        store.drop(gone)
         store.merge()
         assert all(part.rows <= max(full, 30 // 3 + 10) for part in store.manifest.parts)
     after = content(Archive(store.folder)) if len(gone) < 30 else {}
@@ -334,7 +372,7 @@ def test_faiss_finds_most_of_the_nearest_and_follows_changes(tmp_path, monkeypat
     exact, own = archive.nearest(queries, 5, exact=True)
     assert np.mean([len(set(a) & set(b)) for a, b in zip(close, exact, strict=True)]) >= 4
     np.testing.assert_allclose(scores[:, 0], own[:, 0], atol=0.05)
-    store.drop([store.folder.parent / "000.cda"])
+    store.drop([0])
     assert not store.manifest.faiss and not list(store.folder.glob("*.faiss"))
     approximate.build(store)
     (file,) = store.folder.glob("*.faiss")
@@ -345,8 +383,10 @@ def test_faiss_finds_most_of_the_nearest_and_follows_changes(tmp_path, monkeypat
 
 def test_a_missing_faiss_is_named_before_anything_is_read(index, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
+    _, archive = index()
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'cdanalysis\[faiss\]'"):
-        index(faiss=True)
+        index(faiss=True, overwrite=True)
+    assert len(Archive(archive.store.folder)) == 6
 
 
 def test_sheets_show_what_was_found(index, three_tasks, streams):
@@ -359,6 +399,29 @@ def test_sheets_show_what_was_found(index, three_tasks, streams):
     assert text.count("<figure") == 7 and "all &lt;of&gt; them" in text and "<script" not in text
     with pytest.raises(ValueError, match="nothing was found"):
         match_sheet(three_tasks, [])
+
+
+def test_a_sheet_says_why_there_is_no_picture(index, three_tasks, streams, monkeypatch):
+    _, archive = index()
+    matches = archive.search(streams / "0.cda", 6)
+    data = (streams / "2.cda").read_bytes()
+    (streams / "2.cda").write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    (streams / "0.cda").write_bytes(b"no stream")
+    (streams / "more" / "1.cda").unlink()
+    drawn, text = [], ImageDraw.ImageDraw.text
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda *a, **k: drawn.append(a[2]) or text(*a, **k))
+    match_page(three_tasks, matches, "")
+    said = sorted(" ".join(each.split()) for each in drawn)
+    for start in ("No such file or directory:", "not a .cda stream", "damaged: the checksum of the detail layer"):
+        assert any(each.startswith(start) for each in said), said
+    assert sum(each.startswith("the stream has no detail layer") for each in said) == 2 and len(said) == 5
+    assert max(len(line) for each in drawn for line in each.splitlines()) <= 60
+
+
+def test_a_vector_is_searched_by_without_torch(tmp_path, monkeypatch):
+    archive = Archive(drawn_archive(tmp_path / "a.index", 9).folder)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert len(archive.search(np.ones(SIZE), 4)) == 4
 
 
 def test_the_commands(streams, three_tasks_folder, tmp_path, capsys, monkeypatch):
@@ -395,7 +458,16 @@ def test_the_commands(streams, three_tasks_folder, tmp_path, capsys, monkeypatch
         ("streams/none.cda", "a.index"): "none.cda",
     }.items():
         assert why in run("search", *words, status=1).err
-    assert "cannot" not in run("index", "streams", "-o", "b.index", "--tasks", "segmentation", *model, status=1).out
+    wrong = run("index", "streams", "-o", "b.index", "--tasks", "segmentation", *model, status=1).err
+    assert "can hold classification and detection, and not 'segmentation'" in wrong
+    monkeypatch.setattr("cdanalysis.archive.search.MANY", 5)
+    query = ("search", "streams/0.cda", "a.index")
+    for words, slow in {
+        query: True,
+        (*query, "--label", label): False,
+        ("search", "a.index", "--label", label): False,
+    }.items():
+        assert ("6 vectors were compared one by one" in run(*words).err) == slow
 
 
 @pytest.mark.data

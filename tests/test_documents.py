@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 import cdanalysis as cda
 from cdanalysis import registry, version
+from cdanalysis.training.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
@@ -59,6 +61,18 @@ def test_a_failing_block_fails(tmp_path):
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_commands_that_train_name_keys_that_recipes_have():
+    """A key that was renamed, of a stage too, is an error."""
+    read = 0
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ")
+        for line in re.findall(r"cdanalysis train (configs/[a-z]\w*\.yaml[^`\n#]*)", text):
+            recipe, *words = shlex.split(line)
+            load_recipe(ROOT / recipe, [word for word in words if "=" in word])
+            read += bool(words)
+    assert read >= 2
 
 
 def test_contributing_has_a_recipe_for_every_registry():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import csv
 import json
@@ -18,6 +19,7 @@ from cdanalysis.benchmarks.macs import costs, macs
 from cdanalysis.cli import main
 from cdanalysis.codecs.base import open_codec
 from cdanalysis.codecs.pillow import PillowCodec
+from cdanalysis.commands import _comparison
 from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import LabeledSource, open_labeled
 from cdanalysis.evaluation import engine, evaluators
@@ -341,6 +343,11 @@ def test_a_folder_of_labeled_photographs_gives_a_comparison_and_a_page(world, le
     assert Path("out/report/report.html").is_file()
     for less in (["--no-baselines"], ["--tasks", "classification"]):
         assert main([*line, *less, "--json"]) == 0 and "comparison" not in json.loads(capsys.readouterr().out)
+    photographs = sorted(Path("classes").rglob("*"))
+    assert main([*line, "-o", "classes.json"]) == 0 and Path("classes-folder/classes.html").is_file()
+    assert sorted(Path("classes").rglob("*")) == photographs, "nothing is written among the photographs"
+    of_a_class = argparse.Namespace(output="classes/red.json", photographs="classes")
+    assert _comparison(of_a_class) == (Path("classes/red-folder"), "red")
 
 
 @pytest.mark.parametrize("task", ["classification", "detection"])

@@ -12,7 +12,6 @@ among the ten that an archive of decoded embeddings gives; searched by the photo
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure_semantics import embedded
+from measure_semantics import asked, embedded, keep
 from rich.progress import track
 
 from cdanalysis.archive import approximate
@@ -29,7 +28,7 @@ from cdanalysis.archive.store import PART_ROWS, Manifest, Row, Store
 from cdanalysis.archive.vectors import center_of, directions, nearest, products, quantized
 from cdanalysis.benchmarks.hardware import hardware
 from cdanalysis.data.images import ImageSet
-from cdanalysis.files import json_text, json_value, write_whole
+from cdanalysis.files import json_text
 from cdanalysis.model import Model
 from cdanalysis.reports.markdown import fill, table
 from cdanalysis.zoo import load
@@ -43,21 +42,26 @@ def recall(model: Model, rows: int) -> dict[str, Any]:
     """Recall at 10 of archives of streams at several qualities, against the embeddings that nobody has coded."""
     images, center = ImageSet("wide/val.tar"), center_of(model)
     own, streams = embedded(model, images, "recall")
-    asked = directions(own.numpy(), center)
-    truth = _others(asked, asked)
+    queries = directions(own.numpy(), center)
+    truth = _others(queries @ queries.T)
     lines = []
     for each in streams:
         held = directions(each.embeddings.numpy(), center)
         row = {"quality": each.quality, "bytes": each.bytes}
-        row["by photograph"] = _agreement(truth, _others(held, asked))
-        row["by stream"] = _agreement(truth, _others(held, held))
+        row["by photograph"] = _agreement(truth, _others(_compared(held, queries)))
+        row["by stream"] = _agreement(truth, _others(held @ held.T))
         lines.append(row)
-    return {"images": len(images), "uncoded, 8 bits": _agreement(truth, _others(asked, asked, 8)), "streams": lines}
+    uncoded = _agreement(truth, _others(_compared(queries, queries)))
+    return {"images": len(images), "uncoded, 8 bits": uncoded, "streams": lines}
 
 
-def _others(held: np.ndarray, asked: np.ndarray, bits: int = 0) -> np.ndarray:
-    """The ten nearest of each of the vectors asked for, itself left out; held as an archive does, or as floats."""
-    scores = products(*quantized(held), asked).T if bits or held is not asked else asked @ held.T
+def _compared(held: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Products of queries (Q, E) with vectors (N, E), which are held in 8 bits as an archive holds them: (Q, N)."""
+    return products(*quantized(held), queries).T
+
+
+def _others(scores: np.ndarray) -> np.ndarray:
+    """The ten of the largest scores of each of (N, N), itself left out."""
     np.fill_diagonal(scores, -2)
     return np.argsort(-scores, 1, kind="stable")[:, :NEAREST]
 
@@ -123,19 +127,12 @@ PARTS = {"recall": recall, "speed": speed, "faiss": faiss}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="zoo name or folder")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: recall)")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="drawn vectors (default: a million)")
-    options = parser.parse_args()
-    if unknown := set(options.parts) - set(PARTS):
-        parser.error(f"unknown part {unknown.pop()!r}; there are {', '.join(PARTS)}")
+    told = "drawn vectors (default: a million)"
+    options = asked(__doc__, PARTS, ["recall"], "--rows", type=int, default=1_000_000, help=told)
     model = load(options.model)
-    for name in options.parts or ["recall"]:
+    for name in options.parts:
         found = PARTS[name](model, options.rows)
-        known = json_value(RESULT.read_text()) if RESULT.is_file() else {}
-        known = known if known.get("fingerprint") == model.fingerprint else {"fingerprint": model.fingerprint}
-        write_whole(RESULT, json_text({**known, name: found}, indent=1) + "\n")
+        keep(RESULT, model, name, found)
         lines = found.get("streams") or found["rows"]
         print(json_text(found, indent=1))
         fill(PAGE, {name: table(lines)})

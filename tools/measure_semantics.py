@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -168,29 +168,45 @@ def growth(model: Model, every: int) -> dict[str, Any]:
     return {"images": len(images), "quality": 0.5, "rows": rows}
 
 
+def asked(
+    about: str, parts: Iterable[str], default: Sequence[str], option: str, /, **settings: Any
+) -> argparse.Namespace:
+    """What the command line of such a tool says: a model, parts to measure (those of ``default``), and one option."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    told = f"of {', '.join(parts)} (default: {', '.join(default)})"
+    parser.add_argument("model", help="zoo name or folder")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=told)
+    parser.add_argument(option, **settings)
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(parts):
+        parser.error(f"unknown part {unknown.pop()!r}; there are {', '.join(parts)}")
+    options.parts = options.parts or list(default)
+    return options
+
+
+def keep(path: Path, model: Model, name: str, found: dict[str, Any]) -> None:
+    """Put what was measured of a model into its file, beside the other parts; those of another model go."""
+    known = json_value(path.read_text()) if path.is_file() else {}
+    known = known if known.get("fingerprint") == model.fingerprint else {"fingerprint": model.fingerprint}
+    write_whole(path, json_text({**known, name: found}, indent=1) + "\n")
+
+
 PARTS: dict[str, Callable[[Model, int], dict[str, Any]]] = {
     "labels": labels, "probe": probe, "sides": sides, "boxes": boxes, "growth": growth,
 }  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="zoo name or folder")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; by default all")
-    parser.add_argument("--every", type=int, default=1, help="measure each so-many-th image, and print only")
-    options = parser.parse_args()
-    if unknown := set(options.parts) - set(PARTS):
-        parser.error(f"unknown part {unknown.pop()!r}; there are {', '.join(PARTS)}")
+    told = "measure each so-many-th image, and print only"
+    options = asked(__doc__, PARTS, list(PARTS), "--every", type=int, default=1, help=told)
     model = load(options.model, counterparts=True)
     data_path("wide")
     with torch.inference_mode():
-        for name in options.parts or PARTS:
+        for name in options.parts:
             found = PARTS[name](model, options.every)
             print(name, json_text(found, indent=1), flush=True)
             if options.every == 1:
-                known = json_value(RESULT.read_text()) if RESULT.is_file() else {}
-                known = known if known.get("fingerprint") == model.fingerprint else {"fingerprint": model.fingerprint}
-                write_whole(RESULT, json_text({**known, name: found}, indent=1) + "\n")
+                keep(RESULT, model, name, found)
 
 
 if __name__ == "__main__":

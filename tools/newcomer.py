@@ -11,7 +11,6 @@ output folder) is kept.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -38,25 +37,23 @@ def class_folders(folder: Path, count: int) -> Path:
             members = sorted((m for m in archive if m.isfile() and m.name.startswith(f"{name}/")), key=lambda m: m.name)
             step = max(1, len(members) * len(FOLDERS) // count)
             for member in members[::step][: count // len(FOLDERS)]:
-                path = folder / name / member.name.replace("/", "-")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(archive.extractfile(member).read())
+                write_whole(folder / name / member.name.replace("/", "-"), archive.extractfile(member).read())
     return folder
 
 
 def boxes(folder: Path, count: int) -> Path:
     """Photographs and a COCO file of two classes; photographs that show neither fill up the number."""
-    content = json.loads(data_path("coco_boxes/instances_train.json").read_bytes())
+    content = json_value(data_path("coco_boxes/instances_train.json").read_bytes())
     categories = [category for category in content["categories"] if category["name"] in CLASSES]
     wanted = {category["id"] for category in categories}
     objects = [a for a in content["annotations"] if a["category_id"] in wanted]
     showing = {a["image_id"] for a in objects}
     images = sorted(content["images"], key=lambda image: (image["id"] not in showing, image["id"]))[:count]
     kept = {image["id"] for image in images}
-    (folder / "images").mkdir(parents=True, exist_ok=True)
     with tarfile.open(data_path("coco_boxes/train.tar")) as archive:
         for image in images:
-            (folder / "images" / image["file_name"]).write_bytes(archive.extractfile(image["file_name"]).read())
+            name = image["file_name"]
+            write_whole(folder / "images" / name, archive.extractfile(name).read())
     objects = [a for a in objects if a["image_id"] in kept]
     found = {"images": images, "annotations": objects, "categories": categories}
     write_whole(folder / "annotations.json", json_text(found))
@@ -130,7 +127,6 @@ def main() -> None:
         data = data if data.is_dir() else job.make(data, options.photographs)
         if not path.is_file():
             row = timed(job, data, options.output / name)
-            path.parent.mkdir(exist_ok=True)
             write_whole(path, json_text(row) + "\n")
     rows = [
         {"train": JOBS[name].title, **json_value(path.read_text())} for name, path in measured.items() if path.is_file()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from ..faults import sentence
+from ..faults import optional, sentence
 from .view import MAX_BYTES, MAX_PIXELS, RIVALS, Photograph, opened
 
 if TYPE_CHECKING:
@@ -27,11 +27,7 @@ def gradio_module() -> Any:
         ModuleNotFoundError: if it is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        import gradio
-    except ImportError:
-        raise ModuleNotFoundError("Gradio is not installed: pip install 'cdanalysis[app]'") from None
-    return gradio
+    return optional("gradio", "app", "Gradio")
 
 
 def new_page(model: Model, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Any:
@@ -98,17 +94,14 @@ def new_page(model: Model, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BY
     return page
 
 
-def serve(
-    page: Any, host: str = "127.0.0.1", port: int | None = None, max_bytes: int = MAX_BYTES, wait: bool = True
-) -> str:
-    """Serve the page, to this machine alone unless another host is named.
+def serve(page: Any, host: str = "127.0.0.1", port: int | None = None, max_bytes: int = MAX_BYTES) -> str:
+    """Begin to serve the page, to this machine alone unless another host is named; ``page.block_thread()`` waits.
 
     Args:
         page: of `new_page`.
         host: address to listen at.
         port: by default the first free one from 7860 on.
         max_bytes: longer uploads are cut off.
-        wait: until the server is interrupted.
 
     Returns:
         the page's address.
@@ -130,6 +123,4 @@ def serve(
         footer_links=[],
         show_error=False,
     )
-    if wait:
-        page.block_thread()
     return str(address)

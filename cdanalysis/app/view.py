@@ -74,7 +74,7 @@ class Photograph:
         Raises:
             ValueError: for a quality outside [0, 1].
         """
-        (stream,) = self.writer.at(quality_levels(quality, 3))
+        (stream,) = self.writer.at(quality_levels(quality))
         result = self.model.analyze(strip(stream, SEMANTIC))
         label = result.classification
         return View(
@@ -83,7 +83,10 @@ class Photograph:
             None if label is None else {name.split(",")[0]: score for name, score in label.top5},
             self._drawn(result, "detection"),
             self._drawn(result, "segmentation"),
-            [self._titled("cdanalysis", stream, self.model.decode(stream)), *map(self._rival, RIVALS, [stream] * 2)],
+            [
+                self._titled("cdanalysis", stream, self.model.decode(stream)),
+                *(self._rival(codec, stream) for codec in RIVALS),
+            ],
         )
 
     def _drawn(self, result: Result, task: str) -> Image.Image | None:

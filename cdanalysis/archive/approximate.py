@@ -6,13 +6,14 @@ that are nearest to it, 8 bits a number. Needs the extra ``faiss``.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 from typing import Any
 
 import numpy as np
 
+from ..faults import optional
+from ..files import key_of
 from .store import Store
 
 FEW = 10_000
@@ -29,11 +30,7 @@ def faiss_module() -> Any:
     Raises:
         ModuleNotFoundError: if it is not installed.
     """
-    try:
-        import faiss
-    except ImportError:
-        raise ModuleNotFoundError("FAISS is not installed: pip install 'cdanalysis[faiss]'") from None
-    return faiss
+    return optional("faiss", "faiss", "FAISS")
 
 
 def build(store: Store, seed: int = 0) -> None:
@@ -47,7 +44,7 @@ def build(store: Store, seed: int = 0) -> None:
         ModuleNotFoundError: if FAISS is not installed.
     """
     faiss = faiss_module()
-    count, keys = len(store), [part.key for part in store.manifest.parts]
+    count = len(store)
     if not count or store.manifest.faiss:
         return
     lists = round(count**0.5) if count > FEW else 0
@@ -58,7 +55,7 @@ def build(store: Store, seed: int = 0) -> None:
     index.train(np.concatenate([_floats(r, s)[chosen[f : f + len(r)]] for f, r, s in store.blocks()]))
     for _, rows, scales in store.blocks():
         index.add(_floats(rows, scales))
-    name = f"vectors-{hashlib.blake2b(''.join(keys).encode(), digest_size=6).hexdigest()}.faiss"
+    name = f"vectors-{key_of(*(part.key for part in store.manifest.parts))}.faiss"
     part = store.folder / f".{name}.{secrets.token_hex(4)}"
     try:
         faiss.write_index(index, str(part))

@@ -154,16 +154,16 @@ class Archive:
             raise ValueError(f"k must be at least 1, got {k}")
         if min_score is not None and not 0 <= min_score <= 1:
             raise ValueError(f"min_score lies in [0, 1], got {min_score}")
-        if query is None and label is None and not objects:
-            raise ValueError("nothing to search by: give a query, a label, or objects")
         scores = self._filter_scores(label, objects, min_score) if label is not None or objects else None
-        if query is None and scores is not None:
-            best = largest(scores, k)
-            best = best[scores[best] >= 0]
-            return self._matches(best, scores[best])
-        vector = self.embedding(query) if query is not None else np.empty(0)
-        numbers, found = self.nearest(vector[None], k, None if scores is None else scores >= 0, exact)
-        return self._matches(numbers[0], found[0])
+        if query is not None:
+            chosen = None if scores is None else scores >= 0
+            numbers, found = self.nearest(self.embedding(query)[None], k, chosen, exact)
+            return self._matches(numbers[0], found[0])
+        if scores is None:
+            raise ValueError("nothing to search by: give a query, a label, or objects")
+        best = largest(scores, k)
+        best = best[scores[best] >= 0]
+        return self._matches(best, scores[best])
 
     def nearest(
         self, vectors: np.ndarray, k: int = 10, chosen: np.ndarray | None = None, exact: bool = False
@@ -204,12 +204,12 @@ class Archive:
             StreamError: for a stream that is bad, or of another model.
             FileNotFoundError: if the query's file does not exist.
         """
+        if isinstance(query, np.ndarray) and query.ndim == 1:
+            return query  # without torch, which takes a second to import
         from torch import Tensor
 
         if isinstance(query, Tensor) and query.ndim == 1:
             return query.detach().float().cpu().numpy()
-        if isinstance(query, np.ndarray) and query.ndim == 1:
-            return query
         if isinstance(query, (str, Path)) and Path(query).suffix.lower() != ".cda":
             from ..data.images import open_image
 

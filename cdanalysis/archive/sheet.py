@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ SHOWN = 360
 """Longer side of a page's pictures in pixels."""
 TITLE = 32
 """Letters above a picture of a sheet."""
+LETTER = 6
+"""Pixels of a letter's width where there is no picture."""
 
 
 def match_sheet(
@@ -104,11 +107,11 @@ def query_picture(model: Model, query: str | Path) -> Image.Image | None:
 
 def _picture(model: Model, match: Match, room: tuple[int, int]) -> Image.Image:
     try:
-        return model.decode(match.file)
-    except (OSError, ValueError, MemoryError) as error:  # no detail layer, or a file that is gone or changed
+        return model.decode(Path(match.file).read_bytes())  # of bytes an error says what it is, and no path before it
+    except (OSError, ValueError, MemoryError) as error:  # no detail layer, or a file that is gone, changed or damaged
         canvas = ImageOps.contain(canvas_of(None, (match.height, match.width)), room)
-        why = sentence(error) if not Path(match.file).is_file() else "no picture in this stream"
-        ImageDraw.Draw(canvas).text((8, 8), why[:48], fill="white")
+        why = textwrap.wrap(sentence(error), max(1, (canvas.width - 16) // LETTER))
+        ImageDraw.Draw(canvas).text((8, 8), "\n".join(why), fill="white")
         return canvas
 
 

@@ -22,6 +22,8 @@ from ..files import check_folder, json_text, json_value, make_folder, write_whol
 from .vectors import quantized
 
 MANIFEST, VERSION = "index.json", 1
+PLAIN = ("model", "fingerprint", "settings", "classes", "wants_faiss")
+"""What of the manifest is in ``index.json`` as it is here."""
 PART_ROWS = 32_768
 """Rows of a full part: some 40 MB."""
 READ_ROWS = 8_192
@@ -61,6 +63,7 @@ class Manifest:
         center: the codec's center, see `vectors`.
         parts: in the order of their rows.
         faiss: name of the file of FAISS's index, and the keys of the parts that it is of; empty if there is none.
+        wants_faiss: whether it is made whenever the archive has changed.
     """
 
     model: str
@@ -71,6 +74,7 @@ class Manifest:
     center: tuple[float, ...]
     parts: tuple[Part, ...] = ()
     faiss: tuple[str, ...] = ()
+    wants_faiss: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,9 +190,8 @@ class Store:
 
     def stored(self, path: str | Path) -> str:
         """A path as rows have it: relative where it lies below the folder that the archive lies in, else absolute."""
-        place, home = os.path.abspath(path), os.path.abspath(self.folder.parent)
-        inside = os.path.commonpath([place, home]) == home if Path(place).anchor == Path(home).anchor else False
-        return Path(os.path.relpath(place, home)).as_posix() if inside else place
+        place, home = Path(os.path.abspath(path)), Path(os.path.abspath(self.folder.parent))
+        return place.relative_to(home).as_posix() if place.is_relative_to(home) else str(place)
 
     def _parsed(self, line: bytes) -> dict[str, Any]:
         try:
@@ -216,20 +219,18 @@ class Store:
         if rows:
             self._commit(replace(self.manifest, parts=(*self.manifest.parts, self._write(_columns(rows)))))
 
-    def drop(self, files: Iterable[str | Path]) -> int:
-        """Leave out the rows of some files; gives how many there were. Parts without any of them stay as they are."""
-        gone, parts, dropped = {os.path.abspath(file) for file in files}, [], 0
+    def drop(self, numbers: Iterable[int]) -> None:
+        """Leave out some rows. Parts without any of them stay as they are."""
+        gone, parts, first = set(numbers), [], 0
         for part in self.manifest.parts:
-            lines = (self.folder / part.lines).read_bytes().splitlines()
-            keep = [n for n, line in enumerate(lines) if os.path.abspath(self._parsed(line)["file"]) not in gone]
-            dropped += len(lines) - len(keep)
-            if len(keep) == len(lines):
+            keep = [n for n in range(part.rows) if first + n not in gone]
+            first += part.rows
+            if len(keep) == part.rows:
                 parts.append(part)
             elif keep:
                 parts.append(self._write(_Columns.read(self, part).taken(keep)))
-        if dropped:
+        if gone:
             self._commit(replace(self.manifest, parts=tuple(parts)))
-        return dropped
 
     def merge(self) -> None:
         """Put all rows of parts that are not full into parts that are, sorted by file."""
@@ -243,6 +244,11 @@ class Store:
         groups = [order[start : start + PART_ROWS] for start in range(0, len(order), PART_ROWS)]
         new = [self._write(together.taken(group)) for group in groups]
         self._commit(replace(self.manifest, parts=(*full, *new)))
+
+    def want_faiss(self) -> None:
+        """Note that FAISS's index is to be made whenever the archive has changed, also by a run that goes on."""
+        if not self.manifest.wants_faiss:
+            self._commit(replace(self.manifest, wants_faiss=True))
 
     def set_faiss(self, name: str) -> None:
         """Enter a file of FAISS's, which was made of the parts as they are now."""
@@ -376,7 +382,7 @@ def _read_manifest(
     if version != VERSION:
         raise ValueError(f"{folder} was written by another version of this library: index the streams again elsewhere")
     try:
-        plain: dict[str, Any] = {name: about[name] for name in ("model", "fingerprint", "settings", "classes")}
+        plain: dict[str, Any] = {name: about[name] for name in PLAIN}
         lists: dict[str, Any] = {name: tuple(about[name]) for name in ("tasks", "center", "faiss")}
         parts = tuple(Part(each["key"], each["rows"], tuple(each["bytes"])) for each in about["parts"])
         return Manifest(**plain, **lists, parts=parts)

@@ -11,17 +11,21 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from .. import zoo
 from ..archive import approximate
 from ..archive.store import LEAST, MANIFEST, Manifest, Row, Store, check_place, locked
+from ..archive.vectors import center_of, directions
 from ..files import LeftOut
 from ..outputs import FileState, Origin, file_digest, settings_digest
+from ..structures.latents import LAYERS
 from .base import Work
 from .run import Answer, Job, Recorded, Runner, is_several, jobs_of, run_jobs
-from .work import _model, _model_files
+from .work import _model
 
 if TYPE_CHECKING:
-    from ..structures.predictions import Detection
+    from ..structures.predictions import Classification, Detection
 
 TASKS = ("classification", "detection")
 """Tasks whose predictions an archive can hold."""
@@ -37,9 +41,7 @@ class IndexWork(Work):
         tasks: whose predictions to keep, of `TASKS`; without "detection" nothing but the global layer is read.
     """
 
-    writes: ClassVar[str] = ".json"  # never written; jobs have a target
-    writes_beside: ClassVar[str] = ".json"
-    columns: ClassVar[tuple[str, ...]] = ("file",)
+    writes_beside: ClassVar[str] = ".json"  # never written; jobs have a target
 
     model: str
     device: str = "cpu"
@@ -47,31 +49,22 @@ class IndexWork(Work):
     max_pixels: int | None = None
 
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
-        import numpy as np
-
-        from ..archive.vectors import center_of, directions
         from ..heads.base import layers_of, predict
-        from ..stream.container import LAYERS, unpack
 
         model = _model(self.model, self.device, self.max_pixels)
         heads = {task: model.heads[task] for task in self.tasks}
-        data = Path(source).read_bytes()
-        features, stream = model.features(data, LAYERS[: layers_of(heads.values())]), unpack(data, model.max_pixels)
-        result = predict(heads, features)[0]
-        embedding = features.embedding.float().cpu().numpy()
-        vector = directions(embedding, center_of(model))[0]
+        features = model.features(Path(source).read_bytes(), LAYERS[: layers_of(heads.values())])
+        result, (height, width) = predict(heads, features)[0], features.sizes[0]
+        embedding = features.embedding[0].float().cpu().numpy()
         return {
             "file": source,
             "state": astuple(origin.state) if origin.state else None,
-            "vector": base64.b64encode(vector.astype(np.float32).tobytes()).decode(),
-            "width": stream.width,
-            "height": stream.height,
-            "labels": result.classification.top5 if result.classification else [],
+            "embedding": base64.b64encode(embedding.tobytes()).decode(),
+            "width": width,
+            "height": height,
+            "labels": [] if result.classification is None else _labels(result.classification),
             "objects": [] if result.detection is None else _objects(result.detection),
         }
-
-    def done(self, source: str, target: str) -> dict[str, Any] | None:
-        return None
 
     def check(self) -> None:
         there = zoo.describe(zoo.find(self.model))["heads"]
@@ -89,7 +82,7 @@ class IndexWork(Work):
         return {"verb": "index", "model": zoo.describe(folder)["fingerprint"], "heads": weights, "tasks": self.tasks}
 
     def inputs(self) -> Sequence[Path]:
-        return _model_files(self.model)
+        return zoo.files_of(self.model)
 
     def files(self, target: str) -> tuple[str, ...]:
         return ()
@@ -156,67 +149,73 @@ def index_streams(
     jobs = {os.path.abspath(source): (source, target) for source, target in jobs_of(inputs, None, work, None, left_out)}
     with locked(folder):
         outcome = Indexed()
-        store = _opened(work, folder, overwrite, outcome)
-        faiss = faiss or bool(store.manifest.faiss)
-        if faiss:
-            approximate.faiss_module()
+        store = _opened(work, folder, overwrite, faiss, outcome)
         kept, gone = _compared(store, jobs, [os.path.abspath(path) for path in inputs if Path(path).is_dir()])
-        outcome.kept, outcome.dropped = len(kept), outcome.dropped + (store.drop(gone) if gone else 0)
+        store.drop(gone)
+        outcome.kept, outcome.dropped = len(kept), outcome.dropped + len(gone)
         left = [job for file, job in jobs.items() if file not in kept]
         with _filled(store) as rows:
             runner = _kept(runner_of(len(left)), store, rows)
             shown = track if is_several(inputs) else (lambda items, total: items)
             done = run_jobs(work, left, runner, strict=strict, track=shown)
         store.merge()
-        if faiss:
+        if store.manifest.wants_faiss:
             approximate.build(store)
     outcome.streams, outcome.added = len(store), len(done.rows)
-    outcome.failures = [*left_out.failures, *done.failures]
-    outcome.notices = list(dict.fromkeys(text for row in done.rows for text in row.get("notices", ())))
+    outcome.failures, outcome.notices = [*left_out.failures, *done.failures], done.notices
     return outcome
 
 
-def _opened(work: IndexWork, folder: str | Path, overwrite: bool, outcome: Indexed) -> Store:
+def _opened(work: IndexWork, folder: str | Path, overwrite: bool, faiss: bool, outcome: Indexed) -> Store:
     """The archive that is there, if its rows are what this work would make; else a new one."""
-    settings, before = settings_digest(work.settings()), 0
-    if (Path(folder) / MANIFEST).exists():
-        try:
-            store = Store(folder)
-        except ValueError:  # damaged
-            if not overwrite:
-                raise
-        else:
-            if store.manifest.settings == settings and not overwrite:
-                return store
-            own = zoo.describe(zoo.find(work.model))["fingerprint"]
-            if store.manifest.fingerprint != own and not overwrite:
-                raise ValueError(
-                    f"{folder} is an archive of model {store.manifest.fingerprint} and model {work.model!r} is {own}: "
-                    "name the other model, write elsewhere with -o, or replace the archive with --overwrite"
-                )
-            before = len(store)
-    from ..archive.vectors import center_of
+    place, settings, before = zoo.find(work.model), settings_digest(work.settings()), _there(folder, overwrite)
+    fingerprint = zoo.describe(place)["fingerprint"]
+    faiss = faiss or (before is not None and before.manifest.wants_faiss)
+    if faiss:
+        approximate.faiss_module()  # known to be there before anything is replaced
+    if before is None or overwrite or before.manifest.settings != settings:
+        if before is not None and before.manifest.fingerprint != fingerprint and not overwrite:
+            raise ValueError(
+                f"{folder} is an archive of model {before.manifest.fingerprint} and model {work.model!r} is "
+                f"{fingerprint}: name the other model, write elsewhere with -o, or replace the archive with --overwrite"
+            )
+        outcome.dropped = 0 if before is None else len(before)
+        before = Store.new(folder, _manifest(work, place, fingerprint, settings))
+    if faiss:
+        before.want_faiss()
+    return before
 
-    place = zoo.find(work.model)
-    about = zoo.describe(place)
+
+def _there(folder: str | Path, overwrite: bool) -> Store | None:
+    """The archive that is there; none if it is damaged, and to be replaced."""
+    if not (Path(folder) / MANIFEST).exists():
+        return None
+    try:
+        return Store(folder)
+    except ValueError:  # damaged
+        if not overwrite:
+            raise
+        return None
+
+
+def _manifest(work: IndexWork, place: Path, fingerprint: str, settings: str) -> Manifest:
+    """Of an archive without rows, of the model whose folder is ``place``."""
     model = _model(work.model, work.device, work.max_pixels)  # the very one that jobs in this process will have
     classes = {task: list(model.heads[task].classes) for task in work.tasks}
-    center = tuple(center_of(model).tolist())
     name = work.model if place.parent == zoo.zoo_folder() else os.path.abspath(place)
-    outcome.dropped = before
-    return Store.new(folder, Manifest(name, about["fingerprint"], settings, work.tasks, classes, center))
+    return Manifest(name, fingerprint, settings, work.tasks, classes, tuple(center_of(model).tolist()))
 
 
-def _compared(store: Store, jobs: dict[str, Job], folders: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Files whose rows are current, and files whose rows are to be dropped."""
+def _compared(store: Store, jobs: dict[str, Job], folders: Sequence[str]) -> tuple[set[str], list[int]]:
+    """Files whose rows are current, and the numbers of the rows that are to be dropped."""
     kept: set[str] = set()
-    gone: set[str] = set()
-    for line in store.all_lines():
+    gone: list[int] = []
+    for number, line in enumerate(store.all_lines()):
         file = os.path.abspath(line["file"])
-        if file in jobs:
-            (kept if FileState(*line["state"]).holds(file) else gone).add(file)
-        elif any(file.startswith(os.path.join(folder, "")) for folder in folders):
-            gone.add(file)
+        if file in jobs and FileState(*line["state"]).holds(file):
+            kept.add(file)
+        elif file in jobs or any(file.startswith(os.path.join(folder, "")) for folder in folders):
+            gone.append(number)
     return kept, gone
 
 
@@ -248,18 +247,21 @@ def _kept(runner: Runner, store: Store, rows: list[Row]) -> Runner:
     return run
 
 
-def _objects(detection: Detection) -> list[tuple[str, float, list[float]]]:
-    """(class, score, box) of the objects that are kept; boxes to a tenth of a pixel."""
-    found = zip(detection.labels, detection.scores.tolist(), detection.boxes.tolist(), strict=True)
-    return [(label, score, [round(side, 1) for side in box]) for label, score, box in found if score >= LEAST]
+def _labels(label: Classification) -> list[tuple[int, float]]:
+    """(number of the class, probability): a name would not do, ImageNet has two classes of the name "crane"."""
+    return [(number, score) for number, (_, score) in zip(label.class_ids, label.top5, strict=True)]
+
+
+def _objects(detection: Detection) -> list[tuple[int, float, list[float]]]:
+    """(number of the class, score, box) of the objects that are kept; boxes to a tenth of a pixel."""
+    found = zip(detection.class_ids.tolist(), detection.scores.tolist(), detection.boxes.tolist(), strict=True)
+    return [(number, score, [round(side, 1) for side in box]) for number, score, box in found if score >= LEAST]
 
 
 def _row(store: Store, found: dict[str, Any]) -> Row:
-    import numpy as np
-
-    vector = np.frombuffer(base64.b64decode(found["vector"]), np.float32)
-    numbers = {task: {name: n for n, name in enumerate(names)} for task, names in store.manifest.classes.items()}
-    labels = [(numbers["classification"][name], round(score, 4)) for name, score in found["labels"]]
-    objects = [(numbers["detection"][name], round(score, 4), tuple(box)) for name, score, box in found["objects"]]
+    embedding = np.frombuffer(base64.b64decode(found["embedding"]), np.float32)
+    vector = directions(embedding[None], np.asarray(store.manifest.center, np.float32))[0]
+    labels = [(number, round(score, 4)) for number, score in found["labels"]]
+    objects = [(number, round(score, 4), tuple(box)) for number, score, box in found["objects"]]
     state = tuple(found["state"])
     return Row(store.stored(found["file"]), state, vector, found["width"], found["height"], labels, objects)

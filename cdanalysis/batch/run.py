@@ -41,12 +41,17 @@ class Outcome:
         failures: errors of the other jobs, as ``{"file", "error"}``.
         kept: number of results that were current, and kept.
         again: numbers of results that were outdated, and made again, by reason.
+        notices: warnings about files, each once.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
     kept: int = 0
     again: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def notices(self) -> list[str]:
+        return list(dict.fromkeys(text for row in self.rows for text in row.get("notices", ())))
 
 
 @dataclass(frozen=True)
@@ -237,9 +242,9 @@ class _Plan:
             if why and not self._damaged(path):
                 return None, why, ""
             missing |= not there or bool(why)
-        entry, _ = self.ledgers.find(target)
         if not files or self.overwrite:
             return None, "", ""
+        entry, _ = self.ledgers.find(target)
         if why := self._of_another(files, source, target):
             return None, why, ""
         if missing or entry is None:

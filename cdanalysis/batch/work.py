@@ -29,10 +29,6 @@ def _model(name: str, device: str = "cpu", max_pixels: int | None = None) -> Mod
     return model
 
 
-def _model_files(name: str) -> list[Path]:
-    return [path for path in zoo.find(name).iterdir() if path.is_file()]
-
-
 def _check_image(path: str) -> None:
     """Raise unless it is an image file whose head can be read and whose end is there."""
     from PIL import Image
@@ -115,7 +111,7 @@ class EncodeWork(Work):
 
     def inputs(self) -> Sequence[Path]:
         file = self._importance_file()
-        return [*_model_files(self.model), *([file] if file else ())]
+        return [*zoo.files_of(self.model), *([file] if file else ())]
 
     def _levels(self) -> tuple[int, ...]:
         from ..structures.latents import layer_count, quality_levels
@@ -178,7 +174,7 @@ class DecodeWork(Work):
         return {"verb": "decode", "model": fingerprint, "preview": self.preview, "realism": self.realism}
 
     def inputs(self) -> Sequence[Path]:
-        return _model_files(self.model)
+        return zoo.files_of(self.model)
 
     def check_whole(self, path: str) -> None:
         _check_image(path)
@@ -244,7 +240,7 @@ class AnalyzeWork(Work):
         return {"verb": "analyze", "model": weights, "tasks": sorted(self.tasks or self._heads())}
 
     def inputs(self) -> Sequence[Path]:
-        return _model_files(self.model)
+        return zoo.files_of(self.model)
 
     def files(self, target: str) -> tuple[str, ...]:
         masks = (str(_mask_of(target)),) if "segmentation" in (self.tasks or self._heads()) else ()
@@ -301,7 +297,7 @@ class InspectWork(Work):
         return {"verb": "inspect", "model": fingerprint}
 
     def inputs(self) -> Sequence[Path]:
-        return () if self.model is None else _model_files(self.model)
+        return () if self.model is None else zoo.files_of(self.model)
 
     def files(self, target: str) -> tuple[str, ...]:
         return () if self.model is None else (target,)

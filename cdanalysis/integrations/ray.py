@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..batch.run import Answer, Job, Recorded, attempt
+from ..faults import optional
 from ..files import json_text, json_value
 
 
@@ -37,10 +38,7 @@ def on_cluster(work: Recorded, jobs: Sequence[tuple[int, Job]]) -> Iterator[Answ
     Raises:
         ModuleNotFoundError: if Ray is not installed.
     """
-    try:
-        import ray
-    except ImportError:
-        raise ModuleNotFoundError("Ray is not installed: pip install 'cdanalysis[ray]'") from None
+    ray = optional("ray", "ray", "Ray")
     if not ray.is_initialized():
         ray.init(log_to_driver=False, configure_logging=False)
     max_actors = min(len(jobs), max(1, int(ray.cluster_resources().get("CPU", 1)) - 1))

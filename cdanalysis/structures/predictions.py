@@ -5,7 +5,6 @@ pandas and supervision are imported by the methods that need them: ``pip install
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
+from ..faults import optional
 from ..files import json_text
 from ..registry import HEADS
 
@@ -75,7 +75,7 @@ class Classification:
         """
         ids = {"class_id": self.class_ids} if self.class_ids else {}
         labels, scores = [label for label, _ in self.top5], [score for _, score in self.top5]
-        return _package("pandas").DataFrame({**ids, "label": labels, "score": scores})
+        return optional("pandas", "results").DataFrame({**ids, "label": labels, "score": scores})
 
     def to_supervision(self) -> Any:
         """``supervision.Classifications`` of ``top5``.
@@ -87,7 +87,7 @@ class Classification:
         if not self.class_ids:
             raise ValueError("supervision needs class ids, and this classification was made without class_ids")
         scores = np.array([score for _, score in self.top5], np.float32)
-        classifications = _package("supervision").Classifications
+        classifications = optional("supervision", "results").Classifications
         return classifications(class_id=np.array(self.class_ids, np.int64), confidence=scores)
 
     def summary(self) -> str:
@@ -235,7 +235,7 @@ class Detection:
         """
         sides = dict(zip(("x", "y", "width", "height"), self.boxes.T, strict=True))
         ids = {"class_id": self.class_ids, "label": np.array(self.labels, object)}
-        return _package("pandas").DataFrame({**ids, "score": self.scores, **sides})
+        return optional("pandas", "results").DataFrame({**ids, "score": self.scores, **sides})
 
     def to_supervision(self) -> Any:
         """``supervision.Detections``, with class names as ``data["class_name"]``.
@@ -243,7 +243,7 @@ class Detection:
         Raises:
             ModuleNotFoundError: if supervision is not installed.
         """
-        return _package("supervision").Detections(
+        return optional("supervision", "results").Detections(
             xyxy=self.xyxy.numpy(),
             mask=self.masks,
             confidence=np.asarray(self.scores, np.float32),
@@ -361,7 +361,7 @@ class Segmentation:
         pixels = counts[ids]
         labels = np.array([self.classes[i] for i in ids], object)
         columns = {"class_id": ids, "label": labels, "pixels": pixels, "share": pixels / self.mask.size}
-        return _package("pandas").DataFrame(columns)
+        return optional("pandas", "results").DataFrame(columns)
 
     def to_supervision(self) -> Any:
         """``supervision.Detections`` with one entry for each class that occurs: its mask, and the box around it.
@@ -369,7 +369,7 @@ class Segmentation:
         Raises:
             ModuleNotFoundError: if supervision is not installed.
         """
-        supervision, ids = _package("supervision"), self.class_ids
+        supervision, ids = optional("supervision", "results"), self.class_ids
         masks = self.mask == ids[:, None, None]
         names = np.array([self.classes[i] for i in ids], str)
         boxes = supervision.mask_to_xyxy(masks).astype(np.float32)
@@ -416,20 +416,6 @@ def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
 
     coded = coder.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {"size": list(coded["size"]), "counts": coded["counts"].decode()}
-
-
-def _package(name: str) -> Any:
-    """An optional package.
-
-    Raises:
-        ModuleNotFoundError: if it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise ModuleNotFoundError(f"{name} is not installed: pip install 'cdanalysis[results]'", name=name) from None
 
 
 class Result(Mapping[str, Any]):
@@ -499,7 +485,7 @@ class Result(Mapping[str, Any]):
         Raises:
             ModuleNotFoundError: if pandas is not installed.
         """
-        pandas = _package("pandas")
+        pandas = optional("pandas", "results")
         frames = {task: p.to_pandas() for task, p in self.items() if hasattr(p, "to_pandas")}
         for task, frame in frames.items():
             frame.insert(0, "task", task)
