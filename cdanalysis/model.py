@@ -301,6 +301,11 @@ class Model(nn.Module):
         parsed = self._parsed(streams, 0 if preview else self.stream_layers)
         return grouped(parsed, kind, lambda group: self._decode_group(group, preview, realism))
 
+    @property
+    def realistic(self) -> bool:
+        """Whether `decode` takes a realism above 0."""
+        return self.codec.config.realism > 0
+
     # -- keeping and passing on --------------------------------------------------------------
 
     def save(

@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from conftest import new_small_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -189,6 +190,21 @@ def test_previews_where_they_are_wanted(plugin, image):
     assert np.asarray(opened(fused.encode(image))).shape == image.shape, "models that were registered before still read"
     with pytest.raises(OSError, match="no detail layer"):
         opened(base).load()
+
+
+def test_realism_where_a_model_has_it(plugin, image):
+    realistic = new_small_model(seed=3)
+    realistic.codec.set_realism(1)
+    torch.nn.init.normal_(realistic.codec.synthesis.realism.out[0].weight, std=0.05)
+    realistic.eval().requires_grad_(False)
+    try:
+        register_pillow(realistic, realism=1.0)
+        for model, realism in ((realistic, 1.0), (plugin, 0.0)):
+            stream = model.encode(image)
+            wanted = np.asarray(model.decode(stream, realism=realism))
+            assert np.array_equal(np.asarray(opened(stream)), wanted)
+    finally:
+        register_pillow(plugin)
 
 
 def test_other_formats_are_opened_as_before(plugin, image):

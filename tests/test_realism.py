@@ -8,14 +8,21 @@ import numpy as np
 import pytest
 import torch
 from conftest import SMALL, new_small_model
+from PIL import Image
 from torch import nn
 
 import cdanalysis as cda
+from cdanalysis.app.view import Photograph
+from cdanalysis.cli import main
 from cdanalysis.codec import tiles
 from cdanalysis.codec.realism import PERIOD, RealismBranch
 from cdanalysis.data.crops import Source
+from cdanalysis.evaluation.configs import load_experiment, load_study
+from cdanalysis.evaluation.experiment import run_experiment
+from cdanalysis.evaluation.study import DECODED, REALISTIC, run_study
 from cdanalysis.model import Model
 from cdanalysis.observers import FeatureDistance, UnitFeatureDistance, WassersteinDistortion
+from cdanalysis.reports.demo import run_demo
 from cdanalysis.training.distortion import ObserverConfig
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.recipe import Recipe, StageConfig
@@ -174,3 +181,49 @@ def test_distances_of_unit_features_do_not_depend_on_their_length():
         louder.second.bias.mul_(5)
     distances = [UnitFeatureDistance(net, ["second"])(x, y) for net in (_Edges(), louder)]
     assert torch.allclose(*distances, rtol=1e-4) and (distances[0] > 0).all()
+
+
+def test_the_demo_and_the_page_show_it_where_there_is_any(realistic, small, image, tmp_path):
+    path = tmp_path / "cat.png"
+    Image.fromarray(image).save(path)
+    for model, names in ((realistic, {"cat.realistic.png"}), (small, set())):
+        folder = tmp_path / model.fingerprint
+        run_demo(model, [str(path)], folder)
+        assert {file.name for file in folder.glob("*.realistic.png")} == names
+    photograph = Photograph(realistic, Image.fromarray(image))
+    plain, invented = (np.asarray(photograph.at(0.5, r).pictures[0][1]).astype(int) for r in (0.0, 1.0))
+    assert np.abs(plain - invented).mean() > 0.1
+    assert np.array_equal(invented, np.asarray(realistic.decode(photograph.at(0.5).stream, realism=1.0)))
+
+
+def test_the_command_line_decodes_with_it(realistic, image, tmp_path, capsys):
+    realistic.save(tmp_path / "model")
+    stream = tmp_path / "cat.cda"
+    stream.write_bytes(cda.load(tmp_path / "model").encode(image))
+    words = ["decode", str(stream), "--model", str(tmp_path / "model"), "-o"]
+    assert main([*words, str(tmp_path / "0.png")]) == main([*words, str(tmp_path / "1.png"), "--realism", "1"]) == 0
+    plain, invented = (np.asarray(Image.open(tmp_path / f"{r}.png")).astype(int) for r in (0, 1))
+    assert np.abs(plain - invented).mean() > 0.1
+    with pytest.raises(SystemExit):
+        main([*words, str(tmp_path / "2.png"), "--realism", "2"])
+    assert "a number in [0, 1] is wanted" in capsys.readouterr().err
+
+
+def test_studies_and_experiments_decode_with_it(realistic, image_folder, tmp_path):
+    realistic.save(tmp_path / "model")
+    (tmp_path / "study.yaml").write_text(
+        f"name: s\ntitle: t\nmodel: {tmp_path / 'model'}\nsource: {{path: {image_folder}}}\n"
+        "perception: [psnr]\nreconstructions: [0.5]\nrealistic: [0.5]\ndraws: 0\n"
+    )
+    report, _ = run_study(load_study(tmp_path / "study.yaml"), tmp_path / "study", "test")
+    points = {point["series"]: point for point in report["points"]}
+    plain, invented = points[DECODED], points[REALISTIC]
+    assert plain["bpp"] == invented["bpp"] and plain["psnr"] != invented["psnr"]
+    (tmp_path / "experiment.yaml").write_text(
+        f"name: e\nquestion: q\nbase: {tmp_path / 'model'}\nrealism: {{realism 1: 1.0}}\n"
+        f"measures: {{some: {{title: t, source: {{path: {image_folder}}}, bpp: [6], evaluators: [psnr]}}}}\n"
+    )
+    found = run_experiment(load_experiment(tmp_path / "experiment.yaml"), tmp_path / "experiment", "test")
+    rows = {row["codec"]: row for row in found["tables"]["some"]["rows"]}
+    assert list(rows) == ["base", "realism 1"] and rows["base"]["bpp"] == rows["realism 1"]["bpp"]
+    assert rows["base"]["psnr"] != rows["realism 1"]["psnr"]

@@ -31,7 +31,7 @@ def gradio_module() -> Any:
 
 
 def new_page(model: Model, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Any:
-    """The page: a photograph is dropped on it, and a slider sets the quality.
+    """The page: a photograph is dropped on it, and sliders set the quality, and the realism if the model has any.
 
     Args:
         model: encodes and reads the photographs.
@@ -46,22 +46,22 @@ def new_page(model: Model, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BY
     """
     gr = gradio_module()
 
-    def dropped(path: str | None, quality: float) -> list[Any]:
+    def dropped(path: str | None, quality: float, realism: float) -> list[Any]:
         nothing = [None] * (2 + len(shown))
         if path is None:
             return nothing
         try:
             photograph = Photograph(model, opened(path, max_pixels, max_bytes))
-            return [photograph, photograph.image, *values(photograph, quality)]
+            return [photograph, photograph.image, *values(photograph, quality, realism)]
         except Exception as error:  # what was not foreseen is told as a fault, with its report
             gr.Warning(sentence(error), duration=None, title="The photograph was refused")
             return nothing
 
-    def moved(photograph: Photograph | None, quality: float) -> list[Any]:
-        return [gr.skip()] * len(shown) if photograph is None else values(photograph, quality)
+    def moved(photograph: Photograph | None, quality: float, realism: float) -> list[Any]:
+        return [gr.skip()] * len(shown) if photograph is None else values(photograph, quality, realism)
 
-    def values(photograph: Photograph, quality: float) -> list[Any]:
-        view = photograph.at(quality)
+    def values(photograph: Photograph, quality: float, realism: float) -> list[Any]:
+        view = photograph.at(quality, realism)
         pictures = [gr.Image(picture, label=caption) for caption, picture in view.pictures]
         return [view.layers, view.labels, view.objects, view.classes, *pictures]
 
@@ -74,7 +74,8 @@ def new_page(model: Model, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BY
         with gr.Row():
             with gr.Column(scale=2):
                 file = gr.File(label="photograph", file_count="single", height=120)
-                slider = gr.Slider(0, 1, 0.5, step=0.05, label="quality")
+                quality = gr.Slider(0, 1, 0.5, step=0.05, label="quality")
+                realism = gr.Slider(0, 1, 0.0, step=0.1, label="realism", visible=model.realistic)
                 labels = gr.Label(label="classification, from the global layer")
             with gr.Column(scale=3):
                 with gr.Row():
@@ -89,8 +90,9 @@ def new_page(model: Model, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BY
             original = picture("original")
             decoded = [picture(name) for name in ("cdanalysis", *(codec.name for codec in RIVALS))]
         shown = [layers, labels, objects, classes, *decoded]
-        file.change(dropped, [file, slider], [photograph, original, *shown], api_name=False)
-        slider.change(moved, [photograph, slider], shown, trigger_mode="always_last", api_name=False)
+        file.change(dropped, [file, quality, realism], [photograph, original, *shown], api_name=False)
+        for slider in (quality, realism):
+            slider.change(moved, [photograph, quality, realism], shown, trigger_mode="always_last", api_name=False)
     return page
 
 

@@ -65,14 +65,15 @@ class Photograph:
         self.model, self.image = model, image
         self.writer = model.writer([image])
 
-    def at(self, quality: Quality) -> View:
+    def at(self, quality: Quality, realism: float = 0.0) -> View:
         """What to show at a quality.
 
         Args:
             quality: in [0, 1], one number or one for each layer.
+            realism: of the decoded stream, in [0, 1].
 
         Raises:
-            ValueError: for a quality outside [0, 1].
+            ValueError: for a quality outside [0, 1], or a realism that the model does not decode with.
         """
         (stream,) = self.writer.at(quality_levels(quality))
         result = self.model.analyze(strip(stream, SEMANTIC))
@@ -84,7 +85,7 @@ class Photograph:
             self._drawn(result, "detection"),
             self._drawn(result, "segmentation"),
             [
-                self._titled("cdanalysis", stream, self.model.decode(stream)),
+                self._titled("cdanalysis", stream, self.model.decode(stream, realism=realism)),
                 *(self._rival(codec, stream) for codec in RIVALS),
             ],
         )

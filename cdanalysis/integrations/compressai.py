@@ -76,6 +76,11 @@ class NetworkConfig:
         """Whether there are previews without the last layer: never."""
         return False
 
+    @property
+    def realism(self) -> int:
+        """Blocks of a branch that adds realism: none."""
+        return 0
+
     def working_size(self, height: int, width: int, layers: int = 2) -> tuple[int, int]:
         """Height and width, multiples of 32, at which the network sees a photograph.
 

@@ -33,6 +33,7 @@ class _Models:
     name: str | Path | Model = "photo"
     device: str = "cpu"
     preview: bool = False
+    realism: float = 0.0
     loaded: dict[str, Model] = field(default_factory=dict)
     """By fingerprint."""
 
@@ -65,7 +66,9 @@ class _Models:
 _models = _Models()
 
 
-def register_pillow(model: str | Path | Model = "photo", device: str = "cpu", preview: bool = False) -> None:
+def register_pillow(
+    model: str | Path | Model = "photo", device: str = "cpu", preview: bool = False, realism: float = 0.0
+) -> None:
     """Let Pillow open and save ``.cda`` streams. May be called again, for another model; earlier ones still read.
 
     Opening reads a stream's header alone; pixels are decoded when they are asked for. ``image.save(path)`` takes
@@ -77,8 +80,9 @@ def register_pillow(model: str | Path | Model = "photo", device: str = "cpu", pr
             when it is first needed. Streams of models that ship are read in any case.
         device: torch device of models that are loaded.
         preview: show a rough picture of streams without a detail layer, if their model makes such.
+        realism: in [0, 1], of pictures whose models have it, see `Model.decode`; others are decoded without.
     """
-    _models.name, _models.device, _models.preview = model, device, preview
+    _models.name, _models.device, _models.preview, _models.realism = model, device, preview, realism
     if isinstance(model, Model):
         _models.kept(model)
     Image.register_open(STREAM_FORMAT, StreamImageFile, _accepts)
@@ -139,7 +143,8 @@ class StreamImageFile(ImageFile.ImageFile):
 
     def _decoded(self, data: bytes) -> Image.Image:
         try:
-            return _models.reader(self.info["fingerprint"]).decode(data, _models.preview)
+            model = _models.reader(self.info["fingerprint"])
+            return model.decode(data, _models.preview, _models.realism if model.realistic else 0.0)
         except ValueError as error:  # a StreamError, or a model that makes no previews
             raise OSError(str(error)) from None
 

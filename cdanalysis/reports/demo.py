@@ -24,7 +24,7 @@ from .pages import data_uri, file_of, rendered
 
 TASKS = {"detection": "objects", "segmentation": "classes"}
 """What predictions that can be drawn are called."""
-DRAWN = ("original", "decoded", *(f"{kind}{over}" for kind in TASKS.values() for over in ("", "-over")))
+DRAWN = ("original", "decoded", "realistic", *(f"{kind}{over}" for kind in TASKS.values() for over in ("", "-over")))
 """What may be drawn of a photograph."""
 
 
@@ -92,7 +92,13 @@ def _card(
     decoded = model.decode(stream)
     write_result(folder / f"{name}.cda", stream, origin)
     shown = []
-    for kind, (caption, picture) in _pictures(image, decoded, result).items():
+    pictures = _pictures(image, decoded, result)
+    if model.realistic:
+        pictures["realistic"] = (
+            "decoded at a realism of 1: fine detail is invented",
+            model.decode(stream, realism=1.0),
+        )
+    for kind, (caption, picture) in sorted(pictures.items(), key=lambda pair: DRAWN.index(pair[0])):
         write_result(folder / f"{name}.{kind}.png", file_of(picture, "PNG"), origin)
         shown.append((caption, data_uri(picture, quality=95), picture.size))
     row = {"name": name, "bytes": len(stream), "bpp": metrics.bpp(len(stream), image.width, image.height)}
