@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .base import Observer, weighted_mean
 
@@ -76,24 +76,44 @@ class MSSSIM(Observer):
         return F.conv2d(x, window, groups=x.shape[1])
 
 
-class Bands(nn.Module):
-    """Derivatives of images at three scales, each half the size of the one before: (N, 3, H, W) to nothing; its parts
-    ``scales.0`` to ``scales.2`` give (N, 12, h, w).
+class Texture(Observer):
+    """Squared difference of the logarithms of local contrast, in derivatives of pixels at three scales.
 
-    What `WassersteinDistortion` takes the statistics of, where no network shall say what texture is.
+    Texture counts as right wherever its grains lie, as by `WassersteinDistortion`; by the logarithm (Weber's law),
+    grain in a clear sky is as wrong as a lawn without any.
+
+    Args:
+        window: side of a square, in pixels of each scale, over which contrast is taken; squares overlap by half.
+        least: contrast, in [0, 1], that nobody sees.
+
+    Raises:
+        ValueError: for a window below 2.
     """
 
-    def __init__(self) -> None:
+    filters: Tensor
+
+    def __init__(self, window: int = 8, least: float = 1 / 255):
         super().__init__()
+        if window < 2:
+            raise ValueError(f"the window of textures must be at least 2 pixels, got {window}")
+        self.window, self.least = window, least
         across = torch.tensor([[0.0, 0.0, 0.0], [-1.0, 2.0, -1.0], [0.0, 0.0, 0.0]])
         diagonal = torch.tensor([[-1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, -1.0]])
         filters = torch.stack([across, across.T, diagonal, diagonal.flip(-1)])[:, None] / 2
-        scales = [nn.Conv2d(3, 12, 3, groups=3, bias=False) for _ in range(3)]
-        for scale in scales:
-            scale.weight.data.copy_(filters.repeat(3, 1, 1, 1))
-        self.scales = nn.ModuleList(scales)
+        self.register_buffer("filters", filters.repeat(3, 1, 1, 1), persistent=False)
 
-    def forward(self, x: Tensor) -> None:
-        for scale in self.scales:
-            scale(x)
-            x = F.avg_pool2d(x, 2)
+    def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
+        """As `Observer.forward`; images of less than 12 pixels a side have no contrast at the coarsest scale."""
+        distances = []
+        for _ in range(3):
+            contrasts = [self._contrast(image) for image in (original, reconstruction)]
+            distances.append(weighted_mean((contrasts[0] - contrasts[1]).square(), weight))
+            original, reconstruction = F.avg_pool2d(original, 2), F.avg_pool2d(reconstruction, 2)
+        return torch.stack(distances).mean(0)
+
+    def _contrast(self, x: Tensor) -> Tensor:
+        """Logarithms (N, 12, h, w) of root mean squares of derivatives in windows."""
+        bands = F.conv2d(x, self.filters.to(x), groups=3)
+        size = min(self.window, *bands.shape[-2:])
+        energy = F.avg_pool2d(bands.square(), size, max(1, size // 2))
+        return (energy + self.least**2).log() / 2

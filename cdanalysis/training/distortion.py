@@ -13,12 +13,12 @@ from ..observers import (
     LPIPS,
     MSSSIM,
     Adversary,
-    Bands,
     FeatureDistance,
     LPIPSComp,
     Observer,
     PatchDiscriminator,
     SquaredError,
+    Texture,
     WassersteinDistortion,
 )
 from ..registry import OBSERVERS
@@ -151,14 +151,13 @@ def wasserstein(config: ObserverConfig, spatial: int) -> Observer:
 
 
 def texture(config: ObserverConfig, spatial: int) -> Observer:
-    """The observer "texture": distance of local statistics of the pixels' derivatives at three scales.
+    """The observer "texture": difference of local contrast at three scales.
 
     Args:
-        config: the ``window`` of its ``options`` is used.
+        config: ``window`` and ``least`` of its ``options`` are used.
         spatial: channels of the spatial layer; not used.
     """
-    scales = [f"scales.{number}" for number in range(3)]
-    return WassersteinDistortion(Bands(), scales, (0.0,) * 3, (1.0,) * 3, **config.options)
+    return Texture(**config.options)
 
 
 def _of_a_classifier(observer: type[FeatureDistance], config: ObserverConfig) -> Observer:
