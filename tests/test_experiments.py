@@ -243,6 +243,7 @@ def test_experiments_that_ship_load(path, overrides):
     assert config.name == path.stem and config.question.endswith("?")
     recipes = [variant_recipe(config, name) for name in config.variants]
     variants = len(recipes) + sum(len(measure.importance) for measure in config.measures.values())
+    variants += len([BASE, *config.realism]) if config.realism else 0
     assert variants >= 3 and len({str(recipe) for recipe in recipes}) == len(recipes)
     assert all(plot.table in config.measures for plot in config.plots)
     if overrides:

@@ -9,7 +9,18 @@ from skimage.metrics import mean_squared_error
 from torch import nn
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-from cdanalysis.observers import LPIPS, MSSSIM, Adversary, FeatureDistance, Observer, PatchDiscriminator, SquaredError
+from cdanalysis.observers import (
+    LPIPS,
+    MSSSIM,
+    Adversary,
+    FeatureDistance,
+    Observer,
+    PatchDiscriminator,
+    SquaredError,
+    Texture,
+    UnitFeatureDistance,
+    WassersteinDistortion,
+)
 from cdanalysis.teachers.imagenet import imagenet_classifier
 
 
@@ -28,10 +39,13 @@ def observers() -> dict[str, Observer]:
     net = imagenet_classifier("tf_efficientnet_lite0")
     half = (0.5, 0.5, 0.5)
     machine = FeatureDistance(net, ["blocks.2", "blocks.4", "conv_head"], half, half)
-    return {"mse": SquaredError(), "ms-ssim": MSSSIM(), "two scales": small, "machine": machine}
+    unit = UnitFeatureDistance(net, ["blocks.2", "blocks.4"], half, half)
+    statistical = WassersteinDistortion(net, ["bn1", "blocks.2"], half, half)
+    simple = {"mse": SquaredError(), "ms-ssim": MSSSIM(), "two scales": small, "texture": Texture()}
+    return {**simple, "machine": machine, "unit": unit, "wasserstein": statistical}
 
 
-NAMES = ["mse", "ms-ssim", "two scales", "machine"]
+NAMES = ["mse", "ms-ssim", "two scales", "texture", "machine", "unit", "wasserstein"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -21,7 +21,7 @@ from cdanalysis.evaluation.configs import load_experiment, load_study
 from cdanalysis.evaluation.experiment import run_experiment
 from cdanalysis.evaluation.study import DECODED, REALISTIC, run_study
 from cdanalysis.model import Model
-from cdanalysis.observers import FeatureDistance, UnitFeatureDistance, WassersteinDistortion
+from cdanalysis.observers import FeatureDistance, Texture, UnitFeatureDistance, WassersteinDistortion
 from cdanalysis.reports.demo import run_demo
 from cdanalysis.training.distortion import ObserverConfig
 from cdanalysis.training.losses import StageLoss
@@ -157,20 +157,31 @@ class _Edges(nn.Module):
         return self.second(torch.relu(self.first(x)))
 
 
-def test_wasserstein_distortion_prefers_texture_that_lies_elsewhere_to_none():
-    """A squared error of features prefers none; both see no difference where there is none."""
+def test_statistics_prefer_texture_that_lies_elsewhere_to_none():
+    """A squared error, of features too, prefers none; all see no difference where there is none."""
     rng = torch.Generator().manual_seed(0)
     texture, another = (0.5 + 0.2 * torch.randn(1, 3, 64, 64, generator=rng) for _ in range(2))
     flat, layers = torch.full_like(texture, 0.5), ["first", "second"]
     statistical, exact = WassersteinDistortion(_Edges(), layers), FeatureDistance(_Edges(), layers)
     assert statistical(texture, another) < 0.3 * statistical(texture, flat)
+    assert Texture()(texture, another) < 0.1 * Texture()(texture, flat)
     assert exact(texture, another) > exact(texture, flat)
     assert statistical(texture, texture).item() == exact(texture, texture).item() == 0
     moving = flat.clone().requires_grad_()
     statistical(texture, moving).backward()
     assert torch.isfinite(moving.grad).all() and moving.grad.any()
-    with pytest.raises(ValueError, match="window"):
-        WassersteinDistortion(_Edges(), layers, window=1)
+    for refused in (lambda: WassersteinDistortion(_Edges(), layers, window=1), lambda: Texture(window=1)):
+        with pytest.raises(ValueError, match="window"):
+            refused()
+
+
+def test_grain_in_a_clear_sky_counts_beside_a_lawn_without():
+    """By the logarithm: a squared error of contrast would count the lawn alone."""
+    rng = torch.Generator().manual_seed(0)
+    grain = torch.randn(1, 3, 64, 64, generator=rng)
+    sky, lawn = 0.6 + 0.002 * grain, 0.4 + 0.1 * grain
+    grainy, smooth = 0.6 + 0.02 * grain, 0.4 + 0.01 * grain
+    assert Texture()(sky, grainy) > 0.25 * Texture()(lawn, smooth) > 0.5
 
 
 def test_distances_of_unit_features_do_not_depend_on_their_length():
