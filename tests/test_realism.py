@@ -23,9 +23,11 @@ from cdanalysis.evaluation.study import DECODED, REALISTIC, run_study
 from cdanalysis.model import Model
 from cdanalysis.observers import FeatureDistance, Texture, UnitFeatureDistance, WassersteinDistortion
 from cdanalysis.reports.demo import run_demo
+from cdanalysis.training.auxiliary import CropBatch
 from cdanalysis.training.distortion import ObserverConfig
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.recipe import Recipe, StageConfig
+from cdanalysis.training.stages import select
 from cdanalysis.training.trainer import Trainer
 from cdanalysis.zoo import round_weights
 
@@ -143,6 +145,19 @@ def test_observers_of_realism_are_for_stages_that_train_it(trains, depth):
     stage.objective.observers = [ObserverConfig(), ObserverConfig(kind="ms_ssim", side="realism")]
     with pytest.raises(ValueError, match=r"set codec\.realism"):
         StageLoss(model, stage)
+
+
+def test_realism_without_observers_is_no_training():
+    model = new_small_model(seed=4)
+    model.codec.set_realism(1)
+    with pytest.raises(ValueError, match="no observer is on the side"):
+        StageLoss(model, StageConfig("s", [BRANCH[:-1]]))
+    stage = StageConfig("s", ["codec.synthesis"])
+    select(model, stage)
+    loss, _ = StageLoss(model, stage)(CropBatch(torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)), 0)
+    loss.backward()
+    moving = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moving and not any(name.startswith(BRANCH) for name in moving)
 
 
 class _Edges(nn.Module):

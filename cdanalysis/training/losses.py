@@ -65,7 +65,7 @@ class StageLoss(nn.Module):
         self.own = nn.ModuleDict()
         if stage.target_bpp:
             self.own["controller"] = RateController(stage.target_bpp, stage.control_speed)
-        self.realistic = model.codec.config.realism > 0 and touches(stage, REALISM)
+        self.realistic = _asks_for_realism(stage)
         if self.detail:
             channels = model.codec.spatial.spec.channels
             self.distortion = WeightedDistortion(stage.objective.observers, stage.objective.alpha, channels)
@@ -231,6 +231,11 @@ def _moved(*images: Tensor) -> list[Tensor]:
     return [torch.roll(image, (down, right), (-2, -1)) for image in images]
 
 
+def _asks_for_realism(stage: StageConfig) -> bool:
+    """Whether reconstructions of a stage are made at a realism: where an observer counts by it."""
+    return any(observer.side == "realism" for observer in stage.objective.observers)
+
+
 def _check_possible(stage: StageConfig, semantic: bool, detail: bool, shape: CodecConfig) -> None:
     if not semantic and not detail:
         raise ValueError(
@@ -241,11 +246,13 @@ def _check_possible(stage: StageConfig, semantic: bool, detail: bool, shape: Cod
         raise ValueError("auxiliary tasks train heads along with the semantic layers: add one of them to trains")
     if stage.target_bpp and not detail:
         raise ValueError("target_bpp holds the rate of the detail layer, which this stage does not train")
-    realistic = shape.realism and touches(stage, REALISM)
-    if any(observer.side == "realism" for observer in stage.objective.observers) and not realistic:
+    trained = bool(shape.realism) and touches(stage, REALISM)
+    if _asks_for_realism(stage) and not trained:
         raise ValueError(
-            'observers on the side "realism" count in stages that train codec.synthesis.realism: set codec.realism, '
-            "the number of its blocks, and name it in trains"
+            f'observers on the side "realism" count in stages that train {REALISM}: set codec.realism, the number of '
+            "its blocks, and name it in trains"
         )
+    if all(name.startswith(REALISM) for name in stage.trains) and not _asks_for_realism(stage):
+        raise ValueError(f'stage {stage.name!r} trains {REALISM} alone, and no observer is on the side "realism"')
     if stage.blank and not shape.fused:
         raise ValueError("blank needs a decoder that sees the spatial layer: set codec.fused, or leave blank at 0")
