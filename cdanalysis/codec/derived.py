@@ -93,7 +93,7 @@ HASHED = frozenset(
 
 TEACHERS = ("codec.classifier.", "codec.detector.")
 """What the names of teachers' tensors start with. Streams are read without teachers."""
-REALISM = "codec.synthesis.realism."
+REALISM = "codec.synthesis.realism"
 """What the names of the tensors start with that add realism to pictures, of which no symbol of a stream knows: a model
 may learn it later, and its streams are what they were."""
 

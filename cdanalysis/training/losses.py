@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..codec.derived import REALISM
 from ..codec.realism import PERIOD
 from ..codec.shape import CodecConfig
 from ..codec.spatial_layer import analysis_inputs
@@ -21,7 +22,7 @@ from .distortion import WeightedDistortion
 from .heads import what_is_distilled
 from .objective import feature_distance, log_interpolate
 from .rate_controller import RateController
-from .recipe import REALISM, StageConfig, touches
+from .recipe import StageConfig, touches
 
 
 class Semantics(NamedTuple):

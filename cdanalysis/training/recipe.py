@@ -104,10 +104,6 @@ class Recipe:
     preset: str = ""
 
 
-REALISM = "codec.synthesis.realism"
-"""What a stage trains that adds realism to pictures, and leaves streams as they are."""
-
-
 def moves(stage: StageConfig, name: str) -> bool:
     """Whether a stage lets the parameter of that name move."""
     return name.startswith(tuple(stage.trains)) and not name.startswith(TEACHERS)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from ..codec.derived import saved_tensors
+from ..codec.derived import REALISM, saved_tensors
 from ..codec.shape import CodecConfig
 from ..files import json_text, make_folder, read_tensors, write_whole
 from ..heads.base import Heads
@@ -32,7 +32,7 @@ from .averaging import WeightAverage
 from .checks import calibration_sets, check_learnable, check_recipe
 from .heads import calibrate
 from .pretrained import load_pretrained
-from .recipe import REALISM, Recipe, StageConfig, touches
+from .recipe import Recipe, StageConfig, touches
 from .stages import HeadStage, Stage, select, stage_of
 from .validation import VALIDATION, validate
 
