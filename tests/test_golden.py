@@ -77,9 +77,10 @@ def test_a_field_added_to_the_codec_leaves_old_streams_readable(small, small_fol
 
 
 def test_every_field_of_the_codec_is_hashed_unless_it_is_at_its_default():
-    """Fields are frozen in ``HASHED``, or have a default and enter as soon as they leave it."""
+    """Fields are frozen in ``HASHED``, or have a default and enter as soon as they leave it; but realism, which no
+    symbol of a stream depends on."""
     shape = dataclasses.asdict(layered.CodecConfig())
     for field in dataclasses.fields(layered.CodecConfig):
         changed = {**shape, field.name: "another"}
-        assert hashed_shape(changed) != hashed_shape(shape), field.name
+        assert (hashed_shape(changed) == hashed_shape(shape)) == (field.name == "realism"), field.name
     assert {field.name for field in dataclasses.fields(layered.CodecConfig)} >= HASHED

@@ -102,7 +102,7 @@ def exact(small, monkeypatch):
     """The small model, which happens to decode one photograph, the white one, without any error."""
     white, decode = Image.new("RGB", (64, 64), "white"), small.decode
     stream = small.encode(white, 0.5)
-    monkeypatch.setattr(small, "decode", lambda s, *a: white if s == stream else decode(s, *a))
+    monkeypatch.setattr(small, "decode", lambda s, *a, **k: white if s == stream else decode(s, *a, **k))
     return small
 
 
