@@ -31,7 +31,9 @@ from cdanalysis.reports.plots import experiment_figure
 from cdanalysis.stream.container import strip, unpack
 from cdanalysis.stream.errors import StreamError
 from cdanalysis.structures.latents import LAYERS, working_size
-from cdanalysis.zoo import load
+from cdanalysis.training.losses import check_possible
+from cdanalysis.training.recipe import load_recipe
+from cdanalysis.zoo import find, load
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = sorted((ROOT / "configs" / "experiments").glob("*.yaml"))
@@ -248,6 +250,16 @@ def test_experiments_that_ship_load(path, overrides):
     assert all(plot.table in config.measures for plot in config.plots)
     if overrides:
         assert all(stage.steps <= 20 for recipe in recipes for stage in recipe.stages)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def test_variants_that_ship_can_be_trained(path):
+    """Of the shape that their base has, or that they give it."""
+    config = load_experiment(path)
+    shape = load_recipe(find(config.base) / "config.yaml").codec
+    for recipe in (variant_recipe(config, name) for name in config.variants):
+        for stage in (stage for stage in recipe.stages if stage.head is None and stage.features is None):
+            check_possible(stage, recipe.codec if recipe.codec.fused else shape)
 
 
 @pytest.fixture

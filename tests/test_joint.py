@@ -141,7 +141,7 @@ def test_auxiliary_tasks_need_heads_that_know_their_classes(world):
         AuxiliaryLoss(model, AuxiliaryConfig("detection"), ["red"])
     stage = joint_recipe(world).stages[0]
     stage.trains = ["codec.detail"]
-    with pytest.raises(ValueError, match="add one of them to trains"):
+    with pytest.raises(ValueError, match="auxiliary tasks train heads, or the semantic layers"):
         StageLoss(model, stage, [["red", "blue"]] * 3)
 
 
@@ -339,6 +339,18 @@ def test_every_term_of_a_joint_run_falls(world, tmp_path):
         assert last[name] < 0.9 * first[name], name
     for task in ("classification", "detection", "segmentation"):
         assert last[f"{task} auxiliary"] < 0.7 * first[f"{task} auxiliary"], task
+
+
+def test_heads_alone_learn_from_auxiliary_tasks(world, tmp_path):
+    """A stage that trains heads and no layer: they move, and nothing else does."""
+    recipe = joint_recipe(world)
+    recipe.codec, recipe.stages[0].trains = SMALL, ["heads"]
+    model = new_model()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    trainer = Trainer(recipe, tmp_path, model)
+    assert trainer.run() and trainer.skipped == 0
+    moved = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"heads"}
 
 
 def test_a_fused_codec_starts_silent_and_learns_to_look(world, tmp_path, image):

@@ -57,9 +57,8 @@ class StageLoss(nn.Module):
     def __init__(self, model: Model, stage: StageConfig, classes: Sequence[list[str]] = ()):
         super().__init__()
         self.model, self.stage = model, stage
-        self.semantic = touches(stage, "codec.global_layer", "codec.spatial")
-        self.detail = touches(stage, "codec.detail", "codec.synthesis")
-        _check_possible(stage, self.semantic, self.detail, model.codec.config)
+        check_possible(stage, model.codec.config)
+        self.semantic, self.detail = _what_learns(stage)
         self.auxiliary = nn.ModuleDict(
             {task.task: AuxiliaryLoss(model, task, c) for task, c in zip(stage.auxiliary, classes, strict=True)}
         )
@@ -237,14 +236,22 @@ def _asks_for_realism(stage: StageConfig) -> bool:
     return any(observer.side == "realism" for observer in stage.objective.observers)
 
 
-def _check_possible(stage: StageConfig, semantic: bool, detail: bool, shape: CodecConfig) -> None:
+def _what_learns(stage: StageConfig) -> tuple[bool, bool]:
+    """Whether a stage has losses of the semantic layers, which heads learn along with, and of the detail layer."""
+    semantic = ["codec.global_layer", "codec.spatial", *(["heads"] if stage.auxiliary else [])]
+    return touches(stage, *semantic), touches(stage, "codec.detail", "codec.synthesis")
+
+
+def check_possible(stage: StageConfig, shape: CodecConfig) -> None:
+    """Raises `ValueError` where a stage on crops trains nothing, or asks for what its parts cannot do."""
+    semantic, detail = _what_learns(stage)
     if not semantic and not detail:
         raise ValueError(
             f"stage {stage.name!r} trains nothing that learns from crops: no parameter of a layer starts with "
-            f"{list(stage.trains)}; heads learn in stages of their own, by head"
+            f"{list(stage.trains)}; heads learn in stages of their own, by head, or from auxiliary tasks"
         )
     if stage.auxiliary and not semantic:
-        raise ValueError("auxiliary tasks train heads along with the semantic layers: add one of them to trains")
+        raise ValueError("auxiliary tasks train heads, or the semantic layers: name one of them in trains")
     if stage.target_bpp and not detail:
         raise ValueError("target_bpp holds the rate of the detail layer, which this stage does not train")
     trained = bool(shape.realism) and touches(stage, REALISM)
