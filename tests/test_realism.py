@@ -24,7 +24,7 @@ from cdanalysis.model import Model
 from cdanalysis.observers import FeatureDistance, Texture, UnitFeatureDistance, WassersteinDistortion
 from cdanalysis.reports.demo import run_demo
 from cdanalysis.training.auxiliary import CropBatch
-from cdanalysis.training.distortion import ObserverConfig
+from cdanalysis.training.distortion import ObserverConfig, WeightedDistortion
 from cdanalysis.training.losses import StageLoss
 from cdanalysis.training.recipe import Recipe, StageConfig
 from cdanalysis.training.stages import select
@@ -99,7 +99,7 @@ def test_there_are_no_seams_in_it(realistic, monkeypatch):
     stream = realistic.encode(image)
     monkeypatch.setattr(tiles, "CORE", 8)
     parts = np.asarray(realistic.decode(stream, realism=1.0)).astype(int)
-    assert len(list(tiles.tiles((38, 14), realistic.codec.synthesis.reach(1.0)))) > 2
+    assert len(list(tiles.tiles((38, 14), realistic.codec.synthesis.reach(1.0), 2 / 3))) > 2
     monkeypatch.setattr(tiles, "CORE", 10**6)
     assert np.abs(parts - np.asarray(realistic.decode(stream, realism=1.0))).max() <= 1
 
@@ -145,6 +145,12 @@ def test_observers_of_realism_are_for_stages_that_train_it(trains, depth):
     stage.objective.observers = [ObserverConfig(), ObserverConfig(kind="ms_ssim", side="realism")]
     with pytest.raises(ValueError, match=r"set codec\.realism"):
         StageLoss(model, stage)
+
+
+@pytest.mark.parametrize("kind", ["texture", "wasserstein", "mse"])
+def test_options_that_an_observer_does_not_know_are_refused(kind):
+    with pytest.raises(ValueError, match=f"observer '{kind}': unknown option 'sigma'"):
+        WeightedDistortion([ObserverConfig(kind, options={"sigma": 3})])
 
 
 def test_realism_without_observers_is_no_training():

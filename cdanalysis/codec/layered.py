@@ -306,7 +306,8 @@ class LayeredCodec(nn.Module):
         condition = self.condition(known, latents.size)
         x = torch.empty((len(latents), 3, height, width), dtype=torch.uint8, device=like.device)
         amount = like.new_full((1, 1, 1, 1), realism) if realism else None
-        for tile in tiles(grid_of(height, width), self.synthesis.reach(realism)):
+        share = 2 / 3 if realism else 1.0  # the branch for realism holds features at stride 2
+        for tile in tiles(grid_of(height, width), self.synthesis.reach(realism), share):
             seen = None if condition is None else condition[..., tile.seen[0], tile.seen[1]]
             detail, plane = self.dequantized_detail(latents, tile.seen), self._detail_plane(latents, tile.seen)
             corner = (tile.seen[0].start, tile.seen[1].start)

@@ -40,13 +40,13 @@ def grid_of(height: int, width: int) -> tuple[int, int]:
     return -(-height // PAD) * PAD // STRIDE, -(-width // PAD) * PAD // STRIDE
 
 
-def tiles(grid: tuple[int, int], halo: int, core: int | None = None) -> Iterator[Tile]:
+def tiles(grid: tuple[int, int], halo: int, share: float = 1.0) -> Iterator[Tile]:
     """Tiles whose cores cover a grid once; corners lie on even cells, where strides of 32 pixels begin.
 
     Args:
-        core: cells, each way, that a tile answers for at most; by default ``CORE``.
+        share: of ``CORE``, that a tile answers for at most each way: less where a network takes more memory.
     """
-    core, halo = core or CORE, halo + halo % 2
+    core, halo = int(share * CORE), halo + halo % 2
     for rows in _spans(grid[0], halo, core):
         for columns in _spans(grid[1], halo, core):
             yield Tile(*zip(rows, columns, strict=True))
@@ -99,11 +99,11 @@ def bands(shape: torch.Size) -> Iterator[slice]:
         release()
 
 
-def tiled(network: Callable[[Tensor], Tensor], x: Tensor, halo: int, core: int | None = None) -> Tensor:
+def tiled(network: Callable[[Tensor], Tensor], x: Tensor, halo: int) -> Tensor:
     """What a network makes of photographs (N, C, H, W): (N, C', h, w), one place for every cell of 16x16 pixels."""
     grid = grid_of(x.shape[-2], x.shape[-1])
     y = None
-    for tile in tiles(grid, halo, core):
+    for tile in tiles(grid, halo):
         part = network(window(x, tile.seen))
         if tile.core == (slice(0, grid[0]), slice(0, grid[1])):  # the only one
             return part

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..configs import check_known
 from ..data.images import data_path
 from ..observers import (
     LPIPS,
@@ -25,6 +26,8 @@ from ..registry import OBSERVERS
 from ..teachers.imagenet import imagenet_classifier
 
 SIDES = ("both", "human", "machine", "realism")
+OPTIONS = {"texture": ("window", "least"), "wasserstein": ("window",)}
+"""Of this library's observers, those that have any."""
 
 
 @dataclass
@@ -45,7 +48,8 @@ class ObserverConfig:
         layers: its modules whose outputs are compared.
         loss: of an adversary: "hinge" or "non_saturating".
         lr: learning rate of an adversary; it follows the stage's schedule.
-        options: further arguments, for observers of other packages.
+        options: further arguments: "window" of "wasserstein"; "window" and "least" of "texture"; whatever observers of
+            other packages take.
     """
 
     kind: str = "mse"
@@ -68,10 +72,13 @@ def new_observer(config: ObserverConfig, spatial: int) -> Observer | Adversary:
         spatial: channels of the spatial layer, on which an adversary is conditioned.
 
     Raises:
-        ValueError: if there is no such kind, layer or loss.
+        ValueError: if there is no such kind, layer, loss or option.
         FileNotFoundError: if its weights do not exist.
     """
-    return OBSERVERS[config.kind](config, spatial)
+    make = OBSERVERS[config.kind]
+    if make.__module__ == __name__:
+        check_known(f"observer {config.kind!r}", "option", config.options, OPTIONS.get(config.kind, ()))
+    return make(config, spatial)
 
 
 def squared_error(config: ObserverConfig, spatial: int) -> Observer:
