@@ -57,9 +57,18 @@ def forget_derived(module: nn.Module) -> None:
 def checksum(tensors: Iterable[Tensor]) -> Tensor:
     """Numbers that are others when a weight is, even one that was changed behind autograd's back (by ``.data``)."""
     tensors = [t.detach() for t in tensors]
-    sums = [t.sum(dtype=torch.float64) for t in tensors]
+    sums = [t.sum() for t in tensors]  # in single precision, which takes a third of the time and is enough
     norms = torch._foreach_norm([t for t in tensors if t.is_floating_point()])
-    return torch.stack([*sums, *(norm.double() for norm in norms)])
+    return torch.stack([*(total.double() for total in sums), *(norm.double() for norm in norms)])
+
+
+def tensors_of(*modules: nn.Module) -> Iterator[Tensor]:
+    """Parameters and buffers of modules and of all in them, without making their names, as `Module.parameters` does."""
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        yield from (t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None)
+        waiting += [part for part in module._modules.values() if part is not None]
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from ..structures.latents import PAD, SEMANTIC, STEPS, Latents, Levels, lowered
 from ..teachers.backbone import Backbone
 from ..teachers.classifier import Classifier
 from ..teachers.nanodet import DetectorFeatures, NanoDetPlus
-from .derived import Derived, checksum, fingerprint_of, forget_derived
+from .derived import Derived, checksum, fingerprint_of, forget_derived, tensors_of
 from .detail import HYPER_REDUCTION, DetailLayer
 from .entropy import tables
 from .entropy.models import Pass, Quantized
@@ -155,7 +155,7 @@ class LayeredCodec(nn.Module):
     def _own_tensors(self) -> list[Tensor]:
         """All weights and tables but the teachers', of which nothing is kept that streams depend on."""
         parts = (self.global_layer, self.spatial, self.detail, self.synthesis)
-        return [self.scale_tables, *(tensor for part in parts for tensor in (*part.parameters(), *part.buffers()))]
+        return [self.scale_tables, *tensors_of(*parts)]
 
     @property
     def device(self) -> torch.device:
@@ -171,7 +171,7 @@ class LayeredCodec(nn.Module):
         Raises:
             ValueError: if they are not in single precision.
         """
-        others = {p.dtype for p in self.parameters()} - {torch.float32}
+        others = {t.dtype for t in tensors_of(self) if t.is_floating_point()} - {torch.float32}
         if others:
             raise ValueError(
                 f"a codec encodes in torch.float32, and this one is in {others.pop()}: cast the heads alone "

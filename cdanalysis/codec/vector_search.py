@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..structures.latents import QUALITY_LEVELS, STEPS
+from ..structures.latents import QUALITY_LEVELS
 from .entropy import tables
-from .entropy.models import Pass, Quantized, gaussian_bits, log_scale_of
+from .entropy.models import Quantized, gaussian_bits
+from .entropy.vector import Estimate
 from .gains import quality_plane
 from .global_layer import GlobalLayer
 
@@ -54,29 +55,6 @@ class Classes(NamedTuple):
         return cls(weight, bias, steps, steps.square(), (layer.decoder.square().mean(0), centered))
 
 
-class Symbols(NamedTuple):
-    """Values in sixteenths of a step, symbols, and the tables that code them, each (N, C)."""
-
-    values: Tensor
-    symbols: Tensor
-    tables: Tensor
-
-    @classmethod
-    def of(cls, found: Quantized) -> Symbols:
-        """Those of all groups, side by side."""
-        parts = zip(*found.passes, strict=True)
-        return cls(found.values.flatten(1), *(torch.cat(part, 1) for part in parts))
-
-    def bits(self, moved: int = 0) -> Tensor:
-        """Of each symbol, or of the one so many steps away: (N, C)."""
-        log_scales = log_scale_of(self.tables.float() * tables.LOG_SCALE_STEP)
-        return gaussian_bits(self.symbols.float() + moved, log_scales).clamp_max(tables.PRECISION)
-
-    def take(self, rows: Tensor) -> Symbols:
-        """Some rows."""
-        return Symbols(*(part[rows] for part in self))
-
-
 class VectorSearch:
     """The search for embeddings at one quality level.
 
@@ -104,14 +82,17 @@ class VectorSearch:
         self.wanted = _Wanted(embeddings, logits.log_softmax(1), units[0], units[1])
 
     def best(self) -> Quantized:
-        """The embeddings' symbols, as good as moves of single steps make them."""
+        """The embeddings' symbols, as good as moves of single steps make them.
+
+        The search goes by the entropy model in floating point; what it found is then quantized exactly.
+        """
         y = self.layer.g_a(self.wanted.embeddings) * self.gain
-        found = self._quantized(y)
+        found = self._estimated(y)
         costs = self._cost(found, self.wanted)
         active = torch.arange(len(y), device=y.device)
         for _ in range(self.rounds):
-            now, wanted = found.take(active), self.wanted.take(active)
-            tried = self._quantized(self._moved(now, wanted).flatten(0, 1))
+            now, wanted = _rows(found, active), self.wanted.take(active)
+            tried = self._estimated(self._moved(now, wanted).flatten(0, 1))
             each = self._cost(tried, wanted.repeated(len(MOVES))).unflatten(0, (len(active), len(MOVES)))
             least, choice = each.min(1)
             better = least < costs[active] - LEAST_GAIN
@@ -120,18 +101,17 @@ class VectorSearch:
             if not len(active):
                 break
             costs[active] = least[better]
-            for part, new in zip(found, tried.take(rows), strict=True):
+            for part, new in zip(found, _rows(tried, rows), strict=True):
                 part[active] = new
-        return self._as_passes(found)
+        return self.layer.context.quantize(found.values[..., None, None], self.level)
 
-    def _quantized(self, y: Tensor) -> Symbols:
-        return Symbols.of(self.layer.context.quantize(y[..., None, None], self.level))
+    def _estimated(self, y: Tensor) -> Estimate:
+        return self.layer.context.estimate(y, self.plane.reshape(1, 1).expand(len(y), 1))
 
     def _decoded(self, values: Tensor) -> Tensor:
-        latents = self.layer.dequantize(values[..., None, None].float() / STEPS, self.plane)
-        return self.layer.embedding(latents)
+        return self.layer.embedding(self.layer.dequantize(values[..., None, None], self.plane))
 
-    def _cost(self, found: Symbols, wanted: _Wanted) -> Tensor:
+    def _cost(self, found: Estimate, wanted: _Wanted) -> Tensor:
         """What symbols cost (N,), in thousands of bits."""
         decoded = self._decoded(found.values)
         apart = decoded - wanted.embeddings
@@ -139,9 +119,9 @@ class VectorSearch:
         distortion = F.kl_div(said, wanted.chances, log_target=True, reduction="none").sum(1)
         distortion += SQUARES * apart.square().mean(1) / wanted.unit[:, 0]
         distortion += LOGITS * _centered(apart, self.classes).square().mean(1) / wanted.logit_unit[:, 0]
-        return found.bits().sum(1) / 1000 + self.weight * distortion
+        return _bits(found).sum(1) / 1000 + self.weight * distortion
 
-    def _moved(self, now: Symbols, wanted: _Wanted) -> Tensor:
+    def _moved(self, now: Estimate, wanted: _Wanted) -> Tensor:
         """Targets (N, len(MOVES), C) of the layer's quantization, in steps, by a model of second order."""
         classes, decoded = self.classes, self._decoded(now.values)
         said = F.linear(decoded, classes.weight, classes.bias).softmax(1)
@@ -153,18 +133,13 @@ class VectorSearch:
         curvature = said @ classes.squares - (said @ classes.steps).square()
         curvature += 2 * (squares * classes.spread[0] + logits * classes.spread[1])
         slope, curvature = slope * self.inverse_gain, curvature * self.inverse_gain**2 / 2
-        bits = now.bits()
-        up, down = (self.weight * (sign * slope + curvature) + (now.bits(sign) - bits) / 1000 for sign in (1, -1))
+        bits = _bits(now)
+        up, down = (self.weight * (sign * slope + curvature) + (_bits(now, sign) - bits) / 1000 for sign in (1, -1))
         promise, order = torch.minimum(up, down).sort(1)
         one = up.new_ones(())
         step = torch.where(up < down, one, -one).gather(1, order) * (promise < 0)
-        values = now.values.float() / STEPS
-        return torch.stack([values.scatter_add(1, order[:, :count], step[:, :count]) for count in MOVES], 1)
-
-    def _as_passes(self, found: Symbols) -> Quantized:
-        groups = self.layer.context.groups
-        parts = zip(found.symbols.split(groups, 1), found.tables.split(groups, 1), strict=True)
-        return Quantized(found.values[..., None, None], [Pass(*part) for part in parts])
+        moves = [(order[:, :count], step[:, :count]) for count in MOVES]
+        return torch.stack([now.values.scatter_add(1, *move) for move in moves], 1)
 
 
 class _Wanted(NamedTuple):
@@ -180,6 +155,15 @@ class _Wanted(NamedTuple):
 
     def repeated(self, count: int) -> _Wanted:
         return _Wanted(*(part.repeat_interleave(count, 0) for part in self))
+
+
+def _rows(found: Estimate, rows: Tensor) -> Estimate:
+    return Estimate(*(part[rows] for part in found))
+
+
+def _bits(found: Estimate, moved: int = 0) -> Tensor:
+    """Of each symbol, or of the one so many steps away: (N, C)."""
+    return gaussian_bits(found.symbols + moved, found.log_scales).clamp_max(tables.PRECISION)
 
 
 def _centered(embeddings: Tensor, classes: Classes) -> Tensor:

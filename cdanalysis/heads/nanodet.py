@@ -21,7 +21,8 @@ from ..teachers.nanodet import BINS, DetectorHead, boxes_around, cell_corners
 from .classification import binary_divergence
 
 LEAST_SCORE = 0.02
-MOST_BOXES = 100
+LOOKED_AT, MOST_BOXES = 1000, 100
+"""So many of the surest boxes are compared with each other, and kept."""
 OVERLAP = 0.6
 """Of two boxes of one class that overlap more, the surer one stays."""
 CANDIDATES = 13
@@ -92,7 +93,9 @@ class NanoDet(nn.Module):
         limit = cells.boxes.new_tensor([size[1], size[0], size[1], size[0]])
         for scores, boxes in zip(cells.logits.sigmoid(), cells.boxes, strict=True):
             places, labels = (scores > LEAST_SCORE).nonzero(as_tuple=True)
-            sure, boxes = scores[places, labels], boxes[places].clamp_min(0).minimum(limit)
+            sure, order = scores[places, labels].sort(descending=True)
+            sure, places, labels = sure[:LOOKED_AT], places[order[:LOOKED_AT]], labels[order[:LOOKED_AT]]
+            boxes = boxes[places].clamp_min(0).minimum(limit)
             kept = batched_nms(boxes, sure, labels, OVERLAP)[:MOST_BOXES]
             found.append({"boxes": boxes[kept], "labels": labels[kept], "scores": sure[kept]})
         return found

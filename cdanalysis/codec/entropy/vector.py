@@ -7,14 +7,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...structures.latents import QUALITY_LEVELS, STEPS
 from ..integer.exact import LIMIT, ExactConv2d, full_precision
 from . import tables
 from .models import UNIT, Parameters, Pass, Pop, Quantized, exact_parameters, gaussian_bits, log_scale_of, round_ste
+
+
+class Estimate(NamedTuple):
+    """Values in steps, the symbols that code them, and the logarithms of their scales in steps, each (N, C) float."""
+
+    values: Tensor
+    symbols: Tensor
+    log_scales: Tensor
 
 
 class VectorModel(nn.Module):
@@ -69,6 +79,22 @@ class VectorModel(nn.Module):
             values.append(STEPS * symbols + found.offset)
             passes.append(Pass(symbols.to(torch.int16), found.scale_index.to(torch.int16)))
         return Quantized(torch.cat(values, 1).to(torch.int32)[..., None, None], passes)
+
+    def estimate(self, y: Tensor, quality: Tensor) -> Estimate:
+        """`quantize` of y (N, C) in ordinary floating point, in a fraction of the time: for searches among many y.
+
+        Args:
+            y: in steps.
+            quality: (N, 1) in [0, 1].
+        """
+        known, parts = [quality], []
+        for mix, head, part in zip(self.mixes, self.heads, y.split(self.groups, 1), strict=True):
+            hidden = F.relu(F.linear(torch.cat(known, 1), mix.weight.flatten(1), mix.bias))
+            mean, raw = F.linear(hidden, head.weight.flatten(1), head.bias).chunk(2, 1)
+            symbols = (part - mean).round().clamp(-tables.SYMBOL_BOUND, tables.SYMBOL_BOUND)
+            parts.append((symbols + mean, symbols, log_scale_of(raw)))
+            known.append(parts[-1][0] / self.scale)
+        return Estimate(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
     @full_precision()
     def read(self, count: int, level: int, like: Tensor, pop: Pop) -> Tensor:
