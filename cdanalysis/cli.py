@@ -10,7 +10,7 @@ from . import __version__
 from .registry import HEADS
 from .structures.latents import LAYERS, SEMANTIC, layer_count
 
-SECTIONS = ("heads", "codec", "labels", "parts", "start", "memory", "growth")
+SECTIONS = ("heads", "codec", "tasks", "parts", "start", "memory", "growth")
 EACH = ",".join(name.upper() for name in LAYERS)
 PLAIN = ("classification", "detection", "segmentation")
 """Tasks that `train` has recipes for."""
@@ -341,6 +341,9 @@ def _benchmark(sub) -> None:
     )
     command.add_argument(
         "--photographs", type=int, default=64, help="photographs per epoch of head training (default: 64)"
+    )
+    command.add_argument(
+        "--images", default="", help="folder of photographs for the codecs (default: one that scikit-image carries)"
     )
     command.add_argument("--repeats", type=int, default=3, help="repeats; the fastest counts (default: 3)")
     command.add_argument("--compressai", default="", help="folder of CompressAI's weights (default: random weights)")

@@ -268,14 +268,14 @@ def benchmark(options: argparse.Namespace) -> int:
     from .benchmarks.head_training import head_speed
     from .benchmarks.memory import memory, start_costs
     from .benchmarks.profile import parts
-    from .benchmarks.speed import codec_speed, growth, label_speed
+    from .benchmarks.speed import codec_speed, growth, task_speed
 
     kept = _sections_of(options, hardware())
     model, weights, repeats = zoo_module.load(options.model, options.device), options.compressai, options.repeats
     sections = {
         "heads": lambda: head_speed(model, options.photographs, repeats=repeats),
-        "codec": lambda: codec_speed(model, weights, repeats),
-        "labels": lambda: label_speed(model, weights, repeats),
+        "codec": lambda: codec_speed(model, weights, repeats, options.images),
+        "tasks": lambda: task_speed(model, weights, repeats),
         "parts": lambda: parts(model, repeats),
         "start": start_costs,
         "memory": lambda: memory(options.model),

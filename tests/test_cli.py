@@ -241,15 +241,29 @@ def test_benchmark_compares_three_tasks(run, tmp_path):
         assert row["ratio"] == pytest.approx(row["end_to_end_s"] / row["from_latents_s"]) and row["from_latents_s"] > 0
 
 
-def test_benchmark_times_the_codec_and_labels(run):
-    words = ("benchmark", "codec", "labels", "--repeats", "1", "--json")
-    status, out, _ = run(*words)
-    report = json.loads(out)
-    assert status == 0 and [row["from"] for row in report["labels"]["rows"]][:2] == ["streams", "JPEG"]
-    for section, least in (("codec", "both_s"), ("labels", "least_s")):
-        first, *others = report[section]["rows"]
-        assert first["ratio"] == 1
-        assert all(row["ratio"] == pytest.approx(row[least] / first[least]) for row in others)
+def test_benchmark_times_codecs_and_tasks(three_tasks_folder, capsys, image_folder, monkeypatch):
+    """Each beside what else one would use: ratios within a rate, and within a task and a number of photographs."""
+    monkeypatch.setattr("cdanalysis.benchmarks.speed.BATCH", 2)
+    monkeypatch.setattr("cdanalysis.benchmarks.speed.RATES", (2.0, 4.0))
+    words = ["benchmark", "codec", "tasks", "--repeats", "1", "--json", "--images", str(image_folder)]
+    assert main([*words, "--model", str(three_tasks_folder)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {row["task"] for row in report["tasks"]["rows"]} == {"classification", "detection", "segmentation"}
+    assert {row["photographs"] for row in report["tasks"]["rows"]} == {1, 2}
+    for section, least, alike in (
+        ("codec", "both_s", ("wanted_bpp",)),
+        ("tasks", "least_s", ("task", "photographs")),
+    ):
+        groups: dict[tuple, list] = {}
+        for row in report[section]["rows"]:
+            groups.setdefault(tuple(row[key] for key in alike), []).append(row)
+        for first, *others in groups.values():
+            assert first["ratio"] == 1 and others
+            assert all(row["ratio"] == pytest.approx(row[least] / first[least]) for row in others)
+    assert all(row["bpp"] <= row["wanted_bpp"] for row in report["codec"]["rows"] if "mbt" not in row["codec"])
+
+
+def test_unknown_benchmarks_are_refused(run):
     assert run("benchmark", "heads", "tails")[0] == 1
 
 

@@ -1,6 +1,6 @@
 """Speed, profile, memory and arithmetic, of this library beside its alternatives.
 
-- `speed`: `codec_speed`, `label_speed`, and `growth` with the number and the size of photographs; `least` and `timed`
+- `speed`: `codec_speed`, `task_speed`, and `growth` with the number and the size of photographs; `least` and `timed`
   measure seconds
 - `head_training`: `head_speed`, of training on latents beside photographs
 - `profile`: `parts`, seconds of each step

@@ -3,17 +3,17 @@ from .head_training import head_speed
 from .macs import costs
 from .memory import start_costs
 from .profile import parts
-from .speed import codec_speed, growth, label_speed, least, timed
+from .speed import codec_speed, growth, least, task_speed, timed
 
 __all__ = [
     "codec_speed",
     "costs",
     "growth",
     "head_speed",
-    "label_speed",
     "least",
     "parts",
     "start_costs",
+    "task_speed",
     "timed",
     "versions",
 ]

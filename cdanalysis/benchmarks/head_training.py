@@ -45,7 +45,7 @@ def head_speed(model: Model, images: int = 64, batch: int = 16, repeats: int = 3
         in ``rows`` for each task both times, each in the precision that is faster for it, and their ratio; and the
         seconds that encoding and reading the streams took once before.
     """
-    files = jpegs(images, SIDE)
+    files = jpegs(images, (SIDE, SIDE))
     streams: list[bytes] = []
     encoded = timed(lambda: streams.extend(model.encode_batch(list(map(open_image, files)), 0.5, SEMANTIC)))
     rows_read: list[Features] = []

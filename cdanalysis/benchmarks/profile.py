@@ -49,7 +49,7 @@ def parts(model: Model, repeats: int = 5) -> dict[str, Any]:
 
     Those of the fastest of ``repeats`` runs. Photographs in float32, labels under torch's autocast to bfloat16.
     """
-    image, images = sample_of_size(SIZE), [open_image(data) for data in jpegs(BATCH, SIDE)]
+    image, images = sample_of_size(SIZE), [open_image(data) for data in jpegs(BATCH, (SIDE, SIDE))]
     stream = model.encode(image, QUALITY)
     streams = model.encode_batch(images, LABEL_QUALITY, LAYERS[:1])
     found = {

@@ -9,20 +9,27 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
-from ..codecs.base import Codec
+from ..codec.layered import resized
+from ..codecs.base import Codec, level_at
 from ..codecs.compressai import RANDOM, CompressAI
 from ..codecs.ours import ModelCodec
-from ..data.images import open_image
+from ..codecs.pillow import BASELINES, MORE_BASELINES
+from ..data.images import ImageSet, open_image, to_pixels
 from ..data.samples import jpegs, sample_of_size
+from ..heads.base import layers_of
 from ..metrics.image import bpp
 from ..model import Model
 from ..structures.latents import LAYERS, SEMANTIC
+from ..teachers.deeplab import DeepLab
 from .macs import reads_pixels
 
 RIVAL, RIVAL_LEVEL = "mbt2018-mean", 3
 """The learned codec to compare with, at a level at which it has 128 and 192 channels."""
-SIZE = (768, 512)
+RATES = (0.25, 0.5, 1.0)
+"""Bits a pixel at which codecs are compared; the rival at the first alone."""
+SIZE, LARGER = (768, 512), (640, 480)
 QUALITY = (0.0, 0.0, 0.4)
 """Of photographs for people."""
 LABEL_QUALITY = 0.4
@@ -59,51 +66,92 @@ def now() -> float:
     return time.perf_counter()
 
 
-def codec_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, Any]:
-    """Seconds to encode and to decode one photograph of 768 x 512, files included, beside CompressAI's model.
+def codec_speed(model: Model, weights: str = "", repeats: int = 5, photographs: str = "") -> dict[str, Any]:
+    """Seconds a photograph to encode and to decode, files included, beside Pillow's codecs of equal rates.
+
+    CompressAI's model stands beside them once, at its level 3, in float32 and under torch's autocast to bfloat16.
 
     Args:
         weights: folder of CompressAI's weights, see `CompressAI`; without one the network has random weights: it takes
             as long, but has fewer bits to code.
         repeats: each figure is the least of so many.
+        photographs: folder of photographs; by default one of 768 x 512 that scikit-image carries.
     """
-    image, rival = sample_of_size(SIZE), CompressAI(RIVAL, weights or RANDOM)
-    codecs: list[tuple[Codec, int]] = [(ModelCodec("cdanalysis", model, QUALITY[0]), ModelCodec.level(QUALITY[-1]))]
-    codecs += [(rival, RIVAL_LEVEL)] if rival.available() else []
-    files, ways = {codec.name: codec.encode(image, level) for codec, level in codecs}, dict[Any, Callable[[], object]]()
+    named = ImageSet(photographs) if photographs else None
+    images = [sample_of_size(SIZE)] if named is None else [named.image(index) for index in range(len(named))]
+    ours, rival = ModelCodec("cdanalysis", model, QUALITY[0]), CompressAI(RIVAL, weights or RANDOM)
+    others: list[Codec] = [codec for codec in (*BASELINES, *MORE_BASELINES) if codec.available()]
+    rows: list[dict[str, Any]] = []
+    for rate in RATES:
+        levels = [(codec, level_at(codec, images, rate)) for codec in (ours, *others)]
+        if rate == RATES[0] and rival.available():
+            levels.append((rival, RIVAL_LEVEL))
+        reached = [(codec, level) for codec, level in levels if level is not None]
+        rows += [{"wanted_bpp": rate, **row} for row in _with_ratio(_coding(reached, images, repeats), "both_s")]
+    return {"rows": rows, "photographs": len(images), "weights": weights or RANDOM}
+
+
+def _coding(codecs: Sequence[tuple[Codec, int]], images: Sequence[Image.Image], repeats: int) -> list[dict[str, Any]]:
+    """A row for each codec at its level, and one more for what autocast makes of another library's network."""
+    files = {codec: [codec.encode(image, level) for image in images] for codec, level in codecs}
+    ways, rows = dict[Any, Callable[[], object]](), list[dict[str, Any]]()
     for codec, level in codecs:
-        ways[codec.name, "encode_s"] = partial(codec.encode, image, level)
-        ways[codec.name, "decode_s"] = partial(codec.decode, files[codec.name])
-    times, rows = least(ways, repeats), []
-    for name, data in files.items():
-        seconds = {verb: times[name, verb] for verb in ("encode_s", "decode_s")}
-        rows.append({"codec": name, "bpp": bpp(len(data), *SIZE), **seconds, "both_s": sum(seconds.values())})
-    return {"rows": _with_ratio(rows, "both_s"), "weights": weights or RANDOM}
+        ways[codec, "encode_s"] = partial(_each, partial(codec.encode, level=level), images)
+        ways[codec, "decode_s"] = partial(_each, codec.decode, files[codec])
+    times = {"": least(ways, repeats)}
+    learned = {key: way for key, way in ways.items() if isinstance(key[0], CompressAI)}
+    times |= {", bfloat16": least(learned, repeats, "bfloat16")} if learned else {}
+    for how, found in times.items():
+        for codec in dict.fromkeys(codec for codec, _ in found):
+            rate = sum(bpp(len(data), *image.size) for data, image in zip(files[codec], images, strict=True))
+            seconds = {verb: found[codec, verb] / len(images) for verb in ("encode_s", "decode_s")}
+            whole = {"bpp": rate / len(images), **seconds, "both_s": sum(seconds.values())}
+            rows.append({"codec": f"{codec.name}{how}", **whole})
+    return rows
 
 
-def label_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, Any]:
-    """Seconds from the bytes of 32 photographs of 224 x 224 to their labels.
+def _each(work: Callable[[Any], object], items: Sequence[Any]) -> None:
+    for item in items:
+        work(item)
 
-    From streams cut after the global layer, by the classification head; from JPEG files, by the layer's teacher
-    (EfficientNet-Lite0, its batch norms folded) and the head's counterpart; from files of CompressAI's model, decoded,
-    by the same. Each in float32 and under torch's autocast to bfloat16; the ratio is of the faster of each.
+
+def task_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, Any]:
+    """Seconds from the bytes of 1 and of 32 photographs to what each head says.
+
+    From streams cut after the layers that the head reads; from JPEG files, by the layers' teachers (batch norms folded)
+    and the head's counterpart, masks also by DeepLabv3; and one by one from files of CompressAI's model, decoded, by
+    the same. Photographs are of 224 x 224 for labels, else of 640 x 480. Each in float32 and under torch's autocast to
+    bfloat16; the ratio is of the faster of each.
     """
-    files = jpegs(BATCH, SIDE)
-    images = [open_image(data) for data in files]
-    streams, pixels = model.encode_batch(images, LABEL_QUALITY, LAYERS[:1]), reads_pixels(model)
-    ways: dict[Any, Callable[[], object]] = {
-        "streams": lambda: model.analyze_batch(streams, ("classification",)),
-        "JPEG": lambda: pixels.analyze([open_image(data) for data in files], ("classification",)),
-    }
-    rival = CompressAI(RIVAL, weights or RANDOM)
-    if rival.available():
-        coded = [rival.encode(image, RIVAL_LEVEL) for image in images]
-        ways[RIVAL] = lambda: pixels.analyze([rival.decode(data) for data in coded], ("classification",))
-    times, rows = {precision: least(ways, repeats, precision) for precision in PRECISIONS}, []
-    for name in ways:
-        seconds = {f"{precision}_s": found[name] for precision, found in times.items()}
-        rows.append({"from": name, **seconds, "least_s": min(seconds.values())})
-    return {"rows": _with_ratio(rows, "least_s"), "batch": BATCH, "weights": weights or RANDOM}
+    rows, rival = [], CompressAI(RIVAL, weights or RANDOM)
+    pixels, deeplab = reads_pixels(model), DeepLab()
+    for task, head in model.heads.items():
+        count = layers_of([head])
+        files = jpegs(BATCH, (SIDE, SIDE) if count == 1 else LARGER)
+        images = [open_image(data) for data in files]
+        streams = model.encode_batch(images, LABEL_QUALITY, LAYERS[:count])
+        for batch in (1, BATCH):
+            own, seen = streams[:batch], files[:batch]
+            ways: dict[Any, Callable[[], object]] = {
+                "streams": lambda own=own, task=task: model.analyze_batch(own, (task,)),
+                "JPEG": lambda seen=seen, task=task: pixels.analyze([open_image(data) for data in seen], (task,)),
+            }
+            if task == "segmentation":
+                ways["JPEG, DeepLabv3"] = lambda seen=seen: _each(partial(_masks, deeplab), seen)
+            if batch == 1 and rival.available():
+                coded = rival.encode(images[0], RIVAL_LEVEL)
+                ways[RIVAL] = lambda coded=coded, task=task: pixels.analyze([rival.decode(coded)], (task,))
+            times = {precision: least(ways, repeats, precision) for precision in PRECISIONS}
+            found = [{"from": name, **{f"{p}_s": times[p][name] for p in PRECISIONS}} for name in ways]
+            found = [{**row, "least_s": min(row[f"{p}_s"] for p in PRECISIONS)} for row in found]
+            rows += [{"task": task, "photographs": batch, **row} for row in _with_ratio(found, "least_s")]
+    return {"rows": rows, "weights": weights or RANDOM}
+
+
+@torch.inference_mode()
+def _masks(deeplab: DeepLab, data: bytes) -> Tensor:
+    """Classes of a JPEG file's pixels, at the size that the network knows."""
+    return deeplab(resized(to_pixels(open_image(data))[None], (513, 513))).argmax(1)
 
 
 def growth(
@@ -113,7 +161,7 @@ def growth(
 
     ``semantic_s`` is the time of encoding the semantic layers alone.
     """
-    samples = [open_image(data) for data in jpegs(min(max(counts), 64), SIDE)]
+    samples = [open_image(data) for data in jpegs(min(max(counts), 64), (SIDE, SIDE))]
     model.analyze_batch(model.encode_batch(samples[:1]))
     by_count = [_many(model, [samples[i % len(samples)] for i in range(count)]) for count in counts]
     return {"by_count": by_count, "by_size": [_large(model, size) for size in megapixels]}

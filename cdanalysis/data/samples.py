@@ -9,6 +9,8 @@ from PIL import Image
 
 CARRIED = ("astronaut", "chelsea", "coffee", "rocket")
 """Names of photographs in scikit-image's wheel."""
+STEP, COLUMNS = 61, 8
+"""Crops lie so many pixels apart, and so many in a row."""
 
 
 def sample_images() -> dict[str, Image.Image]:
@@ -22,20 +24,19 @@ def sample_images() -> dict[str, Image.Image]:
     return {name: Image.fromarray(getattr(data, name)()).convert("RGB") for name in CARRIED}
 
 
-def jpegs(count: int, side: int) -> list[bytes]:
-    """Square crops of the sample photographs, as JPEG files of quality 75.
+def jpegs(count: int, size: tuple[int, int]) -> list[bytes]:
+    """Crops of a mosaic of the sample photographs, as JPEG files of quality 75.
 
     Args:
         count: number of files.
-        side: of the crops in pixels, at most 300.
+        size: of the crops, (width, height) in pixels.
     """
-    images, crops = list(sample_images().values()), []
+    width, height = size
+    sheet, crops = sample_of_size((width + STEP * COLUMNS, height + STEP * COLUMNS)), []
     for number in range(count):
-        image = images[number % len(images)]
-        left = 37 * number % (image.width - side + 1)
-        top = 53 * number % (image.height - side + 1)
+        left, top = STEP * (number % COLUMNS), STEP * (number // COLUMNS % COLUMNS)
         buffer = io.BytesIO()
-        image.crop((left, top, left + side, top + side)).save(buffer, "JPEG", quality=75)
+        sheet.crop((left, top, left + width, top + height)).save(buffer, "JPEG", quality=75)
         crops.append(buffer.getvalue())
     return crops
 
