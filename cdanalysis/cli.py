@@ -10,7 +10,7 @@ from . import __version__
 from .registry import HEADS
 from .structures.latents import LAYERS, SEMANTIC, layer_count
 
-SECTIONS = ("heads", "codec", "tasks", "parts", "start", "memory", "growth")
+SECTIONS = ("heads", "codec", "tasks", "folders", "parts", "start", "memory", "growth")
 EACH = ",".join(name.upper() for name in LAYERS)
 PLAIN = ("classification", "detection", "segmentation")
 """Tasks that `train` has recipes for."""
@@ -337,7 +337,7 @@ def _evaluate(sub) -> None:
 def _benchmark(sub) -> None:
     command = _command(sub, "benchmark", "measure speed, beside alternatives, in one run")
     command.add_argument(
-        "sections", nargs="*", help=f"any of {', '.join(SECTIONS)} (default: all; memory and growth take minutes)"
+        "sections", nargs="*", help=f"any of {', '.join(SECTIONS)} (default: all, which takes half an hour)"
     )
     command.add_argument(
         "--photographs", type=int, default=64, help="photographs per epoch of head training (default: 64)"

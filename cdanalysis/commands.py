@@ -264,6 +264,7 @@ def _print_study(report: dict[str, Any], page: Path) -> None:
 
 
 def benchmark(options: argparse.Namespace) -> int:
+    from .benchmarks.folders import folder_speed
     from .benchmarks.hardware import hardware
     from .benchmarks.head_training import head_speed
     from .benchmarks.memory import memory, start_costs
@@ -276,6 +277,7 @@ def benchmark(options: argparse.Namespace) -> int:
         "heads": lambda: head_speed(model, options.photographs, repeats=repeats),
         "codec": lambda: codec_speed(model, weights, repeats, options.images),
         "tasks": lambda: task_speed(model, weights, repeats),
+        "folders": lambda: folder_speed(options.model),
         "parts": lambda: parts(model, repeats),
         "start": start_costs,
         "memory": lambda: memory(options.model),

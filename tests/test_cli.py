@@ -13,6 +13,7 @@ from conftest import with_counterparts
 from PIL import Image
 
 import cdanalysis as cda
+from cdanalysis.benchmarks.folders import folder_speed
 from cdanalysis.benchmarks.hardware import hardware
 from cdanalysis.benchmarks.memory import memory, start_costs
 from cdanalysis.benchmarks.profile import PARTS, REST, parts
@@ -299,6 +300,15 @@ def test_memory_grows_with_the_photograph(small_folder):
     assert first["megapixels"] == 0.39 and second["megapixels"] == 2.0
     assert all(row["encode_mib"] >= row["loaded_mib"] > 100 for row in (first, second))
     assert second["encode_mib"] > first["encode_mib"] + 20
+
+
+def test_folders_are_timed_on_all_cores(three_tasks_folder):
+    found = folder_speed(str(three_tasks_folder), photographs=2)
+    assert [row["what"] for row in found["rows"]][:3] == ["encode", "analyze", "decode"]
+    for row in found["rows"]:
+        assert row["photographs_per_s"] == pytest.approx(2 / row["seconds"])
+        assert row["megapixels_per_s"] == pytest.approx(row["photographs_per_s"] * 0.3072)
+    assert 0 < found["global layer_bytes"] < found["semantic layers_bytes"] < found["stream_bytes"]
 
 
 def test_starting_is_timed():

@@ -22,7 +22,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 def main() -> None:
     report = json.loads((DOCS / "benchmarks.json").read_text())
     blocks = {"hardware": report["hardware"]}
-    for section in ("heads", "codec", "tasks", "parts", "memory"):
+    for section in ("heads", "codec", "tasks", "folders", "parts", "memory"):
         if section in report:
             blocks[section] = table(report[section]["rows"])
     if "start" in report:

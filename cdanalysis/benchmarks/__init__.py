@@ -2,6 +2,7 @@
 
 - `speed`: `codec_speed`, `task_speed`, and `growth` with the number and the size of photographs; `least` and `timed`
   measure seconds
+- `folders`: `folder_speed`, of the commands on all cores
 - `head_training`: `head_speed`, of training on latents beside photographs
 - `profile`: `parts`, seconds of each step
 - `memory`: `start_costs`, and peak memory

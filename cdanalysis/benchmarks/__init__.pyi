@@ -1,3 +1,4 @@
+from .folders import folder_speed
 from .hardware import versions
 from .head_training import head_speed
 from .macs import costs
@@ -8,6 +9,7 @@ from .speed import codec_speed, growth, least, task_speed, timed
 __all__ = [
     "codec_speed",
     "costs",
+    "folder_speed",
     "growth",
     "head_speed",
     "least",
