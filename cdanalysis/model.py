@@ -193,7 +193,7 @@ class Model(nn.Module):
         Returns:
             a batch of one photograph, on the model's device: ``embedding`` (1, E); with the spatial layer ``pyramid``
             (1, C, h/s, w/s) at strides s of 8, 16, 32 and 64 pixels of the working size h x w (for the model `photo`
-            the photograph at 448 pixels on its longer side, and E = 1280, C = 96); with the detail layer ``detail``
+            the photograph at 480 pixels on its longer side, and E = 1280, C = 96); with the detail layer ``detail``
             (1, C', H/16, W/16).
 
         Raises:

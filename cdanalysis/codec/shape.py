@@ -42,7 +42,7 @@ class CodecConfig:
     global_groups: list[int] = field(default_factory=lambda: [16, 16, 32, 64, 128, 256, 256])
     global_hidden: int = 16
     global_context: int = 160
-    spatial_size: int = 448
+    spatial_size: int = 480
     spatial_channels: int = 64
     spatial_hidden: int = 192
     spatial_depth: int = 5
