@@ -7,7 +7,7 @@ equal or better rate and distortion needs: CompressAI's own were trained on many
 ``runs/rival/mbt2018-mean-3.pth``; a run that was stopped goes on from its checkpoint:
 
     cdanalysis evaluate configs/evaluate/rival.yaml
-    cdanalysis benchmark codec labels --repeats 20 --compressai runs/rival -o docs/benchmarks.json
+    cdanalysis benchmark codec tasks --repeats 20 --compressai runs/rival -o docs/benchmarks.json
 """
 
 from __future__ import annotations
