@@ -81,9 +81,14 @@ class SegmentationHead(Head):
     @torch.no_grad()
     def predict(self, features: Features) -> list[Segmentation]:
         """One `Segmentation` per image, at its true (height, width); classes are chosen at the working size."""
-        logits = F.interpolate(self(features).float(), size=features.working, mode="bilinear")
-        masks = logits.argmax(1).to(torch.uint8).cpu().numpy()
-        return [Segmentation(_enlarged(m, size), self.classes) for m, size in zip(masks, features.sizes, strict=True)]
+        found = []
+        rows = self(features).float().contiguous()
+        for logits, size in zip(rows, features.sizes, strict=True):  # all at once would not fit into caches
+            cells = logits[None].contiguous(memory_format=torch.channels_last)  # several times faster on the CPU
+            enlarged = F.interpolate(cells, size=features.working, mode="bilinear")
+            mask = enlarged.argmax(1)[0].to(torch.uint8).cpu().numpy()
+            found.append(Segmentation(_enlarged(mask, size), self.classes))
+        return found
 
 
 def _enlarged(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
