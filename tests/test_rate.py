@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +20,9 @@ from cdanalysis.stream.coder import SymbolReader, SymbolWriter
 from cdanalysis.stream.container import unpack
 from cdanalysis.stream.quality_map import pop_map, push_map
 from cdanalysis.structures.latents import MAX_QUALITY_OFFSET, QUALITY_OFFSET_STEP, SEMANTIC, lowered
+
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -275,3 +281,12 @@ def test_remembered_maps_are_asked_for_once():
     for image in (first, second, first, second):
         assert np.abs(remembered(image.copy()) - image[..., 0] / 255).max() < 1e-3
     assert len(asked) == 2
+
+
+def test_the_tool_draws_where_bits_go(small, tmp_path):
+    spec = importlib.util.spec_from_file_location("rate_tool", ROOT / "tools" / "rate_control.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    sizes = tool.drawn(small, tmp_path / "pictures")
+    assert list(sizes) == ["everywhere alike", "saliency", "a box"]
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"bits.webp", "crops.webp"}

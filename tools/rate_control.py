@@ -16,6 +16,7 @@ from rich.progress import track
 from skimage import data
 
 from cdanalysis import inspect
+from cdanalysis.codec.tiles import STRIDE
 from cdanalysis.codecs.ours import ModelCodec
 from cdanalysis.data.images import ImageSet, to_tensor
 from cdanalysis.files import json_text, write_whole
@@ -120,8 +121,9 @@ def drawn(model: Model, folder: Path) -> dict[str, int]:
         codec = ModelCodec(title, model, 0.2, importance)
         stream = codec.encode_near(image, size)
         sizes[title] = len(stream)
-        bits = sum(model.bit_maps(stream).values()).cpu().numpy()
-        panels.append((f"bits: {title}", heat_map(bits, image.size, 16)))
+        panels.append(
+            (f"bits: {title}", heat_map(model.bit_maps(stream)[LAYERS[-1]].cpu().numpy(), image.size, STRIDE))
+        )
         crops.append((f"{title}, {len(stream):,} bytes", Image.fromarray(codec.decode(stream)).crop(crop)))
     panels = [(title, part.resize((300, 300))) for title, part in panels]
     crops = [(title, part.resize((375, 375), Image.Resampling.BICUBIC)) for title, part in crops]
