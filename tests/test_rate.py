@@ -21,7 +21,6 @@ from cdanalysis.stream.container import unpack
 from cdanalysis.stream.quality_map import pop_map, push_map
 from cdanalysis.structures.latents import MAX_QUALITY_OFFSET, QUALITY_OFFSET_STEP, SEMANTIC, lowered
 
-
 ROOT = Path(__file__).parent.parent
 
 
