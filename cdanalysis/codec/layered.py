@@ -171,7 +171,7 @@ class LayeredCodec(nn.Module):
         Raises:
             ValueError: if they are not in single precision.
         """
-        others = {t.dtype for t in tensors_of(self) if t.is_floating_point()} - {torch.float32}
+        others = {t.dtype for t in tensors_of(self) if isinstance(t, nn.Parameter)} - {torch.float32}
         if others:
             raise ValueError(
                 f"a codec encodes in torch.float32, and this one is in {others.pop()}: cast the heads alone "
