@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import multiprocessing
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import hypothesis
 import numpy as np
@@ -43,6 +46,14 @@ SMALL = CodecConfig(
     analysis_depth=1,
     synthesis_depth=1,
 )
+
+
+def module_of(path: Path) -> ModuleType:
+    """A module by its file: tools are no part of the package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)  # where its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
 
 
 def new_small_model(seed: int = 0) -> Model:

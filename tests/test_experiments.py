@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT, module_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -35,7 +36,6 @@ from cdanalysis.training.losses import check_possible
 from cdanalysis.training.recipe import load_recipe
 from cdanalysis.zoo import find, load
 
-ROOT = Path(__file__).parent.parent
 EXPERIMENTS = sorted((ROOT / "configs" / "experiments").glob("*.yaml"))
 SQUEEZENET = "weights/squeezenet1_1.pth"
 
@@ -434,9 +434,7 @@ def test_variants_are_those_that_were_asked_for(experiment, tmp_path, small_fold
 
 
 def test_the_tool_writes_a_page(experiment, tmp_path, monkeypatch, capsys, forked_workers):
-    spec = importlib.util.spec_from_file_location("experiment_tool", ROOT / "tools" / "experiment.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = module_of(ROOT / "tools" / "experiment.py")
     monkeypatch.setattr(tool, "ROOT", tmp_path)
     monkeypatch.setattr("sys.argv", ["experiment.py", str(experiment), "preset=quick", "--workers", "2"])
     tool.main()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from conftest import ROOT, module_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,11 +14,7 @@ from cdanalysis import StreamError
 from cdanalysis.stream import container
 from cdanalysis.stream.container import Layer, Stream, pack, unpack
 
-PATH = Path(__file__).parent.parent / "tools" / "fuzz" / "mutations.py"
-spec = importlib.util.spec_from_file_location("mutations", PATH)
-mutations = importlib.util.module_from_spec(spec)
-sys.modules["mutations"] = mutations  # its dataclass looks itself up
-spec.loader.exec_module(mutations)
+mutations = module_of(ROOT / "tools" / "fuzz" / "mutations.py")
 
 
 class Drawn:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
+from conftest import ROOT, module_of
 
 import cdanalysis as cda
 from cdanalysis import model as model_module
@@ -16,12 +15,9 @@ from cdanalysis.codec.derived import HASHED, hashed_shape
 from cdanalysis.stream.container import VERSION
 from cdanalysis.zoo import describe, load
 
-ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "tests" / "golden"
 RECORD = json.loads((FOLDER / "golden.json").read_text())
-spec = importlib.util.spec_from_file_location("golden", ROOT / "tools" / "golden.py")
-golden = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(golden)
+golden = module_of(ROOT / "tools" / "golden.py")
 
 
 def test_the_record_is_of_this_format_and_model(photo):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT, module_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,11 +23,7 @@ from cdanalysis.metrics.preferences import agreement, agreements, ceiling
 from cdanalysis.observers import LPIPS, LPIPSComp
 from cdanalysis.training.preferences import channel_distances, fit_weights
 
-PATH = Path(__file__).parent.parent / "tools" / "constructed_preferences.py"
-spec = importlib.util.spec_from_file_location("constructed_preferences", PATH)
-construct = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(construct)
-construct = construct.construct
+construct = module_of(ROOT / "tools" / "constructed_preferences.py").construct
 
 shares = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 

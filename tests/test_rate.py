@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT, module_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,8 +18,6 @@ from cdanalysis.stream.coder import SymbolReader, SymbolWriter
 from cdanalysis.stream.container import unpack
 from cdanalysis.stream.quality_map import pop_map, push_map
 from cdanalysis.structures.latents import MAX_QUALITY_OFFSET, QUALITY_OFFSET_STEP, SEMANTIC, lowered
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -283,9 +279,7 @@ def test_remembered_maps_are_asked_for_once():
 
 
 def test_the_tool_draws_where_bits_go(small, tmp_path):
-    spec = importlib.util.spec_from_file_location("rate_tool", ROOT / "tools" / "rate_control.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = module_of(ROOT / "tools" / "rate_control.py")
     sizes = tool.drawn(small, tmp_path / "pictures")
     assert list(sizes) == ["everywhere alike", "saliency", "a box"]
     assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"bits.webp", "crops.webp"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from conftest import module_of
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
@@ -48,9 +48,7 @@ def published(data_root):
         pytest.skip(f"no reference networks at {folder}")
 
     def load(weights: str, module: str):
-        spec = importlib.util.spec_from_file_location(module, folder / f"{module}.py")
-        reference = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(reference)
+        reference = module_of(folder / f"{module}.py")
         path = data_root / "weights" / weights
         return path, reference
 
