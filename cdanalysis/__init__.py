@@ -124,6 +124,7 @@ def encode(
     bpp: float | tuple[float, ...] | None = None,
     max_bytes: int | tuple[int, ...] | None = None,
     importance: Importance | None = None,
+    spatial_size: int | None = None,
     model: str = "photo",
 ) -> bytes:
     """Encode a photograph into a stream. The model is loaded once and kept.
@@ -136,16 +137,18 @@ def encode(
         bpp: maximum bits per pixel of the whole stream; or one number for the symbols of each layer.
         max_bytes: the same in bytes.
         importance: region of interest, see `Model.encode`.
+        spatial_size: longer side at which the spatial layer sees the photograph, see `Model.encode`.
         model: zoo name or folder.
 
     Returns:
         the bytes of a ``.cda`` file.
 
     Raises:
-        ValueError: for an image, quality, layers, budget or importance that cannot be used.
+        ValueError: for an image, quality, layers, budget, importance or size that cannot be used.
         FileNotFoundError: if there is no such model.
     """
-    return _loaded(model).encode(image, quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance)
+    rest = {"bpp": bpp, "max_bytes": max_bytes, "importance": importance, "spatial_size": spatial_size}
+    return _loaded(model).encode(image, quality, layers, **rest)
 
 
 def analyze(stream: StreamBytes, tasks: Sequence[str] | None = None, model: str = "photo") -> Result:

@@ -206,6 +206,12 @@ def _encode(sub) -> None:
         help="region of interest: boxes X,Y,W,H;... in pixels, a mask image, 'saliency', or U2-Net-P's .onnx file",
     )
     _layers(command, LAYERS, "layers to write: global (labels, search), global,spatial (boxes and masks too), or all")
+    command.add_argument(
+        "--spatial-size",
+        type=int,
+        metavar="PIXELS",
+        help="longer side that boxes and masks are seen at, a multiple of 32: small ones take fewer bytes",
+    )
     _files(command)
 
 

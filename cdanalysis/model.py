@@ -90,6 +90,7 @@ class Model(nn.Module):
         bpp: float | tuple[float, ...] | None = None,
         max_bytes: int | tuple[int, ...] | None = None,
         importance: Importance | None = None,
+        spatial_size: int | None = None,
     ) -> bytes:
         """Encode a photograph into a stream.
 
@@ -104,15 +105,19 @@ class Model(nn.Module):
             importance: where the detail layer's bits should go: a map (H, W) in [0, 1], a mask (image, or image file),
                 boxes (x, y, width, height) in pixels, "saliency", or a callable that maps an image to a map. Places of
                 importance 1 get the quality, others a lower one.
+            spatial_size: longer side in pixels, a multiple of 32 up to 1,024, to which the photograph is resized for
+                the spatial layer: fewer bytes, and boxes and masks of larger things alone, or the other way round; by
+                default what the heads were trained for. With 32 the layer takes some ten bytes and says nothing.
 
         Returns:
             the bytes of a ``.cda`` file.
 
         Raises:
-            ValueError: for an image, quality, layer list or importance that is none of these, and for a budget
+            ValueError: for an image, quality, layer list, importance or size that is none of these, and for a budget
                 of which the model cannot use 95 % or more; the message gives the possible range.
         """
-        return self.encode_batch([image], quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance)[0]
+        rest = {"bpp": bpp, "max_bytes": max_bytes, "importance": importance, "spatial_size": spatial_size}
+        return self.encode_batch([image], quality, layers, **rest)[0]
 
     def encode_batch(
         self,
@@ -123,6 +128,7 @@ class Model(nn.Module):
         bpp: float | tuple[float, ...] | None = None,
         max_bytes: int | tuple[int, ...] | None = None,
         importance: Importance | None = None,
+        spatial_size: int | None = None,
     ) -> list[bytes]:
         """`encode` for a list, with one ``importance`` for all; images of one size are processed as a batch."""
         _check_list(images, "encode")
@@ -132,10 +138,11 @@ class Model(nn.Module):
         levels = quality_levels(0.5 if quality is None else quality, count)
         tensors = [self._checked(image) for image in images]
         if bpp is None and max_bytes is None:
-            work = lambda group: self.writer(group, count, importance).at(levels)  # noqa: E731
+            work = lambda group: self.writer(group, count, importance, spatial_size).at(levels)  # noqa: E731
             return grouped(tensors, lambda t: (t.shape, t.dtype), work)
         budgets = [budget_of(x[0].numel(), bpp, max_bytes) for x in tensors]
-        return [self.writer([x], count, importance).within(b, bpp) for x, b in zip(tensors, budgets, strict=True)]
+        writers = (self.writer([x], count, importance, spatial_size) for x in tensors)  # one photograph at a time
+        return [writer.within(budget, bpp) for writer, budget in zip(writers, budgets, strict=True)]
 
     def analyze(self, stream: StreamBytes, tasks: Sequence[str] | None = None) -> Result:
         """Predict from a stream's latents. Never decodes the image.
@@ -379,7 +386,11 @@ class Model(nn.Module):
             self._symbols.forget()
 
     def writer(
-        self, images: Sequence[ImageLike], layers: int = 3, importance: Importance | None = None
+        self,
+        images: Sequence[ImageLike],
+        layers: int = 3,
+        importance: Importance | None = None,
+        spatial_size: int | None = None,
     ) -> StreamWriter:
         """Images of one size, analyzed once and ready to be written at any quality: see `StreamWriter`."""
         self.settle()
@@ -388,7 +399,7 @@ class Model(nn.Module):
             group = [to_tensor(image) for image in images]
         quality_offsets = None if importance is None else quality_offsets_of(importance, group)
         x = group[0][None] if len(group) == 1 else torch.stack(group)  # a large one need not be there twice
-        return StreamWriter(self.codec, self.symbols, self.fingerprint, x, layers, quality_offsets)
+        return StreamWriter(self.codec, self.symbols, self.fingerprint, x, layers, quality_offsets, spatial_size)
 
     @torch.inference_mode()
     def to_latents(self, streams: Sequence[StreamBytes], layers: Sequence[str] = LAYERS) -> Latents:

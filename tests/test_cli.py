@@ -384,6 +384,8 @@ def test_budgets_on_the_command_line(run, tmp_path, chelsea):
         (["--quality", "0.5,0.5"], "one for each of global, spatial, detail"),
         (["--max-bytes", "100,1000"], "one for each of global, spatial, detail"),
         (["--max-bytes", "100,1000,9000", "--layers", "global,spatial"], "one for each of global, spatial, got"),
+        (["--spatial-size", "100"], "a working size is a multiple of 32 up to 1024, got 100"),
+        (["--spatial-size", "64", "--layers", "global"], "a size is given for the spatial layer, which is not written"),
     ):
         status, _, err = run("encode", tmp_path / "a.png", *words)
         assert status == 1 and says in err and len(err.strip().splitlines()) == 1

@@ -462,6 +462,7 @@ def test_the_tool_writes_a_page(experiment, tmp_path, monkeypatch, capsys, forke
     [
         (["preset=huge"], "no preset 'huge'; it has: quick"),
         (["measures.pictures.bbp=[1]"], "bbp"),
+        (["measures.pictures.spatial_size=100"], "a working size is a multiple of 32"),
         (["recipe.stages.tuna.steps=3"], "unknown stage 'tuna'"),
         (["variants.slow=[stages.tune.setps=3]"], "'steps'"),
     ],

@@ -13,7 +13,7 @@ from .. import inspect as inspect_stream
 from .. import zoo
 from ..files import json_text, json_value
 from ..outputs import Ledgers, Origin, file_digest, write_result
-from ..stream.container import LAYERS, SEMANTIC, strip, unpack
+from ..stream.container import LAYERS, SEMANTIC, check_working, strip, unpack
 from .base import Work
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class EncodeWork(Work):
     max_bytes: Any = None
     importance: Any = None
     max_pixels: int | None = None
+    spatial_size: int | None = None
 
     @property
     def reads(self) -> frozenset[str]:
@@ -69,9 +70,10 @@ class EncodeWork(Work):
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
         from ..data.images import open_image
 
-        budget = {"bpp": self.bpp, "max_bytes": self.max_bytes, "importance": self.importance}
+        names = ("bpp", "max_bytes", "importance", "spatial_size")
         model = _model(self.model, self.device, self.max_pixels)
-        stream = model.encode(open_image(source, model.max_pixels), self.quality, self.layers, **budget)
+        rest = {name: getattr(self, name) for name in names}
+        stream = model.encode(open_image(source, model.max_pixels), self.quality, self.layers, **rest)
         write_result(target, stream, origin)
         return self._row(source, target, stream)
 
@@ -92,6 +94,12 @@ class EncodeWork(Work):
             raise ValueError(
                 "importance affects only the detail layer, which is not written: drop importance, or write all layers"
             )
+        if self.spatial_size is not None:
+            check_working(self.spatial_size)
+            if "spatial" not in self.layers:
+                raise ValueError(
+                    "a size is given for the spatial layer, which is not written: drop it, or write that layer"
+                )
 
     def prepare(self) -> None:
         _model(self.model, self.device, self.max_pixels)
@@ -107,6 +115,7 @@ class EncodeWork(Work):
             "bpp": self.bpp,
             "max_bytes": self.max_bytes,
             "importance": file_digest(file) if file else self.importance,
+            "spatial_size": self.spatial_size,
         }
 
     def inputs(self) -> Sequence[Path]:

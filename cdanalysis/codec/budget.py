@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from ..stream.container import Layer, Stream, pack
+from ..stream.container import Layer, Stream, check_working, pack
 from ..structures.latents import LAYERS, QUALITY_LEVELS, QUALITY_OFFSET_STEP, Levels
 from .entropy.models import Quantized
 from .entropy.symbols import SymbolCoder
@@ -30,6 +30,10 @@ class StreamWriter:
         x: photographs (N, 3, H, W), in [0, 1] or uint8.
         layers: how many to write, from the first on.
         quality_offsets: how far the detail layer's quality lies below its level, place by place; see `Latents`.
+        spatial_size: working size of the spatial layer, see `Model.encode`.
+
+    Raises:
+        ValueError: if that is no working size.
     """
 
     @torch.inference_mode()
@@ -41,8 +45,12 @@ class StreamWriter:
         x: Tensor,
         layers: int,
         quality_offsets: Tensor | None = None,
+        spatial_size: int | None = None,
     ):
         device = codec.device
+        self.working = codec.config.working_sizes
+        if spatial_size is not None and layers > 1:
+            self.working = (self.working[0], check_working(spatial_size), 0)
         self.codec, self.symbols, self.fingerprint = codec, symbols, fingerprint
         self.quality_offsets = (
             quality_offsets.to(device)
@@ -50,14 +58,14 @@ class StreamWriter:
             else None
         )
         self.size, self.layers = (x.shape[-2], x.shape[-1]), layers
-        self.analyzed = codec.analyze(x.to(device), layers)
+        self.analyzed = codec.analyze(x.to(device), layers, self.working[1])
         self._embeddings: dict[int, Quantized] = {}
 
     @torch.inference_mode()
     def at(self, levels: Levels) -> list[bytes]:
         """Streams at the quality levels 0..120 of the layers."""
         coded, mapped = self._bytes(self.analyzed, levels), self.quality_offsets is not None
-        return packed(self.codec, self.fingerprint, self.size, levels, coded, mapped)
+        return packed(self.working, self.fingerprint, self.size, levels, coded, mapped)
 
     def _bytes(self, analyzed: AnalyzedImages, levels: Levels) -> list[list[bytes]]:
         """For each photograph the bytes of each layer's symbols."""
@@ -114,7 +122,7 @@ class StreamWriter:
 
 
 def packed(
-    codec: LayeredCodec,
+    working: Sequence[int],
     fingerprint: str,
     size: tuple[int, int],
     levels: Levels,
@@ -124,8 +132,8 @@ def packed(
     """Streams of coded photographs.
 
     Args:
-        codec: that coded them.
-        fingerprint: of its weights.
+        working: sizes of the layers, see `CodecConfig.working_sizes`.
+        fingerprint: of the weights that coded them.
         size: (height, width) of the photographs in pixels.
         levels: 0..120 of the layers that are there.
         coded: for each photograph the bytes of each layer's symbols.
@@ -133,7 +141,7 @@ def packed(
     """
 
     def layers(parts: list[bytes]) -> tuple[Layer, ...]:
-        rows = zip(LAYERS, levels, parts, codec.config.working_sizes, strict=False)
+        rows = zip(LAYERS, levels, parts, working, strict=False)
         return tuple(
             Layer(name, level, len(data), data, working, mapped and name == LAYERS[-1])
             for name, level, data, working in rows

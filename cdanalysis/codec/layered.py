@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..registry import TEACHERS
-from ..stream.container import MAX_WORKING
+from ..stream.container import check_working
 from ..structures.features import Features, FeatureSpec
-from ..structures.latents import PAD, SEMANTIC, STEPS, Latents, Levels, lowered
+from ..structures.latents import SEMANTIC, STEPS, Latents, Levels, lowered, working_size
 from ..teachers.backbone import Backbone
 from ..teachers.classifier import Classifier
 from ..teachers.nanodet import DetectorFeatures, NanoDetPlus
@@ -76,8 +76,7 @@ class LayeredCodec(nn.Module):
         super().__init__()
         self.config = config = replace(config, global_groups=list(config.global_groups))
         for size in config.working_sizes[: len(SEMANTIC)]:
-            if size % PAD or not 0 < size <= MAX_WORKING:
-                raise ValueError(f"a working size is a multiple of {PAD} up to {MAX_WORKING}, got {size}")
+            check_working(size)
         self.classifier, self.detector = Classifier(config.classifier), _detector(config.detector)
         self.global_layer = GlobalLayer(
             self.classifier.embedding, config.global_groups, config.global_hidden, config.global_context
@@ -188,18 +187,23 @@ class LayeredCodec(nn.Module):
 
     @torch.no_grad()
     @full_precision()
-    def analyze(self, x: Tensor, layers: int = 3) -> AnalyzedImages:
-        """What images (N, 3, H, W), uint8 or in [0, 1], of any size, are at any quality."""
-        seen = self.teachers_see(x, layers)
+    def analyze(self, x: Tensor, layers: int = 3, spatial_size: int | None = None) -> AnalyzedImages:
+        """What images (N, 3, H, W), uint8 or in [0, 1], of any size, are at any quality.
+
+        Args:
+            spatial_size: working size of the spatial layer, by default the configuration's.
+        """
+        seen = self.teachers_see(x, layers, spatial_size)
         spatial = None if seen.detected is None else self.spatial.g_a(analysis_inputs(seen.detected))
         detail = tiled(self.detail.g_a, x, self.detail.g_a.receptive_radius) if layers == 3 else None
         return AnalyzedImages(seen.embedding, spatial, detail)
 
-    def teachers_see(self, x: Tensor, layers: int = 2) -> Seen:
+    def teachers_see(self, x: Tensor, layers: int = 2, spatial_size: int | None = None) -> Seen:
         """What the teachers see in images (N, 3, H, W), uint8 or in [0, 1], resized to the working sizes.
 
         Args:
             layers: 1 for the classifier alone.
+            spatial_size: as `analyze` takes it.
         """
         height, width = x.shape[-2:]
         pixels = x if x.dtype == torch.uint8 else (x * 255).round().to(torch.uint8)
@@ -207,7 +211,8 @@ class LayeredCodec(nn.Module):
         embedding = self.classifier(resized(pixels, size)).float()
         if layers == 1:
             return Seen(embedding, None)
-        return Seen(embedding, self.detector(resized(pixels, self.config.working_size(height, width, 2))))
+        longer = self.config.spatial_size if spatial_size is None else spatial_size
+        return Seen(embedding, self.detector(resized(pixels, working_size(height, width, longer=longer))))
 
     @torch.no_grad()
     @full_precision()

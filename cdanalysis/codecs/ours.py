@@ -21,6 +21,7 @@ class ModelCodec(Codec):
         semantic: quality in [0, 1] of both semantic layers; by default that of the detail layer.
         importance: where the detail layer's bits go, see `Model.encode`; by default everywhere alike.
         realism: of what is decoded, see `Model.decode`.
+        spatial_size: working size of the spatial layer, see `Model.encode`.
     """
 
     max_level = QUALITY_LEVELS
@@ -32,9 +33,10 @@ class ModelCodec(Codec):
         semantic: float | None = None,
         importance: Importance | None = None,
         realism: float = 0.0,
+        spatial_size: int | None = None,
     ):
         self.name, self.model, self.semantic, self.importance = name, model, semantic, importance
-        self.realism = realism
+        self.realism, self.spatial_size = realism, spatial_size
 
     @staticmethod
     def level(quality: float) -> int:
@@ -51,7 +53,7 @@ class ModelCodec(Codec):
 
     def writer(self, image: Image.Image) -> Callable[[int], bytes]:
         """As `Codec.writer`; the image is analyzed once."""
-        writer = self.model.writer([image], importance=self.importance)
+        writer = self.model.writer([image], importance=self.importance, spatial_size=self.spatial_size)
         fixed = None if self.semantic is None else quality_level(self.semantic)
         return lambda level: writer.at((*[level if fixed is None else fixed] * len(SEMANTIC), level))[0]
 

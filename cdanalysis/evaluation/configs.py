@@ -13,6 +13,7 @@ from ..codecs.compressai import MODELS
 from ..configs import check_known, made, merged, read_config, words_of
 from ..data.labeled import LabeledSource
 from ..registry import CODECS, EVALUATORS, METRICS
+from ..stream.container import check_working
 from ..training.recipe import Recipe, recipe_from
 from ..training.retraining import retraining_recipe
 
@@ -89,6 +90,8 @@ class MeasureConfig:
             of a saliency network below ``CDANALYSIS_DATA``; empty for everywhere alike.
         baselines: which other codecs.
         probe: on how many photographs the level that gives a rate is sought.
+        spatial_size: working size of the spatial layer; by default the models'. The smallest, 32, leaves pictures the
+            bits.
     """
 
     title: str = MISSING
@@ -103,6 +106,7 @@ class MeasureConfig:
     importance: dict[str, str] = field(default_factory=dict)
     baselines: list[str] = field(default_factory=list)
     probe: int = 24
+    spatial_size: int | None = None
 
 
 @dataclass
@@ -217,6 +221,8 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         names = {"evaluators": ("evaluator", EVALUATORS), "variants": variants, "baselines": ("baseline", CODECS)}
         _check_data(place, measure, **names)
         _check(f"{place}probe must be at least 1", measure.probe >= 1, measure.probe)
+        if measure.spatial_size is not None:
+            check_working(measure.spatial_size)
         _check(f"{place}bpp must hold rates, of bpp above 0", all(rate > 0 for rate in measure.bpp), measure.bpp)
     for number, plot in enumerate(config.plots):
         check_known(f"{where}: plots[{number}].table", "measure", [plot.table], config.measures)

@@ -63,11 +63,11 @@ class Models(dict[str, Model]):
             Trainer(recipe, run).run(resume=checkpoint.is_file())
             write_whole(run / "minutes.json", json_text(round((time.monotonic() - started) / 60, 1)))
 
-    def codec(self, who: str, importance: Importance | None = None) -> ModelCodec:
+    def codec(self, who: str, importance: Importance | None = None, spatial_size: int | None = None) -> ModelCodec:
         """A variant as a codec; under any other name, the base: as it is, or as the experiment says of that name."""
         config, model = self.config, self[who if who in self.config.variants else BASE]
         semantic = config.bases.get(who, config.semantic)
-        return ModelCodec(who, model, semantic, importance, config.realism.get(who, 0.0))
+        return ModelCodec(who, model, semantic, importance, config.realism.get(who, 0.0), spatial_size)
 
     def minutes(self, name: str) -> float:
         """What a variant's training took, or its last part."""
@@ -106,7 +106,8 @@ class Table:
         coded = open_codec(who).facts() if who in self.asked.baselines else models.identity(trained)
         own = (config.semantic, config.bases.get(who), config.realism.get(who))
         parts = (*own, config.weights, config.saliency, models.identity(BASE), coded)
-        key = key_of(engine.ROWS, __version__, self.contents, {**asdict(self.asked), **others}, *parts)
+        asked = {name: value for name, value in asdict(self.asked).items() if value is not None}
+        key = key_of(engine.ROWS, __version__, self.contents, {**asked, **others}, *parts)
         path = models.folder / "rows" / f"{self.name} {title}-{key}.jsonl".replace(" ", "-")
         return engine.measure(self.images, case, path, self.track)
 
@@ -136,7 +137,7 @@ class Table:
         config, asked = self.config, self.asked
 
         def own(who: str, where: str = "") -> ModelCodec:
-            return self.models.codec(who, self.maps[where])
+            return self.models.codec(who, self.maps[where], asked.spatial_size)
 
         more = (BASE, *config.bases, *config.realism)
         names = asked.variants or ([] if asked.importance else [*config.variants, *more])

@@ -36,10 +36,10 @@ from ..model import Model
 from ..model_files import NETWORK
 from ..notices import notice
 from ..roi.importance import Importance
-from ..stream.container import MAX_WORKING, Layer, Reader, Stream, StreamBytes, pack, varint
+from ..stream.container import Layer, Reader, Stream, StreamBytes, check_working, pack, varint
 from ..stream.errors import StreamError
 from ..structures.features import Features, FeatureSpec
-from ..structures.latents import LAYERS, PAD, SEMANTIC, Quality, quality_level, working_size
+from ..structures.latents import LAYERS, SEMANTIC, Quality, quality_level, working_size
 from ..teachers.nanodet import DetectorFeatures
 
 LIBRARY = "compressai"
@@ -120,8 +120,7 @@ class CompressAICodec(nn.Module):
 
     def __init__(self, net: nn.Module, size: int = 448):
         super().__init__()
-        if size % PAD or not 0 < size <= MAX_WORKING:
-            raise ValueError(f"a working size is a multiple of {PAD} up to {MAX_WORKING}, got {size}")
+        check_working(size)
         self.size, self.architecture = size, _architecture(net)
         self._held = [net.eval().requires_grad_(False)]  # in a list, so that it is no submodule
         self._digest: Derived[str] = Derived()

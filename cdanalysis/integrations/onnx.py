@@ -206,7 +206,7 @@ def write_streams(
     with torch.inference_mode():
         analyzed = AnalyzedImages(*(tensors.get(name) for name in LAYERS))  # type: ignore[arg-type]
         coded = model.symbols.write(model.codec.encode_at(analyzed, size, levels))
-    return packed(model.codec, model.fingerprint, size, levels, coded)
+    return packed(model.codec.config.working_sizes, model.fingerprint, size, levels, coded)
 
 
 def _shape(codec: LayeredCodec, layer: str, size: tuple[int, int]) -> tuple[int, ...]:

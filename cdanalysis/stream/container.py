@@ -23,6 +23,20 @@ MAX_WORKING = 1024
 """Sides of working sizes end here: what a semantic layer costs is bounded, whatever a header says."""
 
 
+def check_working(size: int) -> int:
+    """A working size, if it is one.
+
+    Raises:
+        ValueError: if it is not.
+
+    >>> check_working(480)
+    480
+    """
+    if not isinstance(size, int) or size % PAD or not 0 < size <= MAX_WORKING:
+        raise ValueError(f"a working size is a multiple of {PAD} up to {MAX_WORKING}, got {size}")
+    return size
+
+
 @dataclass(frozen=True)
 class Layer:
     """One layer of a stream.
@@ -324,5 +338,4 @@ def _check_fields(stream: Stream) -> None:
             continue
         if layer.mapped:
             raise ValueError(f"the {layer.name} layer can have no quality map")
-        if layer.working % PAD or not 0 < layer.working <= MAX_WORKING:
-            raise ValueError(f"a working size is a multiple of {PAD} up to {MAX_WORKING}, got {layer.working}")
+        check_working(layer.working)
