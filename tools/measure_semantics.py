@@ -32,6 +32,7 @@ RESULT = Path(__file__).parent.parent / "docs" / "results" / "semantics.json"
 QUALITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
 SIDES = (224, 500, 1024, 3000)
 FACTORS = (1, 2, 4)
+SPATIAL_SIZES = (32, 160, 224, 320, 480)
 MEGAPIXELS = (0.25, 1, 4, 24)
 UNSEEN = ("food10/", "houses/", "dtd10/")
 """Folders of wide/train whose classes the teacher does not know."""
@@ -140,18 +141,30 @@ def sides(model: Model, every: int) -> dict[str, Any]:
 
 def boxes(model: Model, every: int) -> dict[str, Any]:
     """Average precision on coco_boxes/val, and the same images enlarged, from streams of both semantic layers."""
-    images, rows = CocoImages("coco_boxes/val.tar", "coco_boxes/instances_val.json").every(every), []
-    for factor in FACTORS:
-        scorer, sizes = DetectionScorer(images, model.heads["detection"].classes), []
-        for index in track(range(len(images)), f"{factor} times"):
-            image = images.image(index)
-            large = image.resize((factor * image.width, factor * image.height), Image.Resampling.BICUBIC)
-            stream = model.encode(large, 0.5, SEMANTIC)
-            found = model.analyze(stream, "detection").detection
-            scorer.update(index, type(found)(found.boxes / factor, found.labels, found.scores))
-            sizes.append(len(stream))
-        rows.append({"factor": factor, "bytes": float(np.mean(sizes)), **scorer.compute()})
+    images = CocoImages("coco_boxes/val.tar", "coco_boxes/instances_val.json").every(every)
+    rows = [{"factor": factor, **_boxes(model, images, f"{factor} times", factor)} for factor in FACTORS]
     return {"images": len(images), "quality": 0.5, "rows": rows}
+
+
+def sizes(model: Model, every: int) -> dict[str, Any]:
+    """Average precision on coco_boxes/val where the spatial layer sees images at other sizes than the model's."""
+    images = CocoImages("coco_boxes/val.tar", "coco_boxes/instances_val.json").every(every)
+    rows = [{"size": size, **_boxes(model, images, f"{size} pixels", spatial_size=size)} for size in SPATIAL_SIZES]
+    return {"images": len(images), "quality": 0.5, "rows": rows}
+
+
+def _boxes(
+    model: Model, images: CocoImages, what: str, factor: int = 1, spatial_size: int | None = None
+) -> dict[str, float]:
+    scorer, taken = DetectionScorer(images, model.heads["detection"].classes), []
+    for index in track(range(len(images)), what):
+        image = images.image(index)
+        large = image.resize((factor * image.width, factor * image.height), Image.Resampling.BICUBIC)
+        stream = model.encode(large, 0.5, SEMANTIC, spatial_size=spatial_size)
+        found = model.analyze(stream, "detection").detection
+        scorer.update(index, type(found)(found.boxes / factor, found.labels, found.scores))
+        taken.append(len(stream))
+    return {"bytes": float(np.mean(taken)), **scorer.compute()}
 
 
 def growth(model: Model, every: int) -> dict[str, Any]:
@@ -192,7 +205,7 @@ def keep(path: Path, model: Model, name: str, found: dict[str, Any]) -> None:
 
 
 PARTS: dict[str, Callable[[Model, int], dict[str, Any]]] = {
-    "labels": labels, "probe": probe, "sides": sides, "boxes": boxes, "growth": growth,
+    "labels": labels, "probe": probe, "sides": sides, "boxes": boxes, "sizes": sizes, "growth": growth,
 }  # fmt: skip
 
 
