@@ -32,7 +32,7 @@ def encode(options: argparse.Namespace) -> int:
     from .batch.work import EncodeWork
 
     rate = {"quality": options.quality, "bpp": options.bpp, "max_bytes": options.max_bytes}
-    rate |= {"max_pixels": options.max_pixels, "spatial_size": options.spatial_size}
+    rate |= {"max_pixels": options.max_pixels, "spatial_size": options.spatial_size, "precision": options.precision}
     work = EncodeWork(options.model, options.device, layers=options.layers, importance=options.importance, **rate)
     return _run(work, options)
 
@@ -40,9 +40,8 @@ def encode(options: argparse.Namespace) -> int:
 def decode(options: argparse.Namespace) -> int:
     from .batch.work import DecodeWork
 
-    return _run(
-        DecodeWork(options.model, options.device, options.preview, options.max_pixels, options.realism), options
-    )
+    asked = {name: getattr(options, name) for name in ("preview", "max_pixels", "realism", "precision")}
+    return _run(DecodeWork(options.model, options.device, **asked), options)
 
 
 def analyze(options: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ from cdanalysis.codec.spatial_layer import analysis_inputs
 from cdanalysis.codec.tiles import grid_of
 from cdanalysis.data.images import to_tensor
 from cdanalysis.data.samples import sample_images
+from cdanalysis.metrics.image import psnr
 from cdanalysis.stream.container import pack, unpack
 from cdanalysis.structures.latents import LAYERS, QUALITY_OFFSET_STEP, SEMANTIC, Latents, working_size
 
@@ -151,6 +152,18 @@ def test_same_latents_whatever_the_machine_does(which, request, chelsea):
         with reading():
             assert model.to_latents(streams).equals(expected)
             assert model.to_latents(streams[1:2]).equals(expected[1])
+
+
+def test_autocast_serves_the_networks_of_pixels(photo, chelsea):
+    """What machines read is of full precision all the same; pictures are as good within a few hundredths."""
+    image = chelsea[:192, 64:320]
+    stream = photo.encode(image, 0.4)
+    with torch.autocast("cpu", torch.bfloat16):
+        other = photo.encode(image, 0.4)
+        decoded = photo.decode(other)
+    assert cda.strip(other) == cda.strip(stream) and other != stream
+    assert abs(len(other) / len(stream) - 1) < 0.02
+    assert abs(psnr(image, np.asarray(decoded)) - psnr(image, np.asarray(photo.decode(stream)))) < 0.15
 
 
 @pytest.mark.parametrize("working", [(32, 32), (96, 160), (64, 224)])
@@ -422,7 +435,6 @@ def test_rate_and_fidelity_rise_with_quality(photo, chelsea):
 def test_beats_jpeg_on_photographs_nobody_trained_on(photo):
     """A real model is in the wheel: at JPEG's own size, with little for machines, it is well ahead."""
     from cdanalysis.codecs.pillow import BASELINES
-    from cdanalysis.metrics.image import psnr
 
     gains = []
     for image in sample_images().values():

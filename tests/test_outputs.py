@@ -356,6 +356,7 @@ def others(small_folder, tmp_path) -> Path:
 ENCODING = [
     ["--quality", "0.9"], ["--quality", "0.5,0.5,0.6"], ["--max-bytes", "700"], ["--bpp", "1.2"],
     ["--layers", "global"], ["--spatial-size", "64"],
+    ["--precision", "bfloat16"],
     ["--importance", "0,0,20,20"], ["--importance", "saliency"],
 ]  # fmt: skip
 

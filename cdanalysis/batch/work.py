@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +28,13 @@ def _model(name: str, device: str = "cpu", max_pixels: int | None = None) -> Mod
     model = zoo.load(name, device)
     model.max_pixels = max_pixels or model.max_pixels
     return model
+
+
+def _precision(name: str, device: str) -> AbstractContextManager:
+    """In here networks of pixels compute in ``name``, "float32" or "bfloat16"."""
+    import torch
+
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=name == "bfloat16")
 
 
 def _check_image(path: str) -> None:
@@ -55,6 +63,7 @@ class EncodeWork(Work):
     importance: Any = None
     max_pixels: int | None = None
     spatial_size: int | None = None
+    precision: str = "float32"
 
     @property
     def reads(self) -> frozenset[str]:
@@ -73,7 +82,9 @@ class EncodeWork(Work):
         names = ("bpp", "max_bytes", "importance", "spatial_size")
         model = _model(self.model, self.device, self.max_pixels)
         rest = {name: getattr(self, name) for name in names}
-        stream = model.encode(open_image(source, model.max_pixels), self.quality, self.layers, **rest)
+        image = open_image(source, model.max_pixels)
+        with _precision(self.precision, self.device):
+            stream = model.encode(image, self.quality, self.layers, **rest)
         write_result(target, stream, origin)
         return self._row(source, target, stream)
 
@@ -116,6 +127,7 @@ class EncodeWork(Work):
             "max_bytes": self.max_bytes,
             "importance": file_digest(file) if file else self.importance,
             "spatial_size": self.spatial_size,
+            "precision": self.precision,
         }
 
     def inputs(self) -> Sequence[Path]:
@@ -154,10 +166,12 @@ class DecodeWork(Work):
     preview: bool = False
     max_pixels: int | None = None
     realism: float = 0.0
+    precision: str = "float32"
 
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
         kind, model = _image_format(Path(target)), _model(self.model, self.device, self.max_pixels)
-        image = model.decode(Path(source).read_bytes(), self.preview, self.realism)
+        with _precision(self.precision, self.device):
+            image = model.decode(Path(source).read_bytes(), self.preview, self.realism)
         buffer = io.BytesIO()
         try:
             image.save(buffer, format=kind)
@@ -180,7 +194,8 @@ class DecodeWork(Work):
 
     def settings(self) -> dict[str, Any]:
         fingerprint = zoo.describe(zoo.find(self.model))["fingerprint"]
-        return {"verb": "decode", "model": fingerprint, "preview": self.preview, "realism": self.realism}
+        asked = {name: getattr(self, name) for name in ("preview", "realism", "precision")}
+        return {"verb": "decode", "model": fingerprint, **asked}
 
     def inputs(self) -> Sequence[Path]:
         return zoo.files_of(self.model)

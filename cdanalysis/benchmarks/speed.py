@@ -69,7 +69,8 @@ def now() -> float:
 def codec_speed(model: Model, weights: str = "", repeats: int = 5, photographs: str = "") -> dict[str, Any]:
     """Seconds a photograph to encode and to decode, files included, beside Pillow's codecs of equal rates.
 
-    CompressAI's model stands beside them once, at its level 3, in float32 and under torch's autocast to bfloat16.
+    CompressAI's model stands beside them once, at its level 3. Learned codecs are timed in float32 and under torch's
+    autocast to bfloat16.
 
     Args:
         weights: folder of CompressAI's weights, see `CompressAI`; without one the network has random weights: it takes
@@ -92,14 +93,14 @@ def codec_speed(model: Model, weights: str = "", repeats: int = 5, photographs: 
 
 
 def _coding(codecs: Sequence[tuple[Codec, int]], images: Sequence[Image.Image], repeats: int) -> list[dict[str, Any]]:
-    """A row for each codec at its level, and one more for what autocast makes of another library's network."""
+    """A row for each codec at its level, and one more for what autocast makes of a learned one."""
     files = {codec: [codec.encode(image, level) for image in images] for codec, level in codecs}
     ways, rows = dict[Any, Callable[[], object]](), list[dict[str, Any]]()
     for codec, level in codecs:
         ways[codec, "encode_s"] = partial(_each, partial(codec.encode, level=level), images)
         ways[codec, "decode_s"] = partial(_each, codec.decode, files[codec])
     times = {"": least(ways, repeats)}
-    learned = {key: way for key, way in ways.items() if isinstance(key[0], CompressAI)}
+    learned = {key: way for key, way in ways.items() if isinstance(key[0], (CompressAI, ModelCodec))}
     times |= {", bfloat16": least(learned, repeats, "bfloat16")} if learned else {}
     for how, found in times.items():
         for codec in dict.fromkeys(codec for codec, _ in found):

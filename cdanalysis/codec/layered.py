@@ -186,16 +186,20 @@ class LayeredCodec(nn.Module):
     # -- images to latents -------------------------------------------------------------------
 
     @torch.no_grad()
-    @full_precision()
     def analyze(self, x: Tensor, layers: int = 3, spatial_size: int | None = None) -> AnalyzedImages:
         """What images (N, 3, H, W), uint8 or in [0, 1], of any size, are at any quality.
+
+        Under autocast the detail layer's analysis, which takes most of the time, is in its precision; teachers are not.
 
         Args:
             spatial_size: working size of the spatial layer, by default the configuration's.
         """
-        seen = self.teachers_see(x, layers, spatial_size)
-        spatial = None if seen.detected is None else self.spatial.g_a(analysis_inputs(seen.detected))
-        detail = tiled(self.detail.g_a, x, self.detail.g_a.receptive_radius) if layers == 3 else None
+        with full_precision():
+            seen = self.teachers_see(x, layers, spatial_size)
+            spatial = None if seen.detected is None else self.spatial.g_a(analysis_inputs(seen.detected))
+        detail = None
+        if layers == 3:
+            detail = tiled(self.detail.g_a, x, self.detail.g_a.receptive_radius).float()
         return AnalyzedImages(seen.embedding, spatial, detail)
 
     def teachers_see(self, x: Tensor, layers: int = 2, spatial_size: int | None = None) -> Seen:
