@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..data.samples import jpegs
 from ..processes import cores, each
 from ..stream.container import strip
 from ..structures.latents import LAYERS
+from .memory import run_python
 from .speed import LARGER, QUALITY, timed
 
 PHOTOGRAPHS = 96
@@ -38,11 +38,11 @@ def folder_speed(model: str, photographs: int = PHOTOGRAPHS) -> dict[str, Any]:
             folder.mkdir()
         for number, data in enumerate(jpegs(photographs, LARGER)):
             (source / f"{number}.jpg").write_bytes(data)
-        quality = ",".join(map(str, QUALITY))
+        quality, run = ",".join(map(str, QUALITY)), partial(run_python, "-m", "cdanalysis.cli")
         ways = {
-            "encode": lambda: _run("encode", source, "-o", streams, "--quality", quality, "--model", model),
-            "analyze": lambda: _run("analyze", streams, "--model", model, "--json"),
-            "decode": lambda: _run("decode", streams, "-o", decoded, "--model", model),
+            "encode": lambda: run("encode", source, "-o", streams, "--quality", quality, "--model", model),
+            "analyze": lambda: run("analyze", streams, "--model", model, "--json"),
+            "decode": lambda: run("decode", streams, "-o", decoded, "--model", model),
             "Pillow, to AVIF": lambda: _all(_to_avif, source, avif),
             "Pillow, from AVIF": lambda: _all(_to_png, avif, png),
         }
@@ -58,11 +58,6 @@ def folder_speed(model: str, photographs: int = PHOTOGRAPHS) -> dict[str, Any]:
     sizes |= {"global layer": [len(strip(data, LAYERS[:1])) for data in files]}
     mean = {f"{what}_bytes": sum(own) / len(own) for what, own in sizes.items()}
     return {"rows": rows, "photographs": photographs, "cores": cores(), **mean}
-
-
-def _run(*words: object) -> None:
-    command = [sys.executable, "-m", "cdanalysis.cli", *map(str, words)]
-    subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[2])
 
 
 def _all(work: Any, source: Path, target: Path) -> None:

@@ -20,9 +20,8 @@ STATUS = Path("/proc/self/status")
 def start_costs() -> dict[str, float]:
     """Seconds to import the package and to print the command line's help; each the least of three."""
     clock = "import time; t = time.perf_counter(); import cdanalysis; print(time.perf_counter() - t)"
-    help_words = [sys.executable, "-m", "cdanalysis.cli", "--help"]
-    helped = [timed(lambda: subprocess.run(help_words, check=True, capture_output=True)) for _ in range(3)]
-    return {"import_s": min(float(_run(clock)) for _ in range(3)), "help_s": min(helped)}
+    helped = [timed(lambda: run_python("-m", "cdanalysis.cli", "--help")) for _ in range(3)]
+    return {"import_s": min(float(run_python("-c", clock)) for _ in range(3)), "help_s": min(helped)}
 
 
 def memory(
@@ -48,7 +47,7 @@ def memory(
             sample_of_size((width, height)).save(source, compress_level=1)
             row = {"megapixels": round(width * height / 1e6, 2)}
             for verb in verbs:
-                peaks = _run(_PROCESS, model, verb, source, stream).split()
+                peaks = run_python("-c", _PROCESS, model, verb, source, stream).split()
                 row |= {"loaded_mib": float(peaks[0]), f"{verb}_mib": float(peaks[1])}
             rows.append(row)
     return {"rows": rows}
@@ -71,6 +70,7 @@ print(loaded, peak())
 """
 
 
-def _run(code: str, *words: object) -> str:
-    root, command = Path(__file__).parents[2], [sys.executable, "-c", code, *map(str, words)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout
+def run_python(*words: object) -> str:
+    """What a Python process with these words on its command line prints."""
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]).stdout

@@ -143,10 +143,18 @@ def task_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, A
                 coded = rival.encode(images[0], RIVAL_LEVEL)
                 ways[RIVAL] = lambda coded=coded, task=task: pixels.analyze([rival.decode(coded)], (task,))
             times = {precision: least(ways, repeats, precision) for precision in PRECISIONS}
-            found = [{"from": name, **{f"{p}_s": times[p][name] for p in PRECISIONS}} for name in ways]
+            sizes = {"streams": _mean_size(own), "JPEG": _mean_size(seen)}
+            found = [
+                {"from": name, "bytes": sizes.get(name), **{f"{p}_s": times[p][name] for p in PRECISIONS}}
+                for name in ways
+            ]
             found = [{**row, "least_s": min(row[f"{p}_s"] for p in PRECISIONS)} for row in found]
             rows += [{"task": task, "photographs": batch, **row} for row in _with_ratio(found, "least_s")]
     return {"rows": rows, "weights": weights or RANDOM}
+
+
+def _mean_size(files: Sequence[bytes]) -> float:
+    return sum(map(len, files)) / len(files)
 
 
 @torch.inference_mode()
