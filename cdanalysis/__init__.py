@@ -147,8 +147,9 @@ def encode(
         ValueError: for an image, quality, layers, budget, importance or size that cannot be used.
         FileNotFoundError: if there is no such model.
     """
-    rest = {"bpp": bpp, "max_bytes": max_bytes, "importance": importance, "spatial_size": spatial_size}
-    return _loaded(model).encode(image, quality, layers, **rest)
+    return _loaded(model).encode(
+        image, quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance, spatial_size=spatial_size
+    )
 
 
 def analyze(stream: StreamBytes, tasks: Sequence[str] | None = None, model: str = "photo") -> Result:

@@ -116,8 +116,10 @@ class Model(nn.Module):
             ValueError: for an image, quality, layer list, importance or size that is none of these, and for a budget
                 of which the model cannot use 95 % or more; the message gives the possible range.
         """
-        rest = {"bpp": bpp, "max_bytes": max_bytes, "importance": importance, "spatial_size": spatial_size}
-        return self.encode_batch([image], quality, layers, **rest)[0]
+        streams = self.encode_batch(
+            [image], quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance, spatial_size=spatial_size
+        )
+        return streams[0]
 
     def encode_batch(
         self,

@@ -161,7 +161,7 @@ def test_spatial_decoder_and_its_heads(exported, chelsea, batch, height, width):
         cells = model.heads["detection"].detector.cells(features.pyramid)
         logits = model.heads["segmentation"](features)
     boxes = exported("head_detection", **found)
-    same(boxes["boxes"], cells.boxes)
+    same(boxes["boxes"], cells.boxes())
     same(boxes["scores"], cells.logits.sigmoid())
     inputs = {"embedding": features.embedding, **{name: found[name] for name in ("p8", "p16", "p32")}}
     same(exported("head_segmentation", **inputs)["logits"], logits)

@@ -33,14 +33,17 @@ WEIGHTS = {"classification": 1.0, "boxes": 2.0, "sides": 0.25}
 
 
 class Cells(NamedTuple):
-    """What a head says at every cell: class logits (N, A, C), logits of sides (N, A, 4 * BINS), boxes (N, A, 4); and
-    the cells' corners (A, 2) and strides (A,)."""
+    """What a head says at every cell: class logits (N, A, C) and logits of sides (N, A, 4 * BINS); and the cells'
+    corners (A, 2) and strides (A,)."""
 
     logits: Tensor
     sides: Tensor
-    boxes: Tensor
     points: Tensor
     strides: Tensor
+
+    def boxes(self, image: int | slice | Tensor = slice(None), at: slice | Tensor = slice(None)) -> Tensor:
+        """The boxes (..., 4) of images, by default all, at cells, by default all."""
+        return boxes_around(self.points[at], self.sides[image, at], self.strides[at, None])
 
 
 class NanoDet(nn.Module):
@@ -79,23 +82,19 @@ class NanoDet(nn.Module):
             rows = said.float().flatten(2).transpose(1, 2)
             logits, sides = rows.split([rows.shape[2] - 4 * BINS, 4 * BINS], 2)
             points = cell_corners(said.shape[-2:], stride, sides)
-            parts.append(
-                (logits, sides, boxes_around(points, sides, stride), points, points.new_full((len(points),), stride))
-            )
-        logits, sides, boxes, points, strides = zip(*parts, strict=True)
-        return Cells(
-            torch.cat(logits, 1), torch.cat(sides, 1), torch.cat(boxes, 1), torch.cat(points), torch.cat(strides)
-        )
+            parts.append((logits, sides, points, points.new_full((len(points),), stride)))
+        logits, sides, points, strides = zip(*parts, strict=True)
+        return Cells(torch.cat(logits, 1), torch.cat(sides, 1), torch.cat(points), torch.cat(strides))
 
     def detect(self, pyramid: Sequence[Tensor], size: tuple[int, int]) -> list[dict[str, Tensor]]:
         """For each image boxes (K, 4) inside ``size`` (height, width), labels and scores, the surest first."""
         cells, found = self.cells(pyramid), []
-        limit = cells.boxes.new_tensor([size[1], size[0], size[1], size[0]])
-        for scores, boxes in zip(cells.logits.sigmoid(), cells.boxes, strict=True):
+        limit = cells.points.new_tensor([size[1], size[0], size[1], size[0]])
+        for image, scores in enumerate(cells.logits.sigmoid()):
             places, labels = (scores > LEAST_SCORE).nonzero(as_tuple=True)
             sure, order = scores[places, labels].sort(descending=True)
             sure, places, labels = sure[:LOOKED_AT], places[order[:LOOKED_AT]], labels[order[:LOOKED_AT]]
-            boxes = boxes[places].clamp_min(0).minimum(limit)
+            boxes = cells.boxes(image, places).clamp_min(0).minimum(limit)
             kept = batched_nms(boxes, sure, labels, OVERLAP)[:MOST_BOXES]
             found.append({"boxes": boxes[kept], "labels": labels[kept], "scores": sure[kept]})
         return found
@@ -116,7 +115,7 @@ class NanoDet(nn.Module):
         # Sides count by how sure the classes are, so that boxes nobody will see teach little.
         weight = cells.logits[image, at].detach().sigmoid().amax(1)
         share = weight / weight.sum().clamp_min(1e-6)
-        overlap = generalized_box_iou_loss(cells.boxes[image, at], boxes, reduction="none")
+        overlap = generalized_box_iou_loss(cells.boxes(image, at), boxes, reduction="none")
         distances = _distances(cells.points[at], boxes, cells.strides[at])
         losses = {
             "classification": _quality_focal(cells.logits, quality) / total,
@@ -155,7 +154,7 @@ def _assigned(cells: Cells, image: int, boxes: Tensor, labels: Tensor) -> tuple[
         :, None
     ] / 2
     inside |= near & ~inside.any(0)
-    overlaps = box_iou(cells.boxes[image], boxes) * inside
+    overlaps = box_iou(cells.boxes(image), boxes) * inside
     scores = cells.logits[image].sigmoid()[:, labels]
     miss = F.binary_cross_entropy(scores, overlaps, reduction="none") * (overlaps - scores).square()
     cost = miss - 3 * (overlaps + 1e-7).log() + FAR * ~inside

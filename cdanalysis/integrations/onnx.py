@@ -482,7 +482,7 @@ def _graph_of_detector(head: DetectionHead) -> tuple[Callable[[Any, Features], A
 
 def _cells(head: DetectionHead, features: Features) -> tuple[Tensor, Tensor]:
     cells = cast(NanoDet, head.detector).cells(features.pyramid)
-    return cells.boxes, cells.logits.sigmoid()
+    return cells.boxes(), cells.logits.sigmoid()
 
 
 def _features(

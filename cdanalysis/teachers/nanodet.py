@@ -358,16 +358,16 @@ def cell_corners(size: Sequence[int], stride: int, like: Tensor) -> Tensor:
     return torch.cartesian_prod(rows, columns).view(-1, 2).flip(1)
 
 
-def boxes_around(points: Tensor, sides: Tensor, stride: int) -> Tensor:
+def boxes_around(points: Tensor, sides: Tensor, stride: int | Tensor) -> Tensor:
     """Boxes from distributions of the distances to their four sides.
 
     Args:
         points: x and y in pixels, (A, 2).
-        sides: logits (N, A, 4 * BINS) of the distances to left, top, right and bottom, in strides.
-        stride: in pixels.
+        sides: logits (..., A, 4 * BINS) of the distances to left, top, right and bottom, in strides.
+        stride: in pixels, or that of each point, (A, 1).
 
     Returns:
-        (N, A, 4): left, top, right, bottom in pixels.
+        (..., A, 4): left, top, right, bottom in pixels.
     """
     chances = sides.unflatten(-1, (4, BINS)).softmax(-1)
     left_top, right_bottom = (chances @ torch.arange(BINS, dtype=sides.dtype, device=sides.device) * stride).chunk(
