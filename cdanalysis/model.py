@@ -92,7 +92,7 @@ class Model(nn.Module):
         importance: Importance | None = None,
         spatial_size: int | None = None,
     ) -> bytes:
-        """Encode a photograph into a stream.
+        """Encode a photograph into a stream. Under torch's autocast the analysis of pixels is in its precision.
 
         Args:
             image: PIL image of any mode, the path of an image file, uint8 array (H, W, 3) or (H, W), or float tensor
@@ -107,7 +107,8 @@ class Model(nn.Module):
                 importance 1 get the quality, others a lower one.
             spatial_size: longer side in pixels, a multiple of 32 up to 1,024, to which the photograph is resized for
                 the spatial layer: fewer bytes, and boxes and masks of larger things alone, or the other way round; by
-                default what the heads were trained for. With 32 the layer takes some ten bytes and says nothing.
+                default what the heads were trained for. With 32 the layer takes a few dozen bytes, and finds hardly
+                anything.
 
         Returns:
             the bytes of a ``.cda`` file.

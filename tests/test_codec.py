@@ -203,13 +203,15 @@ def test_the_spatial_layer_sees_the_size_that_is_asked_for(three_tasks, size, sp
         assert (result.detection.boxes >= 0).all() and (ends <= np.array(size[::-1]) + 1e-3).all()
     if count == 3:
         assert np.array_equal(three_tasks.decode(stream), three_tasks.decode(usual))
-    assert three_tasks.encode(image, max_bytes=len(stream), layers=layers, spatial_size=spatial_size)
+    assert three_tasks.encode(image, max_bytes=len(stream), layers=layers, spatial_size=np.int64(spatial_size))
 
 
-@pytest.mark.parametrize("size", [0, 100, 2048, -32, 96.5])
+@pytest.mark.parametrize("size", [0, 100, 2048, -32, 96.5, "64"])
 def test_a_size_that_no_layer_has_is_refused(small, image, size):
     with pytest.raises(ValueError, match="a working size is a multiple of 32 up to 1024"):
         small.encode(image, spatial_size=size)
+    with pytest.raises(ValueError, match="a working size is a multiple of 32 up to 1024"):
+        small.encode(image, layers=("global",), spatial_size=size)
 
 
 @pytest.mark.parametrize("sizes", [{"global_size": 250}, {"spatial_size": 0}, {"spatial_size": 4096}])

@@ -157,6 +157,8 @@ def test_what_a_network_cannot_do_is_said(model, image):
             model.encode(image, **settings)
     with pytest.raises(ValueError, match="leave out importance"):
         model.encode(image, importance=[(0, 0, 8, 8)])
+    with pytest.raises(ValueError, match="leave out spatial_size"):
+        model.encode(image, spatial_size=64)
     with pytest.raises(ValueError, match="coded inside CompressAI"):
         model.to_latents([model.encode(image)])
 

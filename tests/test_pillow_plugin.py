@@ -61,7 +61,13 @@ def test_a_photograph_is_saved_and_opened(plugin, image, tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"quality": (0.2, 0.3, 0.9)}, {"layers": ("global", "spatial")}, {"importance": [(10, 10, 30, 30)]}],
+    [
+        {},
+        {"quality": (0.2, 0.3, 0.9)},
+        {"layers": ("global", "spatial")},
+        {"importance": [(10, 10, 30, 30)]},
+        {"spatial_size": 64},
+    ],
     ids=str,
 )
 def test_save_takes_what_encode_takes(plugin, image, options):

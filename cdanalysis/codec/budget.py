@@ -49,7 +49,7 @@ class StreamWriter:
     ):
         device = codec.device
         self.working = codec.config.working_sizes
-        if spatial_size is not None and layers > 1:
+        if spatial_size is not None:
             self.working = (self.working[0], check_working(spatial_size), 0)
         self.codec, self.symbols, self.fingerprint = codec, symbols, fingerprint
         self.quality_offsets = (

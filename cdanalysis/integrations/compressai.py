@@ -397,15 +397,20 @@ class CompressAIModel(Model):
         return super().encode_batch(images, None, SEMANTIC, **settings)
 
     def writer(  # type: ignore[override]
-        self, images: Sequence[ImageLike], layers: int = 2, importance: Importance | None = None
+        self,
+        images: Sequence[ImageLike],
+        layers: int = 2,
+        importance: Importance | None = None,
+        spatial_size: int | None = None,
     ) -> _Writer:
         """As `Model.writer`.
 
         Raises:
-            ValueError: for an importance.
+            ValueError: for an importance, or a size of the spatial layer.
         """
-        if importance is not None:
-            raise ValueError(f"{self.name} spends bits as its network has learned: leave out importance")
+        for name, given in (("importance", importance), ("spatial_size", spatial_size)):
+            if given is not None:
+                raise ValueError(f"{self.name} spends bits as its network has learned: leave out {name}")
         return _Writer(self, images)
 
     @property

@@ -9,6 +9,7 @@ import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 from ..structures.latents import LAYERS, MAX_PIXELS, PAD, QUALITY_LEVELS, SEMANTIC, layer_count
 from .errors import StreamError
@@ -32,9 +33,9 @@ def check_working(size: int) -> int:
     >>> check_working(480)
     480
     """
-    if not isinstance(size, int) or size % PAD or not 0 < size <= MAX_WORKING:
-        raise ValueError(f"a working size is a multiple of {PAD} up to {MAX_WORKING}, got {size}")
-    return size
+    if not isinstance(size, Integral) or size % PAD or not 0 < size <= MAX_WORKING:
+        raise ValueError(f"a working size is a multiple of {PAD} up to {MAX_WORKING}, got {size!r}")
+    return int(size)
 
 
 @dataclass(frozen=True)
