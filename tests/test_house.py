@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -115,6 +116,21 @@ def test_importing_a_package_imports_no_network_library():
     command = f"import sys, {', '.join(light)}; print({{'torch', 'numpy', 'PIL', 'matplotlib'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_what_overrides_a_model_takes_what_a_model_takes():
+    """A parameter that is new in `Model` is known to other kinds of models, too, which may refuse it by name."""
+    from cdanalysis.integrations.compressai import CompressAIModel
+    from cdanalysis.model import Model
+
+    overridden = {name for name, method in vars(CompressAIModel).items() if inspect.isfunction(method)} & set(
+        vars(Model)
+    )
+    assert "writer" in overridden
+    for name in overridden:
+        first, other = (inspect.signature(getattr(kind, name)).parameters for kind in (Model, CompressAIModel))
+        missing = set() if any(p.kind == p.VAR_KEYWORD for p in other.values()) else set(first) - set(other)
+        assert not missing, f"CompressAIModel.{name} does not know {sorted(missing)}"
 
 
 def test_shipped_code_does_not_mock():
