@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..registry import TEACHERS
 from ..stream.container import check_working
 from ..structures.features import Features, FeatureSpec
-from ..structures.latents import SEMANTIC, STEPS, Latents, Levels, lowered, working_size
+from ..structures.latents import SEMANTIC, STEPS, Latents, Levels, lowered
 from ..teachers.backbone import Backbone
 from ..teachers.classifier import Classifier
 from ..teachers.nanodet import DetectorFeatures, NanoDetPlus
@@ -215,8 +215,8 @@ class LayeredCodec(nn.Module):
         embedding = self.classifier(resized(pixels, size)).float()
         if layers == 1:
             return Seen(embedding, None)
-        longer = self.config.spatial_size if spatial_size is None else spatial_size
-        return Seen(embedding, self.detector(resized(pixels, working_size(height, width, longer=longer))))
+        size = self.config.working_size(height, width, 2, spatial_size)
+        return Seen(embedding, self.detector(resized(pixels, size)))
 
     @torch.no_grad()
     @full_precision()

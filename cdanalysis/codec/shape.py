@@ -60,8 +60,12 @@ class CodecConfig:
         """Of the layers, as a stream's header has them: the detail layer's is 0."""
         return self.global_size, self.spatial_size, 0
 
-    def working_size(self, height: int, width: int, layers: int) -> tuple[int, int]:
-        """Height and width, multiples of 32, at which the last of so many semantic layers sees a photograph."""
+    def working_size(self, height: int, width: int, layers: int, spatial_size: int | None = None) -> tuple[int, int]:
+        """Height and width, multiples of 32, at which the last of so many semantic layers sees a photograph.
+
+        Args:
+            spatial_size: of the spatial layer, instead of the configuration's.
+        """
         if layers == 1:
             return working_size(height, width, shorter=self.global_size)
-        return working_size(height, width, longer=self.spatial_size)
+        return working_size(height, width, longer=self.spatial_size if spatial_size is None else spatial_size)
