@@ -125,6 +125,7 @@ def encode(
     max_bytes: int | tuple[int, ...] | None = None,
     importance: Importance | None = None,
     spatial_size: int | None = None,
+    effort: int = 0,
     model: str = "photo",
 ) -> bytes:
     """Encode a photograph into a stream. The model is loaded once and kept.
@@ -138,18 +139,20 @@ def encode(
         max_bytes: the same in bytes.
         importance: region of interest, see `Model.encode`.
         spatial_size: longer side at which the spatial layer sees the photograph, see `Model.encode`.
+        effort: steps that fit the detail layer to the photograph, see `Model.encode`.
         model: zoo name or folder.
 
     Returns:
         the bytes of a ``.cda`` file.
 
     Raises:
-        ValueError: for an image, quality, layers, budget, importance or size that cannot be used.
+        ValueError: for an image, quality, layers, budget, importance, size or effort that cannot be used.
         FileNotFoundError: if there is no such model.
     """
     return _loaded(model).encode(
-        image, quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance, spatial_size=spatial_size
-    )
+        image, quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance, spatial_size=spatial_size,
+        effort=effort,
+    )  # fmt: skip
 
 
 def analyze(stream: StreamBytes, tasks: Sequence[str] | None = None, model: str = "photo") -> Result:

@@ -63,6 +63,7 @@ class EncodeWork(Work):
     importance: Any = None
     max_pixels: int | None = None
     spatial_size: int | None = None
+    effort: int = 0
     precision: str = "float32"
 
     @property
@@ -79,7 +80,7 @@ class EncodeWork(Work):
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
         from ..data.images import open_image
 
-        names = ("bpp", "max_bytes", "importance", "spatial_size")
+        names = ("bpp", "max_bytes", "importance", "spatial_size", "effort")
         model = _model(self.model, self.device, self.max_pixels)
         rest = {name: getattr(self, name) for name in names}
         image = open_image(source, model.max_pixels)
@@ -92,7 +93,7 @@ class EncodeWork(Work):
         return self._row(source, target, Path(target).read_bytes())
 
     def check(self) -> None:
-        from ..codec.budget import budget_of
+        from ..codec.budget import budget_of, check_effort
 
         zoo.describe(zoo.find(self.model))
         self._levels()
@@ -104,6 +105,10 @@ class EncodeWork(Work):
         if self.importance is not None and "detail" not in self.layers:
             raise ValueError(
                 "importance affects only the detail layer, which is not written: drop importance, or write all layers"
+            )
+        if check_effort(self.effort) and "detail" not in self.layers:
+            raise ValueError(
+                "effort is spent on the detail layer, which is not written: drop effort, or write all layers"
             )
         if self.spatial_size is not None:
             check_working(self.spatial_size)
@@ -127,6 +132,7 @@ class EncodeWork(Work):
             "max_bytes": self.max_bytes,
             "importance": file_digest(file) if file else self.importance,
             "spatial_size": self.spatial_size,
+            "effort": self.effort,
             "precision": self.precision,
         }
 

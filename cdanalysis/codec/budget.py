@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from .layered import AnalyzedImages, LayeredCodec
 
 Budget = int | tuple[int, ...]
 """Bytes of a whole stream, or of the symbols of each layer."""
+
+MOST_EFFORT = 10_000
+"""Steps; hundreds gain hardly more than dozens."""
 
 WASTE = 0.95
 """A budget of which less than this share could be used is refused."""
@@ -31,9 +35,10 @@ class StreamWriter:
         layers: how many to write, from the first on.
         quality_offsets: how far the detail layer's quality lies below its level, place by place; see `Latents`.
         spatial_size: working size of the spatial layer, see `Model.encode`.
+        effort: steps of the search for the detail layer's latents, see `Model.encode`.
 
     Raises:
-        ValueError: if that is no working size.
+        ValueError: if that is no working size, or no number of steps.
     """
 
     @torch.inference_mode()
@@ -46,6 +51,7 @@ class StreamWriter:
         layers: int,
         quality_offsets: Tensor | None = None,
         spatial_size: int | None = None,
+        effort: int = 0,
     ):
         device = codec.device
         self.working = codec.config.working_sizes
@@ -58,13 +64,14 @@ class StreamWriter:
             else None
         )
         self.size, self.layers = (x.shape[-2], x.shape[-1]), layers
-        self.analyzed = codec.analyze(x.to(device), layers, self.working[1])
+        self.analyzed = codec.analyze(x.to(device), layers, self.working[1], check_effort(effort))
         self._embeddings: dict[int, Quantized] = {}
 
     @torch.inference_mode()
-    def at(self, levels: Levels) -> list[bytes]:
-        """Streams at the quality levels 0..120 of the layers."""
-        coded, mapped = self._bytes(self.analyzed, levels), self.quality_offsets is not None
+    def at(self, levels: Levels, search: bool = True) -> list[bytes]:
+        """Streams at the quality levels 0..120 of the layers; without the search, if there is one, in less time."""
+        analyzed = self.analyzed if search else self.analyzed._replace(search=None)
+        coded, mapped = self._bytes(analyzed, levels), self.quality_offsets is not None
         return packed(self.working, self.fingerprint, self.size, levels, coded, mapped)
 
     def _bytes(self, analyzed: AnalyzedImages, levels: Levels) -> list[list[bytes]]:
@@ -96,28 +103,50 @@ class StreamWriter:
         """
         pixels = self.size[0] * self.size[1]
         if isinstance(budget, int):
-            made: dict[int, bytes] = {}
-
-            def size_at(level: int) -> int:
-                made[level] = self.at((level,) * self.layers)[0]
-                return len(made[level])
-
             in_bpp = None if bpp is None or isinstance(bpp, (tuple, list)) else (pixels, bpp)
-            return made[best_level(size_at, budget, "a stream", in_bpp)]
+            written = cache(lambda level, search: self.at((level,) * self.layers, search)[0])
+            level, search = self._best(lambda *asked: len(written(*asked)), budget, "a stream", in_bpp)
+            return written(level, search)
         if len(budget) != self.layers:
             names = ", ".join(LAYERS[: self.layers])
             raise ValueError(f"a budget is one number, or one for each layer that is written ({names}), got {budget}")
-        levels: Levels = ()
+        levels, search = (), False
         for number, most in enumerate(budget):
             in_bpp = (pixels, bpp[number]) if isinstance(bpp, (tuple, list)) else None
             size = partial(self._layer_bytes, levels)
-            levels = (*levels, best_level(size, most, f"the {LAYERS[number]} layer", in_bpp))
-        return self.at(levels)[0]
+            level, search = self._best(size, most, f"the {LAYERS[number]} layer", in_bpp, number == len(LAYERS) - 1)
+            levels = (*levels, level)
+        return self.at(levels, search)[0]
 
-    def _layer_bytes(self, before: Levels, level: int) -> int:
+    def _best(
+        self,
+        size_at: Callable[[int, bool], int],
+        budget: int,
+        what: str,
+        in_bpp: tuple[int, float] | None,
+        detail: bool = True,
+    ) -> tuple[int, bool]:
+        """The best level within a budget, and whether it is with the search; arguments as `best_level`'s.
+
+        The level is found without it. Latents that were searched for take fewer bytes, and so leave room for levels
+        above, which are tried one by one.
+
+        Args:
+            detail: whether the budget is for what the search is for.
+        """
+        level, search = best_level(lambda level: size_at(level, False), budget, what, in_bpp), False
+        if detail and self.analyzed.search is not None:
+            for higher in range(level, QUALITY_LEVELS + 1):
+                if size_at(higher, True) > budget:
+                    break
+                level, search = higher, True
+        return level, search
+
+    def _layer_bytes(self, before: Levels, level: int, search: bool) -> int:
         """Bytes of the only photograph's next layer, after those whose levels are chosen."""
         y, count = self.analyzed, len(before)
-        first = AnalyzedImages(y.embedding, y.spatial if count > 0 else None, y.detail if count > 1 else None)
+        spatial, detail = y.spatial if count > 0 else None, y.detail if count > 1 else None
+        first = AnalyzedImages(y.embedding, spatial, detail, y.search if search else None)
         return len(self._bytes(first, (*before, level))[0][-1])
 
 
@@ -148,6 +177,13 @@ def packed(
         )
 
     return [pack(Stream(fingerprint, size[1], size[0], layers(parts))) for parts in coded]
+
+
+def check_effort(effort: int) -> int:
+    """A number of steps, if it is one; ``ValueError`` if it is not."""
+    if not isinstance(effort, Integral) or not 0 <= effort <= MOST_EFFORT:
+        raise ValueError(f"effort is a number of steps from 0 to {MOST_EFFORT:,}, got {effort!r}")
+    return int(effort)
 
 
 def best_level(bytes_at: Callable[[int], int], budget: int, what: str, in_bpp: tuple[int, float] | None = None) -> int:

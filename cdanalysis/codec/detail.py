@@ -8,6 +8,7 @@ all further work happens at strides 8 and 16. The entropy model is conditioned o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,10 @@ HYPER_REDUCTION = 4
 """The hyper-latent's grid is this much coarser than the latents'."""
 CONTEXT_SCALE = 4
 """Latents are divided by this where networks of the entropy model read them."""
+
+
+Improved = Callable[[Tensor, Tensor, "int | Tensor", "Tensor | None"], Tensor]
+"""Latents in steps, the hyper-latent, the level and the condition in steps to better latents: see `LatentSearch`."""
 
 
 class DetailAnalysis(nn.Module):
@@ -160,14 +165,20 @@ class DetailLayer(nn.Module):
             side = torch.cat([(condition.double() * (UNIT // STEPS)).clamp(-LIMIT, LIMIT), side], 1)
         return self.h_s.exact(z.double() * UNIT, side)
 
-    def quantize(self, y: Tensor, level: int | Tensor, condition: Tensor | None) -> tuple[Quantized, Tensor]:
+    def quantize(
+        self, y: Tensor, level: int | Tensor, condition: Tensor | None, improved: Improved | None = None
+    ) -> tuple[Quantized, Tensor]:
         """Analyzed images y (N, C', h, w), before their gain, to integers; and the hyper-latent in whole steps.
 
         Args:
             level: quality 0..120, or int32 (N, 1, h, w).
             condition: as `exact_base` takes it.
+            improved: a search for better latents.
         """
         gain = self.gain(quality_plane(level, y))
         hyper = self.prior.quantize(self.h_a(y * gain))
+        if improved is not None:
+            known = None if condition is None else condition / STEPS
+            y, gain = improved(y * gain, hyper, level, known), torch.ones_like(gain)
         base = self.exact_base(hyper, level, condition, (y.shape[-2], y.shape[-1]))
         return self.context.quantize(y, gain, base), hyper

@@ -26,6 +26,7 @@ from .fusion import FusionDecoder
 from .gains import quality_plane
 from .global_layer import GlobalLayer
 from .integer.exact import full_precision
+from .latent_search import LatentSearch
 from .shape import CodecConfig
 from .spatial_layer import SpatialLayer, analysis_channels, analysis_inputs
 from .tiles import STRIDE, Place, grid_of, tiled, tiles
@@ -41,11 +42,12 @@ class Coded(NamedTuple):
 
 class AnalyzedImages(NamedTuple):
     """What images are before a quality is chosen: their embedding (N, E), and y of the other layers, before its gain;
-    None for layers not asked for."""
+    None for layers not asked for; and the search for better latents of the detail layer, where that was asked for."""
 
     embedding: Tensor
     spatial: Tensor | None
     detail: Tensor | None
+    search: LatentSearch | None = None
 
 
 class CodedLatents(NamedTuple):
@@ -186,21 +188,25 @@ class LayeredCodec(nn.Module):
     # -- images to latents -------------------------------------------------------------------
 
     @torch.no_grad()
-    def analyze(self, x: Tensor, layers: int = 3, spatial_size: int | None = None) -> AnalyzedImages:
+    def analyze(
+        self, x: Tensor, layers: int = 3, spatial_size: int | None = None, effort: int = 0
+    ) -> AnalyzedImages:
         """What images (N, 3, H, W), uint8 or in [0, 1], of any size, are at any quality.
 
         Under autocast the detail layer's analysis, which takes most of the time, is in its precision; teachers are not.
 
         Args:
             spatial_size: working size of the spatial layer, by default the configuration's.
+            effort: steps of the search for the detail layer's latents, see `LatentSearch`.
         """
         with full_precision():
             seen = self.teachers_see(x, layers, spatial_size)
             spatial = None if seen.detected is None else self.spatial.g_a(analysis_inputs(seen.detected))
-        detail = None
-        if layers == 3:
-            detail = tiled(self.detail.g_a, x, self.detail.g_a.receptive_radius).float()
-        return AnalyzedImages(seen.embedding, spatial, detail)
+        if layers < 3:
+            return AnalyzedImages(seen.embedding, spatial, None)
+        detail = tiled(self.detail.g_a, x, self.detail.g_a.receptive_radius).float()
+        search = LatentSearch(self.detail, self.synthesis, x, effort) if effort else None
+        return AnalyzedImages(seen.embedding, spatial, detail, search)
 
     def teachers_see(self, x: Tensor, layers: int = 2, spatial_size: int | None = None) -> Seen:
         """What the teachers see in images (N, 3, H, W), uint8 or in [0, 1], resized to the working sizes.
@@ -243,7 +249,8 @@ class LayeredCodec(nn.Module):
         if y.detail is not None:
             level = levels[2] if quality_offsets is None else lowered(levels[2], quality_offsets)
             condition = self.condition(latents.spatial, size)
-            detail, hyper = self.detail.quantize(y.detail, level, condition)
+            improved = None if y.search is None else y.search.improved
+            detail, hyper = self.detail.quantize(y.detail, level, condition, improved)
             latents = replace(
                 latents, detail=detail.values, hyper=hyper, quality_offsets=quality_offsets, quality=levels
             )

@@ -22,6 +22,7 @@ class ModelCodec(Codec):
         importance: where the detail layer's bits go, see `Model.encode`; by default everywhere alike.
         realism: of what is decoded, see `Model.decode`.
         spatial_size: working size of the spatial layer, see `Model.encode`.
+        effort: of the encoder, see `Model.encode`.
     """
 
     max_level = QUALITY_LEVELS
@@ -34,9 +35,10 @@ class ModelCodec(Codec):
         importance: Importance | None = None,
         realism: float = 0.0,
         spatial_size: int | None = None,
+        effort: int = 0,
     ):
         self.name, self.model, self.semantic, self.importance = name, model, semantic, importance
-        self.realism, self.spatial_size = realism, spatial_size
+        self.realism, self.spatial_size, self.effort = realism, spatial_size, effort
 
     @staticmethod
     def level(quality: float) -> int:
@@ -53,7 +55,9 @@ class ModelCodec(Codec):
 
     def writer(self, image: Image.Image) -> Callable[[int], bytes]:
         """As `Codec.writer`; the image is analyzed once."""
-        writer = self.model.writer([image], importance=self.importance, spatial_size=self.spatial_size)
+        writer = self.model.writer(
+            [image], importance=self.importance, spatial_size=self.spatial_size, effort=self.effort
+        )
         fixed = None if self.semantic is None else quality_level(self.semantic)
         return lambda level: writer.at((*[level if fixed is None else fixed] * len(SEMANTIC), level))[0]
 

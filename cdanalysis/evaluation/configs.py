@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
+from ..codec.budget import check_effort
 from ..codecs.compressai import MODELS
 from ..configs import check_known, made, merged, read_config, words_of
 from ..data.labeled import LabeledSource
@@ -36,6 +37,8 @@ class StudyConfig:
         semantic: quality of both semantic layers in whole streams.
         reconstructions: qualities of the detail layer in whole streams; the counterpart reads what they decode to.
         realistic: qualities of the detail layer in whole streams that are decoded at a realism of 1.
+        fitted: qualities of the detail layer in whole streams that are encoded with effort.
+        effort: how much: steps, see `Model.encode`.
         baselines: for other codecs their levels, 0..100, of CompressAI's models 1..8; the counterpart reads what they
             decode to.
         reduced: for other codecs their levels; files of the photograph reduced to the working size of the layer that
@@ -60,6 +63,8 @@ class StudyConfig:
     semantic: float = 0.3
     reconstructions: list[float] = field(default_factory=list)
     realistic: list[float] = field(default_factory=list)
+    fitted: list[float] = field(default_factory=list)
+    effort: int = 32
     baselines: dict[str, list[int]] = field(default_factory=dict)
     reduced: dict[str, list[int]] = field(default_factory=dict)
     compressai: str = ""
@@ -191,8 +196,9 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
             least, most = (1, 8) if name in MODELS else (0, 100)
             right = all(least <= level <= most for level in levels)
             _check(f"{where}: {key}.{name} must have levels of {least} to {most}", right, levels)
-    asked = {name: getattr(config, name) for name in ("streams", "reconstructions", "realistic")}
+    asked = {name: getattr(config, name) for name in ("streams", "reconstructions", "realistic", "fitted")}
     _check_qualities(where, **asked, semantic=[config.semantic])
+    check_effort(config.effort)
     shares = all(0 < share <= 1 for share in config.shares)
     _check(f"{where}: shares must lie above 0 and at most at 1", shares, config.shares)
     _check(f"{where}: draws must be at least 0", config.draws >= 0, config.draws)

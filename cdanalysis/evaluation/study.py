@@ -31,7 +31,12 @@ from . import engine
 from .configs import StudyConfig
 from .evaluators import Context, TaskEvaluator, head_of, new_evaluators
 
-LATENTS, DECODED, REALISTIC = OURS = ("heads on latents", "own reconstructions", "own reconstructions, realism 1")
+LATENTS, DECODED, REALISTIC, FITTED = OURS = (
+    "heads on latents",
+    "own reconstructions",
+    "own reconstructions, realism 1",
+    "own reconstructions, with effort",
+)
 """Series of a study that are this library's."""
 TIMES = ("encode_s", "decode_s", "read_s")
 
@@ -161,7 +166,7 @@ def _trained_counterpart(
 
 def _begin(config: StudyConfig, folder: Path, images: engine.Images) -> None:
     """Put aside, under another name, what was measured from something else; and note what is measured from now on."""
-    keys = ("task", "semantic", "perception", "weights", "compressai", "retraining")
+    keys = ["task", "semantic", "perception", "weights", "compressai", "retraining", *(["effort"] if config.fitted else [])]
     now = {"rows": engine.ROWS, **{key: asdict(config)[key] for key in keys}}
     weights = [find(config.model) / name for name in (WEIGHTS, TEACHERS, COUNTERPARTS)]
     now |= {"model": [file_digest(path) for path in weights if path.is_file()]}
@@ -186,6 +191,8 @@ def _plan(config: StudyConfig, model: Model, folder: Path, track: engine.Track) 
     yield from [StudyPoint(DECODED, whole, whole.level(quality), model) for quality in config.reconstructions]
     codec = ModelCodec(REALISTIC, model, config.semantic, realism=1.0)
     yield from [StudyPoint(REALISTIC, codec, codec.level(quality), model) for quality in config.realistic]
+    codec = ModelCodec(FITTED, model, config.semantic, effort=config.effort)
+    yield from [StudyPoint(FITTED, codec, codec.level(quality), model) for quality in config.fitted]
     for name, levels in config.baselines.items():
         yield from [StudyPoint(name, open_codec(name, config.compressai), level, model) for level in levels]
     for name, levels in config.reduced.items() if config.task else ():

@@ -402,13 +402,14 @@ class CompressAIModel(Model):
         layers: int = 2,
         importance: Importance | None = None,
         spatial_size: int | None = None,
+        effort: int = 0,
     ) -> _Writer:
         """As `Model.writer`.
 
         Raises:
-            ValueError: for an importance, or a size of the spatial layer.
+            ValueError: for an importance, a size of the spatial layer, or effort.
         """
-        for name, given in (("importance", importance), ("spatial_size", spatial_size)):
+        for name, given in (("importance", importance), ("spatial_size", spatial_size), ("effort", effort or None)):
             if given is not None:
                 raise ValueError(f"{self.name} spends bits as its network has learned: leave out {name}")
         return _Writer(self, images)

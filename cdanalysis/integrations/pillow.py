@@ -22,7 +22,7 @@ from ..zoo import load, name_of
 SUFFIX, MIME = ".cda", "image/x-cda"
 LONGEST_HEADER = 64
 """Bytes; the format's headers are shorter."""
-OPTIONS = ("quality", "layers", "bpp", "max_bytes", "importance", "spatial_size")
+OPTIONS = ("quality", "layers", "bpp", "max_bytes", "importance", "spatial_size", "effort")
 """Of `Model.encode`, which ``image.save`` takes."""
 
 
@@ -72,8 +72,8 @@ def register_pillow(
     """Let Pillow open and save ``.cda`` streams. May be called again, for another model; earlier ones still read.
 
     Opening reads a stream's header alone; pixels are decoded when they are asked for. ``image.save(path)`` takes
-    ``quality`` (in [0, 1], or one for each layer; 0.5), ``layers``, ``bpp``, ``max_bytes``, ``importance`` and
-    ``spatial_size`` as `Model.encode` does, and ``model`` for another one than here.
+    ``quality`` (in [0, 1], or one for each layer; 0.5), ``layers``, ``bpp``, ``max_bytes``, ``importance``,
+    ``spatial_size`` and ``effort`` as `Model.encode` does, and ``model`` for another one than here.
 
     Args:
         model: that writes, and reads its own streams: a model, a zoo name, a folder, or "hf-hub:owner/name"; loaded

@@ -134,18 +134,41 @@ class ContextModel(nn.Module):
         y_hat is rounded around the predicted mean with a straight-through gradient; bits are those
         of y with uniform noise (``noisy``, as in training) or of y_hat itself.
         """
-        masks = self.partition.masks(*y.shape[-2:], device=y.device)
-        y_hat, means, log_scales = torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y)
-        for p, mask in enumerate(masks):
-            hidden = base if p == 0 else torch.cat([base, self.contexts[p - 1](y_hat / self.scale)], 1)
-            mean, log_scale = self.heads[p](self.mixes[p](hidden)).chunk(2, 1)
-            y_hat = torch.where(mask, round_ste(y - mean) + mean, y_hat)
-            means, log_scales = torch.where(mask, mean, means), torch.where(mask, log_scale, log_scales)
+        y_hat, means, log_scales = self._distributions(y, base, round_ste)
         residual = y - means
         sample = residual + torch.rand_like(y) - 0.5 if noisy else round_ste(residual)
-        bits = gaussian_bits(sample, log_scale_of(log_scales))
+        bits = gaussian_bits(sample, log_scales)
         # No symbol costs more: its table leaves every one a weight. Training wants the tail's gradient all the same.
         return y_hat, bits if noisy else bits.clamp_max(tables.PRECISION)
+
+    def expected(self, y: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
+        """What y is expected to cost where each latent is rounded at random, to the nearer symbol more likely.
+
+        Returns:
+            bits, and the variance in squared steps, both (N, C, h, w), differentiable.
+        """
+        _, means, log_scales = self._distributions(y, base, lambda residual: residual)
+        residual = y - means
+        lower = residual.detach().floor()
+        above = residual - lower
+        bits = (1 - above) * gaussian_bits(lower, log_scales) + above * gaussian_bits(lower + 1, log_scales)
+        return bits, above * (1 - above)
+
+    def _distributions(
+        self, y: Tensor, base: Tensor, coded: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What decoders know of y, and the means and log scales of all of it, given what earlier passes coded.
+
+        Args:
+            coded: makes of residuals what decoders know of them.
+        """
+        y_hat, means, log_scales = torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y)
+        for p, mask in enumerate(self.partition.masks(*y.shape[-2:], device=y.device)):
+            hidden = base if p == 0 else torch.cat([base, self.contexts[p - 1](y_hat / self.scale)], 1)
+            mean, log_scale = self.heads[p](self.mixes[p](hidden)).chunk(2, 1)
+            y_hat = torch.where(mask, coded(y - mean) + mean, y_hat)
+            means, log_scales = torch.where(mask, mean, means), torch.where(mask, log_scale, log_scales)
+        return y_hat, means, log_scale_of(log_scales)
 
     @full_precision()
     def quantize(self, y: Tensor, gain: Tensor, base: Tensor) -> Quantized:

@@ -1,0 +1,137 @@
+"""Search for the detail layer's symbols: what the analysis says of a photograph at one look, improved step by step.
+
+An analysis network does well on average; latents fitted to the one photograph do better (Yang, Bamler, Mandt, "Improving
+inference for neural image compression", NeurIPS 2020). The stream is an ordinary one; decoding does not change.
+
+Rounding, which has no gradient, is relaxed to its expectation: a latent between two symbols stands for either, the more
+likely the nearer. The bits expected are then linear in between, and the squared error expected is that of the latent
+itself and a variance's: f (1 - f) for a latent that lies f above the lower symbol, times what a step of its channel does
+to the pixels. At whole symbols both are exact. Samples, as that paper draws them, need several times as many steps.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .detail import DetailLayer
+from .fusion import FusionDecoder
+from .gains import quality_plane
+from .tiles import STRIDE, Place, tiles, to_unit
+
+LAMBDAS = 0.00025, 0.05
+"""What squared error, times 255^2, counts at quality 0 and at quality 1 against bits a pixel, here and in training."""
+LEARNING_RATE, LAST_SHARE = 0.1, 0.1
+"""In steps of the latents, at first; and what is left of it in the end."""
+BETAS = 0.5, 0.95
+SHARE = 1 / 3
+"""Of the cells that a tile answers for elsewhere: here all that the decoder makes is kept for its gradient."""
+
+
+class LatentSearch:
+    """The search for the latents of photographs, at any quality. Under autocast the decoder is in its precision.
+
+    Args:
+        detail, synthesis: what codes and decodes them.
+        images: (N, 3, H, W), uint8 or in [0, 1].
+        steps: how often all latents move.
+    """
+
+    def __init__(self, detail: DetailLayer, synthesis: FusionDecoder, images: Tensor, steps: int):
+        self.detail, self.synthesis, self.images, self.steps = detail, synthesis, images, steps
+        kind = images.device.type
+        self.precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+    def improved(self, y: Tensor, hyper: Tensor, level: int | Tensor, condition: Tensor | None) -> Tensor:
+        """Better latents than y (N, C, h, w), in steps; one photograph, and one tile of it, at a time.
+
+        Args:
+            hyper: the hyper-latent in whole steps, which stays as it is.
+            level: quality 0..120, or int32 (N, 1, h, w).
+            condition: y_hat of the spatial layer in steps, on the same grid, where the codec is fused.
+        """
+        quality = quality_plane(level, y).expand(len(y), 1, *y.shape[-2:])
+        base = self.detail.entropy_base(hyper.float(), quality, condition, y)
+        with torch.inference_mode(False), torch.enable_grad():
+            better = y.clone()
+            for number, image in enumerate(self.images):
+                for tile in tiles((y.shape[-2], y.shape[-1]), self.synthesis.receptive_radius, SHARE):
+                    place = (slice(number, number + 1), slice(None), *tile.seen)
+                    seen = (None if part is None else part[place].clone() for part in (better, base, quality, condition))
+                    region = _Region(_pixels(image, tile.seen), *seen)
+                    better[(*place[:2], *tile.core)] = self._descended(region, tile.inner)
+        return better
+
+    def _descended(self, region: _Region, inner: Place) -> Tensor:
+        """The latents of a place in a region, after all steps."""
+        place = (..., *inner)
+        free = region.y[place].clone().requires_grad_()
+        curvature = self._curvature(region)
+        optimizer = torch.optim.Adam([free], LEARNING_RATE, BETAS)
+        rate = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST_SHARE, self.steps)
+        for _ in range(self.steps):
+            y = region.y.clone()
+            y[place] = free
+            bits, variance = self.detail.context.expected(y, region.base)
+            errors = (self._decoded(y, region) - region.pixels).square()
+            loss = (bits + curvature * variance).sum() + (region.pixel_weight * errors).sum()
+            (free.grad,) = torch.autograd.grad(loss, free)
+            optimizer.step()
+            rate.step()
+        return free.detach()
+
+    def _curvature(self, region: _Region) -> Tensor:
+        """What variance of each latent costs in squared error, (1, C, h, w): as much all over a channel.
+
+        From one probe of random signs (Hutchinson's estimator of a diagonal).
+        """
+        y = region.y.clone().requires_grad_()
+        x_hat = self._decoded(y, region)
+        signs = 2 * torch.randint(2, x_hat.shape, generator=torch.Generator().manual_seed(0)).to(x_hat) - 1
+        (slopes,) = torch.autograd.grad(x_hat, y, signs)
+        return region.weight * slopes.square().mean((2, 3), keepdim=True)
+
+    def _decoded(self, y: Tensor, region: _Region) -> Tensor:
+        """The photograph's pixels, without those that pad it."""
+        latents = self.detail.dequantize(y, region.quality)
+        with torch.autocast(y.device.type, self.precision, enabled=self.precision is not None):
+            x_hat = self.synthesis(latents, region.quality, region.condition)
+        return x_hat[..., : region.pixels.shape[-2], : region.pixels.shape[-1]].float()
+
+
+class _Region(NamedTuple):
+    """What is seen of a photograph while a place of it is improved.
+
+    Attributes:
+        pixels: (1, 3, H, W) in [0, 1]; no more than the photograph has.
+        y: latents in steps.
+        base: what their entropy model is told.
+        quality: of the detail layer, (1, 1, h, w).
+        condition: the spatial layer on the same grid, where the codec is fused.
+    """
+
+    pixels: Tensor
+    y: Tensor
+    base: Tensor
+    quality: Tensor
+    condition: Tensor | None
+
+    @property
+    def weight(self) -> Tensor:
+        """What squared error of a number in [0, 1] costs in bits: (1, 1, h, w)."""
+        low, high = LAMBDAS
+        return 255**2 / self.pixels.shape[1] * low * (high / low) ** self.quality
+
+    @property
+    def pixel_weight(self) -> Tensor:
+        """The same of every pixel."""
+        cells = self.weight.repeat_interleave(STRIDE, 2).repeat_interleave(STRIDE, 3)
+        return cells[..., : self.pixels.shape[-2], : self.pixels.shape[-1]]
+
+
+def _pixels(image: Tensor, seen: Place) -> Tensor:
+    """The pixels (1, 3, H, W) of a place in a photograph (3, H', W'), in [0, 1]."""
+    rows, columns = (slice(STRIDE * s.start, STRIDE * s.stop) for s in seen)
+    return to_unit(image[None, :, rows, columns].clone())

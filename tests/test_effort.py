@@ -1,0 +1,144 @@
+"""Latents fitted to one photograph: more picture for the bits, and a stream like any other."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from skimage import data
+
+import cdanalysis as cda
+from cdanalysis.cli import main
+from cdanalysis.codec import latent_search
+from cdanalysis.codec.entropy.models import ContextModel
+from cdanalysis.codec.latent_search import LAMBDAS, LatentSearch
+from cdanalysis.stream.container import unpack
+from cdanalysis.structures.latents import LAYERS
+
+QUALITY = 0.5
+
+
+def cost(model, image: np.ndarray, stream: bytes) -> float:
+    """What the codec learned to make small, in bits a pixel: real bytes, and pixels as they are decoded."""
+    low, high = LAMBDAS
+    error = np.square(np.asarray(model.decode(stream), float) - image).mean()
+    return 8 * len(stream) / image[..., 0].size + low * (high / low) ** QUALITY * error
+
+
+def test_effort_pays(photo, chelsea):
+    """The more the better, at no change of what machines read; the same bytes whenever it is asked for."""
+    image = chelsea[40:167, 100:301]
+    streams = [photo.encode(image, QUALITY, effort=steps) for steps in (0, 6, 16)]
+    plain, some, more = (cost(photo, image, stream) for stream in streams)
+    assert more < some < 0.995 * plain
+    assert more < 0.985 * plain
+    assert len({cda.strip(stream) for stream in streams}) == 1
+    assert photo.encode(image, QUALITY, effort=np.int64(6)) == streams[1]
+
+
+def test_effort_pays_where_a_photograph_is_many_tiles(photo, chelsea, monkeypatch):
+    image = chelsea[40:168, :448]
+    whole = photo.encode(image, QUALITY, effort=16)
+    monkeypatch.setattr(latent_search, "SHARE", 1 / 24)
+    tiled = photo.encode(image, QUALITY, effort=16)
+    plain, seamless, seamed = (cost(photo, image, s) for s in (photo.encode(image, QUALITY), whole, tiled))
+    assert tiled != whole
+    assert seamed - seamless < 0.25 * (plain - seamless)
+
+
+def test_effort_pays_in_a_fused_codec(small, image):
+    """Also where a spatial layer modulates the decoder, and conditions the entropy model."""
+    model = copy.deepcopy(small)
+    model.codec.set_fused(True)
+    with torch.no_grad():
+        for conv in (model.codec.detail.h_s.side, model.codec.synthesis.condition[0]):
+            conv.weight.normal_(std=0.05)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None]
+    search = LatentSearch(model.codec.detail, model.codec.synthesis, x, 8)
+    assert objective(model, search, x)[1] < 0.98 * objective(model, search, x)[0]
+
+
+def objective(model, search: LatentSearch, x: torch.Tensor) -> tuple[float, float]:
+    """Bits and squared error, in bits, of latents as they are rounded, before and after a search."""
+    codec, size, level = model.codec, (x.shape[-2], x.shape[-1]), 60
+    analyzed = codec.analyze(x, 3)
+    costs = []
+    for each in (None, search):
+        latents = codec.encode_at(analyzed._replace(search=each), size, (60, 60, level)).latents
+        bits = float(codec.bit_maps(latents)["detail"].sum())
+        error = (codec.to_images(latents).float() - x).square().mean(1).sum()
+        low, high = LAMBDAS
+        costs.append(bits + low * (high / low) ** (level / 120) * float(error))
+    return costs[0], costs[1]
+
+
+@settings(max_examples=6)
+@given(st.integers(17, 80), st.integers(17, 80), st.sampled_from([0, 0.3, 1.0]), st.integers(0, 2**32 - 1))
+def test_streams_are_like_any_other(three_tasks, height, width, quality, seed):
+    """Of any size and quality, with bits wherever they are wanted; a budget is kept, and weights stay as they are."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
+    image = np.asarray(Image.fromarray(pixels).resize((width, height)))
+    model = copy.deepcopy(three_tasks).requires_grad_(True)
+    before = model.fingerprint
+    stream = model.encode(image, quality, effort=2, importance=[(0, 0, width // 2, height)])
+    assert model.decode(stream).size == (width, height)
+    assert model.analyze(stream, ["classification"]).classification
+    assert model.encode(image, quality, LAYERS[:2], effort=2) == cda.strip(model.encode(image, quality))
+    budget = len(model.encode(image, 0.5))
+    assert len(model.encode(image, max_bytes=budget, effort=2)) <= budget
+    assert model.fingerprint == before and all(p.grad is None for p in model.parameters())
+
+
+def test_a_budget_buys_more_of_the_picture(photo):
+    image = data.astronaut()[:192, 64:256]
+    budget = len(photo.encode(image, QUALITY))
+    parts = tuple(len(layer.data) for layer in unpack(photo.encode(image, QUALITY)).layers)
+
+    def error(**asked) -> float:
+        stream = photo.encode(image, **asked)
+        assert len(stream) <= budget
+        return np.square(np.asarray(photo.decode(stream), float) - image).mean()
+
+    assert error(max_bytes=budget, effort=16) < 0.97 * error(max_bytes=budget)
+    assert error(max_bytes=parts, effort=16) < 0.97 * error(max_bytes=parts)
+
+
+def test_under_autocast_the_decoder_that_is_fitted_to_is_in_its_precision(photo, chelsea):
+    image = chelsea[40:168, 100:292]
+    with torch.autocast("cpu", torch.bfloat16):
+        stream = photo.encode(image, QUALITY, effort=16)
+    assert cost(photo, image, stream) < 0.99 * cost(photo, image, photo.encode(image, QUALITY))
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20)
+def test_what_is_expected_of_whole_symbols_is_what_they_cost(seed):
+    torch.manual_seed(seed)
+    model, base = ContextModel(8, base=4, hidden=8, passes=2), torch.randn(1, 4, 4, 6)
+    with torch.no_grad():
+        for head in model.heads:
+            head.weight.normal_(std=0.3)
+        y_hat, bits = model(3 * torch.randn(1, 8, 4, 6), base, noisy=False)
+        expected, variance = model.expected(y_hat, base)
+        assert torch.allclose(expected.clamp_max(16), bits.clamp_max(16), atol=0.02)
+        assert float(variance.max()) < 1e-3
+
+
+@pytest.mark.parametrize("steps", [-1, 2.5, "8", 10**9, None])
+def test_effort_that_is_none_is_refused(small, image, steps):
+    with pytest.raises(ValueError, match="effort is a number of steps from 0 to 10,000, got"):
+        small.encode(image, effort=steps)
+
+
+def test_the_command_line(small_folder, image, tmp_path, capsys):
+    Image.fromarray(image).save(tmp_path / "a.png")
+    ask = ["encode", str(tmp_path / "a.png"), "--model", str(small_folder), "-o", str(tmp_path / "a.cda")]
+    assert main([*ask, "--effort", "2"]) == 0
+    assert (tmp_path / "a.cda").read_bytes() == cda.load(small_folder).encode(image, effort=2)
+    assert main([*ask, "--effort", "2", "--layers", "global", "--overwrite"]) == 1
+    assert "effort is spent on the detail layer, which is not written" in capsys.readouterr().err
