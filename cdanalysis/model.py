@@ -110,9 +110,8 @@ class Model(nn.Module):
                 the spatial layer: fewer bytes, and boxes and masks of larger things alone, or the other way round; by
                 default what the heads were trained for. With 32 the layer takes a few dozen bytes, and finds hardly
                 anything.
-            effort: steps by which the detail layer's symbols are fitted to the photograph, after the network's one look:
-                more picture for the bits, in much more time. 0, the default, takes none; 32 are worth about 0.3 dB and
-                cost some 80 times what encoding else takes.
+            effort: steps by which the detail layer is fitted to the one photograph, after the analysis' first look:
+                more picture for the bits, in much more time. A dozen or more pay; 0, the default, is none.
 
         Returns:
             the bytes of a ``.cda`` file.
@@ -150,7 +149,9 @@ class Model(nn.Module):
             work = lambda group: self.writer(group, count, importance, spatial_size, effort).at(levels)  # noqa: E731
             return grouped(tensors, lambda t: (t.shape, t.dtype), work)
         budgets = [budget_of(x[0].numel(), bpp, max_bytes) for x in tensors]
-        writers = (self.writer([x], count, importance, spatial_size, effort) for x in tensors)  # one photograph at a time
+        writers = (
+            self.writer([x], count, importance, spatial_size, effort) for x in tensors
+        )  # one photograph at a time
         return [writer.within(budget, bpp) for writer, budget in zip(writers, budgets, strict=True)]
 
     def analyze(self, stream: StreamBytes, tasks: Sequence[str] | None = None) -> Result:

@@ -6,6 +6,7 @@
 - `vector_search`: `VectorSearch`: the symbols that keep the most of it
 - `spatial_layer`: `SpatialLayer`: where things are, at stride 16
 - `detail`: `DetailLayer`: what it looks like, at stride 16
+- `latent_search`: `LatentSearch`: its latents, fitted to one photograph
 - `fusion`: `FusionDecoder`: latents to a photograph
 - `modulation`: its blocks, which a condition modulates
 - `realism`: `RealismBranch`: what makes its pictures look like photographs

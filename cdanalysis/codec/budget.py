@@ -110,7 +110,8 @@ class StreamWriter:
         if len(budget) != self.layers:
             names = ", ".join(LAYERS[: self.layers])
             raise ValueError(f"a budget is one number, or one for each layer that is written ({names}), got {budget}")
-        levels, search = (), False
+        levels: Levels = ()
+        search = False
         for number, most in enumerate(budget):
             in_bpp = (pixels, bpp[number]) if isinstance(bpp, (tuple, list)) else None
             size = partial(self._layer_bytes, levels)

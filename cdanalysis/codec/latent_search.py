@@ -1,12 +1,14 @@
-"""Search for the detail layer's symbols: what the analysis says of a photograph at one look, improved step by step.
+"""Search for the detail layer's symbols: what the analysis makes of a photograph at one look, improved step by step.
 
-An analysis network does well on average; latents fitted to the one photograph do better (Yang, Bamler, Mandt, "Improving
-inference for neural image compression", NeurIPS 2020). The stream is an ordinary one; decoding does not change.
+An analysis network does well on average; latents fitted to the one photograph do better (Yang, Bamler, Mandt,
+"Improving inference for neural image compression", NeurIPS 2020). The stream is an ordinary one; decoding does not
+change.
 
-Rounding, which has no gradient, is relaxed to its expectation: a latent between two symbols stands for either, the more
-likely the nearer. The bits expected are then linear in between, and the squared error expected is that of the latent
-itself and a variance's: f (1 - f) for a latent that lies f above the lower symbol, times what a step of its channel does
-to the pixels. At whole symbols both are exact. Samples, as that paper draws them, need several times as many steps.
+Rounding, which has no gradient, is relaxed to its expectation: a latent between two symbols stands for either, the
+nearer the more likely. The bits expected are then linear in between, and the squared error expected is that of the
+latent itself and a variance's: f (1 - f) for a latent that lies f above the lower symbol, times what a step of its
+channel does to the pixels. At whole symbols both are exact. Samples, as that paper draws them, need several times as
+many steps.
 """
 
 from __future__ import annotations
@@ -58,10 +60,15 @@ class LatentSearch:
             better = y.clone()
             for number, image in enumerate(self.images):
                 for tile in tiles((y.shape[-2], y.shape[-1]), self.synthesis.receptive_radius, SHARE):
-                    place = (slice(number, number + 1), slice(None), *tile.seen)
-                    seen = (None if part is None else part[place].clone() for part in (better, base, quality, condition))
-                    region = _Region(_pixels(image, tile.seen), *seen)
-                    better[(*place[:2], *tile.core)] = self._descended(region, tile.inner)
+                    seen, core = ((slice(number, number + 1), slice(None), *part) for part in (tile.seen, tile.core))
+                    region = _Region(
+                        _pixels(image, tile.seen),
+                        better[seen].clone(),
+                        base[seen].clone(),
+                        quality[seen].clone(),
+                        None if condition is None else condition[seen].clone(),
+                    )
+                    better[core] = self._descended(region, tile.inner)
         return better
 
     def _descended(self, region: _Region, inner: Place) -> Tensor:

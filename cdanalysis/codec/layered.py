@@ -188,9 +188,7 @@ class LayeredCodec(nn.Module):
     # -- images to latents -------------------------------------------------------------------
 
     @torch.no_grad()
-    def analyze(
-        self, x: Tensor, layers: int = 3, spatial_size: int | None = None, effort: int = 0
-    ) -> AnalyzedImages:
+    def analyze(self, x: Tensor, layers: int = 3, spatial_size: int | None = None, effort: int = 0) -> AnalyzedImages:
         """What images (N, 3, H, W), uint8 or in [0, 1], of any size, are at any quality.
 
         Under autocast the detail layer's analysis, which takes most of the time, is in its precision; teachers are not.

@@ -166,7 +166,15 @@ def _trained_counterpart(
 
 def _begin(config: StudyConfig, folder: Path, images: engine.Images) -> None:
     """Put aside, under another name, what was measured from something else; and note what is measured from now on."""
-    keys = ["task", "semantic", "perception", "weights", "compressai", "retraining", *(["effort"] if config.fitted else [])]
+    keys = [
+        "task",
+        "semantic",
+        "perception",
+        "weights",
+        "compressai",
+        "retraining",
+        *(["effort"] if config.fitted else []),
+    ]
     now = {"rows": engine.ROWS, **{key: asdict(config)[key] for key in keys}}
     weights = [find(config.model) / name for name in (WEIGHTS, TEACHERS, COUNTERPARTS)]
     now |= {"model": [file_digest(path) for path in weights if path.is_file()]}

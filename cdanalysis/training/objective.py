@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, distributed
 
+from ..codec.latent_search import LAMBDAS
 from .distortion import ObserverConfig
 
 FLOOR = 0.3
@@ -51,7 +52,7 @@ class ObjectiveConfig:
     features: list[float] = field(default_factory=lambda: [0.3, 0.6, 1.0, 0.3])
     embedding: float = 0.3
     distillation: dict[str, float] = field(default_factory=lambda: {"classification": 1.0})
-    lambdas: list[float] = field(default_factory=lambda: [0.001, 0.05])
+    lambdas: list[float] = field(default_factory=lambda: list(LAMBDAS))
     observers: list[ObserverConfig] = field(default_factory=lambda: [ObserverConfig()])
     alpha: float = 0.5
     saliency: str = ""
