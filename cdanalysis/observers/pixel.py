@@ -8,6 +8,11 @@ from torch import Tensor
 
 from .base import Observer, weighted_mean
 
+WINDOW = 11
+"""Pixels, each way, of MS-SSIM's window."""
+SCALES = 0.0448, 0.2856, 0.3001, 0.2363, 0.1333
+"""Exponents of its scales, the finest first."""
+
 
 class SquaredError(Observer):
     """The mean squared error of pixels, in [0, 1].
@@ -37,10 +42,10 @@ class MSSSIM(Observer):
 
     window: Tensor
 
-    def __init__(self, scales: tuple[float, ...] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+    def __init__(self, scales: tuple[float, ...] = SCALES):
         super().__init__()
         self.scales = scales
-        x = torch.arange(11.0) - 5
+        x = torch.arange(float(WINDOW)) - WINDOW // 2
         window = torch.exp(-x.square() / (2 * 1.5**2))
         self.register_buffer("window", window / window.sum(), persistent=False)
 
@@ -50,7 +55,7 @@ class MSSSIM(Observer):
         Raises:
             ValueError: if the images are too small for the scales.
         """
-        least = 11 * 2 ** (len(self.scales) - 1)
+        least = WINDOW * 2 ** (len(self.scales) - 1)
         if min(original.shape[-2:]) < least:
             raise ValueError(f"MS-SSIM over {len(self.scales)} scales needs sides of at least {least} pixels")
         a, b, product = original, reconstruction, original.new_ones(())
