@@ -129,19 +129,23 @@ class StreamWriter:
     ) -> tuple[int, bool]:
         """The best level within a budget, and whether it is with the search; arguments as `best_level`'s.
 
-        The level is found without it. Latents that were searched for take fewer bytes, and so leave room for levels
-        above, which are tried one by one.
+        The level is found without it. Latents that were searched for take a few percent fewer bytes or more, so that
+        the levels around are tried one by one.
 
         Args:
             detail: whether the budget is for what the search is for.
         """
-        level, search = best_level(lambda level: size_at(level, False), budget, what, in_bpp), False
-        if detail and self.analyzed.search is not None:
-            for higher in range(level, QUALITY_LEVELS + 1):
-                if size_at(higher, True) > budget:
-                    break
-                level, search = higher, True
-        return level, search
+        rounded = best_level(lambda level: size_at(level, False), budget, what, in_bpp)
+        if not detail or self.analyzed.search is None:
+            return rounded, False
+        level = rounded
+        while level >= 0 and size_at(level, True) > budget:
+            level -= 1
+        if level < 0:
+            return rounded, False
+        while rounded <= level < QUALITY_LEVELS and size_at(level + 1, True) <= budget:
+            level += 1
+        return level, True
 
     def _layer_bytes(self, before: Levels, level: int, search: bool) -> int:
         """Bytes of the only photograph's next layer, after those whose levels are chosen."""

@@ -32,7 +32,7 @@ LEARNING_RATE, LAST_SHARE = 0.1, 0.1
 """In steps of the latents, at first; and what is left of it in the end."""
 BETAS = 0.5, 0.95
 SHARE = 1 / 3
-"""Of the cells that a tile answers for elsewhere: here all that the decoder makes is kept for its gradient."""
+"""Of the cells, each way, that a tile answers for elsewhere: all that the decoder makes is kept for gradients."""
 
 
 class LatentSearch:
