@@ -70,12 +70,16 @@ class StreamWriter:
     @torch.inference_mode()
     def at(self, levels: Levels, search: bool = True) -> list[bytes]:
         """Streams at the quality levels 0..120 of the layers; without the search, if there is one, in less time."""
-        analyzed = self.analyzed if search else self.analyzed._replace(search=None)
-        coded, mapped = self._bytes(analyzed, levels), self.quality_offsets is not None
-        return packed(self.working, self.fingerprint, self.size, levels, coded, mapped)
+        return self._packed(levels, self._coded(levels, search))
 
-    def _bytes(self, analyzed: AnalyzedImages, levels: Levels) -> list[list[bytes]]:
-        """For each photograph the bytes of each layer's symbols."""
+    def _packed(self, levels: Levels, coded: list[list[bytes]]) -> list[bytes]:
+        return packed(self.working, self.fingerprint, self.size, levels, coded, self.quality_offsets is not None)
+
+    def _coded(self, levels: Levels, search: bool) -> list[list[bytes]]:
+        """For each photograph the bytes of its first layers' symbols, of as many as there are levels."""
+        y, count = self.analyzed, len(levels)
+        spatial, detail = y.spatial if count > 1 else None, y.detail if count > 2 else None
+        analyzed = AnalyzedImages(y.embedding, spatial, detail, y.search if search else None)
         quality_offsets = self.quality_offsets
         if quality_offsets is not None and len(levels) == len(
             LAYERS
@@ -110,14 +114,15 @@ class StreamWriter:
         if len(budget) != self.layers:
             names = ", ".join(LAYERS[: self.layers])
             raise ValueError(f"a budget is one number, or one for each layer that is written ({names}), got {budget}")
+        coded = cache(self._coded)
         levels: Levels = ()
         search = False
         for number, most in enumerate(budget):
             in_bpp = (pixels, bpp[number]) if isinstance(bpp, (tuple, list)) else None
-            size = partial(self._layer_bytes, levels)
+            size = partial(lambda before, level, search: len(coded((*before, level), search)[0][-1]), levels)
             level, search = self._best(size, most, f"the {LAYERS[number]} layer", in_bpp, number == len(LAYERS) - 1)
             levels = (*levels, level)
-        return self.at(levels, search)[0]
+        return self._packed(levels, coded(levels, search))[0]
 
     def _best(
         self,
@@ -146,13 +151,6 @@ class StreamWriter:
         while rounded <= level < QUALITY_LEVELS and size_at(level + 1, True) <= budget:
             level += 1
         return level, True
-
-    def _layer_bytes(self, before: Levels, level: int, search: bool) -> int:
-        """Bytes of the only photograph's next layer, after those whose levels are chosen."""
-        y, count = self.analyzed, len(before)
-        spatial, detail = y.spatial if count > 0 else None, y.detail if count > 1 else None
-        first = AnalyzedImages(y.embedding, spatial, detail, y.search if search else None)
-        return len(self._bytes(first, (*before, level))[0][-1])
 
 
 def packed(

@@ -130,14 +130,15 @@ class _Region:
         self.weight = 255**2 * low * (high / low) ** quality
         cells = self.weight.repeat_interleave(STRIDE, 2).repeat_interleave(STRIDE, 3)
         self._weights = cells[..., : pixels.shape[-2], : pixels.shape[-1]]
-        self._structure = _structure(min(pixels.shape[-2:]) // 2)
+        self._half = F.avg_pool2d(pixels, 2)
+        self._structure = _structure(min(self._half.shape[-2:]))
 
     def distortion(self, x_hat: Tensor) -> Tensor:
         """What all pixels of a reconstruction cost, in bits."""
         error = (self._weights * (x_hat - self.pixels).square().mean(1, keepdim=True)).sum()
         if self._structure is None:
             return error
-        different = self._structure(F.avg_pool2d(self.pixels, 2), F.avg_pool2d(x_hat, 2), self._weights)
+        different = self._structure(self._half, F.avg_pool2d(x_hat, 2), self._weights)
         return error + STRUCTURE * self._weights.sum() * different.sum()
 
 
