@@ -120,6 +120,7 @@ OBSERVERS = Registry(
         "lpips": "training.distortion:lpips",
         "lpips_comp": "training.distortion:lpips_comp",
         "features": "training.distortion:features",
+        "unit_features": "training.distortion:unit_features",
         "wasserstein": "training.distortion:wasserstein",
         "texture": "training.distortion:texture",
         "adversarial": "training.distortion:adversarial",

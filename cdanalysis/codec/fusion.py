@@ -24,7 +24,7 @@ class FusionDecoder(nn.Module):
         width: width at stride 8; stride 16 has one and a half times as many channels, or those of the latents.
         depth: plain blocks at stride 8, after two fusion blocks at each stride.
         condition: width of what modulates.
-        realism: blocks of the branch that makes images look like photographs; 0 for a decoder without.
+        realism: blocks at each stride of the branch that makes images look like photographs; 0 for a decoder without.
 
     Attributes:
         receptive_radius: a pixel depends on no latents but those of the cells up to so many away from its own.

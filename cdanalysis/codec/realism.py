@@ -33,7 +33,7 @@ class RealismBranch(nn.Module):
     Args:
         width: channels of the decoder's features.
         condition: channels of what modulates them.
-        depth: blocks at stride 8.
+        depth: blocks at each of the strides 8, 4 and 2.
 
     Attributes:
         receptive_radius: of a pixel, in cells of stride 16, beyond the decoder's own.
@@ -43,13 +43,16 @@ class RealismBranch(nn.Module):
 
     def __init__(self, width: int, condition: int, depth: int):
         super().__init__()
-        self.receptive_radius = math.ceil((depth + 3) / 2)
+        reach = 1  # of the last convolution, at stride 2; then in cells of twice the stride, and so on
+        for _ in range(3):
+            reach = math.ceil((reach + depth) / 2)
+        self.receptive_radius = reach
         half, quarter = width // 2, max(width // 4, 2 * GRAIN)
         self.amount = nn.Conv2d(1, condition, 1)
         self.coarse = nn.ModuleList(FusionBlock(width, condition) for _ in range(depth))
-        self.middle = nn.Sequential(Upsample(width, half), *blocks(half, 2))
+        self.middle = nn.Sequential(Upsample(width, half), *blocks(half, depth))
         self.up = Upsample(half, quarter - GRAIN)
-        self.fine = blocks(quarter, 2)
+        self.fine = blocks(quarter, depth)
         last = nn.Conv2d(quarter, 12, 3, padding=1)
         for parameter in last.parameters():  # what learned nothing adds nothing
             nn.init.zeros_(parameter)

@@ -33,7 +33,7 @@ class CodecConfig:
         analysis_depth: blocks of the analysis at stride 8.
         synthesis_depth: blocks of the synthesis at stride 8.
         fused: whether the detail layer's entropy model and the synthesis see the spatial layer.
-        realism: blocks at stride 8 of the branch that makes decoded images look like photographs; 0 for none.
+        realism: blocks at each stride of the branch that makes decoded images look like photographs; 0 for none.
     """
 
     classifier: str = "tf_efficientnet_lite0"

@@ -20,6 +20,7 @@ from ..observers import (
     PatchDiscriminator,
     SquaredError,
     Texture,
+    UnitFeatureDistance,
     WassersteinDistortion,
 )
 from ..registry import OBSERVERS
@@ -35,16 +36,16 @@ class ObserverConfig:
     """One observer of the reconstruction.
 
     Attributes:
-        kind: "mse", "ms_ssim", "lpips", "lpips_comp", "features" and "wasserstein" (of an ImageNet classifier),
-            "texture" (of pixels), "adversarial" (a discriminator conditioned on the spatial layer where the codec is
-            fused, trained along), or another of `registry.OBSERVERS`.
+        kind: "mse", "ms_ssim", "lpips", "lpips_comp", "features", "unit_features" and "wasserstein" (of an ImageNet
+            classifier), "texture" (of pixels), "adversarial" (a discriminator, trained along, conditioned on the
+            spatial layer where the codec is fused, else on the detail layer), or another of `registry.OBSERVERS`.
         weight: of its distortion, at least 0; a weight of 1 on "mse" is the mean squared error of pixels in [0, 1].
         side: "human" is multiplied by 1 - alpha, "machine" by alpha, "both" by 1, "realism" by the realism at which
             a crop is decoded, in a stage that trains ``codec.synthesis.realism``.
         weights: SqueezeNet's, for "lpips" and "lpips_comp", absolute or below ``CDANALYSIS_DATA``; empty to download
             them.
         linear: channel weights, for "lpips_comp": a file that ``tools/lpips_comp.py`` wrote.
-        network: timm's name of the classifier, for "features".
+        network: timm's name of the classifier, for "features" and its like.
         layers: its modules whose outputs are compared.
         loss: of an adversary: "hinge" or "non_saturating".
         lr: learning rate of an adversary; it follows the stage's schedule.
@@ -69,7 +70,7 @@ def new_observer(config: ObserverConfig, spatial: int) -> Observer | Adversary:
 
     Args:
         config: describes it.
-        spatial: channels of the spatial layer, on which an adversary is conditioned.
+        spatial: channels of the layer on which an adversary is conditioned.
 
     Raises:
         ValueError: if there is no such kind, layer, loss or option.
@@ -143,6 +144,20 @@ def features(config: ObserverConfig, spatial: int) -> Observer:
     return _of_a_classifier(FeatureDistance, config)
 
 
+def unit_features(config: ObserverConfig, spatial: int) -> Observer:
+    """The observer "unit_features": distance between the features of an ImageNet classifier, each of unit length.
+
+    Args:
+        config: its ``network`` and ``layers`` are used.
+        spatial: channels of the spatial layer; not used.
+
+    Raises:
+        FileNotFoundError: if the network's weights cannot be had.
+        ValueError: if it has no such layer.
+    """
+    return _of_a_classifier(UnitFeatureDistance, config)
+
+
 def wasserstein(config: ObserverConfig, spatial: int) -> Observer:
     """The observer "wasserstein": distance of local statistics of the features of an ImageNet classifier.
 
@@ -178,7 +193,7 @@ def adversarial(config: ObserverConfig, spatial: int) -> Adversary:
 
     Args:
         config: its ``loss`` is used.
-        spatial: channels of the spatial layer; the discriminator is conditioned on them.
+        spatial: channels of the layer on which the discriminator is conditioned.
 
     Raises:
         ValueError: for an unknown loss.
@@ -192,7 +207,7 @@ class WeightedDistortion(nn.Module):
     Args:
         configs: the observers; those of weight 0 are not made.
         alpha: in [0, 1], from human observers alone to machine observers alone.
-        spatial: channels of the spatial layer, on which an adversary is conditioned.
+        spatial: channels of the layer on which an adversary is conditioned.
 
     Raises:
         ValueError: if no observer has a weight above 0, or ``alpha`` or a side is invalid; also as `new_observer`.
@@ -227,8 +242,8 @@ class WeightedDistortion(nn.Module):
             original: (N, 3, H, W) in [0, 1].
             reconstruction: (N, 3, H, W).
             weight: (N, 1, h, w), spatial weights, see `Observer`; None for equal weights.
-            spatial: y_hat of the spatial layer (N, C, h, w) on the detail layer's grid, which an adversary needs;
-                zeros where the codec is not fused.
+            spatial: what an adversary is told (N, C, h, w): y_hat of the spatial layer on the detail layer's grid, or
+                where the codec is not fused the detail layer's dequantized latents.
             realism: of each reconstruction (N,); None for 0.
 
         Returns:
@@ -246,19 +261,49 @@ class WeightedDistortion(nn.Module):
         shares = [count * one * (amounts if c.side == "realism" else 1.0) for c, count, one in parts]
         return torch.stack(shares).sum(0), each
 
-    def adversary_loss(self, original: Tensor, reconstruction: Tensor, spatial: Tensor) -> Tensor | None:
+    def adversary_loss(
+        self, original: Tensor, reconstruction: Tensor, spatial: Tensor, realism: Tensor | None = None
+    ) -> Tensor | None:
         """The loss of the discriminators, without gradients for the codec.
 
         Args:
             original: (N, 3, H, W) in [0, 1].
             reconstruction: (N, 3, H, W).
             spatial: as `forward` takes it.
+            realism: as `forward` takes it; on the side "realism" a reconstruction counts by it.
 
         Returns:
             a scalar, or None if there is no adversary.
         """
-        losses = [a.loss_of_its_own(original, reconstruction, spatial).float().mean() for _, a in self.adversaries()]
+        losses = []
+        for config, adversary in self.adversaries():
+            own = adversary.loss_of_its_own(original, reconstruction, spatial).float()
+            losses.append((own if realism is None or config.side != "realism" else own * realism).mean())
         return torch.stack(losses).sum() if losses else None
+
+    def adversary_pull(
+        self, total: Tensor, each: dict[str, Tensor], reconstruction: Tensor, realism: Tensor | None = None
+    ) -> Tensor:
+        """By how much adversaries pull at reconstructions for what all other observers do, which tells whether they act.
+
+        Args:
+            total: the weighted sum that `forward` gave for it.
+            each: the distortions that `forward` gave for it.
+            reconstruction: (N, 3, H, W), on which both depend.
+            realism: as `forward` takes it.
+
+        Returns:
+            the norm of the adversaries' gradient over that of the others', a scalar.
+        """
+        amounts = 1.0 if realism is None else realism
+        adverse = [
+            (count * each[config.kind] * (amounts if config.side == "realism" else 1.0)).sum()
+            for config, count, observer in zip(self.asked, self.counts, self.observers, strict=True)
+            if isinstance(observer, Adversary)
+        ]
+        gradients = (torch.autograd.grad(x, reconstruction, retain_graph=True)[0] for x in (total.sum(), sum(adverse)))
+        whole, theirs = (gradient.float() for gradient in gradients)
+        return theirs.norm() / (whole - theirs).norm().clamp_min(1e-12)
 
     def adversaries(self) -> list[tuple[ObserverConfig, Adversary]]:
         """The adversaries among the observers, with their configurations."""

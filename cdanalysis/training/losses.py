@@ -25,6 +25,10 @@ from .rate_controller import RateController
 from .recipe import StageConfig, touches
 
 
+PULLED = 50
+"""Steps from one look at how an adversary's gradient compares with the other observers' to the next."""
+
+
 class Semantics(NamedTuple):
     """What the semantic layers make of crops.
 
@@ -67,7 +71,8 @@ class StageLoss(nn.Module):
             self.own["controller"] = RateController(stage.target_bpp, stage.control_speed)
         self.realistic = _asks_for_realism(stage)
         if self.detail:
-            channels = model.codec.spatial.spec.channels
+            shape = model.codec.config
+            channels = shape.spatial_channels if shape.fused else shape.detail_channels
             self.distortion = WeightedDistortion(stage.objective.observers, stage.objective.alpha, channels)
             self.looks = any(config.kind != "mse" for config in self.distortion.asked)
             self.saliency = saliency_model(stage.objective.saliency) if stage.objective.saliency else None
@@ -94,7 +99,7 @@ class StageLoss(nn.Module):
         if self.semantic:
             losses.append(self._semantic_loss(batch, seen, quality.flatten(), step, terms))
         if self.detail:
-            losses.append(self._detail_loss(batch.pixels(), spatial, terms))
+            losses.append(self._detail_loss(batch.pixels(), spatial, step, terms))
         loss = torch.stack(losses).sum()
         terms["loss"] = loss
         return loss, {name: value.detach() for name, value in terms.items()}
@@ -142,7 +147,7 @@ class StageLoss(nn.Module):
     def _rate_ramp(self, step: int) -> float:
         return min(1.0, (step + 1) / self.stage.rate_warmup) if self.stage.rate_warmup else 1.0
 
-    def _detail_loss(self, x: Tensor, spatial: Tensor | None, terms: dict[str, Tensor]) -> Tensor:
+    def _detail_loss(self, x: Tensor, spatial: Tensor | None, step: int, terms: dict[str, Tensor]) -> Tensor:
         objective, codec, stage = self.stage.objective, self.model.codec, self.stage
         quality = self._detail_quality(x)
         condition = codec.condition(spatial, (x.shape[-2], x.shape[-1]))
@@ -157,9 +162,10 @@ class StageLoss(nn.Module):
         lowest, middle = objective.lambdas[0], log_interpolate(objective.lambdas, torch.tensor(0.5)).item()
         lambdas = torch.where(kept.bool(), lambdas, 0.25 * lowest)
         counts = lambdas if self.saliency is None else lambdas * self._attention(x)
-        known = self._known(y_hat, condition)
+        known = latents if condition is None else condition  # to adversaries
         pair = _moved(x, x_hat) if self.looks else (x, x_hat)
-        seen, each = self.distortion(*pair, counts, known, None if realism is None else realism.flatten())
+        amounts = None if realism is None else realism.flatten()
+        seen, each = self.distortion(*pair, counts, known, amounts)
         weight = counts.mean((1, 2, 3))
         rate = (y_bits.flatten(1).sum(1) + z_bits.flatten(1).sum(1)) / x[0, 0].numel() * kept.flatten()
         balance = (lambdas / middle).sqrt().mean((1, 2, 3))
@@ -169,10 +175,12 @@ class StageLoss(nn.Module):
         terms["psnr"] = torch.where(kept.any(), -10 * torch.log10((mse * share).sum().clamp_min(1e-10)), torch.nan)
         terms |= {name: (value * share).sum() for name, value in each.items() if name != "mse"}
         loss = ((self._rate_factor(terms) * rate + 255**2 * weight * seen) / balance).mean()
-        adversary_loss = self.distortion.adversary_loss(x, x_hat, known)
+        adversary_loss = self.distortion.adversary_loss(*pair, known, amounts)
         if adversary_loss is not None:
             terms["adversary"] = adversary_loss
             loss = loss + adversary_loss
+            if step % PULLED == 0 and torch.is_grad_enabled():
+                terms["adversary_pull"] = self.distortion.adversary_pull(seen, each, x_hat, amounts)
         return loss
 
     def _realism(self, x: Tensor) -> tuple[Tensor | None, tuple[int, int]]:
@@ -182,12 +190,6 @@ class StageLoss(nn.Module):
         drawn = torch.rand(len(x), 1, 1, 1, device=x.device)
         rows, columns = torch.randint(PERIOD, (2,)).tolist()
         return torch.where(torch.rand_like(drawn) < 0.5, 1.0, drawn), (rows, columns)
-
-    def _known(self, y_hat: Tensor, condition: Tensor | None) -> Tensor:
-        """What adversaries are told of the spatial layer, on the grid of the detail layer's ``y_hat``."""
-        if condition is not None:
-            return condition
-        return y_hat.new_zeros(len(y_hat), self.model.codec.spatial.spec.channels, *y_hat.shape[-2:])
 
     def _rate_factor(self, terms: dict[str, Tensor]) -> float:
         """What the controller, if there is one, makes of the rate's weight; it takes note of the rate."""
