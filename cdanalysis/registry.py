@@ -135,6 +135,7 @@ CODECS = Registry(
         "JPEG": "codecs.pillow:JPEG",
         "WebP": "codecs.pillow:WEBP",
         "AVIF": "codecs.pillow:AVIF",
+        "AVIF (PSNR)": "codecs.pillow:AVIF_PSNR",
         "JPEG 2000": "codecs.pillow:JPEG2000",
         "HEIC": "codecs.pillow:HEIC",
         "JPEG XL": "codecs.pillow:JPEG_XL",

@@ -230,7 +230,7 @@ def test_an_adversarial_stage_moves_codec_and_discriminator_each_by_its_own(worl
         loss.backward()
         for name, buffer in adversary.named_buffers():  # power iterations move them
             buffer.copy_(before[name])
-        assert {"adversarial", "psnr"} <= set(terms)
+        assert {"adversarial", "psnr", "adversary_pull"} <= set(terms) and terms["adversary_pull"] > 0
         parts = (model.codec.synthesis, adversary)
         return tuple([p.grad.clone() for p in part.parameters() if p.grad is not None] for part in parts)
 
@@ -239,6 +239,39 @@ def test_an_adversarial_stage_moves_codec_and_discriminator_each_by_its_own(worl
     loss_of.distortion.adversary_loss = lambda *_: None  # without it the codec's gradients are the same
     alone, nothing = gradients()
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(codec, alone, strict=True)) and not nothing
+
+
+def test_an_adversary_is_told_of_latents_and_counts_by_realism(world):
+    stage = joint_recipe(world).stages[0]
+    stage.auxiliary, stage.trains, stage.varied = [], ["codec.synthesis"], 0.0
+    stage.objective.observers = [ObserverConfig(), ObserverConfig("adversarial", 0.5, side="realism")]
+    model = new_model()
+    model.codec.set_realism(1)
+    distortion = StageLoss(model, stage).distortion
+    channels = model.codec.config.detail_channels
+    x, y, known = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64, requires_grad=True), torch.rand(2, channels, 4, 4)
+    total, each = distortion(x, y, None, known, torch.tensor([0.0, 1.0]))
+    (slopes,) = torch.autograd.grad(total.sum(), y, retain_graph=True)
+    (plain,) = torch.autograd.grad((x - y).square().mean((1, 2, 3)).sum(), y)
+    assert torch.allclose(slopes[0], plain[0]) and not torch.allclose(slopes[1], plain[1])
+    assert not torch.allclose(distortion(x, y, None, 0 * known, torch.ones(2))[1]["adversarial"], each["adversarial"])
+    losses = [distortion.adversary_loss(x, y, known, torch.full((2,), amount)) for amount in (0.0, 0.5, 1.0)]
+    assert losses[0] == 0 and losses[2] > losses[1] > 0
+
+
+def test_the_pull_of_an_adversary_grows_with_its_weight(world):
+    model, pulls = new_model(), []
+    for weight in (0.01, 0.1):
+        stage = joint_recipe(world).stages[0]
+        stage.auxiliary, stage.trains, stage.varied = [], ["codec.synthesis"], 0.0
+        stage.objective.observers = [ObserverConfig(), ObserverConfig("adversarial", weight)]
+        torch.manual_seed(0)
+        loss_of = StageLoss(model, stage).train()
+        torch.manual_seed(1)
+        x = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
+        pulls.append(float(loss_of(CropBatch(x), 0)[1]["adversary_pull"]))
+        assert "adversary_pull" not in loss_of(CropBatch(x), 1)[1]
+    assert pulls[1] == pytest.approx(10 * pulls[0], rel=0.01)
 
 
 def test_mixed_precision_rounds_no_photograph(world, tmp_path):

@@ -205,6 +205,16 @@ def test_grain_in_a_clear_sky_counts_beside_a_lawn_without():
     assert Texture()(sky, grainy) > 0.25 * Texture()(lawn, smooth) > 0.5
 
 
+def test_a_weave_is_no_grain():
+    """Though its contrast be the same: texture is told by all its frequencies."""
+    rng = torch.Generator().manual_seed(0)
+    grain, another = (0.5 + 0.05 * torch.randn(1, 3, 64, 64, generator=rng) for _ in range(2))
+    wave = torch.sin(torch.arange(64) * torch.pi / 2 + 0.3)
+    weave = (0.5 + 0.1 * wave[:, None] * wave).expand_as(grain)
+    assert weave.std().item() == pytest.approx(grain.std().item(), rel=0.05)
+    assert Texture()(grain, weave) > 20 * Texture()(grain, another)
+
+
 def test_distances_of_unit_features_do_not_depend_on_their_length():
     x, y = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
     louder = _Edges()

@@ -3,8 +3,8 @@
     cdanalysis benchmark -o docs/benchmarks.json
     python tools/benchmarks.py
 
-Takes ``docs/benchmarks/rival.json`` too, where it is: the report of configs/evaluate/rival.yaml: rate and distortion
-beside the codec whose speed is compared.
+Takes, where they are, ``docs/benchmarks/rival.json`` too, the report of configs/evaluate/rival.yaml: rate and distortion
+beside the codec whose speed is compared; and ``docs/benchmarks/cuda.json``, what a benchmark with ``--device cuda`` found.
 """
 
 from __future__ import annotations
@@ -62,6 +62,11 @@ def main() -> None:
     figures = ("series", "level", "bpp", "psnr", "ms_ssim", "lpips")
     if rival:
         blocks["rival"] = table([{name: row[name] for name in figures} for row in rival if row["bpp"]])
+    path = DOCS / "benchmarks" / "cuda.json"
+    if path.is_file():
+        accelerated = json.loads(path.read_text())
+        blocks["cuda hardware"] = accelerated["hardware"]
+        blocks |= {f"cuda {name}": table(accelerated[name]["rows"]) for name in ("codec", "parts")}
     fill(DOCS / "benchmarks.md", blocks)
 
 

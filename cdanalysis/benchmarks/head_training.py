@@ -52,10 +52,12 @@ def head_speed(model: Model, images: int = 64, batch: int = 16, repeats: int = 3
     read = timed(lambda: rows_read.extend(model.features(stream, SEMANTIC) for stream in streams))
     features, rows = Features.joined(rows_read).to(torch.float16), []
     for task, options in OPTIONS.items():
-        targets = drawn_targets(task, images, features.working[0])
+        drawn = drawn_targets(task, images, features.working[0])
+        targets = drawn if task == "classification" else [target.to(model.device) for target in drawn]
+        fresh = lambda task=task, options=options: model.new_head(task, **options).to(model.device)  # noqa: E731
         ways = {
-            "end_to_end": _end_to_end(model, model.new_head(task, **options), files, targets, batch),
-            "from_latents": _from_latents(model.new_head(task, **options), features, targets, batch),
+            "end_to_end": _end_to_end(model, fresh(), files, targets, batch),
+            "from_latents": _from_latents(fresh(), features, targets, batch),
         }
         found, row = {precision: least(ways, repeats, precision) for precision in PRECISIONS}, dict[str, Any](task=task)
         for way in ways:

@@ -3,7 +3,7 @@
 - `base`: `Codec`, the protocol; `open_codec` by a registered name; `mean_bpp`, `level_at`
 - `ours`: `ModelCodec`, `SemanticCodec`, `PreviewCodec`
 - `reduced`: `ReducedCodec`, another codec on photographs that were reduced first
-- `pillow`: `PillowCodec`: `JPEG`, `WEBP`, `AVIF`, `JPEG2000`, `HEIC`, `JPEG_XL`
+- `pillow`: `PillowCodec`: `JPEG`, `WEBP`, `AVIF`, `AVIF_PSNR`, `JPEG2000`, `HEIC`, `JPEG_XL`
 - `compressai`: `CompressAI`
 """
 

@@ -93,6 +93,8 @@ class PillowCodec(Codec):
 JPEG = PillowCodec("JPEG", "JPEG", settings=(("optimize", True),))
 WEBP = PillowCodec("WebP", "WEBP")
 AVIF = PillowCodec("AVIF", "AVIF")
+AVIF_PSNR = PillowCodec("AVIF (PSNR)", "AVIF", settings=(("advanced", (("tune", "psnr"),)),))
+"""libaom as it was before libavif 1.3 told it to please people rather than PSNR."""
 JPEG2000 = PillowCodec("JPEG 2000", "JPEG2000", "YCbCr 4:4:4", settings=(("irreversible", True), ("mct", 1)))
 HEIC = PillowCodec("HEIC", "HEIF", plugin="pillow_heif")
 JPEG_XL = PillowCodec("JPEG XL", "JXL", "XYB 4:4:4", plugin="pillow_jxl")
@@ -100,5 +102,5 @@ JPEG_XL = PillowCodec("JPEG XL", "JXL", "XYB 4:4:4", plugin="pillow_jxl")
 BASELINES = (JPEG, WEBP, AVIF)
 """Baselines of every measurement of reconstructions."""
 
-MORE_BASELINES = (JPEG2000, HEIC, JPEG_XL)
+MORE_BASELINES = (AVIF_PSNR, JPEG2000, HEIC, JPEG_XL)
 """Further baselines, on request; HEIC is HEVC intra coding, like BPG."""

@@ -82,43 +82,49 @@ class MSSSIM(Observer):
 
 
 class Texture(Observer):
-    """Squared difference of the logarithms of local contrast, in derivatives of pixels at three scales.
+    """Squared difference of the logarithms of local power spectra.
 
-    Texture counts as right wherever its grains lie, as by `WassersteinDistortion`; by the logarithm (Weber's law),
-    grain in a clear sky is as wrong as a lawn without any.
+    Texture counts as right wherever its grains lie, as by `WassersteinDistortion`; but a weave of few frequencies is no
+    grain, though its contrast be the same. By the logarithm (Weber's law), grain in a clear sky is as wrong as a lawn
+    without any.
 
     Args:
-        window: side of a square, in pixels of each scale, over which contrast is taken; squares overlap by half.
+        window: side of a square, in pixels, that has a spectrum of its own; squares overlap by half.
+        pooled: spectra of so many squares, each way, are averaged (Welch's method), or chance would count as texture.
         least: contrast, in [0, 1], that nobody sees.
 
     Raises:
-        ValueError: for a window below 2.
+        ValueError: for a window below 4 or odd, or fewer than one square.
     """
 
-    filters: Tensor
+    waves: Tensor
 
-    def __init__(self, window: int = 8, least: float = 1 / 255):
+    def __init__(self, window: int = 16, pooled: int = 4, least: float = 1 / 255):
         super().__init__()
-        if window < 2:
-            raise ValueError(f"the window of textures must be at least 2 pixels, got {window}")
-        self.window, self.least = window, least
-        across = torch.tensor([[0.0, 0.0, 0.0], [-1.0, 2.0, -1.0], [0.0, 0.0, 0.0]])
-        diagonal = torch.tensor([[-1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, -1.0]])
-        filters = torch.stack([across, across.T, diagonal, diagonal.flip(-1)])[:, None] / 2
-        self.register_buffer("filters", filters.repeat(3, 1, 1, 1), persistent=False)
+        if window < 4 or window % 2 or pooled < 1:
+            raise ValueError(f"the window of textures must be even and at least 4 pixels, of at least one square: "
+                             f"got {window} and {pooled}")  # fmt: skip
+        self.window, self.pooled, self.least = window, pooled, least
+        taper = torch.hann_window(window)
+        phases = torch.fft.fft2(torch.eye(window**2).reshape(-1, window, window) * taper[:, None] * taper)
+        half = phases[:, :, : window // 2 + 1].flatten(1)[:, 1:] / taper.square().sum()  # the first is no texture
+        self.register_buffer("waves", torch.cat([half.real, half.imag], 1), persistent=False)
 
     def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
-        """As `Observer.forward`; images of less than 12 pixels a side have no contrast at the coarsest scale."""
-        distances = []
-        for _ in range(3):
-            contrasts = [self._contrast(image) for image in (original, reconstruction)]
-            distances.append(weighted_mean((contrasts[0] - contrasts[1]).square(), weight))
-            original, reconstruction = F.avg_pool2d(original, 2), F.avg_pool2d(reconstruction, 2)
-        return torch.stack(distances).mean(0)
+        """As `Observer.forward`.
 
-    def _contrast(self, x: Tensor) -> Tensor:
-        """Logarithms (N, 12, h, w) of root mean squares of derivatives in windows."""
-        bands = F.conv2d(x, self.filters.to(x), groups=3)
-        size = min(self.window, *bands.shape[-2:])
-        energy = F.avg_pool2d(bands.square(), size, max(1, size // 2))
-        return (energy + self.least**2).log() / 2
+        Raises:
+            ValueError: if the images are smaller than a window.
+        """
+        if min(original.shape[-2:]) < self.window:
+            raise ValueError(f"textures are seen in squares of {self.window} pixels, got {tuple(original.shape[-2:])}")
+        spectra = [self._spectra(image) for image in (original, reconstruction)]
+        return weighted_mean((spectra[0] - spectra[1]).square(), weight)
+
+    def _spectra(self, x: Tensor) -> Tensor:
+        """Logarithms (N, frequencies, h, w) of amplitudes of waves; white noise has its deviation at each."""
+        squares = x.unfold(2, self.window, self.window // 2).unfold(3, self.window, self.window // 2).flatten(4)
+        real, imaginary = (squares @ self.waves.to(x)).square().chunk(2, -1)
+        power = (real + imaginary).mean(1).permute(0, 3, 1, 2)
+        size = min(self.pooled, *power.shape[-2:])
+        return (F.avg_pool2d(power, size, max(1, size // 2)) + self.least**2).log() / 2

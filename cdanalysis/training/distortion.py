@@ -27,7 +27,7 @@ from ..registry import OBSERVERS
 from ..teachers.imagenet import imagenet_classifier
 
 SIDES = ("both", "human", "machine", "realism")
-OPTIONS = {"texture": ("window", "least"), "wasserstein": ("window",)}
+OPTIONS = {"texture": ("window", "pooled", "least"), "wasserstein": ("window",)}
 """Of this library's observers, those that have any."""
 
 
@@ -49,8 +49,8 @@ class ObserverConfig:
         layers: its modules whose outputs are compared.
         loss: of an adversary: "hinge" or "non_saturating".
         lr: learning rate of an adversary; it follows the stage's schedule.
-        options: further arguments: "window" of "wasserstein"; "window" and "least" of "texture"; whatever observers of
-            other packages take.
+        options: further arguments: "window" of "wasserstein"; "window", "pooled" and "least" of "texture"; whatever
+            observers of other packages take.
     """
 
     kind: str = "mse"
@@ -173,10 +173,10 @@ def wasserstein(config: ObserverConfig, spatial: int) -> Observer:
 
 
 def texture(config: ObserverConfig, spatial: int) -> Observer:
-    """The observer "texture": difference of local contrast at three scales.
+    """The observer "texture": difference of local power spectra.
 
     Args:
-        config: ``window`` and ``least`` of its ``options`` are used.
+        config: ``window``, ``pooled`` and ``least`` of its ``options`` are used.
         spatial: channels of the spatial layer; not used.
     """
     return Texture(**config.options)
