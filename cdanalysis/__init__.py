@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from . import lean as _lean
 from .stream.container import LAYERS, strip
 from .stream.errors import StreamError
 from .stream.info import Info
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 # Torch takes large memory in large pages, where Linux has them; "0" keeps it from that. Read before the first tensor.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+_lean.install()
 
 __all__ = [
     "Archive",

@@ -3,8 +3,9 @@
     cdanalysis benchmark -o docs/benchmarks.json
     python tools/benchmarks.py
 
-Takes, where they are, ``docs/benchmarks/rival.json`` too, the report of configs/evaluate/rival.yaml: rate and distortion
-beside the codec whose speed is compared; and ``docs/benchmarks/cuda.json``, what a benchmark with ``--device cuda`` found.
+Takes, where they are, ``docs/benchmarks/rival.json`` too, the report of configs/evaluate/rival.yaml: rate and
+distortion beside the codec whose speed is compared; and ``docs/benchmarks/cuda.json``, what a benchmark with
+``--device cuda`` found.
 """
 
 from __future__ import annotations

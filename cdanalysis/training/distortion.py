@@ -284,7 +284,7 @@ class WeightedDistortion(nn.Module):
     def adversary_pull(
         self, total: Tensor, each: dict[str, Tensor], reconstruction: Tensor, realism: Tensor | None = None
     ) -> Tensor:
-        """By how much adversaries pull at reconstructions for what all other observers do, which tells whether they act.
+        """How hard adversaries pull at reconstructions, beside all other observers: it tells whether they act.
 
         Args:
             total: the weighted sum that `forward` gave for it.
@@ -301,7 +301,10 @@ class WeightedDistortion(nn.Module):
             for config, count, observer in zip(self.asked, self.counts, self.observers, strict=True)
             if isinstance(observer, Adversary)
         ]
-        gradients = (torch.autograd.grad(x, reconstruction, retain_graph=True)[0] for x in (total.sum(), sum(adverse)))
+        gradients = (
+            torch.autograd.grad(x, reconstruction, retain_graph=True)[0]
+            for x in (total.sum(), torch.stack(adverse).sum())
+        )
         whole, theirs = (gradient.float() for gradient in gradients)
         return theirs.norm() / (whole - theirs).norm().clamp_min(1e-12)
 

@@ -24,7 +24,6 @@ from .objective import feature_distance, log_interpolate
 from .rate_controller import RateController
 from .recipe import StageConfig, touches
 
-
 PULLED = 50
 """Steps from one look at how an adversary's gradient compares with the other observers' to the next."""
 
@@ -175,7 +174,7 @@ class StageLoss(nn.Module):
         terms["psnr"] = torch.where(kept.any(), -10 * torch.log10((mse * share).sum().clamp_min(1e-10)), torch.nan)
         terms |= {name: (value * share).sum() for name, value in each.items() if name != "mse"}
         loss = ((self._rate_factor(terms) * rate + 255**2 * weight * seen) / balance).mean()
-        adversary_loss = self.distortion.adversary_loss(*pair, known, amounts)
+        adversary_loss = self.distortion.adversary_loss(pair[0], pair[1], known, amounts)
         if adversary_loss is not None:
             terms["adversary"] = adversary_loss
             loss = loss + adversary_loss
