@@ -230,7 +230,7 @@ def test_an_adversarial_stage_moves_codec_and_discriminator_each_by_its_own(worl
         loss.backward()
         for name, buffer in adversary.named_buffers():  # power iterations move them
             buffer.copy_(before[name])
-        assert {"adversarial", "psnr", "adversary_pull"} <= set(terms) and terms["adversary_pull"] > 0
+        assert {"adversarial", "psnr"} <= set(terms)
         parts = (model.codec.synthesis, adversary)
         return tuple([p.grad.clone() for p in part.parameters() if p.grad is not None] for part in parts)
 

@@ -301,11 +301,8 @@ class WeightedDistortion(nn.Module):
             for config, count, observer in zip(self.asked, self.counts, self.observers, strict=True)
             if isinstance(observer, Adversary)
         ]
-        gradients = (
-            torch.autograd.grad(x, reconstruction, retain_graph=True)[0]
-            for x in (total.sum(), torch.stack(adverse).sum())
-        )
-        whole, theirs = (gradient.float() for gradient in gradients)
+        sums = (total.sum(), torch.stack(adverse).sum())
+        whole, theirs = (torch.autograd.grad(x, reconstruction, retain_graph=True)[0].float() for x in sums)
         return theirs.norm() / (whole - theirs).norm().clamp_min(1e-12)
 
     def adversaries(self) -> list[tuple[ObserverConfig, Adversary]]:
