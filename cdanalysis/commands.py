@@ -278,7 +278,7 @@ def benchmark(options: argparse.Namespace) -> int:
         "tasks": lambda: task_speed(model, weights, repeats),
         "folders": lambda: folder_speed(options.model),
         "parts": lambda: parts(model, repeats),
-        "start": start_costs,
+        "start": lambda: start_costs(options.model),
         "memory": lambda: memory(options.model),
         "growth": lambda: growth(model),
     }

@@ -17,11 +17,21 @@ STATUS = Path("/proc/self/status")
 """Linux tells a process's peak of memory there; what getrusage tells may be its parent's."""
 
 
-def start_costs() -> dict[str, float]:
-    """Seconds to import the package and to print the command line's help; each the least of three."""
-    clock = "import time; t = time.perf_counter(); import cdanalysis; print(time.perf_counter() - t)"
-    helped = [timed(lambda: run_python("-m", "cdanalysis.cli", "--help")) for _ in range(3)]
-    return {"import_s": min(float(run_python("-c", clock)) for _ in range(3)), "help_s": min(helped)}
+def start_costs(model: str = "photo") -> dict[str, float]:
+    """Seconds to import the package, to print the command line's help, to import torch, and to load a model, torch
+    included; each in new processes, the least of three.
+
+    Args:
+        model: name or folder.
+    """
+    wanted = {
+        "import_s": "import cdanalysis",
+        "torch_s": "import torch",
+        "load_s": f"import cdanalysis; cdanalysis.load({model!r})",
+    }
+    clock = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
+    found = {name: min(float(run_python("-c", clock.format(what))) for _ in range(3)) for name, what in wanted.items()}
+    return {**found, "help_s": min(timed(lambda: run_python("-m", "cdanalysis.cli", "--help")) for _ in range(3))}
 
 
 def memory(
