@@ -94,7 +94,7 @@ JPEG = PillowCodec("JPEG", "JPEG", settings=(("optimize", True),))
 WEBP = PillowCodec("WebP", "WEBP")
 AVIF = PillowCodec("AVIF", "AVIF")
 AVIF_PSNR = PillowCodec("AVIF (PSNR)", "AVIF", settings=(("advanced", (("tune", "psnr"),)),))
-"""libaom as it was before libavif 1.3 told it to please people rather than PSNR."""
+"""libaom for the least squared error; since libavif 1.4 it is told to please people (``tune=iq``) by default."""
 JPEG2000 = PillowCodec("JPEG 2000", "JPEG2000", "YCbCr 4:4:4", settings=(("irreversible", True), ("mct", 1)))
 HEIC = PillowCodec("HEIC", "HEIF", plugin="pillow_heif")
 JPEG_XL = PillowCodec("JPEG XL", "JXL", "XYB 4:4:4", plugin="pillow_jxl")
