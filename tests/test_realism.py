@@ -104,9 +104,10 @@ def test_there_are_no_seams_in_it(realistic, monkeypatch):
     assert np.abs(parts - np.asarray(realistic.decode(stream, realism=1.0))).max() <= 1
 
 
-def test_the_receptive_radius_is_not_exceeded():
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_the_receptive_radius_is_not_exceeded(depth):
     torch.manual_seed(0)
-    branch = RealismBranch(32, 16, 2).requires_grad_(False)
+    branch = RealismBranch(32, 16, depth).requires_grad_(False)
     nn.init.normal_(branch.out[0].weight)
     x, condition, one = torch.randn(1, 32, 40, 40), torch.randn(1, 16, 40, 40), torch.ones(1, 1, 1, 1)
     y, changed = branch(x, condition, one), x.clone()
@@ -147,7 +148,7 @@ def test_observers_of_realism_are_for_stages_that_train_it(trains, depth):
         StageLoss(model, stage)
 
 
-@pytest.mark.parametrize("kind", ["texture", "wasserstein", "mse"])
+@pytest.mark.parametrize("kind", ["texture", "wasserstein", "unit_features", "mse"])
 def test_options_that_an_observer_does_not_know_are_refused(kind):
     with pytest.raises(ValueError, match=f"observer '{kind}': unknown option 'sigma'"):
         WeightedDistortion([ObserverConfig(kind, options={"sigma": 3})])
