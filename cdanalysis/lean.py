@@ -1,6 +1,6 @@
 """timm and torchvision without torch's compiler, which they load for a decorator and a question.
 
-It takes 145 MiB, and a third of the time in which a process starts. It is loaded when something is compiled.
+It takes 145 MiB, and time whenever a process starts. It is loaded when something is compiled.
 """
 
 from __future__ import annotations

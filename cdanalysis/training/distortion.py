@@ -256,9 +256,8 @@ class WeightedDistortion(nn.Module):
                 continue
             with torch.autocast(original.device.type, enabled=False):  # squares lose too much in less than single
                 each[config.kind] = observer(original.float(), reconstruction.float(), weight)
-        amounts = torch.zeros(len(original), device=original.device) if realism is None else realism
         parts = zip(self.asked, self.counts, each.values(), strict=True)
-        shares = [count * one * (amounts if c.side == "realism" else 1.0) for c, count, one in parts]
+        shares = [_by_realism(config, count * one, realism) for config, count, one in parts]
         return torch.stack(shares).sum(0), each
 
     def adversary_loss(
@@ -278,7 +277,7 @@ class WeightedDistortion(nn.Module):
         losses = []
         for config, adversary in self.adversaries():
             own = adversary.loss_of_its_own(original, reconstruction, spatial).float()
-            losses.append((own if realism is None or config.side != "realism" else own * realism).mean())
+            losses.append(_by_realism(config, own, realism).mean())
         return torch.stack(losses).sum() if losses else None
 
     def adversary_pull(
@@ -295,9 +294,8 @@ class WeightedDistortion(nn.Module):
         Returns:
             the norm of the adversaries' gradient over that of the others', a scalar.
         """
-        amounts = 1.0 if realism is None else realism
         adverse = [
-            (count * each[config.kind] * (amounts if config.side == "realism" else 1.0)).sum()
+            _by_realism(config, count * each[config.kind], realism).sum()
             for config, count, observer in zip(self.asked, self.counts, self.observers, strict=True)
             if isinstance(observer, Adversary)
         ]
@@ -309,3 +307,10 @@ class WeightedDistortion(nn.Module):
         """The adversaries among the observers, with their configurations."""
         pairs = zip(self.asked, self.observers, strict=True)
         return [(config, observer) for config, observer in pairs if isinstance(observer, Adversary)]
+
+
+def _by_realism(config: ObserverConfig, values: Tensor, realism: Tensor | None) -> Tensor:
+    """Values of reconstructions (N,) as they count: on the side "realism" by that of each, which is 0 if not given."""
+    if config.side != "realism":
+        return values
+    return values * (0.0 if realism is None else realism)
