@@ -48,9 +48,10 @@ def merge_weights(width: int, channels: int) -> Tensor:
     small, large = basis(8), basis(16).reshape(256, 2, 8, 2, 8)
     weights, row, column = torch.zeros(channels, width, 2, 2), 0, 0
     for many, few in zip(_shares(channels, 0.7), _shares(width, 0.5), strict=True):
-        projected = torch.einsum("kaibj,fij->kfab", large[:many], small[:few])
-        weights[row : row + many, column : column + few] = projected[:, :64]
-        row, column = row + many, column + few
+        known = small[:few]  # there are no more than 64
+        projected = torch.einsum("kaibj,fij->kfab", large[:many], known)
+        weights[row : row + many, column : column + len(known)] = projected
+        row, column = row + many, column + len(known)
     return weights
 
 
