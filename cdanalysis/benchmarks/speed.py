@@ -125,7 +125,7 @@ def task_speed(model: Model, weights: str = "", repeats: int = 5) -> dict[str, A
     bfloat16; the ratio is of the faster of each.
     """
     rows, rival = [], CompressAI(RIVAL, weights or RANDOM)
-    pixels, deeplab = reads_pixels(model), DeepLab()
+    pixels, deeplab = reads_pixels(model), DeepLab().to(model.device)
     for task, head in model.heads.items():
         count = layers_of([head])
         files = jpegs(BATCH, (SIDE, SIDE) if count == 1 else LARGER)
@@ -160,7 +160,8 @@ def _mean_size(files: Sequence[bytes]) -> float:
 @torch.inference_mode()
 def _masks(deeplab: DeepLab, data: bytes) -> Tensor:
     """Classes of a JPEG file's pixels, at the size that the network knows."""
-    return deeplab(resized(to_pixels(open_image(data))[None], (513, 513))).argmax(1)
+    x = resized(to_pixels(open_image(data))[None], (513, 513))
+    return deeplab(x.to(next(deeplab.parameters()).device)).argmax(1)
 
 
 def growth(
