@@ -14,9 +14,9 @@ class Block(nn.Module):
     After ConvNeXt (Liu and others, 2022), without its normalization: a codec must keep amplitudes.
     """
 
-    def __init__(self, channels: int, expansion: int = 2):
+    def __init__(self, channels: int, expansion: int = 2, kernel: int = 3):
         super().__init__()
-        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.depthwise = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
         self.widen = nn.Conv2d(channels, expansion * channels, 1)
         self.act = nn.GELU()
         self.narrow = nn.Conv2d(expansion * channels, channels, 1)

@@ -39,10 +39,10 @@ class DetailAnalysis(nn.Module):
         receptive_radius: a cell of y depends on no pixels but those of the cells up to so many away.
     """
 
-    def __init__(self, width: int, channels: int, depth: int):
+    def __init__(self, width: int, channels: int, depth: int, kernel: int = 3):
         super().__init__()
-        self.receptive_radius = 2 + math.ceil((1 + depth) / 2)
-        self.patchify = nn.Sequential(nn.PixelUnshuffle(8), nn.Conv2d(192, width, 3, padding=1))
+        self.receptive_radius = 2 + math.ceil((kernel // 2 + depth) / 2)
+        self.patchify = nn.Sequential(nn.PixelUnshuffle(8), nn.Conv2d(192, width, kernel, padding=kernel // 2))
         self.fine = blocks(width, depth)
         self.down = Downsample(width, channels)
         self.coarse = blocks(channels, 2)
@@ -107,19 +107,30 @@ class DetailLayer(nn.Module):
         hyper: hyper-latent channels.
         width: width of the analysis at stride 8.
         depth: blocks at stride 8.
+        kernel: side of the kernels next to pixels.
+        passes: of the entropy model, 2 or 4.
     """
 
-    def __init__(self, condition: int, channels: int = 160, hyper: int = 64, width: int = 128, depth: int = 4):
+    def __init__(
+        self,
+        condition: int,
+        channels: int = 160,
+        hyper: int = 64,
+        width: int = 128,
+        depth: int = 4,
+        kernel: int = 3,
+        passes: int = 2,
+    ):
         super().__init__()
         self.spec = LatentSpec(channels, STRIDE)
         self.hyper_spec = LatentSpec(hyper, STRIDE * HYPER_REDUCTION)
-        self.g_a = DetailAnalysis(width, channels, depth)
+        self.g_a = DetailAnalysis(width, channels, depth, kernel)
         self.h_a = HyperAnalysis(channels, hyper)
         self.h_s = HyperSynthesis(hyper, condition, hidden=64)
         self.gain = Gains(channels, 1.0, 3.0)
         self.inverse_gain = Gains(channels, -1.0, -3.0)
         self.prior = FactorizedPrior(hyper)
-        self.context = ContextModel(channels, base=128, hidden=128, passes=2, scale=CONTEXT_SCALE)
+        self.context = ContextModel(channels, base=128, hidden=128, passes=passes, scale=CONTEXT_SCALE)
 
     def forward(
         self, x: Tensor, quality: Tensor, condition: Tensor | None = None, noisy: bool = True

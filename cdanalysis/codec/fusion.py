@@ -25,24 +25,35 @@ class FusionDecoder(nn.Module):
         depth: plain blocks at stride 8, after two fusion blocks at each stride.
         condition: width of what modulates.
         realism: blocks at each stride of the branch that makes images look like photographs; 0 for a decoder without.
+        kernel: side of the kernels next to latents, pixels and what modulates. At 1, cells of one quality are modulated
+            alike, and what modulates them is computed once.
 
     Attributes:
         receptive_radius: a pixel depends on no latents but those of the cells up to so many away from its own.
     """
 
     def __init__(
-        self, spatial: int, detail: int, width: int = 128, depth: int = 4, condition: int = 96, realism: int = 0
+        self,
+        spatial: int,
+        detail: int,
+        width: int = 128,
+        depth: int = 4,
+        condition: int = 96,
+        realism: int = 0,
+        kernel: int = 3,
     ):
         super().__init__()
-        self.receptive_radius = 3 + math.ceil((3 + depth) / 2)
+        reach = kernel // 2
+        self.receptive_radius = 2 + reach + math.ceil((2 + reach + depth) / 2)
         coarse = max(width * 3 // 2, detail)
-        self.condition = nn.Sequential(nn.Conv2d(spatial + 1, condition, 3, padding=1), nn.GELU(), Block(condition))
-        self.stem = nn.Conv2d(detail, coarse, 3, padding=1)
+        first = nn.Conv2d(spatial + 1, condition, kernel, padding=reach)
+        self.condition = nn.Sequential(first, nn.GELU(), Block(condition, kernel=kernel))
+        self.stem = nn.Conv2d(detail, coarse, kernel, padding=reach)
         self.coarse = nn.ModuleList(FusionBlock(coarse, condition) for _ in range(2))
         self.up = Upsample(coarse, width)
         self.fine = nn.ModuleList(FusionBlock(width, condition) for _ in range(2))
         self.body = blocks(width, depth)
-        self.out = nn.Sequential(nn.Conv2d(width, 192, 3, padding=1), nn.PixelShuffle(8))
+        self.out = nn.Sequential(nn.Conv2d(width, 192, kernel, padding=reach), nn.PixelShuffle(8))
         merge = cosine.merge_weights(width, detail)
         cosine.start_convolution(self.stem, torch.eye(detail))
         cosine.start_convolution(self.up[0], merge.flatten(1).T)
@@ -77,12 +88,15 @@ class FusionDecoder(nn.Module):
             realism: in [0, 1], (N, 1, 1, 1); None for the least squared error, which 0 gives, too.
             corner: row and column of the cell at which ``detail`` begins in the whole image.
         """
-        plane = spread(quality, detail)
+        alike = spatial is None and self.stem.kernel_size == (1, 1)
+        plane = quality if alike else spread(quality, detail)
         condition = self.condition(plane if spatial is None else torch.cat([spatial, plane], 1))
         x = self.stem(detail)
         for block in self.coarse:
             x = block(x, condition)
-        x, condition = self.up(x), F.interpolate(condition, scale_factor=2)
+        x = self.up(x)
+        if condition.shape[-2:] != (1, 1):
+            condition = F.interpolate(condition, scale_factor=2)
         for block in self.fine:
             x = block(x, condition)
         x = self.body(x)

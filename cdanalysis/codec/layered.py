@@ -89,11 +89,13 @@ class LayeredCodec(nn.Module):
         )  # fmt: skip
         condition = config.spatial_channels if config.fused else 0
         self.detail = DetailLayer(
-            condition, config.detail_channels, config.hyper_channels, config.width, config.analysis_depth
-        )
+            condition, config.detail_channels, config.hyper_channels, config.width, config.analysis_depth,
+            config.ends, config.detail_passes,
+        )  # fmt: skip
         self.synthesis = FusionDecoder(
-            condition, config.detail_channels, config.width, config.synthesis_depth, realism=config.realism
-        )
+            condition, config.detail_channels, config.width, config.synthesis_depth,
+            realism=config.realism, kernel=config.ends,
+        )  # fmt: skip
         self.register_buffer("scale_tables", tables.gaussian_cdf_tables())
         self._fingerprint: Derived[str] = Derived()
         self.search_rounds = SEARCH_ROUNDS

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks import Upsample, blocks
-from .gains import spread
 from .modulation import FusionBlock
 
 GRAIN = 4
@@ -69,7 +68,7 @@ class RealismBranch(nn.Module):
             realism: in [0, 1], (N, 1, 1, 1).
             corner: row and column, in cells of stride 16, at which ``x`` begins in the image: noise has its place.
         """
-        condition = condition + self.amount(spread(realism, x))
+        condition = condition + self.amount(realism)
         for block in self.coarse:
             x = block(x, condition)
         x = self.up(self.middle(x))
