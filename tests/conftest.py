@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
-import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -174,17 +173,6 @@ def world(tmp_path) -> Path:
     described = [{"index": i, "name": n, "colour": [i, i, i], "ignore": False} for i, n in enumerate("brd")]
     (tmp_path / "pixels" / "classes.json").write_text(json.dumps({"classes": described}))
     return tmp_path
-
-
-@pytest.fixture
-def forked_workers(monkeypatch) -> None:
-    """Worker processes that are forks of one that has imported everything once; for tests of what workers do.
-
-    That they also start as they do for users, by ``spawn``, is tested with `test_jobs`'s streams.
-    """
-    if "forkserver" in multiprocessing.get_all_start_methods():
-        multiprocessing.set_forkserver_preload(["cdanalysis.batch.work", "cdanalysis.evaluation.experiment", "pytest"])
-        monkeypatch.setattr("cdanalysis.processes.METHOD", "forkserver")
 
 
 @pytest.fixture

@@ -434,7 +434,7 @@ def test_variants_are_those_that_were_asked_for(experiment, tmp_path, small_fold
         run_experiment(load_experiment(experiment, words), tmp_path / "run", "a command")
 
 
-def test_the_tool_writes_a_page(experiment, tmp_path, monkeypatch, capsys, forked_workers):
+def test_the_tool_writes_a_page(experiment, tmp_path, monkeypatch, capsys):
     tool = module_of(ROOT / "tools" / "experiment.py")
     monkeypatch.setattr(tool, "ROOT", tmp_path)
     monkeypatch.setattr("sys.argv", ["experiment.py", str(experiment), "preset=quick", "--workers", "2"])

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cdanalysis import processes
 from cdanalysis.batch import run as jobs_module
 from cdanalysis.batch.run import in_process, in_processes, jobs_of, local_runner, run_jobs
 from cdanalysis.batch.work import EncodeWork, Work
@@ -82,7 +83,9 @@ def streams(small_folder, image_folder, tmp_path):
     return encode
 
 
-def test_processes_write_the_same_streams(streams, tmp_path):
+@pytest.mark.parametrize("method", sorted({"spawn", processes.METHOD}))
+def test_processes_write_the_same_streams(streams, method, monkeypatch):
+    monkeypatch.setattr(processes, "METHOD", method)
     alone = streams("--workers", 1)
     assert streams("--workers", 2, "--overwrite") == alone and len(alone) == 4
 
@@ -174,7 +177,7 @@ def test_a_full_disk_is_one_line(streams, capsys, monkeypatch):
     assert capsys.readouterr().err.strip().endswith("cdanalysis encode: No space left on device: a.cda")
 
 
-def test_a_file_that_kills_its_process_is_named_and_the_rest_is_done(texts, forked_workers):
+def test_a_file_that_kills_its_process_is_named_and_the_rest_is_done(texts):
     (texts / "1.txt").write_text("deadly")
     (texts / "3.txt").write_text("deadly")
     outcome = run_jobs(Copying(), jobs_of([str(texts)], None, Copying()), in_processes(2))
@@ -183,11 +186,17 @@ def test_a_file_that_kills_its_process_is_named_and_the_rest_is_done(texts, fork
     assert all("the process that worked on it died" in failure["error"] for failure in outcome.failures)
 
 
+def test_workers_have_the_environment_of_their_parent_as_it_is(monkeypatch):
+    for value in ("first", "second"):
+        monkeypatch.setenv("CDANALYSIS_TEST", value)
+        assert list(each(os.getenv, [("CDANALYSIS_TEST",)], 1)) == [value]
+
+
 def _deadly(number: int) -> None:
     os._exit(9)
 
 
-def test_processes_that_all_die_are_told(forked_workers):
+def test_processes_that_all_die_are_told():
     with pytest.raises(RuntimeError, match="a worker process died"):
         list(each(_deadly, [(0,), (1,)], 2))
     with pytest.raises(RuntimeError, match="a worker process died"):

@@ -171,7 +171,7 @@ BAD = ("bad.avif", "cut.jpg", "text.png")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_encode_goes_on(spoiled, small_folder, tmp_path, capsys, workers, forked_workers):
+def test_encode_goes_on(spoiled, small_folder, tmp_path, capsys, workers):
     words = ["encode", str(spoiled), "-o", str(tmp_path / "s"), "--model", str(small_folder), "--workers", workers]
     for _ in range(2):  # resuming meets them again
         assert main([*words, "--json"]) == 1

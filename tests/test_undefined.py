@@ -360,7 +360,7 @@ def test_plots_leave_out_what_is_none():
 # -- notices on the command line ---------------------------------------------------------------------------------
 
 
-def test_notices_reach_people_and_programs(small_folder, image_folder, chelsea, capsys, tmp_path, forked_workers):
+def test_notices_reach_people_and_programs(small_folder, image_folder, chelsea, capsys, tmp_path):
     for name in ("cat/a.png", "dog/c.png"):
         Image.open(image_folder / name).save(image_folder / name, icc_profile=b"no profile")
     words = ["--model", str(small_folder), "--json"]

@@ -9,17 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.samples import sample_of_size
+from ..zoo import load
 from .speed import QUALITY, SIZE, sides, timed
 
 LARGE = (1.0, 4.0, 12.0, 24.0)
 """Megapixels."""
 STATUS = Path("/proc/self/status")
 """Linux tells a process's peak of memory there; what getrusage tells may be its parent's."""
+FURTHER = 3
+"""Worker processes beside the first, by which the cost of one is told."""
+_WORKERS = (
+    "from cdanalysis.processes import each; from cdanalysis.benchmarks.memory import load_once; "
+    "list(each(load_once, [({0!r}, number) for number in range({1})], {1}))"
+)
 
 
 def start_costs(model: str = "photo") -> dict[str, float]:
-    """Seconds to import the package, to print the command line's help, to import torch, and to load a model, torch
-    included; each in new processes, the least of three.
+    """Seconds to import the package, to print the command line's help, to import torch, to load a model, torch
+    included, and what each further worker process adds to the first's; each in new processes, the least of three.
 
     Args:
         model: name or folder.
@@ -30,8 +37,17 @@ def start_costs(model: str = "photo") -> dict[str, float]:
         "load_s": f"import cdanalysis; cdanalysis.load({model!r})",
     }
     clock = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
+    wanted |= {f"{count}_workers_s": _WORKERS.format(model, count) for count in (1, 1 + FURTHER)}
     found = {name: min(float(run_python("-c", clock.format(what))) for _ in range(3)) for name, what in wanted.items()}
+    first, all_workers = found.pop("1_workers_s"), found.pop(f"{1 + FURTHER}_workers_s")
+    found["further_worker_s"] = (all_workers - first) / FURTHER
     return {**found, "help_s": min(timed(lambda: run_python("-m", "cdanalysis.cli", "--help")) for _ in range(3))}
+
+
+def load_once(model: str, number: int) -> int:
+    """What a worker does before its first photograph."""
+    load(model)
+    return number
 
 
 def memory(

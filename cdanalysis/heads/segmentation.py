@@ -67,10 +67,10 @@ class SegmentationHead(Head):
 
     def loss(self, features: Features, targets: list[LabelMap]) -> dict[str, Tensor]:
         """Cross-entropy over pixels, those of ``IGNORE`` left out."""
-        logits = F.interpolate(self(features).float(), size=features.working, mode="bilinear")
-        labels = torch.stack([target.labels for target in targets]).long()
-        total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
-        return {"segmentation": total / (labels != IGNORE).sum().clamp_min(1)}  # a mean over none would be NaN
+        rows = zip(self(features).float(), targets, strict=True)
+        total = torch.stack([_summed_loss(logits, target.labels, features.working) for logits, target in rows]).sum()
+        counted = sum(int((target.labels != IGNORE).sum()) for target in targets)
+        return {"segmentation": total / max(1, counted)}  # a mean over none would be NaN
 
     def distillation(self, features: Features, teacher: Features, by: Any = None) -> Tensor:
         """Divergence (N,), in nats a cell, of what it says of ``features`` from what ``by`` says of ``teacher``."""
@@ -84,11 +84,21 @@ class SegmentationHead(Head):
         found = []
         rows = self(features).float().contiguous()
         for logits, size in zip(rows, features.sizes, strict=True):  # all at once would not fit into caches
-            cells = logits[None].contiguous(memory_format=torch.channels_last)  # several times faster on the CPU
-            enlarged = F.interpolate(cells, size=features.working, mode="bilinear")
-            mask = enlarged.argmax(1)[0].to(torch.uint8).cpu().numpy()
+            mask = _interpolated(logits, features.working).argmax(2).to(torch.uint8).cpu().numpy()
             found.append(Segmentation(_enlarged(mask, size), self.classes))
         return found
+
+
+def _interpolated(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits (C, h, w) of one image at (height, width): (height, width, C), several times faster on the CPU so."""
+    cells = logits[None].contiguous(memory_format=torch.channels_last)
+    return F.interpolate(cells, size=size, mode="bilinear")[0].permute(1, 2, 0)
+
+
+def _summed_loss(logits: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cross-entropy, summed over the pixels of one image: a batch's logits would not fit into caches."""
+    pixels = _interpolated(logits, size).flatten(0, 1)
+    return F.cross_entropy(pixels, labels.flatten().long(), ignore_index=IGNORE, reduction="sum")
 
 
 def _enlarged(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
