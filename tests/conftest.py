@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib.util
 import json
 import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -55,10 +57,16 @@ def module_of(path: Path) -> ModuleType:
     return module
 
 
-def new_small_model(seed: int = 0) -> Model:
+LIGHT = {"ends": 1, "detail_passes": 4, "analysis_depth": 2, "synthesis_depth": 2}
+"""Of a codec whose pixel layers look around in blocks alone."""
+
+
+def new_small_model(seed: int = 0, **shape: Any) -> Model:
     """A small model with random weights, whose residual branches speak and whose latents take many values."""
     torch.manual_seed(seed)
-    model = Model(SMALL, heads={"classification": {"classes": ["cat", "dog", "cup"]}}, name="small")
+    model = Model(
+        dataclasses.replace(SMALL, **shape), heads={"classification": {"classes": ["cat", "dog", "cup"]}}, name="small"
+    )
     with torch.no_grad():
         analysis, decoder = model.codec.global_layer.g_a[0], model.codec.global_layer.g_s[1]
         model.codec.classifier.net.conv_head.weight.mul_(40)  # embeddings of about a tenth

@@ -9,16 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import new_small_model
+from conftest import LIGHT, SMALL, new_small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import cdanalysis as cda
-from cdanalysis.codec import layered
+from cdanalysis.codec import cosine, layered
 from cdanalysis.codec.budget import StreamWriter
 from cdanalysis.codec.gains import quality_plane
-from cdanalysis.codec.layered import resampled
+from cdanalysis.codec.layered import LayeredCodec, resampled
 from cdanalysis.codec.spatial_layer import analysis_inputs
 from cdanalysis.codec.tiles import grid_of
 from cdanalysis.data.images import to_tensor
@@ -64,6 +64,12 @@ def fused():
     return model.eval().requires_grad_(False)
 
 
+@pytest.fixture(scope="module")
+def light():
+    """A small model whose pixel layers look around in blocks alone, and code a quarter of their channels at a time."""
+    return new_small_model(seed=4, **LIGHT).eval().requires_grad_(False)
+
+
 def drawn_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     """A smooth field with noise on it."""
     rng = np.random.default_rng(seed)
@@ -99,10 +105,13 @@ levels_of = st.tuples(*[st.integers(0, 120)] * 3)
 
 
 @settings(max_examples=30)
-@given(st.booleans(), sizes, levels_of, st.integers(1, 3), st.integers(1, 2), st.booleans(), st.integers(0, 99))
-def test_any_photograph_comes_back_layer_by_layer(small, fused, is_fused, size, levels, layers, count, mapped, seed):
+@given(
+    st.sampled_from(["small", "fused", "light"]), sizes, levels_of, st.integers(1, 3), st.integers(1, 2), st.booleans(),
+    st.integers(0, 99),
+)  # fmt: skip
+def test_any_photograph_comes_back_layer_by_layer(small, fused, light, name, size, levels, layers, count, mapped, seed):
     """Whatever its size, the qualities of its layers, and a map of them: the very integers that the encoder had."""
-    model, levels = fused if is_fused else small, levels[:layers]
+    model, levels = {"small": small, "fused": fused, "light": light}[name], levels[:layers]
     images = [drawn_image(*size, seed=seed + n) for n in range(count)]
     importance = np.random.default_rng(seed).random(size) if mapped else None
     writer = model.writer(images, layers, importance)
@@ -401,6 +410,33 @@ def test_latents_are_sequences_of_photographs(small, image):
 
 
 # -- rate and fidelity of the model that ships -------------------------------------------------
+
+
+def test_where_all_cells_have_one_quality_it_is_looked_at_once(light, image):
+    """A decoder whose ends see one cell makes the same of a quality and of a map of it."""
+    synthesis, detail = light.codec.synthesis, torch.randn(2, 16, 6, 4)
+    looked = []
+    hook = synthesis.condition.register_forward_hook(lambda module, inputs, output: looked.append(output.shape[-2:]))
+    with torch.inference_mode():
+        once = synthesis(detail, torch.full((2, 1, 1, 1), 0.3))
+        mapped = synthesis(detail, torch.full((2, 1, 6, 4), 0.3))
+        differ = synthesis(detail, torch.full((2, 1, 1, 1), 0.9))
+    hook.remove()
+    assert looked == [(1, 1), (6, 4), (1, 1)]
+    assert torch.allclose(once, mapped, atol=1e-5) and not torch.allclose(once, differ, atol=1e-3)
+
+
+@pytest.mark.parametrize(("width", "channels"), [(16, 16), (128, 160), (128, 256), (160, 256), (192, 300)])
+def test_new_transforms_are_cosines_of_any_width(width, channels, chelsea):
+    """A new analysis keeps what a 16 x 16 block cosine transform of so many numbers keeps, whatever its width."""
+    codec = LayeredCodec(replace(SMALL, width=width, detail_channels=channels)).eval()
+    x = to_tensor(chelsea)[None, :, :288, :448]
+    with torch.inference_mode():
+        y = codec.detail.g_a(x)
+        found = codec.synthesis(y, torch.zeros(1, 1, 1, 1))
+    rows = cosine.merge_weights(width, channels).flatten(1).norm(dim=1)
+    assert rows.min() > 0.98 and rows.max() < 1 + 1e-4  # whole cosines, but for what narrow patches leave out
+    assert -10 * torch.log10((found - x).square().mean()) > {16: 28, 160: 37, 256: 41, 300: 43}[channels]
 
 
 @pytest.mark.parametrize(("width", "height"), [(1001, 777), pytest.param(4000, 3000, marks=pytest.mark.slow)])

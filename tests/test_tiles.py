@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import new_small_model
+from conftest import LIGHT, new_small_model
 from hypothesis import given
 from hypothesis import strategies as st
 from skimage import data
@@ -55,10 +55,11 @@ def test_windows_are_parts_of_the_padded_photograph(height, width):
     assert torch.equal(window(x, place), whole[..., pixels[0], pixels[1]])
 
 
+@pytest.mark.parametrize("shape", [{}, LIGHT])
 @pytest.mark.parametrize("fused", [False, True])
-def test_what_reaches_no_farther_than_the_halo_is_the_same(tiny_tiles, fused):
+def test_what_reaches_no_farther_than_the_halo_is_the_same(tiny_tiles, fused, shape):
     """The detail layer's analysis, and the decoder, in tiles; also where the decoder sees the spatial layer."""
-    codec = new_small_model(seed=2).eval().requires_grad_(False).codec
+    codec = new_small_model(seed=2, **shape).eval().requires_grad_(False).codec
     codec.set_fused(fused)
     if fused:
         torch.nn.init.normal_(codec.synthesis.condition[0].weight, std=0.2)

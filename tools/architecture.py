@@ -26,10 +26,7 @@ from torch.utils.data import DataLoader
 from cdanalysis.benchmarks.hardware import hardware
 from cdanalysis.benchmarks.macs import macs
 from cdanalysis.benchmarks.speed import least
-from cdanalysis.codec import cosine
-from cdanalysis.codec.detail import CONTEXT_SCALE
-from cdanalysis.codec.entropy.models import ContextModel
-from cdanalysis.codec.layered import CodecConfig, LayeredCodec
+from cdanalysis.codec.shape import CodecConfig
 from cdanalysis.data.crops import Crops
 from cdanalysis.data.images import to_tensor
 from cdanalysis.data.samples import sample_of_size
@@ -53,48 +50,20 @@ SIZE, LEVEL = (768, 512), 48
 PRESENT = "as it is"
 
 
-def pointwise_ends(codec: LayeredCodec) -> None:
-    """The convolutions next to pixels and to latents see one cell, not nine; blocks look around."""
-    config = codec.config
-    merge = cosine.merge_weights(config.width, config.detail_channels)
-    for owner, name, matrix in (
-        (codec.detail.g_a.patchify, "1", cosine.patch_weights(config.width)),
-        (codec.synthesis, "stem", torch.eye(config.detail_channels)),
-        (codec.synthesis.out, "0", cosine.patch_weights(config.width).T),
-    ):
-        wide = getattr(owner, name)
-        setattr(owner, name, nn.Conv2d(wide.in_channels, wide.out_channels, 1))
-        cosine.start_convolution(getattr(owner, name), matrix)
-    cosine.start_convolution(codec.synthesis.up[0], merge.flatten(1).T)
-
-
-def four_passes(codec: LayeredCodec) -> None:
-    """The entropy model codes a quarter of the channels at a time, not a half."""
-    channels = codec.config.detail_channels
-    codec.detail.context = ContextModel(channels, base=128, hidden=128, passes=4, scale=CONTEXT_SCALE)
-
-
-def as_it_is(codec: LayeredCodec) -> None:
-    """No change."""
-
-
-VARIANTS: dict[str, tuple[dict[str, int], Callable[[LayeredCodec], None]]] = {
-    PRESENT: ({}, as_it_is),
-    "pointwise ends": ({}, pointwise_ends),
-    "pointwise ends, two blocks at stride 8": ({"analysis_depth": 2, "synthesis_depth": 2}, pointwise_ends),
-    "pointwise ends, 192 latent channels": ({"detail_channels": 192}, pointwise_ends),
-    "pointwise ends, width 160": ({"width": 160}, pointwise_ends),
-    "four passes of context": ({}, four_passes),
+VARIANTS: dict[str, dict[str, int]] = {
+    PRESENT: {},
+    "pointwise ends": {"ends": 1},
+    "pointwise ends, two blocks at stride 8": {"ends": 1, "analysis_depth": 2, "synthesis_depth": 2},
+    "pointwise ends, 192 latent channels": {"ends": 1, "detail_channels": 192},
+    "pointwise ends, width 160": {"ends": 1, "width": 160},
+    "four passes of context": {"detail_passes": 4},
 }
 
 
 def made(name: str) -> Model:
     """A model with fresh pixel layers of a variant's shape; of its semantic layers nothing is used."""
-    changes, change = VARIANTS[name]
     torch.manual_seed(0)
-    model = Model(CodecConfig(**{"detail_channels": 256, **changes}), {})
-    change(model.codec)
-    return model
+    return Model(CodecConfig(**{"detail_channels": 256, **VARIANTS[name]}), {})
 
 
 class Learner:
