@@ -14,6 +14,7 @@ from conftest import SMALL, new_small_model
 from PIL import Image, ImageOps
 
 import cdanalysis as cda
+from cdanalysis.codec.gains import log_interpolate
 from cdanalysis.data.crops import Source
 from cdanalysis.data.labeled import LabeledSource
 from cdanalysis.heads.classification import ClassificationHead, divergence, fit_temperature
@@ -28,7 +29,7 @@ from cdanalysis.training.distortion import ObserverConfig, WeightedDistortion
 from cdanalysis.training.head_data import Examples, open_sets
 from cdanalysis.training.heads import prepare_head
 from cdanalysis.training.losses import StageLoss
-from cdanalysis.training.objective import FLOOR, feature_distance, log_interpolate
+from cdanalysis.training.objective import FLOOR, feature_distance
 from cdanalysis.training.pretrained import load_pretrained
 from cdanalysis.training.recipe import HeadConfig, Recipe, StageConfig, load_recipe
 from cdanalysis.training.trainer import Trainer, learning_rate

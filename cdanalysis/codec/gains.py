@@ -6,11 +6,30 @@ After Cui and others, "Asymmetric gained deep image compression with continuous 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
 from ..structures.latents import QUALITY_LEVELS
 from .entropy.models import UNIT
+
+Amount = TypeVar("Amount", float, Tensor)
+
+
+def log_interpolate(ends: Sequence[float], quality: Amount) -> Amount:
+    """Geometric interpolation.
+
+    Args:
+        ends: values at quality 0 and at quality 1, above 0.
+        quality: in [0, 1], a number or a tensor of any shape.
+
+    >>> log_interpolate([1.0, 100.0], torch.tensor([0.0, 0.5, 1.0])).round()
+    tensor([  1.,  10., 100.])
+    """
+    low, high = ends
+    return low * (high / low) ** quality
 
 
 class Gains(nn.Module):

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..observers.pixel import MSSSIM, SCALES, WINDOW
 from .detail import DetailLayer
 from .fusion import FusionDecoder
-from .gains import quality_plane
+from .gains import log_interpolate, quality_plane
 from .tiles import STRIDE, Place, tiles, to_unit
 
 LAMBDAS = 0.00025, 0.05
@@ -126,8 +126,7 @@ class _Region:
 
     def __init__(self, pixels: Tensor, y: Tensor, base: Tensor, quality: Tensor, condition: Tensor | None):
         self.pixels, self.y, self.base, self.quality, self.condition = pixels, y, base, quality, condition
-        low, high = LAMBDAS
-        self.weight = 255**2 * low * (high / low) ** quality
+        self.weight = 255**2 * log_interpolate(LAMBDAS, quality)
         cells = self.weight.repeat_interleave(STRIDE, 2).repeat_interleave(STRIDE, 3)
         self._weights = cells[..., : pixels.shape[-2], : pixels.shape[-1]]
         self._half = F.avg_pool2d(pixels, 2)

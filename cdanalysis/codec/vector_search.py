@@ -18,7 +18,7 @@ from ..structures.latents import QUALITY_LEVELS
 from .entropy import tables
 from .entropy.models import Quantized, gaussian_bits
 from .entropy.vector import Estimate
-from .gains import quality_plane
+from .gains import log_interpolate, quality_plane
 from .global_layer import GlobalLayer
 
 DISTORTIONS = 0.5, 100.0
@@ -73,8 +73,7 @@ class VectorSearch:
         self.plane = quality_plane(level, embeddings)
         self.gain = layer.gain(self.plane).flatten()
         self.inverse_gain = layer.inverse_gain(self.plane).flatten()
-        low, high = DISTORTIONS
-        self.weight = low * (high / low) ** (level / QUALITY_LEVELS)
+        self.weight = log_interpolate(DISTORTIONS, level / QUALITY_LEVELS)
         mean = layer.embedding(embeddings.new_zeros(1, layer.channels, 1, 1))
         apart = embeddings - mean
         logits = F.linear(embeddings, classes.weight, classes.bias)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..codec.derived import REALISM
+from ..codec.gains import log_interpolate
 from ..codec.realism import PERIOD
 from ..codec.shape import CodecConfig
 from ..codec.spatial_layer import analysis_inputs
@@ -20,7 +21,7 @@ from ..structures.features import Features
 from .auxiliary import AuxiliaryLoss, CropBatch
 from .distortion import WeightedDistortion
 from .heads import what_is_distilled
-from .objective import feature_distance, log_interpolate
+from .objective import feature_distance
 from .rate_controller import RateController
 from .recipe import StageConfig, touches
 
@@ -158,7 +159,7 @@ class StageLoss(nn.Module):
         x_hat = codec.synthesis(latents, quality, condition, realism, corner).float()
         # Every place counts by its lambda; `seen` is the observers' mean over places that do.
         lambdas = log_interpolate(objective.lambdas, quality)
-        lowest, middle = objective.lambdas[0], log_interpolate(objective.lambdas, torch.tensor(0.5)).item()
+        lowest, middle = objective.lambdas[0], log_interpolate(objective.lambdas, 0.5)
         lambdas = torch.where(kept.bool(), lambdas, 0.25 * lowest)
         counts = lambdas if self.saliency is None else lambdas * self._attention(x)
         known = latents if condition is None else condition  # to adversaries

@@ -14,7 +14,6 @@ that one model learns all rates; the last division keeps the rates' gradients al
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -57,20 +56,6 @@ class ObjectiveConfig:
     alpha: float = 0.5
     saliency: str = ""
     rest: float = 0.2
-
-
-def log_interpolate(ends: list[float], quality: Tensor) -> Tensor:
-    """Geometric interpolation.
-
-    Args:
-        ends: values at quality 0 and at quality 1, above 0.
-        quality: in [0, 1], any shape.
-
-    >>> log_interpolate([1.0, 100.0], torch.tensor([0.0, 0.5, 1.0])).round()
-    tensor([  1.,  10., 100.])
-    """
-    low, high = (math.log(end) for end in ends)
-    return torch.exp(low + (high - low) * quality)
 
 
 def raised(variance: Tensor) -> Tensor:

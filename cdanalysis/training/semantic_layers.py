@@ -21,11 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..codec.cosine import silence
+from ..codec.gains import log_interpolate
 from ..codec.global_layer import GlobalLayer
 from ..codec.spatial_layer import SpatialLayer, analysis_inputs
 from ..heads.classification import divergence
 from ..heads.nanodet import NanoDet
-from .objective import log_interpolate, raised
+from .objective import raised
 from .teacher_features import MAPS, SEGMENTATION, FeatureBatch, GlobalWeights, SpatialWeights
 
 PYRAMID = MAPS[:4]
