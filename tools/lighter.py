@@ -5,7 +5,7 @@
 
 Kernels next to pixels and latents keep their middle alone, half of the blocks at stride 8 go, and the entropy model's
 four passes start as the two that there were (docs/experiments/architecture.md says why). The semantic layers, the heads
-and the branch for realism stay what they are. ``--weights`` takes pixel layers that have been trained since.
+and the branch for realism stay what they are. ``--weights`` takes pixel layers that were trained since; ``--keep`` wrote them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cdanalysis.codec.derived import REALISM
 from cdanalysis.codec.layered import LayeredCodec
 from cdanalysis.model import Model
-from cdanalysis.zoo import load
+from cdanalysis.zoo import WEIGHTS, load
 
 KEPT = {"detail.g_a.fine": (1, 2), "synthesis.body": (2, 3)}
 """Blocks at stride 8 that stay: of all pairs, those without which the pictures of four photographs were the worst."""
@@ -41,6 +42,12 @@ def lighter(model: Model, weights: dict[str, Tensor] | None = None) -> Model:
     light.load_state_dict(state)
     model.codec = light
     return model
+
+
+def pixel_layers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The detail layer and the decoder of a model's tensors, without the branch for realism."""
+    owners = tuple(f"codec.{name}" for name in PIXEL_LAYERS)
+    return {name: value for name, value in state.items() if name.startswith(owners) and REALISM not in name}
 
 
 def _source(name: str) -> str:
@@ -65,10 +72,14 @@ def _kept(old: Tensor, like: Tensor, name: str) -> Tensor:
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("output", type=Path, help="folder of the model to write")
+    parser.add_argument("output", type=Path, help="folder of the model to write; with --keep a file")
     parser.add_argument("--model", default="photo", help="zoo name or folder of the model to start from")
     parser.add_argument("--weights", type=Path, help="safetensors of pixel layers in this shape")
+    parser.add_argument("--keep", type=Path, help="write the pixel layers of this model's folder, and nothing else")
     options = parser.parse_args()
+    if options.keep:
+        save_file(pixel_layers(load_file(options.keep / WEIGHTS)), options.output)
+        return
     weights = load_file(options.weights) if options.weights else None
     model = lighter(load(options.model, counterparts=True), weights)
     model.codec.freeze_tables()
