@@ -5,7 +5,8 @@
 
 Kernels next to pixels and latents keep their middle alone, half of the blocks at stride 8 go, and the entropy model's
 four passes start as the two that there were (docs/experiments/architecture.md says why). The semantic layers, the heads
-and the branch for realism stay what they are. ``--weights`` takes pixel layers that were trained since; ``--keep`` wrote them.
+and the branch for realism stay what they are. Pixel layers that have been trained since are written by ``--keep``, and
+taken by ``--weights``.
 """
 
 from __future__ import annotations
