@@ -25,7 +25,7 @@ from cdanalysis.model import Model
 from cdanalysis.zoo import WEIGHTS, load
 
 KEPT = {"detail.g_a.fine": (1, 2), "synthesis.body": (2, 3)}
-"""Blocks at stride 8 that stay: of all pairs, those without which the pictures of four photographs were the worst."""
+"""Blocks at stride 8 that stay."""
 PIXEL_LAYERS = ("detail.", "synthesis.")
 
 

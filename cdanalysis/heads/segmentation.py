@@ -69,8 +69,8 @@ class SegmentationHead(Head):
         """Cross-entropy over pixels, those of ``IGNORE`` left out."""
         rows = zip(self(features).float(), targets, strict=True)
         total = torch.stack([_summed_loss(logits, target.labels, features.working) for logits, target in rows]).sum()
-        counted = sum(int((target.labels != IGNORE).sum()) for target in targets)
-        return {"segmentation": total / max(1, counted)}  # a mean over none would be NaN
+        counted = torch.stack([(target.labels != IGNORE).sum() for target in targets]).sum()
+        return {"segmentation": total / counted.clamp_min(1)}  # a mean over none would be NaN
 
     def distillation(self, features: Features, teacher: Features, by: Any = None) -> Tensor:
         """Divergence (N,), in nats a cell, of what it says of ``features`` from what ``by`` says of ``teacher``."""
