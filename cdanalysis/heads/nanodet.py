@@ -155,8 +155,9 @@ def _assigned(cells: Cells, image: int, boxes: Tensor, labels: Tensor) -> tuple[
     ] / 2
     inside |= near & ~inside.any(0)
     overlaps = box_iou(cells.boxes(image), boxes) * inside
-    scores = cells.logits[image].sigmoid()[:, labels]
-    miss = F.binary_cross_entropy(scores, overlaps, reduction="none") * (overlaps - scores).square()
+    logits = cells.logits[image][:, labels]
+    miss = F.binary_cross_entropy_with_logits(logits, overlaps, reduction="none")
+    miss = miss * (overlaps - logits.sigmoid()).square()
     cost = miss - 3 * (overlaps + 1e-7).log() + FAR * ~inside
     counts = overlaps.topk(min(CANDIDATES, len(overlaps)), 0).values.sum(0).int().clamp_min(1).tolist()
     chosen = torch.zeros_like(inside)
