@@ -57,9 +57,10 @@ def forget_derived(module: nn.Module) -> None:
 def checksum(tensors: Iterable[Tensor]) -> Tensor:
     """Numbers that are others when a weight is, even one that was changed behind autograd's back (by ``.data``)."""
     tensors = [t.detach() for t in tensors]
-    sums = [t.sum() for t in tensors]  # in single precision, which takes a third of the time and is enough
-    norms = torch._foreach_norm([t for t in tensors if t.is_floating_point()])
-    return torch.stack([*(total.double() for total in sums), *(norm.double() for norm in norms)])
+    real = [t for t in tensors if t.is_floating_point()]
+    whole = [t.sum(dtype=torch.float64) for t in tensors if not t.is_floating_point()]
+    sums = [t.sum() for t in real]  # in single precision, which takes a third of the time and is enough
+    return torch.cat([torch.stack(each).double() for each in (sums, torch._foreach_norm(real), whole) if each])
 
 
 def tensors_of(*modules: nn.Module) -> Iterator[Tensor]:

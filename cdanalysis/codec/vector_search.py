@@ -17,7 +17,6 @@ from torch import Tensor
 from ..structures.latents import QUALITY_LEVELS
 from .entropy import tables
 from .entropy.models import Quantized, gaussian_bits
-from .entropy.vector import Estimate
 from .gains import log_interpolate, quality_plane
 from .global_layer import GlobalLayer
 
@@ -75,10 +74,7 @@ class VectorSearch:
         self.inverse_gain = layer.inverse_gain(self.plane).flatten()
         self.weight = log_interpolate(DISTORTIONS, level / QUALITY_LEVELS)
         mean = layer.embedding(embeddings.new_zeros(1, layer.channels, 1, 1))
-        apart = embeddings - mean
-        logits = F.linear(embeddings, classes.weight, classes.bias)
-        units = [each.square().mean(1, keepdim=True).clamp_min(1e-6) for each in (apart, _centered(apart, classes))]
-        self.wanted = _Wanted(embeddings, logits.log_softmax(1), units[0], units[1])
+        self.wanted = _Wanted.of(embeddings, mean, classes)
 
     def best(self) -> Quantized:
         """The embeddings' symbols, as good as moves of single steps make them.
@@ -86,68 +82,91 @@ class VectorSearch:
         The search goes by the entropy model in floating point; what it found is then quantized exactly.
         """
         y = self.layer.g_a(self.wanted.embeddings) * self.gain
-        found = self._estimated(y)
-        costs = self._cost(found, self.wanted)
+        found = self._tried(y, self.wanted)
         active = torch.arange(len(y), device=y.device)
         for _ in range(self.rounds):
-            now, wanted = _rows(found, active), self.wanted.take(active)
-            tried = self._estimated(self._moved(now, wanted).flatten(0, 1))
-            each = self._cost(tried, wanted.repeated(len(MOVES))).unflatten(0, (len(active), len(MOVES)))
-            least, choice = each.min(1)
-            better = least < costs[active] - LEAST_GAIN
+            now, wanted = found.take(active), self.wanted.take(active)
+            tried = self._tried(self._moved(now, wanted).flatten(0, 1), wanted.repeated(len(MOVES)))
+            least, choice = tried.cost.unflatten(0, (len(active), len(MOVES))).min(1)
+            better = least < now.cost - LEAST_GAIN
             rows = (torch.arange(len(active), device=y.device) * len(MOVES) + choice)[better]
             active = active[better]
             if not len(active):
                 break
-            costs[active] = least[better]
-            for part, new in zip(found, _rows(tried, rows), strict=True):
+            for part, new in zip(found, tried.take(rows), strict=True):
                 part[active] = new
         return self.layer.context.quantize(found.values[..., None, None], self.level)
 
-    def _estimated(self, y: Tensor) -> Estimate:
-        return self.layer.context.estimate(y, self.plane.reshape(1, 1).expand(len(y), 1))
-
-    def _decoded(self, values: Tensor) -> Tensor:
-        return self.layer.embedding(self.layer.dequantize(values[..., None, None], self.plane))
-
-    def _cost(self, found: Estimate, wanted: _Wanted) -> Tensor:
-        """What symbols cost (N,), in thousands of bits."""
-        decoded = self._decoded(found.values)
-        apart = decoded - wanted.embeddings
-        said = F.linear(decoded, self.classes.weight, self.classes.bias).log_softmax(1)
-        distortion = F.kl_div(said, wanted.chances, log_target=True, reduction="none").sum(1)
+    def _tried(self, y: Tensor, wanted: _Wanted) -> _Tried:
+        """What quantization makes of vectors (N, C), in steps, and how good that is."""
+        values, symbols, log_scales = self.layer.context.estimate(y, self.plane.reshape(1, 1).expand(len(y), 1))
+        decoded = self.layer.embedding(values * self.inverse_gain)
+        logits = F.linear(decoded, self.classes.weight, self.classes.bias)
+        chances, apart, logits_apart = logits.log_softmax(1), decoded - wanted.embeddings, _centered(logits - wanted.logits)
+        distortion = F.kl_div(chances, wanted.chances, log_target=True, reduction="none").sum(1)
         distortion += SQUARES * apart.square().mean(1) / wanted.unit[:, 0]
-        distortion += LOGITS * _centered(apart, self.classes).square().mean(1) / wanted.logit_unit[:, 0]
-        return _bits(found).sum(1) / 1000 + self.weight * distortion
+        distortion += LOGITS * logits_apart.square().mean(1) / wanted.logit_unit[:, 0]
+        bits = _bits(symbols, log_scales)
+        cost = bits.sum(1) / 1000 + self.weight * distortion
+        return _Tried(values, symbols, log_scales, bits, chances, apart, logits_apart, cost)
 
-    def _moved(self, now: Estimate, wanted: _Wanted) -> Tensor:
+    def _moved(self, now: _Tried, wanted: _Wanted) -> Tensor:
         """Targets (N, len(MOVES), C) of the layer's quantization, in steps, by a model of second order."""
-        classes, decoded = self.classes, self._decoded(now.values)
-        said = F.linear(decoded, classes.weight, classes.bias).softmax(1)
-        apart = decoded - wanted.embeddings
-        squares, logits = SQUARES / wanted.unit, LOGITS / wanted.logit_unit
-        slope = (said - wanted.chances.exp()) @ classes.steps
-        slope += 2 * squares * (apart @ self.layer.decoder) / apart.shape[1]
-        slope += 2 * logits * (_centered(apart, classes) @ classes.steps) / len(classes.steps)
+        classes, said = self.classes, now.chances.exp()
+        squares, logits = 2 * SQUARES / wanted.unit, 2 * LOGITS / wanted.logit_unit
+        slope = (said - wanted.chances.exp() + logits / said.shape[1] * now.logits_apart) @ classes.steps
+        slope += squares / now.apart.shape[1] * (now.apart @ self.layer.decoder)
         curvature = said @ classes.squares - (said @ classes.steps).square()
-        curvature += 2 * (squares * classes.spread[0] + logits * classes.spread[1])
+        curvature += squares * classes.spread[0] + logits * classes.spread[1]
         slope, curvature = slope * self.inverse_gain, curvature * self.inverse_gain**2 / 2
-        bits = _bits(now)
-        up, down = (self.weight * (sign * slope + curvature) + (_bits(now, sign) - bits) / 1000 for sign in (1, -1))
-        promise, order = torch.minimum(up, down).sort(1)
-        one = up.new_ones(())
-        step = torch.where(up < down, one, -one).gather(1, order) * (promise < 0)
+        either = _bits(torch.stack([now.symbols + 1, now.symbols - 1]), now.log_scales)
+        up, down = self.weight * torch.stack([curvature + slope, curvature - slope]) + (either - now.bits) / 1000
+        promise, order = torch.minimum(up, down).topk(min(MOVES[-1], up.shape[1]), largest=False)
+        step = torch.where(up < down, 1.0, -1.0).gather(1, order) * (promise < 0)
         moves = [(order[:, :count], step[:, :count]) for count in MOVES]
         return torch.stack([now.values.scatter_add(1, *move) for move in moves], 1)
 
 
+class _Tried(NamedTuple):
+    """Vectors that were tried: their `Estimate`, and what classes and costs follow of it.
+
+    Attributes:
+        values, symbols, log_scales, bits: (N, C), the last of each symbol.
+        chances: logarithms of classes' chances, (N, classes).
+        apart, logits_apart: how far embeddings and logits are from those wanted, (N, E) and, centered, (N, classes).
+        cost: in thousands of bits, (N,).
+    """
+
+    values: Tensor
+    symbols: Tensor
+    log_scales: Tensor
+    bits: Tensor
+    chances: Tensor
+    apart: Tensor
+    logits_apart: Tensor
+    cost: Tensor
+
+    def take(self, rows: Tensor) -> _Tried:
+        return _Tried(*(part[rows] for part in self))
+
+
 class _Wanted(NamedTuple):
-    """What decoded vectors should be: embeddings, logarithms of classes' chances, and units (N, 1) of distances."""
+    """What decoded vectors should be: embeddings, logits, logarithms of chances, and units (N, 1) of distances."""
 
     embeddings: Tensor
+    logits: Tensor
     chances: Tensor
     unit: Tensor
     logit_unit: Tensor
+
+    @classmethod
+    def of(cls, embeddings: Tensor, mean: Tensor, classes: Classes) -> _Wanted:
+        """Of embeddings (N, E), and their mean over all photographs, (1, E), from which distances are measured."""
+        both = F.linear(torch.cat([embeddings, mean]), classes.weight, classes.bias)
+        logits, mean_logits = both[:-1], both[-1:]
+        apart = embeddings - mean, _centered(logits - mean_logits)
+        units = (each.square().mean(1, keepdim=True).clamp_min(1e-6) for each in apart)
+        return cls(embeddings, logits, logits.log_softmax(1), *units)
 
     def take(self, rows: Tensor) -> _Wanted:
         return _Wanted(*(part[rows] for part in self))
@@ -156,16 +175,11 @@ class _Wanted(NamedTuple):
         return _Wanted(*(part.repeat_interleave(count, 0) for part in self))
 
 
-def _rows(found: Estimate, rows: Tensor) -> Estimate:
-    return Estimate(*(part[rows] for part in found))
+def _bits(symbols: Tensor, log_scales: Tensor) -> Tensor:
+    """Of each symbol, (N, C)."""
+    return gaussian_bits(symbols, log_scales).clamp_max(tables.PRECISION)
 
 
-def _bits(found: Estimate, moved: int = 0) -> Tensor:
-    """Of each symbol, or of the one so many steps away: (N, C)."""
-    return gaussian_bits(found.symbols + moved, found.log_scales).clamp_max(tables.PRECISION)
-
-
-def _centered(embeddings: Tensor, classes: Classes) -> Tensor:
-    """Logits of embeddings' differences, less their mean, which changes no class."""
-    logits = embeddings @ classes.weight.T
+def _centered(logits: Tensor) -> Tensor:
+    """Less their mean, which changes no class."""
     return logits - logits.mean(1, keepdim=True)

@@ -110,7 +110,7 @@ class VectorModel(nn.Module):
         """Exact parameters (N, group) of a group's symbols, from the values (N, group) of those before it."""
         plane = like.new_full((len(like), 1), (2 * level * UNIT + QUALITY_LEVELS) // (2 * QUALITY_LEVELS))
         known = [(v * (UNIT // STEPS // self.scale)).clamp(-LIMIT, LIMIT) for v in values]
-        x = torch.cat([plane.double(), *known], 1).T[None, :, None]  # vectors are the cells of one: a single product
-        mean, raw = self.heads[p].exact(self.mixes[p].exact(x))[0, :, 0].T.chunk(2, 1)
+        x = torch.cat([plane.double(), *known], 1).T.float()  # vectors are cells: a single product
+        mean, raw = self.heads[p].exact_part(self.mixes[p].exact_part(x)).T.chunk(2, 1)
         found = exact_parameters(mean, raw)
         return Parameters(found.offset.double(), found.scale_index)

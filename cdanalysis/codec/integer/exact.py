@@ -12,6 +12,7 @@ as exact and twice as fast. Training uses the same weights in ordinary floating 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -121,6 +122,8 @@ class _Integers(NamedTuple):
         Returns:
             the sums, exact, in float32 or float64, and what no magnitude of them exceeds.
         """
+        if columns.shape[-1] == 1:  # then bounds would take as long as the sums
+            return self.weight @ columns.double(), math.inf
         if (bound := self.longest * float(largest.max())) < SINGLE:
             return self.single @ columns, bound
         for parts in PARTS:
