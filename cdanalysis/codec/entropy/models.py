@@ -233,15 +233,18 @@ class ContextModel(nn.Module):
 
         Where what is known has more places than the base, the base is the same for all of them.
         """
-        base = torch.stack([at(base, cell).float() for cell in CELLS], 1).flatten(1)
-        mix = self.mixes[p]
+        mix, told, own = self.mixes[p], base.shape[1], [at(base, cell) for cell in CELLS]
         if before is None:
-            return mix.exact_part(base)
-        context = torch.stack([self._context(p, cell, before) for cell in CELLS], 1).flatten(1)
-        if base.shape[1] == context.shape[1]:
-            return mix.exact_part(torch.cat([base, context]))
-        first, rest = tuple(range(len(base))), tuple(range(len(base), len(base) + len(context)))
-        return mix.exact_part(context, inputs=rest, besides=mix.exact_sums(base[:, :1], inputs=first))
+            return mix.exact_part(torch.stack(own, 1).flatten(1).float())
+        contexts = [self._context(p, cell, before) for cell in CELLS]
+        if own[0].shape[1:] != contexts[0].shape[1:]:
+            first, rest = tuple(range(told)), tuple(range(told, mix.in_channels))
+            besides = mix.exact_sums(own[0].flatten(1)[:, :1], inputs=first)
+            return mix.exact_part(torch.stack(contexts, 1).flatten(1), inputs=rest, besides=besides)
+        seen = contexts[0].new_empty((mix.in_channels, len(CELLS), *contexts[0].shape[1:]))
+        for number, parts in enumerate(zip(own, contexts, strict=True)):
+            seen[:told, number], seen[told:, number] = parts
+        return mix.exact_part(seen.flatten(1))
 
     def _context(self, p: int, cell: Cell, before: Known) -> Tensor:
         """What a pass makes of what is known around the places of a cell, (hidden, N, rows, w/2).

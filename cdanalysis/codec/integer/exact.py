@@ -30,7 +30,9 @@ LIMIT = 2**15 - 1
 """Largest magnitude of an integer activation or weight."""
 SINGLE = 2**24
 """Integers up to here are floats of single precision."""
-PARTS = (1, 2, 4, 8)
+WHOLE = 2**31
+"""Integers below are whole numbers of 32 bits."""
+PARTS = (2, 4, 8)
 """Into so many parts sums may be cut that are too long for single precision."""
 APART = hasattr(torch.backends, "fp32_precision")
 """Whether every backend has a precision of its own (torch 2.9); then the one for all must not be asked."""
@@ -82,7 +84,6 @@ class _Integers(NamedTuple):
     Attributes:
         weight: (out, inputs), float64.
         size: their magnitudes.
-        longest: the largest sum of an output's magnitudes.
         single: the same weights in float32.
         bias: (out, 1), float64, with half of what is rounded away.
         shifts: by unit, see `shift`; cached.
@@ -90,24 +91,22 @@ class _Integers(NamedTuple):
 
     weight: Tensor
     size: Tensor
-    longest: float
     single: Tensor
     bias: Tensor
     shifts: dict[int, tuple[Tensor, float]]
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor) -> _Integers:
-        size = weight.abs()
-        return cls(weight, size, float(size.sum(1).max()), weight.float(), bias, {})
+        return cls(weight, weight.abs(), weight.float(), bias, {})
 
     def biased(self, besides: Tensor) -> _Integers:
         return self._replace(bias=self.bias + besides, shifts={})
 
     def shift(self, unit: int) -> tuple[Tensor, float]:
-        """Whole units of the bias, (out, 1) float32 if they are small enough for it, and the largest magnitude."""
+        """Whole units of the bias, (out, 1) float64, and the largest magnitude."""
         if unit not in self.shifts:
             whole = (self.bias / unit).floor_()
-            self.shifts[unit] = whole.float(), float(whole.abs().max())
+            self.shifts[unit] = whole, float(whole.abs().max())
         return self.shifts[unit]
 
     def some(self, inputs: Some, outputs: Some) -> _Integers:
@@ -120,31 +119,34 @@ class _Integers(NamedTuple):
         """Sums of products with integers (..., inputs, cells) in float32, of magnitudes up to ``largest`` (inputs,).
 
         Returns:
-            the sums, exact, in float32 or float64, and what no magnitude of them exceeds.
+            the sums, exact, in float32, int32 or float64, and what no magnitude of them exceeds.
         """
         if columns.shape[-1] == 1:  # then bounds would take as long as the sums
             return self.weight @ columns.double(), math.inf
-        if (bound := self.longest * float(largest.max())) < SINGLE:
+        if (bound := float((self.size @ largest).max())) < SINGLE:
             return self.single @ columns, bound
-        for parts in PARTS:
+        for parts in (parts for parts in PARTS if bound < parts * SINGLE):
             pairs = zip(self.size.chunk(parts, 1), largest.chunk(parts), strict=True)
             bounds = [float((size @ part).max()) for size, part in pairs]
             if max(bounds) < SINGLE:
                 pairs = zip(self.single.chunk(parts, 1), columns.chunk(parts, -2), strict=True)
-                total, *others = (weight @ seen for weight, seen in pairs)
+                total, *others = ((weight @ seen).int() for weight, seen in pairs)
                 for other in others:
-                    total = total.double().add_(other)
-                return total, sum(bounds)
-        return self.weight @ columns.double(), sum(bounds)
+                    total.add_(other)
+                return total, bound
+        return self.weight @ columns.double(), bound
 
     def activations(self, columns: Tensor, largest: Tensor, unit: int = 1) -> Tensor:
         """Sums of products in units, and bias, rounded to activations: (..., out, cells) float32, not yet limited."""
         total, bound = self.times(columns, largest)
-        if total.dtype == torch.float32 and 2**WEIGHT_BITS % unit == 0:
+        if total.dtype != torch.float64 and 2**WEIGHT_BITS % unit == 0:
             # Sums are whole: floor((bias / unit + sum) / (2**WEIGHT_BITS / unit)) needs only floor(bias / unit).
-            shift, largest = self.shift(unit)
-            if bound + largest < SINGLE:
-                return total.add_(shift).mul_(unit * 2.0**-WEIGHT_BITS).floor_()
+            (shift, most), single = self.shift(unit), total.dtype == torch.float32
+            if bound + most < (SINGLE if single else WHOLE):
+                total.add_(shift.to(total.dtype))
+                if single:
+                    return total.mul_(unit * 2.0**-WEIGHT_BITS).floor_()
+                return total.bitwise_right_shift_(WEIGHT_BITS + 1 - unit.bit_length()).float()
         total = torch.add(self.bias, total, alpha=unit)
         return total.mul_(2.0**-WEIGHT_BITS).floor_().clamp_(-LIMIT, LIMIT).float()
 
