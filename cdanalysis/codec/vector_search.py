@@ -102,7 +102,8 @@ class VectorSearch:
         values, symbols, log_scales = self.layer.context.estimate(y, self.plane.reshape(1, 1).expand(len(y), 1))
         decoded = self.layer.embedding(values * self.inverse_gain)
         logits = F.linear(decoded, self.classes.weight, self.classes.bias)
-        chances, apart, logits_apart = logits.log_softmax(1), decoded - wanted.embeddings, _centered(logits - wanted.logits)
+        chances = logits.log_softmax(1)
+        apart, logits_apart = decoded - wanted.embeddings, _centered(logits - wanted.logits)
         distortion = F.kl_div(chances, wanted.chances, log_target=True, reduction="none").sum(1)
         distortion += SQUARES * apart.square().mean(1) / wanted.unit[:, 0]
         distortion += LOGITS * logits_apart.square().mean(1) / wanted.logit_unit[:, 0]
