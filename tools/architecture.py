@@ -48,7 +48,7 @@ QUALITIES = [0.0, 0.2, 0.4, 0.6, 0.8]
 SIZE, LEVEL = (768, 512), 48
 """Of the photograph that is timed, and its quality level."""
 PRESENT = "as it is"
-
+"""The shape that the shipped model had when this was asked."""
 
 VARIANTS: dict[str, dict[str, int]] = {
     PRESENT: {},

@@ -67,7 +67,7 @@ def main() -> None:
     if path.is_file():
         accelerated = json.loads(path.read_text())
         blocks["cuda hardware"] = accelerated["hardware"]
-        blocks |= {f"cuda {name}": table(accelerated[name]["rows"]) for name in ("codec", "parts")}
+        blocks |= {f"cuda {name}": table(accelerated[name]["rows"]) for name in ("codec", "tasks", "parts")}
     fill(DOCS / "benchmarks.md", blocks)
 
 
