@@ -122,8 +122,9 @@ class VectorSearch:
         slope, curvature = slope * self.inverse_gain, curvature * self.inverse_gain**2 / 2
         either = _bits(torch.stack([now.symbols + 1, now.symbols - 1]), now.log_scales)
         up, down = self.weight * torch.stack([curvature + slope, curvature - slope]) + (either - now.bits) / 1000
+        one = up.new_ones(())
         promise, order = torch.minimum(up, down).topk(min(MOVES[-1], up.shape[1]), largest=False)
-        step = torch.where(up < down, 1.0, -1.0).gather(1, order) * (promise < 0)
+        step = torch.where(up < down, one, -one).gather(1, order) * (promise < 0)
         moves = [(order[:, :count], step[:, :count]) for count in MOVES]
         return torch.stack([now.values.scatter_add(1, *move) for move in moves], 1)
 
