@@ -4,12 +4,13 @@ An analysis network does well on average; latents fitted to the one photograph d
 "Improving inference for neural image compression", NeurIPS 2020). The stream is an ordinary one; decoding does not
 change.
 
-Rounding, which has no gradient, is relaxed to its expectation: a latent between two symbols stands for either, the
-nearer the more likely. The bits expected are then linear in between, and the squared error expected is that of the
-latent itself and a variance's: f (1 - f) for a latent that lies f above the lower symbol, times what a step of its
-channel does to the pixels. At whole symbols both are exact. Samples, as that paper draws them, need several times as
-many steps. Beside the squared error MS-SSIM counts a little, as it does in training: without it textures are the first
-to go.
+Rounding, which has no gradient, is relaxed to its expectation: a latent that lies f above a symbol stands for the next
+one with a chance of p = f^2 (3 - 2 f), else for this one. So bits are those of either, by their chances; the decoder
+sees the mean (soft rounding: Agustsson, Theis, "Universally quantized neural compression", NeurIPS 2020); and the
+squared error is that of the mean and a variance's: p (1 - p), times what a step of the channel does to the pixels. At
+whole symbols all are exact. Samples, as the first paper draws them, need several times as many steps.
+
+Beside the squared error MS-SSIM counts a little, as it does in training: without it textures are the first to go.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ class LatentSearch:
         for _ in range(self.steps):
             y = region.y.clone()
             y[place] = free
-            bits, variance = self.detail.context.expected(y, region.base)
-            loss = (bits + curvature * variance).sum() + region.distortion(self._decoded(y, region))
+            y_hat, bits, variance = self.detail.context.expected(y, region.base)
+            loss = (bits + curvature * variance).sum() + region.distortion(self._decoded(y_hat, region))
             (free.grad,) = torch.autograd.grad(loss, free)
             optimizer.step()
             rate.step()

@@ -141,18 +141,21 @@ class ContextModel(nn.Module):
         # No symbol costs more: its table leaves every one a weight. Training wants the tail's gradient all the same.
         return y_hat, bits if noisy else bits.clamp_max(tables.PRECISION)
 
-    def expected(self, y: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
-        """What y is expected to cost where each latent is rounded at random, to the nearer symbol more likely.
+    def expected(self, y: Tensor, base: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What y is expected to be, and to cost, where latents are rounded at random, to nearer symbols more likely.
+
+        Contexts see what is rounded to the nearer one, as decoders do.
 
         Returns:
-            bits, and the variance in squared steps, both (N, C, h, w), differentiable.
+            y_hat and bits as they are expected, and the variance in squared steps; each (N, C, h, w), differentiable.
         """
-        _, means, log_scales = self._distributions(y, base, lambda residual: residual)
+        _, means, log_scales = self._distributions(y, base, round_ste)
         residual = y - means
         lower = residual.detach().floor()
         above = residual - lower
+        above = above.square() * (3 - 2 * above)  # nearly always the nearer one, as in the end
         bits = (1 - above) * gaussian_bits(lower, log_scales) + above * gaussian_bits(lower + 1, log_scales)
-        return bits, above * (1 - above)
+        return means + lower + above, bits, above * (1 - above)
 
     def _distributions(
         self, y: Tensor, base: Tensor, coded: Callable[[Tensor], Tensor]
