@@ -134,7 +134,7 @@ class ContextModel(nn.Module):
         y_hat is rounded around the predicted mean with a straight-through gradient; bits are those
         of y with uniform noise (``noisy``, as in training) or of y_hat itself.
         """
-        y_hat, means, log_scales = self._distributions(y, base, round_ste)
+        y_hat, means, log_scales = self._distributions(y, base)
         residual = y - means
         sample = residual + torch.rand_like(y) - 0.5 if noisy else round_ste(residual)
         bits = gaussian_bits(sample, log_scales)
@@ -149,7 +149,7 @@ class ContextModel(nn.Module):
         Returns:
             y_hat and bits as they are expected, and the variance in squared steps; each (N, C, h, w), differentiable.
         """
-        _, means, log_scales = self._distributions(y, base, round_ste)
+        _, means, log_scales = self._distributions(y, base)
         residual = y - means
         lower = residual.detach().floor()
         above = residual - lower
@@ -157,19 +157,13 @@ class ContextModel(nn.Module):
         bits = (1 - above) * gaussian_bits(lower, log_scales) + above * gaussian_bits(lower + 1, log_scales)
         return means + lower + above, bits, above * (1 - above)
 
-    def _distributions(
-        self, y: Tensor, base: Tensor, coded: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """What decoders know of y, and the means and log scales of all of it, given what earlier passes coded.
-
-        Args:
-            coded: makes of residuals what decoders know of them.
-        """
+    def _distributions(self, y: Tensor, base: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What decoders know of y, and the means and log scales of all of it, given what earlier passes coded."""
         y_hat, means, log_scales = torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y)
         for p, mask in enumerate(self.partition.masks(*y.shape[-2:], device=y.device)):
             hidden = base if p == 0 else torch.cat([base, self.contexts[p - 1](y_hat / self.scale)], 1)
             mean, log_scale = self.heads[p](self.mixes[p](hidden)).chunk(2, 1)
-            y_hat = torch.where(mask, coded(y - mean) + mean, y_hat)
+            y_hat = torch.where(mask, round_ste(y - mean) + mean, y_hat)
             means, log_scales = torch.where(mask, mean, means), torch.where(mask, log_scale, log_scales)
         return y_hat, means, log_scale_of(log_scales)
 
