@@ -21,8 +21,12 @@ class Block(nn.Module):
         self.act = nn.GELU()
         self.narrow = nn.Conv2d(expansion * channels, channels, 1)
 
+    def branch(self, x: Tensor) -> Tensor:
+        """What is added to x."""
+        return self.narrow(self.act(self.widen(self.depthwise(x))))
+
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.narrow(self.act(self.widen(self.depthwise(x))))
+        return x + self.branch(x)
 
 
 def blocks(channels: int, depth: int) -> nn.Sequential:

@@ -115,8 +115,10 @@ def load(name: str | Path = "photo", device: str = "cpu", counterparts: bool = F
             has no such device here.
     """
     from .codec.derived import ordinary_tensors
+    from .memory import keep
     from .model import Model
 
+    keep()
     if library := _library(name):
         with ordinary_tensors():
             return _placed(LIBRARIES[library].opened(str(name).partition(":")[2]).eval().requires_grad_(False), device)

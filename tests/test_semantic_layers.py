@@ -127,7 +127,7 @@ def principal():
 
 def loss(search, found):
     """Bits in thousands, and what decoding makes of an embedding, written anew."""
-    wanted, classes = search.wanted.embeddings, search.classes
+    wanted, classes = search.embeddings, search.classes
     decoded = search.layer.embedding(search.layer.dequantize(found.values.float() / STEPS, search.plane))
     right, said = ((x @ classes.weight.T + classes.bias).double().log_softmax(1) for x in (wanted, decoded))
     divergence = (right.exp() * (right - said)).sum(1)

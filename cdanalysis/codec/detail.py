@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,20 @@ Improved = Callable[[Tensor, Tensor, "int | Tensor", "Tensor | None"], Tensor]
 """Latents in steps, the hyper-latent, the level and the condition in steps to better latents: see `LatentSearch`."""
 
 
+class Patchify(nn.Sequential):
+    """Pixels to stride 8 at once: squares of 8 x 8 pixels become the channels that a convolution reads."""
+
+    def __init__(self, width: int, kernel: int):
+        super().__init__(nn.PixelUnshuffle(8), nn.Conv2d(192, width, kernel, padding=kernel // 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        convolution = cast(nn.Conv2d, self[1])
+        if convolution.kernel_size != (1, 1):
+            return super().forward(x)
+        # The same sums by a convolution of stride 8, without a copy of all pixels in another order.
+        return F.conv2d(x, convolution.weight.reshape(-1, 3, 8, 8), convolution.bias, stride=8)
+
+
 class DetailAnalysis(nn.Module):
     """g_a: photographs in [0, 1] to y at stride 16, by way of stride 8.
 
@@ -42,7 +57,7 @@ class DetailAnalysis(nn.Module):
     def __init__(self, width: int, channels: int, depth: int, kernel: int = 3):
         super().__init__()
         self.receptive_radius = 2 + math.ceil((kernel // 2 + depth) / 2)
-        self.patchify = nn.Sequential(nn.PixelUnshuffle(8), nn.Conv2d(192, width, kernel, padding=kernel // 2))
+        self.patchify = Patchify(width, kernel)
         self.fine = blocks(width, depth)
         self.down = Downsample(width, channels)
         self.coarse = blocks(channels, 2)

@@ -68,9 +68,14 @@ class GlobalLayer(nn.Module):
         return y_hat * self.inverse_gain(quality)
 
     @property
-    def decoder(self) -> Tensor:
-        """What a unit of each latent adds to the embedding where the transforms are linear: (E, C)."""
-        return cast(nn.Linear, self.g_s[1]).weight
+    def decoder(self) -> tuple[Tensor, Tensor]:
+        """Weight (E, C) and bias (E,) of the synthesis' last layer, which is linear."""
+        last = cast(nn.Linear, self.g_s[1])
+        return last.weight, last.bias
+
+    def decoder_inputs(self, latents: Tensor) -> Tensor:
+        """What that layer makes embeddings of, (N, C), where dequantized latents are (N, C)."""
+        return self.g_s[0](latents)
 
     def embedding(self, latents: Tensor) -> Tensor:
         """The embedding (N, E) that dequantized latents (N, C, 1, 1) hold."""

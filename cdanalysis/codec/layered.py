@@ -262,7 +262,7 @@ class LayeredCodec(nn.Module):
     def quantized_embedding(self, embeddings: Tensor, level: int) -> Quantized:
         """The symbols of embeddings (N, E), at a quality level 0..120, that keep the classes which the teacher sees."""
         layer, weight, bias = self.global_layer, *self.classifier.classifier_weights()
-        classes = self._classes.get((weight, bias, layer.decoder), lambda: Classes.of(layer, weight, bias))
+        classes = self._classes.get((weight, bias, *layer.decoder), lambda: Classes.of(layer, weight, bias))
         return VectorSearch(layer, classes, embeddings, level, self.search_rounds).best()
 
     def to_latents(self, x: Tensor, levels: Levels, layers: int = 3, quality_offsets: Tensor | None = None) -> Latents:
@@ -320,7 +320,8 @@ class LayeredCodec(nn.Module):
         (height, width), like = latents.size, self.synthesis.stem.weight
         known = None if latents.spatial is None else to_real(latents.spatial, like.dtype)
         condition = self.condition(known, latents.size)
-        x = torch.empty((len(latents), 3, height, width), dtype=torch.uint8, device=like.device)
+        shape, last = (len(latents), 3, height, width), torch.channels_last  # as pictures are kept
+        x = torch.empty(shape, dtype=torch.uint8, device=like.device, memory_format=last)
         amount = like.new_full((1, 1, 1, 1), realism) if realism else None
         share = 2 / 3 if realism else 1.0  # the branch for realism holds features at stride 2
         for tile in tiles(grid_of(height, width), self.synthesis.reach(realism), share):
@@ -332,7 +333,7 @@ class LayeredCodec(nn.Module):
             first, second = (STRIDE * s.start for s in tile.inner)
             place = x[..., top:bottom, left:right]
             part = part[..., first : first + place.shape[-2], second : second + place.shape[-1]]
-            place.copy_((part.clamp(0, 1) * 255).round())
+            place.copy_(part.mul(255).round_().clamp_(0, 255))
         return x
 
     def bit_maps(self, latents: Latents) -> dict[str, Tensor]:

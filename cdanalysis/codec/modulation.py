@@ -8,6 +8,7 @@ over the picture, so that a cell's decoding depends on its neighborhood alone.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ class AdaIN(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         scale, shift = self.to_style(condition).chunk(2, 1)
         normal = F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2]).permute(0, 3, 1, 2)
-        return normal * (1 + scale) + shift
+        return torch.addcmul(shift, normal, 1 + scale)
 
 
 class FusionBlock(nn.Module):
@@ -36,5 +37,4 @@ class FusionBlock(nn.Module):
         self.block = Block(channels)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        modulated = self.adain(x, condition)
-        return x + self.block(modulated) - modulated
+        return x + self.block.branch(self.adain(x, condition))

@@ -79,7 +79,7 @@ def window(x: Tensor, seen: Place) -> Tensor:
 
 def to_unit(x: Tensor) -> Tensor:
     """Pixels 0..255, if they are bytes, as floats in [0, 1]; others as they are."""
-    return x.float() / 255 if x.dtype == torch.uint8 else x
+    return x.float().div_(255) if x.dtype == torch.uint8 else x
 
 
 def padded(x: Tensor) -> Tensor:

@@ -31,12 +31,18 @@ LEAST_GAIN = 1e-5
 
 
 class Classes(NamedTuple):
-    """A classifier's last layer, and what steps of the layer's decoder do to its logits.
+    """A classifier's last layer, and what the layer's decoder does to its logits.
+
+    Embeddings that are decoded lie in a space of few dimensions, in which distances and logits are computed: the
+    decoder's last layer is a rotation times a small matrix.
 
     Attributes:
         weight, bias: (classes, E) and (classes,).
-        steps: what a unit of each latent adds to each logit, (classes, C).
+        steps: what a unit of each of the last layer's inputs adds to each logit, (classes, C).
         squares: of these.
+        origin: logits where these inputs are 0, (classes,).
+        rotation: of embeddings into that space, (E, K).
+        small: the inputs in that space, (K, C).
         spread: mean squares of what a unit adds to the embedding, (C,), and to centered logits.
     """
 
@@ -44,14 +50,18 @@ class Classes(NamedTuple):
     bias: Tensor
     steps: Tensor
     squares: Tensor
+    origin: Tensor
+    rotation: Tensor
+    small: Tensor
     spread: tuple[Tensor, Tensor]
 
     @classmethod
     def of(cls, layer: GlobalLayer, weight: Tensor, bias: Tensor) -> Classes:
-        """Of a layer, whose decoder is taken to be linear: near enough to say what is worth a try."""
-        steps = weight @ layer.decoder
-        centered = (steps - steps.mean(0)).square().mean(0)
-        return cls(weight, bias, steps, steps.square(), (layer.decoder.square().mean(0), centered))
+        """Of a layer."""
+        decoder, shift = layer.decoder
+        steps, (rotation, small) = weight @ decoder, torch.linalg.qr(decoder)
+        spread = decoder.square().mean(0), _centered(steps, 0).square().mean(0)
+        return cls(weight, bias, steps, steps.square(), F.linear(shift, weight, bias), rotation, small, spread)
 
 
 class VectorSearch:
@@ -69,19 +79,20 @@ class VectorSearch:
         self, layer: GlobalLayer, classes: Classes, embeddings: Tensor, level: int, rounds: int = SEARCH_ROUNDS
     ):
         self.layer, self.classes, self.level, self.rounds = layer, classes, level, rounds
+        self.embeddings, self.length = embeddings, embeddings.shape[1]
         self.plane = quality_plane(level, embeddings)
         self.gain = layer.gain(self.plane).flatten()
         self.inverse_gain = layer.inverse_gain(self.plane).flatten()
         self.weight = log_interpolate(DISTORTIONS, level / QUALITY_LEVELS)
         mean = layer.embedding(embeddings.new_zeros(1, layer.channels, 1, 1))
-        self.wanted = _Wanted.of(embeddings, mean, classes)
+        self.wanted = _Wanted.of(embeddings, mean, layer.decoder[1], classes)
 
     def best(self) -> Quantized:
         """The embeddings' symbols, as good as moves of single steps make them.
 
         The search goes by the entropy model in floating point; what it found is then quantized exactly.
         """
-        y = self.layer.g_a(self.wanted.embeddings) * self.gain
+        y = self.layer.g_a(self.embeddings) * self.gain
         found = self._tried(y, self.wanted)
         active = torch.arange(len(y), device=y.device)
         for _ in range(self.rounds):
@@ -100,12 +111,12 @@ class VectorSearch:
     def _tried(self, y: Tensor, wanted: _Wanted) -> _Tried:
         """What quantization makes of vectors (N, C), in steps, and how good that is."""
         values, symbols, log_scales = self.layer.context.estimate(y, self.plane.reshape(1, 1).expand(len(y), 1))
-        decoded = self.layer.embedding(values * self.inverse_gain)
-        logits = F.linear(decoded, self.classes.weight, self.classes.bias)
+        inputs = self.layer.decoder_inputs(values * self.inverse_gain)
+        logits = F.linear(inputs, self.classes.steps, self.classes.origin)
         chances = logits.log_softmax(1)
-        apart, logits_apart = decoded - wanted.embeddings, _centered(logits - wanted.logits)
+        apart, logits_apart = F.linear(inputs, self.classes.small) - wanted.seen, _centered(logits - wanted.logits)
         distortion = F.kl_div(chances, wanted.chances, log_target=True, reduction="none").sum(1)
-        distortion += SQUARES * apart.square().mean(1) / wanted.unit[:, 0]
+        distortion += SQUARES * (apart.square().sum(1) + wanted.unseen[:, 0]) / self.length / wanted.unit[:, 0]
         distortion += LOGITS * logits_apart.square().mean(1) / wanted.logit_unit[:, 0]
         bits = _bits(symbols, log_scales)
         cost = bits.sum(1) / 1000 + self.weight * distortion
@@ -116,7 +127,7 @@ class VectorSearch:
         classes, said = self.classes, now.chances.exp()
         squares, logits = 2 * SQUARES / wanted.unit, 2 * LOGITS / wanted.logit_unit
         slope = (said - wanted.chances.exp() + logits / said.shape[1] * now.logits_apart) @ classes.steps
-        slope += squares / now.apart.shape[1] * (now.apart @ self.layer.decoder)
+        slope += squares / self.length * (now.apart @ classes.small)
         curvature = said @ classes.squares - (said @ classes.steps).square()
         curvature += squares * classes.spread[0] + logits * classes.spread[1]
         slope, curvature = slope * self.inverse_gain, curvature * self.inverse_gain**2 / 2
@@ -135,7 +146,8 @@ class _Tried(NamedTuple):
     Attributes:
         values, symbols, log_scales, bits: (N, C), the last of each symbol.
         chances: logarithms of classes' chances, (N, classes).
-        apart, logits_apart: how far embeddings and logits are from those wanted, (N, E) and, centered, (N, classes).
+        apart: how far embeddings are from those wanted, in the space of those that are decoded, (N, K).
+        logits_apart: how far logits are from those wanted, centered, (N, classes).
         cost: in thousands of bits, (N,).
     """
 
@@ -153,22 +165,39 @@ class _Tried(NamedTuple):
 
 
 class _Wanted(NamedTuple):
-    """What decoded vectors should be: embeddings, logits, logarithms of chances, and units (N, 1) of distances."""
+    """What decoded vectors should be.
 
-    embeddings: Tensor
+    Attributes:
+        seen: embeddings in the space of those that are decoded, (N, K).
+        unseen: their squared distance from it, (N, 1).
+        logits: (N, classes).
+        chances: logarithms of classes' chances, (N, classes).
+        unit, logit_unit: of mean squared distances, (N, 1).
+    """
+
+    seen: Tensor
+    unseen: Tensor
     logits: Tensor
     chances: Tensor
     unit: Tensor
     logit_unit: Tensor
 
     @classmethod
-    def of(cls, embeddings: Tensor, mean: Tensor, classes: Classes) -> _Wanted:
-        """Of embeddings (N, E), and their mean over all photographs, (1, E), from which distances are measured."""
+    def of(cls, embeddings: Tensor, mean: Tensor, shift: Tensor, classes: Classes) -> _Wanted:
+        """Of embeddings.
+
+        Args:
+            embeddings: (N, E).
+            mean: that of all photographs, (1, E), from which distances are measured.
+            shift: the bias of the decoder's last layer, (E,).
+        """
         both = F.linear(torch.cat([embeddings, mean]), classes.weight, classes.bias)
         logits, mean_logits = both[:-1], both[-1:]
         apart = embeddings - mean, _centered(logits - mean_logits)
         units = (each.square().mean(1, keepdim=True).clamp_min(1e-6) for each in apart)
-        return cls(embeddings, logits, logits.log_softmax(1), *units)
+        seen = (embeddings - shift) @ classes.rotation
+        unseen = (embeddings - shift - seen @ classes.rotation.T).square().sum(1, keepdim=True)
+        return cls(seen, unseen, logits, logits.log_softmax(1), *units)
 
     def take(self, rows: Tensor) -> _Wanted:
         return _Wanted(*(part[rows] for part in self))
@@ -182,6 +211,6 @@ def _bits(symbols: Tensor, log_scales: Tensor) -> Tensor:
     return gaussian_bits(symbols, log_scales).clamp_max(tables.PRECISION)
 
 
-def _centered(logits: Tensor) -> Tensor:
-    """Less their mean, which changes no class."""
-    return logits - logits.mean(1, keepdim=True)
+def _centered(logits: Tensor, axis: int = 1) -> Tensor:
+    """Less their mean over classes, which changes no class."""
+    return logits - logits.mean(axis, keepdim=True)
