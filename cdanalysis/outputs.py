@@ -12,7 +12,6 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -248,12 +247,6 @@ def changes(note: Path, made_from: dict[str, Any]) -> list[str] | None:
         return None
     before, now = json_value(note.read_text()), json_value(json_text(made_from))
     return [key for key in now if key not in before or before[key] != now[key]]
-
-
-def put_aside(folder: Path) -> Path:
-    """Give a folder another name, which nothing has yet; returns it."""
-    aside = next(path for number in count(1) if not (path := Path(f"{folder}-before-{number}")).exists())
-    return folder.rename(aside)
 
 
 def _mark(path: str | Path) -> tuple[int, int] | None:

@@ -27,7 +27,7 @@ from cdanalysis.evaluation import study as study_module
 from cdanalysis.evaluation.configs import load_experiment, load_study
 from cdanalysis.evaluation.engine import UNCOMPRESSED, Point
 from cdanalysis.evaluation.evaluators import TaskEvaluator
-from cdanalysis.evaluation.study import DECODED, LATENTS, run_study
+from cdanalysis.evaluation.study import DECODED, LATENTS, REALISTIC, run_study
 from cdanalysis.reference import Reference, teachers_weights
 from cdanalysis.reports.plots import study_figure
 from cdanalysis.reports.study_page import report_page, study_report
@@ -130,7 +130,7 @@ def test_one_slow_photograph_spoils_no_time():
 def test_a_killed_study_goes_on(study, tmp_path, monkeypatch, uncounted):
     config = load_study(study)
     whole, _ = run_study(config, tmp_path / "run", "a command")
-    path = tmp_path / "run" / "points" / "JPEG-30.jsonl"
+    (path,) = (tmp_path / "run" / "points").glob("JPEG-30-*.jsonl")
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:3]) + lines[3][:17])
     encoded = []
@@ -238,16 +238,46 @@ def test_a_counterpart_learns_from_compressed_photographs(
     report, _ = run_study(config, tmp_path / "run", "a command")
     rows = {row["series"]: row for row in report["points"]}
     assert rows["JPEG, retrained"]["bytes"] == rows["JPEG"]["bytes"]
-    before, after = (load(f, counterparts=True) for f in (model_folder, tmp_path / "run/retrained/JPEG-5/model"))
+    (place,) = (tmp_path / "run/retrained").iterdir()
+    before, after = (load(f, counterparts=True) for f in (model_folder, place / "model"))
     weights = [name for name, _ in after.named_parameters() if name.startswith(f"counterparts.{task}")]
     before, after = before.state_dict(), after.state_dict()
     for name, value in after.items():
         if not name.startswith(f"counterparts.{task}"):
             assert torch.equal(value, before[name]), name
     assert any(not torch.equal(after[name], before[name]) for name in weights)
-    assert len(seen) == 1 and not (tmp_path / "run/retrained/JPEG-5/photographs").exists()  # they were only on loan
+    assert len(seen) == 1 and not (place / "photographs").exists()  # they were only on loan
     run_study(config, tmp_path / "run", "a command")
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [
+        ("codec.synthesis.realism.out.0.bias", {REALISTIC}),
+        ("codec.synthesis.out.0.bias", {DECODED, REALISTIC}),
+        ("codec.spatial.g_s.to8.2.bias", {LATENTS, DECODED, REALISTIC}),
+        ("heads.classification.classify.bias", {UNCOMPRESSED, LATENTS, DECODED, REALISTIC, "JPEG", "JPEG, reduced"}),
+    ],
+)
+def test_only_what_depends_on_weights_is_measured_again(study, model_folder, tmp_path, uncounted, changed, again):
+    model = load(model_folder, counterparts=True)
+    if not model.realistic:
+        model.codec.set_realism(1)
+    model.save(tmp_path / "mine")
+    words = [f"model={tmp_path / 'mine'}", "streams=[0.5]", "reconstructions=[0.5]", "realistic=[0.5]", "every=3"]
+    words += ["baselines={JPEG: [30]}", "reduced={JPEG: [30]}", "draws=0"]
+    series = {}
+    for number in range(2):
+        run_study(load_study(study, words), tmp_path / "run", "a command")
+        for path in (tmp_path / "run" / "points").iterdir():
+            series.setdefault(path, number)
+        with torch.no_grad():
+            model.state_dict()[changed].add_(1)
+        model.save(tmp_path / "mine")
+    names = {each.replace(" ", "-").replace(",", "") for each in again}
+    assert len(series) == 6 + len(again)
+    assert {path.name.rsplit("-", 2)[0] for path, number in series.items() if number} == names
 
 
 def test_compressed_copies_are_the_codecs_own_files(world, tmp_path):
@@ -285,7 +315,8 @@ def test_what_learned_from_streams_reads_no_photographs(study, learned, tmp_path
     report, _ = run_study(load_study(study, words), tmp_path / "run", "a command")
     assert report["refused"] == {} and report["fingerprint"] == before.fingerprint
     assert {row["series"] for row in report["points"]} == {UNCOMPRESSED, LATENTS, "JPEG", "JPEG, reduced"}
-    after = load(tmp_path / "run" / "counterpart" / "model", counterparts=True)
+    (place,) = (tmp_path / "run").glob("counterpart-*")
+    after = load(place / "model", counterparts=True)
     head, counterpart = after.heads["classification"], after.counterpart("classification")
     assert counterpart.classes == ["blue", "red"] and not torch.equal(counterpart.classify.weight, head.classify.weight)
     assert torch.equal(head.classify.weight, before.heads["classification"].classify.weight)

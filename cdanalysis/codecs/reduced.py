@@ -22,6 +22,10 @@ class ReducedCodec(Codec):
         self.codec, self.working_size = codec, working_size
         self.name, self.max_level = f"{codec.name}, reduced", codec.max_level  # type: ignore[misc]
 
+    def facts(self) -> dict[str, object]:
+        """Those of the codec."""
+        return self.codec.facts()
+
     def encode(self, image: Image.Image, level: int) -> bytes:
         """The bytes of the reduced photograph's file at the codec's level."""
         height, width = self.working_size(image.height, image.width)

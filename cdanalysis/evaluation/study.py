@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..benchmarks.hardware import hardware, versions
 from ..benchmarks.macs import costs
+from ..codec.derived import REALISM, saved_tensors
 from ..codecs.base import Codec, open_codec
 from ..codecs.ours import ModelCodec, SemanticCodec
 from ..codecs.reduced import ReducedCodec
 from ..data.labeled import contents_digest
 from ..data.readable import readable
-from ..files import csv_text, json_text, write_whole
+from ..files import csv_text, key_of
 from ..heads.base import layers_of
 from ..metrics.bjontegaard import Curve, comparisons, interval, rate_differences, resamples
 from ..metrics.image import LEFT_OUT, LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
+from ..model_files import tensors_digest
 from ..notices import notice
-from ..outputs import changes, file_digest, put_aside, write_result
+from ..outputs import write_result
 from ..training.retraining import retrained, with_counterpart
-from ..zoo import COUNTERPARTS, TEACHERS, WEIGHTS, find, load
+from ..version import __version__
+from ..zoo import identity, load
 from . import engine
 from .configs import StudyConfig
 from .evaluators import Context, TaskEvaluator, head_of, new_evaluators
@@ -38,7 +41,28 @@ LATENTS, DECODED, REALISTIC, FITTED = OURS = (
     "own reconstructions, with effort",
 )
 """Series of a study that are this library's."""
+PARTS = {
+    "realism": (REALISM,),
+    "pixel layers": ("codec.detail.", "codec.synthesis."),
+    "semantic layers": ("codec.global_layer.", "codec.spatial."),
+}
+"""What the names of a codec's tensors start with that not all points depend on; others' belong to "the rest"."""
+NEEDS = {
+    LATENTS: {"semantic layers"},
+    DECODED: {"semantic layers", "pixel layers"},
+    FITTED: {"semantic layers", "pixel layers"},
+    REALISTIC: {"semantic layers", "pixel layers", "realism"},
+}
+"""Which of these the series depend on; other codecs' on none."""
 TIMES = ("encode_s", "decode_s", "read_s")
+
+
+class Known(NamedTuple):
+    """What points have in common: the study's folder, digits of its data, and what tells those of models' parts."""
+
+    folder: Path
+    contents: str
+    parts: Callable[[Model], dict[str, str]]
 
 
 @dataclass
@@ -60,19 +84,26 @@ class StudyPoint:
     point: engine.Point = field(default_factory=engine.Point)
     scorer: Scorer | None = None
 
-    def measure(self, config: StudyConfig, images: engine.Images, folder: Path, track: engine.Track) -> None:
-        """Measure what is not measured yet."""
+    def measure(self, config: StudyConfig, images: engine.Images, known: Known, track: engine.Track) -> None:
+        """Measure what is not measured yet; rows are kept in a file for all that they depend on."""
         latents = self.series == LATENTS
+        blind = latents or self.codec is None or isinstance(self.codec, ReducedCodec)
         tasks = [TaskEvaluator(self.model, config.task, images, latents)] if config.task else []
 
         def case() -> engine.Case:
-            blind = latents or self.codec is None or isinstance(self.codec, ReducedCodec)
             names = [] if blind else config.perception
             seen = new_evaluators(names, Context(images, self.model, config.weights, self.codec))
             return engine.at_level(self.codec, self.level, [*seen, *tasks])
 
-        name = f"{self.series}-{self.level or 0}.jsonl".replace(" ", "-").replace(",", "")
-        self.point = engine.measure(images, case, folder / "points" / name, track)
+        needed = {"rest", *NEEDS.get(self.series, ())}
+        weights = {name: digits for name, digits in known.parts(self.model).items() if name in needed}
+        asked: dict[str, Any] = {} if blind else {"perception": config.perception, "weights": config.weights}
+        asked |= {"semantic": config.semantic} if self.series in (DECODED, REALISTIC, FITTED) else {}
+        asked |= {"effort": config.effort} if self.series == FITTED else {}
+        others = {} if self.codec is None or self.series in OURS else self.codec.facts()
+        key = key_of(engine.ROWS, __version__, known.contents, config.task, asked, others, weights)
+        name = f"{self.series}-{self.level or 0}-{key}.jsonl".replace(" ", "-").replace(",", "")
+        self.point = engine.measure(images, case, known.folder / "points" / name, track)
         for evaluator in tasks:
             for index, row in self.point.rows.items():
                 evaluator.restore(index, row)
@@ -98,6 +129,18 @@ class StudyPoint:
         return np.where(counts > 0, means, means[0])
 
 
+def parts_of(model: Model) -> dict[str, str]:
+    """Digits of a model's weights, part by part; of heads and sizes with the rest."""
+    named: dict[str, dict[str, Any]] = {name: {} for name in (*PARTS, "rest")}
+    for name, tensor in saved_tensors(model).items():
+        part = next((part for part, starts in PARTS.items() if name.startswith(starts)), "rest")
+        named[part][name] = tensor
+    digits = {part: tensors_digest(tensors) for part, tensors in named.items()}
+    heads = {task: head.describe() for task, head in model.heads.items()}
+    digits["rest"] = key_of(digits["rest"], heads, getattr(model.codec.config, "working_sizes", None))
+    return digits
+
+
 @dataclass
 class Study:
     """What a study measured."""
@@ -121,10 +164,10 @@ def run_study(
     model = load(config.model, device, counterparts=True)
     images, failures = readable(engine.open_images(config.task, config.source, config.every), track)
     missing = model.reference.missing(config.task) if config.task and head_of(model, config.task) else ""
-    _begin(config, folder, images)
+    known = Known(folder, contents_digest(images, config.source), cache(parts_of))
     if missing:
         model, missing = _trained_counterpart(config, model, missing, folder, track)
-    planned = list(_plan(config, model, folder, track))
+    planned = list(_plan(config, model, known, track))
     refused = [each for each in planned if missing and each.series != LATENTS and each.model is model]
     points = [each for each in planned if each not in refused]
     if not points:
@@ -132,7 +175,7 @@ def run_study(
     if refused:
         notice(f"not measured: {'; '.join(dict.fromkeys(each.series for each in refused))}: {missing}")
     for each in points:
-        each.measure(config, images, folder, track)
+        each.measure(config, images, known, track)
     summary = summarize(config, points, len(images))
     write_result(folder / "photographs.csv", table_of_images(points, images.names, summary))
     others = (*config.baselines, *config.reduced, *config.retrained)
@@ -157,39 +200,15 @@ def _trained_counterpart(
     config: StudyConfig, model: Model, missing: str, folder: Path, track: engine.Track
 ) -> tuple[Model, str]:
     """The model with a counterpart that is trained here; else as it is, and why."""
+    place = folder / f"counterpart-{key_of(config.retraining, identity(model))}"
     try:
-        learned = with_counterpart(config.model, config.task, config.retraining, folder / "counterpart", track)
+        learned = with_counterpart(config.model, config.task, config.retraining, place, track)
     except (ValueError, FileNotFoundError) as error:
         return model, f"{missing}; a study trains one, but {error}"
     return learned.to(model.device), ""
 
 
-def _begin(config: StudyConfig, folder: Path, images: engine.Images) -> None:
-    """Put aside, under another name, what was measured from something else; and note what is measured from now on."""
-    keys = [
-        "task",
-        "semantic",
-        "perception",
-        "weights",
-        "compressai",
-        "retraining",
-        *(["effort"] if config.fitted else []),
-    ]
-    now = {"rows": engine.ROWS, **{key: asdict(config)[key] for key in keys}}
-    weights = [find(config.model) / name for name in (WEIGHTS, TEACHERS, COUNTERPARTS)]
-    now |= {"model": [file_digest(path) for path in weights if path.is_file()]}
-    now |= {"photographs or labels": contents_digest(images, config.source)}
-    note = folder / "points" / "made_from.json"
-    changed = changes(note, now)
-    if changed == []:
-        return
-    for part in (folder / name for name in ("points", "retrained", "counterpart") if (folder / name).is_dir()):
-        what = ", ".join(changed or ["unknown settings"])
-        notice(f"{part.name} was measured with other {what}; it is in {put_aside(part)} now, and measured again")
-    write_whole(note, json_text(now, indent=1) + "\n")
-
-
-def _plan(config: StudyConfig, model: Model, folder: Path, track: engine.Track) -> Iterator[StudyPoint]:
+def _plan(config: StudyConfig, model: Model, known: Known, track: engine.Track) -> Iterator[StudyPoint]:
     """Every point, to be measured."""
     if config.task:
         yield StudyPoint(engine.UNCOMPRESSED, None, None, model)
@@ -210,7 +229,8 @@ def _plan(config: StudyConfig, model: Model, folder: Path, track: engine.Track) 
     for name, levels in config.retrained.items():
         codec = open_codec(name, config.compressai)
         for level in levels:
-            place = folder / "retrained" / f"{name}-{level}".replace(" ", "-")
+            key = key_of(config.retraining, known.parts(model)["rest"], codec.facts())
+            place = known.folder / "retrained" / f"{name}-{level}-{key}".replace(" ", "-")
             learned = retrained(config.model, config.task, config.retraining, codec, level, place, track)
             yield StudyPoint(f"{name}, retrained", codec, level, learned.to(model.device))
 
