@@ -23,6 +23,7 @@ from cdanalysis.evaluation.study import DECODED, REALISTIC, run_study
 from cdanalysis.model import Model
 from cdanalysis.observers import FeatureDistance, Texture, UnitFeatureDistance, WassersteinDistortion
 from cdanalysis.reports.demo import run_demo
+from cdanalysis.training import distortion as distortion_module
 from cdanalysis.training.auxiliary import CropBatch
 from cdanalysis.training.distortion import ObserverConfig, WeightedDistortion
 from cdanalysis.training.losses import StageLoss
@@ -224,6 +225,27 @@ def test_distances_of_unit_features_do_not_depend_on_their_length():
         louder.second.bias.mul_(5)
     distances = [UnitFeatureDistance(net, ["second"])(x, y) for net in (_Edges(), louder)]
     assert torch.allclose(*distances, rtol=1e-4) and (distances[0] > 0).all()
+
+
+def test_observers_of_one_network_look_through_it_once(monkeypatch):
+    """Whatever layers each compares; the distances, and their slopes, are those that each would find alone."""
+    monkeypatch.setattr(_Edges, "pretrained_cfg", {"mean": (0.4,) * 3, "std": (0.2,) * 3}, raising=False)
+    monkeypatch.setattr(distortion_module, "imagenet_classifier", lambda name: _Edges())
+    configs = [
+        ObserverConfig("features", 0.5, layers=["second"]),
+        ObserverConfig("unit_features", layers=["first", "second"]),
+        ObserverConfig("wasserstein", 2.0, layers=["first"]),
+    ]
+    together, looks, run = WeightedDistortion(configs), [], _Edges.forward
+    monkeypatch.setattr(_Edges, "forward", lambda self, x: looks.append(x) or run(self, x))
+    x, totals, slopes = torch.rand(2, 3, 32, 32), [], []
+    for parts in ([WeightedDistortion([config]) for config in configs], [together]):
+        y = x.flip(-1).requires_grad_()
+        totals.append(torch.stack([each(x, y, None)[0] for each in parts]).sum(0))
+        slopes.append(torch.autograd.grad(totals[-1].sum(), y)[0])
+    assert len(looks) == 2 * len(configs) + 2
+    assert torch.allclose(*totals) and torch.allclose(*slopes, atol=1e-7) and slopes[0].any()
+    assert together.observers[0](x, x).eq(0).all(), "outside, nothing is kept"
 
 
 def test_the_demo_and_the_page_show_it_where_there_is_any(realistic, small, image, tmp_path):

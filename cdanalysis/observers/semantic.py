@@ -2,13 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import Observer, weighted_mean
+
+
+class Layers(nn.Module):
+    """A network, and the outputs of some of its modules.
+
+    Args:
+        net: the network; observers freeze it.
+        names: of the modules, as ``named_modules`` lists them.
+
+    Raises:
+        ValueError: if the network has no such module; the message lists some that it has.
+    """
+
+    def __init__(self, net: nn.Module, names: Sequence[str]):
+        super().__init__()
+        modules = dict(net.named_modules())
+        for name in names:
+            if name not in modules or not name:
+                some = ", ".join(name for name in list(modules)[1:9])
+                raise ValueError(f"the network has no layer {name!r}; it has, among others: {some}")
+        self.net, self.names = net, tuple(names)
+        self._kept: list[tuple[Tensor, bool, dict[str, Tensor]]] | None = None
+
+    def add(self, names: Sequence[str]) -> None:
+        """Give the outputs of these modules, too."""
+        self.names = tuple(dict.fromkeys([*self.names, *names]))
+
+    @contextmanager
+    def once(self) -> Iterator[None]:
+        """In here, the network looks at the same images once, however many observers ask."""
+        self._kept = []
+        try:
+            yield
+        finally:
+            self._kept = None
+
+    def forward(self, images: Tensor, mean: Tensor, std: Tensor) -> dict[str, Tensor]:
+        """Outputs (N, C, h, w) by name, of images (N, 3, H, W) less a mean and divided by a deviation."""
+        learning = torch.is_grad_enabled()
+        for seen, learned, found in self._kept or ():
+            if seen is images and learned == learning:
+                return found
+        found = self._outputs((images - mean.to(images)) / std.to(images))
+        if self._kept is not None:
+            self._kept.append((images, learning, found))
+        return found
+
+    def _outputs(self, x: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        hooks = [
+            self.net.get_submodule(name).register_forward_hook(lambda _, __, out, n=name: found.__setitem__(n, out))
+            for name in self.names
+        ]
+        try:
+            self.net(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return {name: out if out.ndim == 4 else out.flatten(1)[..., None, None] for name, out in found.items()}
 
 
 class FeatureDistance(Observer):
@@ -39,12 +99,7 @@ class FeatureDistance(Observer):
         std: Sequence[float] = (0.229, 0.224, 0.225),
     ):
         super().__init__()
-        modules = dict(net.named_modules())
-        for layer in layers:
-            if layer not in modules or not layer:
-                names = ", ".join(name for name in list(modules)[1:9])
-                raise ValueError(f"the network has no layer {layer!r}; it has, among others: {names}")
-        self.net, self.layers = net, tuple(layers)
+        self.net, self.layers = Layers(net, layers), tuple(layers)
         self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1), persistent=False)
         self.freeze()
@@ -63,19 +118,14 @@ class FeatureDistance(Observer):
         """Squared distances (N, C, h', w') between a layer's features (N, C, h, w) and those of the photograph."""
         return (features - wanted).square()
 
+    def share(self, net: Layers) -> None:
+        """Look through a network of the same weights that other observers have."""
+        net.add(self.layers)
+        self.net = net
+
     def _features(self, x: Tensor) -> list[Tensor]:
-        found: dict[str, Tensor] = {}
-        hooks = [
-            self.net.get_submodule(layer).register_forward_hook(lambda _, __, out, n=layer: found.__setitem__(n, out))
-            for layer in self.layers
-        ]
-        try:
-            self.net((x - self.mean.to(x)) / self.std.to(x))
-        finally:
-            for hook in hooks:
-                hook.remove()
-        features = [found[layer] for layer in self.layers]
-        return [f if f.ndim == 4 else f.flatten(1)[..., None, None] for f in features]
+        found = self.net(x, self.mean, self.std)
+        return [found[layer] for layer in self.layers]
 
 
 class UnitFeatureDistance(FeatureDistance):

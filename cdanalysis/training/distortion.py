@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from ..observers import (
     UnitFeatureDistance,
     WassersteinDistortion,
 )
+from ..observers.semantic import Layers
 from ..registry import OBSERVERS
 from ..teachers.imagenet import imagenet_classifier
 
@@ -227,6 +229,15 @@ class WeightedDistortion(nn.Module):
             raise ValueError("no observer has a weight above 0: set the weight of one, or alpha between 0 and 1")
         self.counts = [shares[config.side] * config.weight for config in self.asked]
         self.observers = nn.ModuleList(new_observer(config, spatial) for config in self.asked)
+        self.networks = self._shared_networks()
+
+    def _shared_networks(self) -> list[Layers]:
+        """Networks of this library's observers: one for all that look through the same."""
+        networks: dict[str, Layers] = {}
+        for config, observer in zip(self.asked, self.observers, strict=True):
+            if isinstance(observer, FeatureDistance) and OBSERVERS[config.kind].__module__ == __name__:
+                observer.share(networks.setdefault(config.network, observer.net))
+        return list(networks.values())
 
     def forward(
         self,
@@ -249,13 +260,16 @@ class WeightedDistortion(nn.Module):
         Returns:
             the weighted sum (N,), and each observer's unweighted distortion (N,) by its kind.
         """
-        each = {}
-        for config, observer in zip(self.asked, self.observers, strict=True):
-            if isinstance(observer, Adversary):
-                each[config.kind] = observer(reconstruction, spatial, weight).float()
-                continue
-            with torch.autocast(original.device.type, enabled=False):  # squares lose too much in less than single
-                each[config.kind] = observer(original.float(), reconstruction.float(), weight)
+        each, exact, seen = {}, original.float(), reconstruction.float()
+        with ExitStack() as looks:
+            for network in self.networks:
+                looks.enter_context(network.once())
+            for config, observer in zip(self.asked, self.observers, strict=True):
+                if isinstance(observer, Adversary):
+                    each[config.kind] = observer(reconstruction, spatial, weight).float()
+                    continue
+                with torch.autocast(original.device.type, enabled=False):  # squares lose too much in less than single
+                    each[config.kind] = observer(exact, seen, weight)
         parts = zip(self.asked, self.counts, each.values(), strict=True)
         shares = [_by_realism(config, count * one, realism) for config, count, one in parts]
         return torch.stack(shares).sum(0), each
