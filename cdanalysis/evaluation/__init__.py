@@ -2,6 +2,7 @@
 
 - `engine`: `Case`, `Point`, `measure`
 - `evaluators`: `Evaluator`, the protocol; `Context`, `new_evaluators`
+- `weights`: what of a model's weights rows depend on
 - `folder`: `evaluate_folder`, for ``cdanalysis evaluate FOLDER``
 - `configs`: `StudyConfig`, `load_study`, `ExperimentConfig`, `load_experiment`
 - `study`: `run_study`: rate-accuracy curves of one task on one data set

@@ -25,6 +25,7 @@ from ..zoo import identity, load
 from . import engine
 from .configs import BASE, ExperimentConfig, MeasureConfig, variant_recipe
 from .evaluators import RECOGNIZERS, Context, Evaluator, new_evaluators
+from .weights import PICTURES, REALISM, needed, parts_of
 
 
 class Models(dict[str, Model]):
@@ -38,6 +39,7 @@ class Models(dict[str, Model]):
         super().__init__()
         self.config, self.folder = config, folder
         self.identity = cache(lambda name: identity(self[name]))  # digits of a model's weights
+        self.parts = cache(lambda name: parts_of(self[name]))
 
     def __missing__(self, name: str) -> Model:
         if name == BASE:
@@ -102,12 +104,17 @@ class Table:
         """Kept in a file for all that it depends on: the data, what codes them, and who evaluates what comes out."""
         config, models = self.config, self.models
         others = {"title": "", "bpp": 0, "variants": 0, "baselines": 0}  # titles aside, those have rows of their own
-        trained = who if who in config.variants else BASE
-        coded = open_codec(who).facts() if who in self.asked.baselines else models.identity(trained)
-        own = (config.semantic, config.bases.get(who), config.realism.get(who))
-        parts = (*own, config.weights, config.saliency, models.identity(BASE), coded)
+        own: tuple[Any, ...]
+        if who in (engine.UNCOMPRESSED, *self.asked.baselines):
+            own = () if who == engine.UNCOMPRESSED else (open_codec(who).facts(),)
+        else:
+            realism = config.realism.get(who, 0.0)
+            weights = models.parts(who if who in config.variants else BASE)
+            parts = PICTURES if not realism else (*PICTURES, REALISM)
+            own = (config.bases.get(who, config.semantic), realism, needed(weights, parts))
+        judged = (config.weights, config.saliency, needed(models.parts(BASE), ()))
         asked = {name: value for name, value in asdict(self.asked).items() if value is not None}
-        key = key_of(engine.ROWS, __version__, self.contents, {**asked, **others}, *parts)
+        key = key_of(engine.ROWS, __version__, self.contents, {**asked, **others}, *judged, own)
         path = models.folder / "rows" / f"{self.name} {title}-{key}.jsonl".replace(" ", "-")
         return engine.measure(self.images, case, path, self.track)
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from ..benchmarks.hardware import hardware, versions
 from ..benchmarks.macs import costs
-from ..codec.derived import REALISM, saved_tensors
 from ..codecs.base import Codec, open_codec
 from ..codecs.ours import ModelCodec, SemanticCodec
 from ..codecs.reduced import ReducedCodec
@@ -24,7 +23,6 @@ from ..metrics.bjontegaard import Curve, comparisons, interval, rate_differences
 from ..metrics.image import LEFT_OUT, LOWER, PERCEPTION
 from ..metrics.tasks import Scorer
 from ..model import Model
-from ..model_files import tensors_digest
 from ..notices import notice
 from ..outputs import write_result
 from ..training.retraining import retrained, with_counterpart
@@ -33,6 +31,7 @@ from ..zoo import identity, load
 from . import engine
 from .configs import StudyConfig
 from .evaluators import Context, TaskEvaluator, head_of, new_evaluators
+from .weights import PICTURES, REALISM, REST, SEMANTIC, needed, parts_of
 
 LATENTS, DECODED, REALISTIC, FITTED = OURS = (
     "heads on latents",
@@ -41,19 +40,8 @@ LATENTS, DECODED, REALISTIC, FITTED = OURS = (
     "own reconstructions, with effort",
 )
 """Series of a study that are this library's."""
-PARTS = {
-    "realism": (REALISM,),
-    "pixel layers": ("codec.detail.", "codec.synthesis."),
-    "semantic layers": ("codec.global_layer.", "codec.spatial."),
-}
-"""What the names of a codec's tensors start with that not all points depend on; others' belong to "the rest"."""
-NEEDS = {
-    LATENTS: {"semantic layers"},
-    DECODED: {"semantic layers", "pixel layers"},
-    FITTED: {"semantic layers", "pixel layers"},
-    REALISTIC: {"semantic layers", "pixel layers", "realism"},
-}
-"""Which of these the series depend on; other codecs' on none."""
+NEEDS = {LATENTS: (SEMANTIC,), DECODED: PICTURES, FITTED: PICTURES, REALISTIC: (*PICTURES, REALISM)}
+"""Parts of a model's weights that the series depend on, beside the rest; other codecs' on none."""
 TIMES = ("encode_s", "decode_s", "read_s")
 
 
@@ -95,8 +83,7 @@ class StudyPoint:
             seen = new_evaluators(names, Context(images, self.model, config.weights, self.codec))
             return engine.at_level(self.codec, self.level, [*seen, *tasks])
 
-        needed = {"rest", *NEEDS.get(self.series, ())}
-        weights = {name: digits for name, digits in known.parts(self.model).items() if name in needed}
+        weights = needed(known.parts(self.model), NEEDS.get(self.series, ()))
         asked: dict[str, Any] = {} if blind else {"perception": config.perception, "weights": config.weights}
         asked |= {"semantic": config.semantic} if self.series in (DECODED, REALISTIC, FITTED) else {}
         asked |= {"effort": config.effort} if self.series == FITTED else {}
@@ -127,18 +114,6 @@ class StudyPoint:
         counts = (~np.isnan(values)).sum(1)
         means = np.nansum(values, 1) / np.maximum(counts, 1)
         return np.where(counts > 0, means, means[0])
-
-
-def parts_of(model: Model) -> dict[str, str]:
-    """Digits of a model's weights, part by part; of heads and sizes with the rest."""
-    named: dict[str, dict[str, Any]] = {name: {} for name in (*PARTS, "rest")}
-    for name, tensor in saved_tensors(model).items():
-        part = next((part for part, starts in PARTS.items() if name.startswith(starts)), "rest")
-        named[part][name] = tensor
-    digits = {part: tensors_digest(tensors) for part, tensors in named.items()}
-    heads = {task: head.describe() for task, head in model.heads.items()}
-    digits["rest"] = key_of(digits["rest"], heads, getattr(model.codec.config, "working_sizes", None))
-    return digits
 
 
 @dataclass
@@ -229,7 +204,7 @@ def _plan(config: StudyConfig, model: Model, known: Known, track: engine.Track) 
     for name, levels in config.retrained.items():
         codec = open_codec(name, config.compressai)
         for level in levels:
-            key = key_of(config.retraining, known.parts(model)["rest"], codec.facts())
+            key = key_of(config.retraining, known.parts(model)[REST], codec.facts())
             place = known.folder / "retrained" / f"{name}-{level}-{key}".replace(" ", "-")
             learned = retrained(config.model, config.task, config.retraining, codec, level, place, track)
             yield StudyPoint(f"{name}, retrained", codec, level, learned.to(model.device))
