@@ -167,6 +167,7 @@ EVALUATORS = Registry(
         "fid": "evaluation.evaluators:fid",
         "judges": "evaluation.evaluators:judges",
         "accuracy": "evaluation.evaluators:accuracy",
+        "accuracy_squeezenet": "evaluation.evaluators:accuracy_squeezenet",
         "detection": "evaluation.evaluators:detection",
         "head": "evaluation.evaluators:head",
     },

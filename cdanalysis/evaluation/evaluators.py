@@ -22,6 +22,7 @@ from ..metrics.tasks import Scorer
 from ..model import Model
 from ..observers import LPIPS, UnitFeatureDistance
 from ..observers.base import weighted_mean
+from ..observers.perceptual import squeezenet
 from ..registry import EVALUATORS, METRICS
 from ..roi.saliency import Saliency, SpectralResidual
 from ..stream.container import strip
@@ -276,7 +277,7 @@ def judges(context: Context) -> list[Evaluator]:
     ]
 
 
-RECOGNIZERS = ("accuracy", "detection")
+RECOGNIZERS = ("accuracy", "accuracy_squeezenet", "detection")
 """Those that need no original to compare with."""
 
 
@@ -309,14 +310,27 @@ def salient(context: Context) -> Evaluator:
 def accuracy(context: Context) -> Evaluator:
     """Top-1 accuracy, among the data's classes, of an ImageNet classifier that was trained on photographs alone."""
     net = imagenet_classifier("tf_efficientnet_lite0")
+    return _accuracy("accuracy", net, net.pretrained_cfg["mean"], net.pretrained_cfg["std"], context)
+
+
+def accuracy_squeezenet(context: Context) -> Evaluator:
+    """The same of SqueezeNet 1.1: of no decoder's observers, where these are EfficientNet-Lite0."""
+    net = squeezenet(context.weights).eval()
+    return _accuracy("accuracy_squeezenet", net, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), context)
+
+
+def _accuracy(
+    name: str, net: nn.Module, mean: Sequence[float], deviation: Sequence[float], context: Context
+) -> Evaluator:
     scorer = METRICS["classification"](context.labeled, imagenet_classes())
-    mean, deviation = (torch.tensor(net.pretrained_cfg[key]).reshape(3, 1, 1) for key in ("mean", "std"))
+    shift, scale = (torch.tensor(values).reshape(3, 1, 1) for values in (mean, deviation))
 
+    @torch.inference_mode()
     def measure(index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
-        scorer.update(index, net(((to_tensor(decoded) - mean) / deviation)[None])[0])
-        return {"accuracy": scorer.compute([index])["top1"]}
+        scorer.update(index, net(((to_tensor(decoded) - shift) / scale)[None])[0])
+        return {name: scorer.compute([index])["top1"]}
 
-    return MeanEvaluator(measure, "accuracy")
+    return MeanEvaluator(measure, name)
 
 
 def detection(context: Context) -> Evaluator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,34 @@ from torch import Tensor
 from ..data.images import data_path
 from ..files import read_tensors
 from .base import Observer, weighted_mean
+
+if TYPE_CHECKING:
+    from torchvision.models import SqueezeNet
+
+
+def squeezenet(weights: str | Path | None = None) -> SqueezeNet:
+    """SqueezeNet 1.1 with its ImageNet weights.
+
+    Args:
+        weights: file of its state dict, absolute or below ``CDANALYSIS_DATA``; by default torchvision downloads them.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it does not hold SqueezeNet 1.1.
+    """
+    from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
+
+    try:
+        path = data_path(str(weights)) if weights else None
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no SqueezeNet weights: {error}") from None
+    net = squeezenet1_1(weights=None if path else SqueezeNet1_1_Weights.IMAGENET1K_V1)
+    if path:
+        try:
+            net.load_state_dict(read_tensors(path))
+        except (RuntimeError, AttributeError, TypeError):
+            raise ValueError(f"{weights} does not hold the weights of SqueezeNet 1.1") from None
+    return net
 
 
 class LPIPS(Observer):
@@ -34,18 +63,8 @@ class LPIPS(Observer):
     def __init__(self, weights: str | Path | None = None):
         super().__init__()
         import lpips
-        from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
-        try:
-            path = data_path(str(weights)) if weights else None
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"no SqueezeNet weights: {error}") from None
-        trunk = squeezenet1_1(weights=None if path else SqueezeNet1_1_Weights.IMAGENET1K_V1)
-        if path:
-            try:
-                trunk.load_state_dict(read_tensors(path))
-            except (RuntimeError, AttributeError, TypeError):
-                raise ValueError(f"{weights} does not hold the weights of SqueezeNet 1.1") from None
+        trunk = squeezenet(weights)
         self.net = lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False)
         for part in self.net.net.children():
             for number, layer in part.named_children():
