@@ -123,7 +123,10 @@ class VectorSearch:
         return _Tried(values, symbols, log_scales, bits, chances, apart, logits_apart, cost)
 
     def _moved(self, now: _Tried, wanted: _Wanted) -> Tensor:
-        """Targets (N, len(MOVES), C) of the layer's quantization, in steps, by a model of second order."""
+        """Targets (N, len(MOVES), C) of the layer's quantization, in steps, by a model of second order.
+
+        It takes the decoder for linear, which is near enough to say what is worth a try.
+        """
         classes, said = self.classes, now.chances.exp()
         squares, logits = 2 * SQUARES / wanted.unit, 2 * LOGITS / wanted.logit_unit
         slope = (said - wanted.chances.exp() + logits / said.shape[1] * now.logits_apart) @ classes.steps
