@@ -18,7 +18,7 @@ SET_BY_USERS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNAB
 
 @lru_cache
 def keep() -> None:
-    """Keep freed memory: clearing it for every photograph takes the system a twentieth of the time to encode one."""
+    """Keep freed memory, which the system would clear anew for every photograph."""
     library = _libc()
     if library is not None and not any(name in os.environ for name in SET_BY_USERS):
         library.mallopt(TRIM_THRESHOLD, KEPT)
