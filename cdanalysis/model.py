@@ -17,7 +17,7 @@ from .codec.derived import Derived
 from .codec.entropy.symbols import SymbolCoder, same_kind
 from .codec.layered import CodecConfig, LayeredCodec
 from .data.cached import stream_files
-from .data.images import ImageLike, batched, to_pixels, to_tensor
+from .data.images import ImageLike, to_pixels, to_tensor
 from .faults import sentence
 from .heads.base import Head, Heads, grouped, layers_of, made_head, predict, tasks_of
 from .model_files import ReadTensors, write_model
@@ -409,7 +409,7 @@ class Model(nn.Module):
         if len({x.dtype for x in group}) > 1:
             group = [to_tensor(image) for image in images]
         quality_offsets = None if importance is None else quality_offsets_of(importance, group)
-        x = batched(group)
+        x = torch.stack(group) if len(group) > 1 else group[0][None]  # one alone is not copied
         return StreamWriter(
             self.codec, self.symbols, self.fingerprint, x, layers, quality_offsets, spatial_size, effort
         )

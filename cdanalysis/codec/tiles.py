@@ -74,7 +74,19 @@ def window(x: Tensor, seen: Place) -> Tensor:
     missing = (0, right - left - part.shape[-1], 0, bottom - top - part.shape[-2])
     part = to_unit(part)
     part = F.pad(part, missing, mode="replicate") if any(missing) else part
-    return part.contiguous(memory_format=torch.channels_last)  # twice as fast on the CPU
+    return channels_last(part)  # twice as fast on the CPU
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same with its channels last in memory, by strides in which torch sees that of a batch of one, too.
+
+    >>> one = torch.zeros(4, 5, 3).permute(2, 0, 1)[None]
+    >>> one.is_contiguous(memory_format=torch.channels_last), one.stride(), channels_last(one).stride()
+    (True, (3, 1, 15, 3), (60, 1, 15, 3))
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    _, channels, rows, columns = x.shape
+    return x.as_strided(x.shape, (rows * columns * channels, 1, columns * channels, channels), x.storage_offset())
 
 
 def to_unit(x: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class Codec:
         return True
 
     def facts(self) -> dict[str, object]:
-        """Version and settings, for reports."""
+        """Version and settings, for reports; what was measured is kept under them."""
         return {}
 
 

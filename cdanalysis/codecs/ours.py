@@ -61,6 +61,10 @@ class ModelCodec(Codec):
         fixed = None if self.semantic is None else quality_level(self.semantic)
         return lambda level: writer.at((*[level if fixed is None else fixed] * len(SEMANTIC), level))[0]
 
+    def facts(self) -> dict[str, object]:
+        """Its settings, but for importance, which has no name."""
+        return {name: getattr(self, name) for name in ("semantic", "realism", "spatial_size", "effort")}
+
     def decode(self, data: bytes) -> np.ndarray:
         """As `Codec.decode`."""
         return np.asarray(self.model.decode(data, realism=self.realism))
@@ -81,6 +85,10 @@ class SemanticCodec(ModelCodec):
     def writer(self, image: Image.Image) -> Callable[[int], bytes]:
         writer = self.model.writer([image], layers=self.layers)
         return lambda level: writer.at((level,) * self.layers)[0]
+
+    def facts(self) -> dict[str, object]:
+        """Its settings."""
+        return {"layers": self.layers}
 
     def decode(self, data: bytes) -> np.ndarray:
         """Raises `ValueError`: there is nothing to decode."""

@@ -134,19 +134,6 @@ def _upright(image: Image.Image, name: str = "the image") -> Image.Image:
     return image if white is None else to_eight_bits(image, white, negative)
 
 
-def batched(images: Sequence[Tensor]) -> Tensor:
-    """Photographs (3, H, W) of one size as a batch (N, 3, H, W); one alone is not copied.
-
-    >>> one = torch.zeros(4, 5, 3).permute(2, 0, 1)
-    >>> batched([one]).stride(), batched([one]).data_ptr() == one.data_ptr()
-    ((60, 1, 15, 3), True)
-    """
-    if len(images) > 1:
-        return torch.stack(list(images))
-    (one,) = images  # by the strides of batches of several, which torch looks at to see a layout
-    return one.as_strided((1, *one.shape), (one.numel(), *one.stride()), one.storage_offset())
-
-
 def to_tensor(image: ImageLike) -> Tensor:
     """A photograph as a float32 tensor (3, H, W) in [0, 1].
 

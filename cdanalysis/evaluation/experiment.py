@@ -25,7 +25,7 @@ from ..zoo import identity, load
 from . import engine
 from .configs import BASE, ExperimentConfig, MeasureConfig, variant_recipe
 from .evaluators import RECOGNIZERS, Context, Evaluator, new_evaluators
-from .weights import PICTURES, REALISM, needed, parts_of
+from .weights import needed, parts_in, parts_of
 
 
 class Models(dict[str, Model]):
@@ -39,7 +39,7 @@ class Models(dict[str, Model]):
         super().__init__()
         self.config, self.folder = config, folder
         self.identity = cache(lambda name: identity(self[name]))  # digits of a model's weights
-        self.parts = cache(lambda name: parts_of(self[name]))
+        self.parts = cache(parts_of)
 
     def __missing__(self, name: str) -> Model:
         if name == BASE:
@@ -95,24 +95,19 @@ class Table:
         known = [name for name in self.asked.evaluators if name in RECOGNIZERS]
         if known:
             case = lambda: engine.at_level(None, 0, self._evaluators(known, None))  # noqa: E731
-            yield engine.UNCOMPRESSED, None, partial(self._measured, engine.UNCOMPRESSED, engine.UNCOMPRESSED, case)
+            yield engine.UNCOMPRESSED, None, partial(self._measured, engine.UNCOMPRESSED, lambda: None, case)
         for who, make in self._codecs().items():
             for rate in self.asked.bpp:
-                yield who, rate, partial(self._measured, f"{who} {rate:g}", who, partial(self._case, make, rate))
+                yield who, rate, partial(self._measured, f"{who} {rate:g}", make, partial(self._case, make, rate))
 
-    def _measured(self, title: str, who: str, case: Callable[[], engine.Case]) -> engine.Point:
+    def _measured(self, title: str, make: Callable[[], Codec | None], case: Callable[[], engine.Case]) -> engine.Point:
         """Kept in a file for all that it depends on: the data, what codes them, and who evaluates what comes out."""
-        config, models = self.config, self.models
+        config, models, codec = self.config, self.models, make()
         others = {"title": "", "bpp": 0, "variants": 0, "baselines": 0}  # titles aside, those have rows of their own
-        own: tuple[Any, ...]
-        if who in (engine.UNCOMPRESSED, *self.asked.baselines):
-            own = () if who == engine.UNCOMPRESSED else (open_codec(who).facts(),)
-        else:
-            realism = config.realism.get(who, 0.0)
-            weights = models.parts(who if who in config.variants else BASE)
-            parts = PICTURES if not realism else (*PICTURES, REALISM)
-            own = (config.bases.get(who, config.semantic), realism, needed(weights, parts))
-        judged = (config.weights, config.saliency, needed(models.parts(BASE), ()))
+        own: list[object] = [] if codec is None else [codec.facts()]
+        if isinstance(codec, ModelCodec):
+            own.append(needed(models.parts(codec.model), parts_in(codec)))
+        judged = (config.weights, config.saliency, needed(models.parts(models[BASE])))
         asked = {name: value for name, value in asdict(self.asked).items() if value is not None}
         key = key_of(engine.ROWS, __version__, self.contents, {**asked, **others}, *judged, own)
         path = models.folder / "rows" / f"{self.name} {title}-{key}.jsonl".replace(" ", "-")

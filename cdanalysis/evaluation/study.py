@@ -31,7 +31,7 @@ from ..zoo import identity, load
 from . import engine
 from .configs import StudyConfig
 from .evaluators import Context, TaskEvaluator, head_of, new_evaluators
-from .weights import PICTURES, REALISM, REST, SEMANTIC, needed, parts_of
+from .weights import REST, needed, parts_in, parts_of
 
 LATENTS, DECODED, REALISTIC, FITTED = OURS = (
     "heads on latents",
@@ -40,8 +40,6 @@ LATENTS, DECODED, REALISTIC, FITTED = OURS = (
     "own reconstructions, with effort",
 )
 """Series of a study that are this library's."""
-NEEDS = {LATENTS: (SEMANTIC,), DECODED: PICTURES, FITTED: PICTURES, REALISTIC: (*PICTURES, REALISM)}
-"""Parts of a model's weights that the series depend on, beside the rest; other codecs' on none."""
 TIMES = ("encode_s", "decode_s", "read_s")
 
 
@@ -83,12 +81,10 @@ class StudyPoint:
             seen = new_evaluators(names, Context(images, self.model, config.weights, self.codec))
             return engine.at_level(self.codec, self.level, [*seen, *tasks])
 
-        weights = needed(known.parts(self.model), NEEDS.get(self.series, ()))
+        weights = needed(known.parts(self.model), parts_in(self.codec))
         asked: dict[str, Any] = {} if blind else {"perception": config.perception, "weights": config.weights}
-        asked |= {"semantic": config.semantic} if self.series in (DECODED, REALISTIC, FITTED) else {}
-        asked |= {"effort": config.effort} if self.series == FITTED else {}
-        others = {} if self.codec is None or self.series in OURS else self.codec.facts()
-        key = key_of(engine.ROWS, __version__, known.contents, config.task, asked, others, weights)
+        facts = {} if self.codec is None else self.codec.facts()
+        key = key_of(engine.ROWS, __version__, known.contents, config.task, asked, facts, weights)
         name = f"{self.series}-{self.level or 0}-{key}.jsonl".replace(" ", "-").replace(",", "")
         self.point = engine.measure(images, case, known.folder / "points" / name, track)
         for evaluator in tasks:

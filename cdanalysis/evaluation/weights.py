@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..codec import derived
+from ..codecs.base import Codec
+from ..codecs.ours import ModelCodec, PreviewCodec, SemanticCodec
 from ..files import key_of
 from ..model import Model
 from ..model_files import tensors_digest
 
 REALISM, PIXELS, SEMANTIC, REST = "realism", "pixel layers", "semantic layers", "rest"
-PICTURES = (SEMANTIC, PIXELS)
-"""What a stream with all layers, and its picture of the least squared error, depend on."""
 STARTS = {
     REALISM: (derived.REALISM,),
     PIXELS: ("codec.detail.", "codec.synthesis."),
@@ -33,6 +33,15 @@ def parts_of(model: Model) -> dict[str, str]:
     return digits
 
 
-def needed(parts: dict[str, str], names: Iterable[str]) -> dict[str, str]:
+def parts_in(codec: Codec | None) -> tuple[str, ...]:
+    """Names of the parts that a codec's files and pictures depend on, beside the rest; another codec's on none."""
+    if not isinstance(codec, ModelCodec):
+        return ()
+    if isinstance(codec, SemanticCodec) and not isinstance(codec, PreviewCodec):
+        return (SEMANTIC,)
+    return (SEMANTIC, PIXELS, REALISM) if codec.realism else (SEMANTIC, PIXELS)
+
+
+def needed(parts: dict[str, str], names: Iterable[str] = ()) -> dict[str, str]:
     """The digits of the rest, and of the parts of these names."""
     return {part: digits for part, digits in parts.items() if part in (REST, *names)}
