@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import with_counterparts
 from PIL import Image
 from torchmetrics.classification import MulticlassJaccardIndex
@@ -21,7 +23,8 @@ from cdanalysis.data.segmentation import LabeledPixels
 from cdanalysis.evaluation.folder import evaluate_folder, evaluate_task
 from cdanalysis.heads.base import Head
 from cdanalysis.heads.detection import KINDS, Detection, DetectionHead
-from cdanalysis.heads.segmentation import Segmentation, SegmentationHead
+from cdanalysis.heads.nanodet import NanoDet, _assigned
+from cdanalysis.heads.segmentation import SAMPLED, Segmentation, SegmentationHead
 from cdanalysis.metrics.tasks import DetectionScorer, SegmentationScorer
 from cdanalysis.structures.drawing import canvas_of
 from cdanalysis.structures.features import STRIDES, Features, FeatureSpec
@@ -199,6 +202,48 @@ def test_a_segmentation_learns_which_pixel_is_what():
     (found,) = head.predict(replace(features_of(objects), sizes=[(256, 80)]))
     assert found.mask.shape == (256, 80) and found.mask.dtype == np.uint8 and losses[-1] < losses[0] / 3
     assert (found.mask[::2].repeat(2, 1) == labels_of(objects).numpy()).mean() > 0.9
+
+
+def test_objects_are_answered_for_by_cells_in_them_and_what_is_nowhere_by_none():
+    torch.manual_seed(0)
+    detector = NanoDet((8,) * 4, 3)
+    cells = detector.cells([torch.randn(1, 8, 160 // stride, 160 // stride) for stride in STRIDES])
+    corners, labels = torch.rand(30, 2) * 120, torch.randint(3, (30,))
+    boxes = torch.cat([corners, corners + torch.rand(30, 2) ** 3 * 40], 1)
+    at, objects, overlaps = _assigned(cells, 0, boxes, labels)
+    assert len(at) == len(set(at.tolist())) and ((overlaps >= 0) & (overlaps <= 1)).all()
+    apart = (cells.points[at] - (boxes[objects, :2] + boxes[objects, 2:]) / 2).abs()
+    assert (apart <= torch.maximum((boxes[objects, 2:] - boxes[objects, :2]) / 2, cells.strides[at, None])).all()
+    alone = [_assigned(cells, 0, boxes[n : n + 1], labels[n : n + 1]) for n in range(30)]
+    assert all(len(own[0]) for own in alone)
+    away = torch.tensor([[900.0, 900.0, 910.0, 910.0]])
+    assert not len(_assigned(cells, 0, away, labels[:1])[0])
+    losses = detector.losses(
+        [torch.randn(1, 8, 160 // s, 160 // s) for s in STRIDES], [{"boxes": away, "labels": labels[:1]}]
+    )
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def test_the_loss_of_a_segmentation_is_over_all_pixels_and_in_training_over_grids_that_together_are_all(monkeypatch):
+    torch.manual_seed(0)
+    head, scenes = (
+        SegmentationHead(SPEC, ["ground", *CLASSES], width=32),
+        [[(0, (8, 16, 61, 70))], [(1, (3, 5, 31, 31))]],
+    )
+    features, labels = features_of(*scenes), torch.stack([labels_of(scene) for scene in scenes])
+    labels[0, 40:, :50] = IGNORE
+    targets = [LabelMap(each) for each in labels]
+    said = F.interpolate(head(features), size=labels.shape[1:], mode="bilinear")
+    wanted = F.cross_entropy(said, labels, ignore_index=IGNORE, reduction="none")
+    assert head.eval().loss(features, targets)["segmentation"].item() == pytest.approx(
+        wanted[labels != IGNORE].mean().item(), rel=1e-5
+    )
+    head.train()
+    for first in itertools.product(range(SAMPLED), repeat=2):
+        monkeypatch.setattr(torch, "randint", lambda *_, first=first: torch.tensor(first))
+        rows, columns = (slice(start, None, SAMPLED) for start in first)
+        seen, here = labels[:, rows, columns] != IGNORE, wanted[:, rows, columns]
+        assert head.loss(features, targets)["segmentation"].item() == pytest.approx(here[seen].mean().item(), rel=1e-5)
 
 
 def labels_of(objects, size=(128, 160)) -> torch.Tensor:

@@ -524,7 +524,7 @@ def test_labels_of_another_size_are_refused_where_they_are_scored_too(tmp_path):
 def test_a_photograph_without_labeled_pixels_teaches_nothing_and_spoils_nothing():
     """The mean over no pixel is NaN, and the step that it was in was skipped, the other photographs with it."""
     torch.manual_seed(0)
-    head = SegmentationHead(FeatureSpec(4, (8, 8, 8, 8), 0), ["sky", "road"], 32)
+    head = SegmentationHead(FeatureSpec(4, (8, 8, 8, 8), 0), ["sky", "road"], 32).eval()
     pyramid = [torch.randn(2, 8, 64 // stride, 64 // stride) for stride in STRIDES]
     features = Features([(64, 64)] * 2, torch.randn(2, 4), pyramid)
     void, seen = LabelMap(torch.full((64, 64), IGNORE)), LabelMap(torch.randint(0, 2, (64, 64)))

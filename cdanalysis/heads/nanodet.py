@@ -154,8 +154,12 @@ def _assigned(cells: Cells, image: int, boxes: Tensor, labels: Tensor) -> tuple[
         :, None
     ] / 2
     inside |= near & ~inside.any(0)
-    overlaps = box_iou(cells.boxes(image), boxes) * inside
-    logits = cells.logits[image][:, labels]
+    able = inside.any(1).nonzero()[:, 0]  # no other cell can answer for anything
+    if not len(able):
+        return able, able, boxes.new_zeros(0)
+    inside = inside[able]
+    overlaps = box_iou(cells.boxes(image, able), boxes) * inside
+    logits = cells.logits[image, able][:, labels]
     miss = F.binary_cross_entropy_with_logits(logits, overlaps, reduction="none")
     miss = miss * (overlaps - logits.sigmoid()).square()
     cost = miss - 3 * (overlaps + 1e-7).log() + FAR * ~inside
@@ -167,7 +171,7 @@ def _assigned(cells: Cells, image: int, boxes: Tensor, labels: Tensor) -> tuple[
     several = chosen.sum(1) > 1
     chosen[several] = F.one_hot(cost[several].masked_fill(~chosen[several], FAR).argmin(1), len(boxes)).bool()
     at, objects = chosen.nonzero(as_tuple=True)
-    return at, objects, overlaps[at, objects]
+    return able[at], objects, overlaps[at, objects]
 
 
 def _distances(points: Tensor, boxes: Tensor, strides: Tensor) -> Tensor:
@@ -177,9 +181,15 @@ def _distances(points: Tensor, boxes: Tensor, strides: Tensor) -> Tensor:
 
 
 def _quality_focal(logits: Tensor, quality: Tensor) -> Tensor:
-    """Quality focal loss: cross-entropy with an overlap in place of a 1, weighted by the squared error."""
-    cost = F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
-    return (cost * (quality - logits.sigmoid()).square()).sum()
+    """Quality focal loss: cross-entropy with an overlap in place of a 1, weighted by the squared error.
+
+    Photograph by photograph: what a batch needs in between would not fit into caches.
+    """
+    costs = []
+    for said, wanted in zip(logits.unbind(), quality.unbind(), strict=True):
+        cost = F.binary_cross_entropy_with_logits(said, wanted, reduction="none")
+        costs.append((cost * (wanted - said.sigmoid()).square()).sum())
+    return torch.stack(costs).sum()
 
 
 def _distribution_focal(sides: Tensor, distances: Tensor) -> Tensor:
