@@ -49,7 +49,7 @@ def analyze(options: argparse.Namespace) -> int:
 
     tasks = None if options.tasks is None else tuple(options.tasks)
     keep = options.output is not None
-    return _run(AnalyzeWork(options.model, options.device, tasks, keep, options.max_pixels), options)
+    return _run(AnalyzeWork(options.model, options.device, options.max_pixels, tasks, keep), options)
 
 
 def inspect(options: argparse.Namespace) -> int:
@@ -367,7 +367,7 @@ def index(options: argparse.Namespace) -> int:
     from .batch.index import TASKS, IndexWork, index_streams
 
     tasks = TASKS[:1] if options.tasks is None else tuple(sorted(set(options.tasks)))
-    work, left_out = IndexWork(options.model, options.device, tasks, options.max_pixels), LeftOut()
+    work, left_out = IndexWork(options.model, options.device, options.max_pixels, tasks), LeftOut()
     runner_of = lambda count: _runner(options, count)  # noqa: E731
     chosen = {"overwrite": options.overwrite, "strict": options.strict, "faiss": options.faiss, "track": track}
     found = index_streams(work, options.inputs, options.output, runner_of, left_out=left_out, **chosen)
@@ -434,8 +434,6 @@ def app(options: argparse.Namespace) -> int:
     from .app.view import MAX_BYTES, MAX_PIXELS
 
     max_bytes = options.max_bytes or MAX_BYTES
-    if max_bytes < 1:
-        raise ValueError(f"--max-bytes must be at least 1, got {max_bytes}")
     gradio_module()  # known before the model is loaded
     page = new_page(zoo_module.load(options.model, options.device), options.max_pixels or MAX_PIXELS, max_bytes)
     address = serve(page, options.host, options.port, max_bytes)

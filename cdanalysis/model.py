@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .codec.budget import StreamWriter, budget_of
+from .codec.budget import StreamWriter, budget_of, check_settings
 from .codec.derived import Derived
 from .codec.entropy.symbols import SymbolCoder, same_kind
 from .codec.layered import CodecConfig, LayeredCodec
@@ -118,7 +118,8 @@ class Model(nn.Module):
 
         Raises:
             ValueError: for an image, quality, layer list, importance, size or effort that is none of these, and for a
-                budget of which the model cannot use 95 % or more; the message gives the possible range.
+                budget that the model cannot meet, or of which even the highest quality would use less than 95 %: the
+                message gives the possible range.
         """
         streams = self.encode_batch(
             [image], quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance, spatial_size=spatial_size,
@@ -144,6 +145,7 @@ class Model(nn.Module):
             raise ValueError("give one of quality, bpp and max_bytes")
         count = layer_count(layers)
         levels = quality_levels(0.5 if quality is None else quality, count)
+        check_settings(count, importance, spatial_size, effort)
         tensors = [self._checked(image) for image in images]
         if bpp is None and max_bytes is None:
             work = lambda group: self.writer(group, count, importance, spatial_size, effort).at(levels)  # noqa: E731
@@ -194,7 +196,8 @@ class Model(nn.Module):
     def embed_batch(self, streams: Sequence[StreamBytes]) -> Tensor:
         """`embed` for a list: (N, E)."""
         _check_list(streams, "embed")
-        return torch.stack(self._grouped(streams, 1, lambda group: list(self._features(group, 1).embedding)))
+        rows = self._grouped(streams, 1, lambda group: list(self._features(group, 1).embedding))
+        return torch.stack(rows) if rows else torch.empty(0, self.feature_spec.embedding, device=self.device)
 
     def features(self, stream: StreamBytes, layers: Sequence[str] | None = None) -> Features:
         """What heads read of a stream: the input of heads of one's own, which may be trained on it.

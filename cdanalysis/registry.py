@@ -105,7 +105,6 @@ TEACHERS = Registry(
         "classifier": "teachers.classifier:Classifier",
         "nanodet_plus": "teachers.nanodet:NanoDetPlus",
         "deeplab": "teachers.deeplab:DeepLab",
-        "picodet": "teachers.picodet:PicoDet",
         "tf_efficientnet_lite0": "teachers.imagenet:efficientnet_lite0",
     },
 )

@@ -321,6 +321,22 @@ def test_what_is_dropped_and_merged_leaves_the_rest_as_it_was(tmp_path_factory, 
     assert len(list(store.folder.glob("part-*"))) == 2 * len(store.manifest.parts)
 
 
+def test_readers_find_a_whole_archive_or_say_that_it_has_changed(tmp_path, monkeypatch):
+    drawn_archive(tmp_path / "a", 30)
+    early, lines = Store(tmp_path / "a"), list(Store(tmp_path / "a").all_lines())
+    stale = early.manifest
+    Store(tmp_path / "a").merge()
+    for read in (lambda: list(early.blocks()), lambda: early.lines([0]), lambda: early.column("ends")):
+        with pytest.raises(ValueError, match="has changed since it was opened"):
+            read()
+    with pytest.raises(ValueError, match="has changed since it was opened"):
+        list(early.all_lines())
+    current = store_module._read_manifest
+    answers = [stale]  # read just before another command replaced the parts
+    monkeypatch.setattr(store_module, "_read_manifest", lambda *words: answers.pop() if answers else current(*words))
+    assert list(Store(tmp_path / "a").all_lines()) == lines
+
+
 def test_what_is_no_archive_or_damaged_or_of_another_model_is_refused(index, small_folder, streams, tmp_path):
     with pytest.raises(FileNotFoundError, match="no archive"):
         Archive(tmp_path / "none")

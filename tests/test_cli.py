@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from cdanalysis.benchmarks.hardware import hardware
 from cdanalysis.benchmarks.memory import memory, start_costs
 from cdanalysis.benchmarks.profile import PARTS, REST, parts
 from cdanalysis.benchmarks.speed import growth
-from cdanalysis.cli import COMMANDS, main, parser
+from cdanalysis.cli import main, parser
 from cdanalysis.reports.heat_maps import GAP
 from cdanalysis.reports.plots import growth_figure
 from cdanalysis.structures.latents import LAYERS
@@ -324,9 +325,13 @@ def test_help_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
-def test_every_command_is_there():
-    help_text = parser().format_help()
-    assert all(command in help_text for command in COMMANDS)
+def test_every_command_is_there_and_says_what_it_is_for():
+    (commands,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    assert list(commands.choices) == [
+        "encode", "decode", "analyze", "inspect", "strip", "train", "evaluate", "benchmark", "zoo", "export", "demo",
+        "index", "search", "app",
+    ]  # fmt: skip
+    assert all(command.description for command in commands.choices.values())
 
 
 def test_inspect_draws_where_the_bits_of_each_layer_went(run, tmp_path, chelsea):

@@ -382,6 +382,7 @@ def test_photographs_of_several_sizes_with_one_working_size_are_read_together(th
         assert other.segmentation.mask.shape == image.shape[:2]
         assert len(one.detection.boxes) == len(other.detection.boxes)
     assert torch.allclose(model.embed_batch(streams)[2], model.embed(streams[2]), atol=1e-4)
+    assert model.embed_batch([]).shape == (0, len(model.embed(streams[2])))
 
 
 def test_batches_keep_their_order(small, image):

@@ -402,3 +402,10 @@ def test_notices_are_shown_once_whatever_the_filters_are_and_become(filters):
         with shown(said.append):
             warnings.warn("something else", stacklevel=1)
     assert said == ["a.jpg is odd", "b.jpg is odd"]
+
+
+@pytest.mark.parametrize("mode", ["La", "RGBa"])
+def test_premultiplied_colors_lie_on_white_like_others(mode):
+    plain = Image.new({"La": "LA", "RGBa": "RGBA"}[mode], (2, 2), (200, 128) if mode == "La" else (200, 200, 200, 128))
+    assert np.abs(np.asarray(to_rgb(plain.convert(mode))).astype(int) - np.asarray(to_rgb(plain))).max() <= 2
+    assert to_gray(plain.convert(mode)).mode == "L"

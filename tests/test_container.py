@@ -187,6 +187,7 @@ def test_huge_claims_are_refused(width, height):
     with pytest.raises(cda.StreamError, match="claims"):
         unpack(pack(make([b"x"], 12_000, 9_000)), max_pixels=100_000_000)
     assert unpack(data, max_pixels=2**50).width == width
+    assert cda.inspect(data).width == width and unpack(cda.strip(data, ["global"]), max_pixels=2**50).height == height
 
 
 def claiming(position: int, value: int) -> bytes:

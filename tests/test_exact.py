@@ -213,7 +213,7 @@ def test_quantised_values_are_what_reading_gives(passes, band, monkeypatch):
     values, coded = model.quantize(y, torch.ones(1), base)
     assert ((values - STEPS * y).abs() <= STEPS / 2 + 1e-4).all()
 
-    assert torch.equal(model.read((10, 6), base, popping(coded)), values)
+    assert torch.equal(model.read(base, popping(coded)), values)
 
 
 @pytest.mark.parametrize("size", [1e2, 1e9])
@@ -226,7 +226,7 @@ def test_values_beyond_the_tables_are_clamped_and_fit_their_memory(size):
     values, coded = model.quantize(y, torch.ones(1), base)
     most = max(int(each.symbols.abs().max()) for each in coded)
     assert most == tables.SYMBOL_BOUND and STEPS * most < int(values.abs().max()) <= STEPS * most + LIMIT // STEPS + 1
-    assert torch.equal(model.read((6, 6), base, popping(coded)), values)
+    assert torch.equal(model.read(base, popping(coded)), values)
 
 
 # -- the global layer's model: groups of one vector --------------------------------------------
@@ -345,7 +345,7 @@ def test_bands_change_nothing_and_parameters_are_those_of_whole_networks(passes,
 def test_a_partition_has_even_sides():
     model = ContextModel(8, base=4, hidden=8, passes=4)
     with pytest.raises(ValueError, match="even sides, not 5 x 6"):
-        model.read((5, 6), integers(3, 4, 5, 6, top=500), None)
+        model.read(integers(3, 4, 5, 6, top=500), None)
 
 
 def test_training_face_and_exact_face_agree_on_bits():

@@ -105,6 +105,20 @@ def test_what_is_done_is_not_done_again(streams, tmp_path, capsys, monkeypatch):
     assert streams("--workers", 1, "--overwrite") == first and len(done) == 6
 
 
+@pytest.mark.parametrize("suffix", [".txt", ".json", ".mask.png"])
+def test_what_somebody_edited_is_refused_whatever_it_is_now(three_tasks_folder, three_tasks, chelsea, tmp_path, suffix):
+    (tmp_path / "a.cda").write_bytes(three_tasks.encode(chelsea[:64, :96]))
+    target = tmp_path / ("a.txt" if suffix == ".txt" else "a.json")
+    words = ["analyze", str(tmp_path / "a.cda"), "-o", str(target), "--model", str(three_tasks_folder)]
+    assert main(words) == 0
+    result = target.with_suffix(suffix)
+    whole = result.read_bytes()
+    result.write_bytes(whole + b"and a note of mine")
+    assert main(words) == 1 and result.read_bytes().endswith(b"of mine")
+    result.write_bytes(whole[: len(whole) // 2])  # what a crash might leave
+    assert main(words) == 0 and result.read_bytes() == whole
+
+
 def test_other_settings_and_newer_photographs_are_done_again(streams, image_folder, monkeypatch):
     first = streams("--workers", 1)
     assert streams("--workers", 1, "--quality", 0.2) != first

@@ -20,7 +20,7 @@ from pycocotools import mask as rle
 from cdanalysis.data.coco import CocoImages
 from cdanalysis.data.coco_file import runs_of
 from cdanalysis.data.crops import Crops, Source
-from cdanalysis.data.images import ImageSet
+from cdanalysis.data.images import Damaged, ImageSet
 from cdanalysis.data.labeled import ClassFolders, LabeledSource, open_labeled
 from cdanalysis.data.labels import class_index
 from cdanalysis.data.segmentation import LabeledPixels
@@ -410,6 +410,15 @@ def test_every_value_of_a_mask_is_listed_or_refused(tmp_path, values):
     with pytest.raises(ValueError, match=r"labels/a\.png has the values? .*classes\.json does not list") as caught:
         pixels(tmp_path / "set", {"a": picture})
     assert all(f" {value}" in str(caught.value) for value in unlisted[:8])
+
+
+def test_a_label_map_without_pixels_is_damaged(tmp_path):
+    """A PNG's head without what follows: Pillow opens it."""
+    labeled = pixels(tmp_path / "set", {"a": Image.new("L", (4, 4)), "b": Image.new("L", (4, 4))})
+    path = tmp_path / "set" / "labels" / "b.png"
+    path.write_bytes(path.read_bytes()[:33])
+    with pytest.raises(Damaged, match=r"labels/b\.png"):
+        labeled[1]
 
 
 def test_a_mask_that_is_wrong_later_is_refused_when_it_is_read(tmp_path):

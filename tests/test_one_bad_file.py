@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -23,12 +24,14 @@ from PIL import Image, ImageOps
 import cdanalysis as cda
 from cdanalysis.batch.work import EncodeWork
 from cdanalysis.cli import main
+from cdanalysis.codecs.pillow import JPEG
 from cdanalysis.data import formats
 from cdanalysis.data.crops import Crops, Source
 from cdanalysis.data.formats import suffixes, unbounded, why_not
-from cdanalysis.data.images import ImageSet, open_image, to_rgb
+from cdanalysis.data.images import ImageSet, header_of, open_image, to_rgb
 from cdanalysis.data.labeled import LabeledSource
 from cdanalysis.data.labeled_crops import LabeledCrops
+from cdanalysis.data.segmentation import class_indices
 from cdanalysis.faults import sentence
 from cdanalysis.files import LeftOut, files_below, write_whole
 from cdanalysis.notices import InputWarning, collected
@@ -584,3 +587,20 @@ def test_options_that_would_be_ignored_are_refused(words, image_folder, tmp_path
 
 def test_encoding_reads_what_pillow_opens():
     assert EncodeWork("photo").reads == suffixes()
+
+
+def test_pillows_own_limit_of_pixels_holds_nowhere(small_folder, chelsea, tmp_path, monkeypatch):
+    """It is lower than this library's; what reads image files opens them by `cdanalysis.data.formats.opened`."""
+    Image.fromarray(chelsea[:64, :96]).save(tmp_path / "a.png")
+    Image.new("L", (96, 64), 255).save(tmp_path / "mask.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    model = ["--model", str(small_folder)]
+    assert main(["encode", str(tmp_path / "a.png"), "--importance", str(tmp_path / "mask.png"), *model]) == 0
+    decode = ["decode", str(tmp_path), "-o", str(tmp_path / "out"), *model]
+    assert main(decode) == 0 and main(decode) == 0  # the second finds what the first made
+    assert header_of((tmp_path / "a.png").read_bytes()) == ((96, 64), 1)
+    assert class_indices((tmp_path / "mask.png").read_bytes(), "mask.png").shape == (64, 96)
+    assert JPEG.decode(JPEG.encode(Image.fromarray(chelsea[:64, :96]), 50)).shape == (64, 96, 3)
+    sources = {path.name: path.read_text() for path in Path(cda.__file__).parent.rglob("*.py")}
+    opens = {name for name, text in sources.items() if re.search(r"(?<!`)Image\.open\(", text)}
+    assert opens == {"formats.py", "drawing.py"}, "the latter lies below the room that opens photographs"

@@ -46,6 +46,14 @@ def test_a_budget_out_of_range_names_the_range(budget):
             best_level(lambda n: 1000 + n * 8000 // 120, budget, "it")
 
 
+def test_numbers_of_numpy_are_budgets_and_truth_is_none():
+    assert budget_of(80, None, np.int64(3000)) == 3000 and budget_of(80, np.float32(4), None) == 40
+    assert budget_of(80, (np.float64(1), 2, 3), None) == (10, 20, 30)
+    for wrong in (True, np.float32("nan"), np.int64(0), "3000"):
+        with pytest.raises(ValueError, match="a budget is one positive number"):
+            budget_of(80, None, wrong)
+
+
 def test_streams_hit_their_budget_from_below(photo, scene):
     least, most = (len(photo.encode(scene, quality=q)) for q in (0.0, 1.0))
     pixels = scene.shape[0] * scene.shape[1]
@@ -283,3 +291,17 @@ def test_the_tool_draws_where_bits_go(small, tmp_path):
     sizes = tool.drawn(small, tmp_path / "pictures")
     assert list(sizes) == ["everywhere alike", "saliency", "a box"]
     assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"bits.webp", "crops.webp"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "asked"),
+    [
+        (("global",), {"importance": "saliency"}),
+        (("global", "spatial"), {"importance": [(0, 0, 8, 8)]}),
+        (("global", "spatial"), {"effort": 4}),
+        (("global",), {"spatial_size": 64}),
+    ],
+)
+def test_what_is_asked_of_a_layer_that_is_not_written_is_refused(photo, chelsea, layers, asked):
+    with pytest.raises(ValueError, match="is not written"):
+        photo.encode(chelsea[:32, :32], layers=layers, **asked)

@@ -86,7 +86,7 @@ def test_backbones_refuse_sides_that_are_no_multiples_of_32():
         ("no_such_network", "it is neither registered as a teacher nor one of timm's networks"),
         ("test_vit", "it takes photographs of 160x160 pixels alone"),
         ("mobilevitv2_050", "which are not those of its strides"),  # it rounds grids up to its patches
-        ("picodet", "it has no feature pyramid"),
+        ("deeplab", "it has no feature pyramid"),
     ],
 )
 def test_networks_that_cannot_serve_are_refused_by_name(name, reason):

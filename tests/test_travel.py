@@ -300,7 +300,7 @@ DESCRIPTIONS = {
     "groups of strings": lambda d: d["codec"].update(global_groups=["many"]),
     "other groups": lambda d: d["codec"].update(global_groups=[8, 8]),
     "working size that is none": lambda d: d["codec"].update(spatial_size=100),
-    "detector that is none": lambda d: d["codec"].update(detector="picodet"),
+    "detector that is none": lambda d: d["codec"].update(detector="deeplab"),
     "network that is none": lambda d: d["codec"].update(classifier="nonet"),
 }
 

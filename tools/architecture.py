@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -117,7 +118,7 @@ def trained(overrides: list[str]) -> dict[str, Any]:
         found[name] = validate(learner.model, asked)
     sources = [source.path for source in stage.sources]
     facts = {"steps": stage.steps, "batch": stage.batch, "crop": stage.crop, "sources": sources}
-    command = " ".join(["python tools/architecture.py", *overrides])
+    command = shlex.join(["python", "tools/architecture.py", *overrides])
     facts |= {"command": command, "hardware": hardware(), "minutes": round(minutes, 1)}
     return facts | {"validation": asked.source, "photographs": asked.limit, "points": found}
 

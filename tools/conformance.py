@@ -23,6 +23,7 @@ from golden import FOLDER, hashes, read
 from cdanalysis.files import json_text, write_whole
 from cdanalysis.model import Model
 from cdanalysis.reports.markdown import fill, table
+from cdanalysis.stream.info import inspect
 from cdanalysis.zoo import load
 
 ROOT = Path(__file__).parent.parent
@@ -88,7 +89,9 @@ def main() -> int:
     if options.streams != FOLDER:
         return int(any(row["read otherwise"] for row in rows))
     capability = torch.backends.cpu.get_cpu_capability()
-    facts = f"`python tools/conformance.py` on {platform.machine()} ({capability}), torch {torch.__version__}."
+    written = {inspect(path).fingerprint for path in FOLDER.glob("*.cda")}
+    facts = f"`python tools/conformance.py`, streams of the weights {' and '.join(sorted(written))}, on "
+    facts += f"{platform.machine()} ({capability}), torch {torch.__version__}."
     write_whole(ROOT / "docs" / "conformance.json", json_text({"machine": facts, "settings": rows}, indent=1) + "\n")
     fill(ROOT / "docs" / "format.md", {"conformance": f"{facts}\n\n{table(rows)}"})
     return int(any(row["read otherwise"] for row in rows))

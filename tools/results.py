@@ -1,9 +1,9 @@
-"""Run the studies that README and docs/results.md quote, and write what came out.
+"""Run the studies that docs/results.md shows, and write what came out.
 
     CDANALYSIS_DATA=/path/to/data python tools/results.py [NAME ...]
 
 Runs ``cdanalysis evaluate configs/evaluate/NAME.yaml``, which goes on where it was stopped, keeps its page and its JSON
-under ``docs/results``, and writes the tables of ``docs/results.md`` and of the README from all that lie there.
+under ``docs/results``, and writes the tables of ``docs/results.md`` from all that lie there.
 ``--tables`` writes the tables alone.
 """
 
@@ -17,12 +17,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cdanalysis.evaluation.engine import UNCOMPRESSED
-from cdanalysis.evaluation.study import DECODED, LATENTS
 from cdanalysis.files import write_whole
 from cdanalysis.reports.markdown import fill, table
-from cdanalysis.reports.plots import TASKS, study_figure
-from cdanalysis.reports.study_page import bits_of, pairs_of, points_of
+from cdanalysis.reports.plots import study_figure
+from cdanalysis.reports.study_page import pairs_of, points_of
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -38,11 +36,6 @@ def run(name: str) -> None:
     write_whole(RESULTS / f"{name}.svg", study_figure(json.loads((RESULTS / f"{name}.json").read_text())))
 
 
-def percent(row: dict[str, Any]) -> str:
-    value = row["score"]["value"]
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
 def facts_of(report: dict[str, Any]) -> str:
     macs = ", ".join(f"{name} {count / 1e6:.0f}" for name, count in report["macs"].items())
     config = report["config"]
@@ -54,24 +47,6 @@ def facts_of(report: dict[str, Any]) -> str:
     )
 
 
-def quoted(reports: dict[str, dict[str, Any]]) -> str:
-    """The README's table: for each task what heads on latents need in bits, and the BD-rate, below 0 for fewer bits."""
-    rows = []
-    for name, report in reports.items():
-        if report["main"] not in TASKS:
-            continue
-        images, *_ = (row for row in report["points"] if row["series"] == UNCOMPRESSED)
-        first, *_, last = (row for row in report["points"] if row["series"] == LATENTS)
-        cells = {"data": name, "photographs": report["photographs"]}
-        cells[UNCOMPRESSED] = f"{TASKS[report['main']]} {percent(images)}"
-        cells[LATENTS] = ", ".join(f"{percent(row)} in {row['bytes']:.0f} bytes" for row in (first, last))
-        for row in report["comparisons"]:
-            if row["test"] == LATENTS and row["anchor"] != DECODED and row["figure"] == "bd_rate_percent":
-                cells[row["anchor"]] = bits_of(row)
-        rows.append(cells)
-    return table(rows)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(STUDIES)} (default: all)")
@@ -81,13 +56,11 @@ def main() -> None:
         run(name)
     files = {name: RESULTS / f"{name}.json" for name in STUDIES}
     reports = {name: json.loads(path.read_text()) for name, path in files.items() if path.is_file()}
-    blocks = {"saved": quoted(reports)}
+    blocks: dict[str, str] = {}
     for name, report in reports.items():
         blocks |= {f"{name} facts": facts_of(report), f"{name} bits": table(pairs_of(report))}
         blocks[f"{name} points"] = table(points_of(report))
-    for page in (ROOT / "docs" / "results.md", ROOT / "README.md"):
-        if page.is_file():
-            fill(page, blocks)
+    fill(ROOT / "docs" / "results.md", blocks)
 
 
 if __name__ == "__main__":

@@ -122,11 +122,20 @@ class Store:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.manifest = _read_manifest(self.folder)
+        while (lacking := self._lacking()) is not None:
+            now = _read_manifest(self.folder)
+            if now == self.manifest:  # else a command has replaced parts since it was read
+                raise ValueError(f"{lacking} is damaged or missing: index the streams again, with --overwrite")
+            self.manifest = now
+
+    def _lacking(self) -> Path | None:
+        """A file that the manifest names, and that is not there as a whole."""
         for part in self.manifest.parts:
             for name, size in zip((part.vectors, part.lines), part.bytes, strict=True):
                 path = self.folder / name
                 if not path.is_file() or path.stat().st_size != size:
-                    raise ValueError(f"{path} is damaged or missing: index the streams again, with --overwrite")
+                    return path
+        return None
 
     @classmethod
     def new(cls, folder: str | Path, manifest: Manifest) -> Store:
@@ -174,7 +183,7 @@ class Store:
             if inside:
                 with self._opened(part) as tensors:
                     ends = tensors.get_tensor("ends")
-                with open(self.folder / part.lines, "rb") as file:
+                with self._still_there(), open(self.folder / part.lines, "rb") as file:
                     for number in inside:
                         file.seek(int(ends[number - first - 1]) if number > first else 0)
                         found[number] = self._parsed(file.readline())
@@ -184,7 +193,7 @@ class Store:
     def all_lines(self) -> Iterator[dict[str, Any]]:
         """The lines of all rows, in order."""
         for part in self.manifest.parts:
-            with open(self.folder / part.lines, "rb") as file:
+            with self._still_there(), open(self.folder / part.lines, "rb") as file:
                 for line in file:
                     yield self._parsed(line)
 
@@ -207,10 +216,17 @@ class Store:
 
         path = self.folder / part.vectors
         try:
-            with safe_open(path, "numpy") as tensors:
+            with self._still_there(), safe_open(path, "numpy") as tensors:
                 yield tensors
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged ({error}): index the streams again, with --overwrite") from None
+
+    @contextlib.contextmanager
+    def _still_there(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise ValueError(f"{self.folder} has changed since it was opened: open it again") from None
 
     # -- writing -----------------------------------------------------------------------------
 

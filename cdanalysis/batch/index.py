@@ -20,9 +20,8 @@ from ..archive.vectors import center_of, directions
 from ..files import LeftOut
 from ..outputs import FileState, Origin, file_digest, settings_digest
 from ..structures.latents import LAYERS
-from .base import Work
 from .run import Answer, Job, Recorded, Runner, is_several, jobs_of, run_jobs
-from .work import _model
+from .work import ModelWork
 
 if TYPE_CHECKING:
     from ..structures.predictions import Classification, Detection
@@ -34,7 +33,7 @@ FLUSH_ROWS, FLUSH_SECONDS = 4_096, 30.0
 
 
 @dataclass(frozen=True)
-class IndexWork(Work):
+class IndexWork(ModelWork):
     """A stream to its row of an archive.
 
     Attributes:
@@ -43,15 +42,12 @@ class IndexWork(Work):
 
     writes_beside: ClassVar[str] = ".json"  # never written; jobs have a target
 
-    model: str
-    device: str = "cpu"
     tasks: tuple[str, ...] = TASKS[:1]
-    max_pixels: int | None = None
 
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
         from ..heads.base import layers_of, predict
 
-        model = _model(self.model, self.device, self.max_pixels)
+        model = self.loaded()
         heads = {task: model.heads[task] for task in self.tasks}
         features = model.features(Path(source).read_bytes(), LAYERS[: layers_of(heads.values())])
         result, (height, width) = predict(heads, features)[0], features.sizes[0]
@@ -73,16 +69,10 @@ class IndexWork(Work):
                 known = [name for name in TASKS if name in there]
                 raise ValueError(f"an archive of model {self.model!r} can hold {' and '.join(known)}, and not {task!r}")
 
-    def prepare(self) -> None:
-        _model(self.model, self.device, self.max_pixels)
-
     def settings(self) -> dict[str, Any]:
         folder = zoo.find(self.model)
         weights = file_digest(folder / zoo.WEIGHTS) if self.tasks else ""
         return {"verb": "index", "model": zoo.describe(folder)["fingerprint"], "heads": weights, "tasks": self.tasks}
-
-    def inputs(self) -> Sequence[Path]:
-        return zoo.files_of(self.model)
 
     def files(self, target: str) -> tuple[str, ...]:
         return ()
@@ -200,7 +190,7 @@ def _there(folder: str | Path, overwrite: bool) -> Store | None:
 
 def _manifest(work: IndexWork, place: Path, fingerprint: str, settings: str) -> Manifest:
     """Of an archive without rows, of the model whose folder is ``place``."""
-    model = _model(work.model, work.device, work.max_pixels)  # the very one that jobs in this process will have
+    model = work.loaded()  # the very one that jobs in this process will have
     classes = {task: list(model.heads[task].classes) for task in work.tasks}
     name = work.model if place.parent == zoo.zoo_folder() else os.path.abspath(place)
     return Manifest(name, fingerprint, settings, work.tasks, classes, tuple(center_of(model).tolist()))

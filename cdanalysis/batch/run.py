@@ -95,7 +95,7 @@ def jobs_of(
     """
     left_out = LeftOut() if left_out is None else left_out
     suffix = suffix or (work.writes if output is not None else work.writes_beside)
-    to_file = output is not None and not _as_folder(inputs, output)
+    to_file = names_a_file(inputs, output)
     places: dict[tuple[str, str], str] = {}  # (source, target without suffix) to target
     for path in map(Path, inputs):
         if not path.exists():
@@ -270,8 +270,9 @@ class _Plan:
         return ""
 
     def _damaged(self, path: str) -> bool:
-        """Whether this library wrote the file, and a crash left a part of it, or nothing."""
-        if self.ledgers.find(path)[0] is None or path in self.inputs or not os.path.isfile(path):
+        """Whether this library wrote the file, and a crash left a part of it, or nothing; not what somebody edited."""
+        entry, _ = self.ledgers.find(path)
+        if entry is None or path in self.inputs or not os.path.isfile(path) or os.path.getsize(path) >= entry.size:
             return False
         try:
             self.work.check_whole(path)

@@ -14,13 +14,17 @@ from .. import inspect as inspect_stream
 from .. import zoo
 from ..files import json_text, json_value
 from ..outputs import Ledgers, Origin, file_digest, write_result
-from ..stream.container import LAYERS, SEMANTIC, check_working, strip, unpack
+from ..stream.container import LARGEST_CLAIM, LAYERS, SEMANTIC, strip, unpack
 from .base import Work
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ..model import Model
+
+
+MASK = ".mask.png"
+"""Suffix of a segmentation beside a file of predictions."""
 
 
 @lru_cache(maxsize=1)
@@ -39,14 +43,42 @@ def _precision(name: str, device: str) -> AbstractContextManager:
 
 def _check_image(path: str) -> None:
     """Raise unless it is an image file whose head can be read and whose end is there."""
-    from PIL import Image
+    from ..data.formats import opened
 
-    with Image.open(path) as image:
+    with opened(path) as image:
         image.load()
 
 
 @dataclass(frozen=True)
-class EncodeWork(Work):
+class ModelWork(Work):
+    """What a model does to one file.
+
+    Attributes:
+        model: zoo name or folder.
+        device: torch device.
+        max_pixels: see `Model.max_pixels`; by default the model's own.
+    """
+
+    model: str
+    device: str = "cpu"
+    max_pixels: int | None = None
+
+    def loaded(self) -> Model:
+        """The model, which is loaded once a process."""
+        return _model(self.model, self.device, self.max_pixels)
+
+    def check(self) -> None:
+        zoo.describe(zoo.find(self.model))
+
+    def prepare(self) -> None:
+        self.loaded()
+
+    def inputs(self) -> Sequence[Path]:
+        return zoo.files_of(self.model)
+
+
+@dataclass(frozen=True)
+class EncodeWork(ModelWork):
     """A photograph to a stream; arguments as `Model.encode` takes them."""
 
     writes: ClassVar[str] = ".cda"
@@ -54,14 +86,11 @@ class EncodeWork(Work):
     columns: ClassVar[tuple[str, ...]] = ("stream", "bytes", "bpp")
     tells_others: ClassVar[bool] = True
 
-    model: str
-    device: str = "cpu"
     quality: Any = None
     layers: tuple[str, ...] = LAYERS
     bpp: Any = None
     max_bytes: Any = None
     importance: Any = None
-    max_pixels: int | None = None
     spatial_size: int | None = None
     effort: int = 0
     precision: str = "float32"
@@ -81,7 +110,7 @@ class EncodeWork(Work):
         from ..data.images import open_image
 
         names = ("bpp", "max_bytes", "importance", "spatial_size", "effort")
-        model = _model(self.model, self.device, self.max_pixels)
+        model = self.loaded()
         rest = {name: getattr(self, name) for name in names}
         image = open_image(source, model.max_pixels)
         with _precision(self.precision, self.device):
@@ -93,32 +122,16 @@ class EncodeWork(Work):
         return self._row(source, target, Path(target).read_bytes())
 
     def check(self) -> None:
-        from ..codec.budget import budget_of, check_effort
+        from ..codec.budget import budget_of, check_settings
 
-        zoo.describe(zoo.find(self.model))
+        super().check()
         self._levels()
         budget_of(1, self.bpp, self.max_bytes)
         for each in (self.bpp, self.max_bytes):
             if isinstance(each, tuple) and len(each) != len(self.layers):
                 raise ValueError(f"a budget is one number, or one for each of {', '.join(self.layers)}, got {each}")
         self._importance_file()
-        if self.importance is not None and "detail" not in self.layers:
-            raise ValueError(
-                "importance affects only the detail layer, which is not written: drop importance, or write all layers"
-            )
-        if check_effort(self.effort) and "detail" not in self.layers:
-            raise ValueError(
-                "effort is spent on the detail layer, which is not written: drop effort, or write all layers"
-            )
-        if self.spatial_size is not None:
-            check_working(self.spatial_size)
-            if "spatial" not in self.layers:
-                raise ValueError(
-                    "a size is given for the spatial layer, which is not written: drop it, or write that layer"
-                )
-
-    def prepare(self) -> None:
-        _model(self.model, self.device, self.max_pixels)
+        check_settings(len(self.layers), self.importance, self.spatial_size, self.effort)
 
     def settings(self) -> dict[str, Any]:
         fixed, file, folder = self.bpp is None and self.max_bytes is None, self._importance_file(), zoo.find(self.model)
@@ -138,7 +151,7 @@ class EncodeWork(Work):
 
     def inputs(self) -> Sequence[Path]:
         file = self._importance_file()
-        return [*zoo.files_of(self.model), *([file] if file else ())]
+        return [*super().inputs(), *([file] if file else ())]
 
     def _levels(self) -> tuple[int, ...]:
         from ..structures.latents import layer_count, quality_levels
@@ -151,7 +164,7 @@ class EncodeWork(Work):
         return importance_file(self.importance) if isinstance(self.importance, str) else None
 
     def check_whole(self, path: str) -> None:
-        unpack(Path(path).read_bytes())
+        unpack(path, LARGEST_CLAIM)
 
     @staticmethod
     def _row(source: str, target: str, stream: bytes) -> dict[str, Any]:
@@ -160,22 +173,19 @@ class EncodeWork(Work):
 
 
 @dataclass(frozen=True)
-class DecodeWork(Work):
+class DecodeWork(ModelWork):
     """A stream to an image, in the format of the target's suffix."""
 
     writes: ClassVar[str] = ".png"
     writes_beside: ClassVar[str] = ".decoded.png"
     columns: ClassVar[tuple[str, ...]] = ("image", "width", "height")
 
-    model: str
-    device: str = "cpu"
     preview: bool = False
-    max_pixels: int | None = None
     realism: float = 0.0
     precision: str = "float32"
 
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
-        kind, model = _image_format(Path(target)), _model(self.model, self.device, self.max_pixels)
+        kind, model = _image_format(Path(target)), self.loaded()
         with _precision(self.precision, self.device):
             image = model.decode(Path(source).read_bytes(), self.preview, self.realism)
         buffer = io.BytesIO()
@@ -187,54 +197,41 @@ class DecodeWork(Work):
         return {"file": source, "image": target, "width": image.width, "height": image.height}
 
     def done(self, source: str, target: str) -> dict[str, Any] | None:
-        from PIL import Image
+        from ..data.formats import opened
 
-        with Image.open(target) as image:
+        with opened(target) as image:
             return {"file": source, "image": target, "width": image.width, "height": image.height}
-
-    def check(self) -> None:
-        zoo.describe(zoo.find(self.model))
-
-    def prepare(self) -> None:
-        _model(self.model, self.device, self.max_pixels)
 
     def settings(self) -> dict[str, Any]:
         fingerprint = zoo.describe(zoo.find(self.model))["fingerprint"]
         asked = {name: getattr(self, name) for name in ("preview", "realism", "precision")}
         return {"verb": "decode", "model": fingerprint, **asked}
 
-    def inputs(self) -> Sequence[Path]:
-        return zoo.files_of(self.model)
-
     def check_whole(self, path: str) -> None:
         _check_image(path)
 
 
 @dataclass(frozen=True)
-class AnalyzeWork(Work):
+class AnalyzeWork(ModelWork):
     """A stream to predictions.
 
     Attributes:
         tasks: what to predict; None for all that the model can.
         keep: whether predictions are written to the target (JSON), and segmentations beside it (PNG of class indices).
-        max_pixels: see `Model.max_pixels`.
     """
 
     writes: ClassVar[str] = ".json"
     writes_beside: ClassVar[str] = ".json"
     columns: ClassVar[tuple[str, ...]] = ("file", "bits", "bpp")
 
-    model: str
-    device: str = "cpu"
     tasks: tuple[str, ...] | None = None
     keep: bool = False
-    max_pixels: int | None = None
 
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
         from PIL import Image
 
         data = Path(source).read_bytes()
-        result, info = _model(self.model, self.device, self.max_pixels).analyze(data, self.tasks), inspect_stream(data)
+        result, info = self.loaded().analyze(data, self.tasks), inspect_stream(data)
         mask = None
         if self.keep and result.segmentation is not None:
             mask = _mask_of(target)
@@ -262,22 +259,16 @@ class AnalyzeWork(Work):
             if task not in there:
                 raise ValueError(f"unknown task {task!r}; model {self.model!r} has heads for {', '.join(there)}")
 
-    def prepare(self) -> None:
-        _model(self.model, self.device, self.max_pixels)
-
     def settings(self) -> dict[str, Any]:
         weights = file_digest(zoo.find(self.model) / zoo.WEIGHTS)  # heads too: a fingerprint is the codec's alone
         return {"verb": "analyze", "model": weights, "tasks": sorted(self.tasks or self._heads())}
-
-    def inputs(self) -> Sequence[Path]:
-        return zoo.files_of(self.model)
 
     def files(self, target: str) -> tuple[str, ...]:
         masks = (str(_mask_of(target)),) if "segmentation" in (self.tasks or self._heads()) else ()
         return (target, *masks) if self.keep else ()
 
     def check_whole(self, path: str) -> None:
-        json_value(Path(path).read_text()) if path.endswith(".json") else _check_image(path)
+        _check_image(path) if path.endswith(MASK) else json_value(Path(path).read_text())
 
     def _heads(self) -> tuple[str, ...]:
         return tuple(zoo.describe(zoo.find(self.model))["heads"])
@@ -285,6 +276,8 @@ class AnalyzeWork(Work):
 
 def _drop_earlier(path: Path, origin: Origin) -> None:
     """Remove what an earlier run made of the same source, if it is still as it was written: it would look current."""
+    if not path.exists():
+        return
     entry, whole = Ledgers().find(path)
     if whole and entry is not None and entry.origin.source == origin.source:
         path.unlink(missing_ok=True)
@@ -358,7 +351,7 @@ class StripWork(Work):
         return {"verb": "strip", "layers": self.layers}
 
     def check_whole(self, path: str) -> None:
-        unpack(path)
+        unpack(path, LARGEST_CLAIM)
 
 
 def _described_layer(layer: dict[str, Any]) -> str:
@@ -369,7 +362,7 @@ def _described_layer(layer: dict[str, Any]) -> str:
 
 def _mask_of(target: str) -> Path:
     """Where the segmentation lies beside a JSON file of predictions."""
-    return Path(target).with_suffix(".mask.png")
+    return Path(target).with_suffix(MASK)
 
 
 def png(image: Image.Image) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from numbers import Integral
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -103,7 +103,8 @@ class StreamWriter:
             bpp: the same in bits a pixel, where it was asked for, and is to be answered, in these.
 
         Raises:
-            ValueError: if the model cannot come within 5 % of the budget; the message names what it can.
+            ValueError: if the model cannot meet the budget, or even the highest quality would use less than 95 % of it;
+                the message names what it can.
         """
         pixels = self.size[0] * self.size[1]
         if isinstance(budget, int):
@@ -189,6 +190,32 @@ def check_effort(effort: int) -> int:
     return int(effort)
 
 
+def check_settings(layers: int, importance: object, spatial_size: int | None, effort: int) -> None:
+    """Refuse what is asked of a layer that is not written.
+
+    Args:
+        layers: how many are written.
+        importance, spatial_size, effort: see `Model.encode`.
+
+    Raises:
+        ValueError: if one of them is given without its layer, or is no size or no number of steps.
+    """
+    if spatial_size is not None:
+        check_working(spatial_size)
+        if layers < LAYERS.index("spatial") + 1:
+            raise ValueError(
+                "a size is given for the spatial layer, which is not written: drop it, or write that layer"
+            )
+    if layers == len(LAYERS):
+        return
+    if importance is not None:
+        raise ValueError(
+            "importance affects only the detail layer, which is not written: drop importance, or write all layers"
+        )
+    if check_effort(effort):
+        raise ValueError("effort is spent on the detail layer, which is not written: drop effort, or write all layers")
+
+
 def best_level(bytes_at: Callable[[int], int], budget: int, what: str, in_bpp: tuple[int, float] | None = None) -> int:
     """The highest quality level 0..120 whose bytes stay within ``budget``.
 
@@ -248,7 +275,7 @@ def budget_of(pixels: int, bpp: float | tuple[float, ...] | None, max_bytes: Bud
     if wanted is None:
         return None
     parts = tuple(wanted) if isinstance(wanted, (tuple, list)) else (wanted,)
-    numbers = all(isinstance(part, (int, float)) and 0 < part < float("inf") for part in parts)
+    numbers = all(isinstance(part, Real) and part is not True and 0 < part < math.inf for part in parts)
     if not (numbers and 1 <= len(parts) <= len(LAYERS)):
         raise ValueError(f"a budget is one positive number, or one for each of {', '.join(LAYERS)}, got {wanted!r}")
     sizes = tuple(int(part if bpp is None else part * pixels / 8) for part in parts)

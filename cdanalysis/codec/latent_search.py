@@ -130,8 +130,8 @@ class _Region:
         self.weight = 255**2 * log_interpolate(LAMBDAS, quality)
         cells = self.weight.repeat_interleave(STRIDE, 2).repeat_interleave(STRIDE, 3)
         self._weights = cells[..., : pixels.shape[-2], : pixels.shape[-1]]
-        self._half = F.avg_pool2d(pixels, 2)
-        self._structure = _structure(min(self._half.shape[-2:]))
+        self._structure = _structure(min(pixels.shape[-2:]) // 2)
+        self._half = pixels if self._structure is None else F.avg_pool2d(pixels, 2)
 
     def distortion(self, x_hat: Tensor) -> Tensor:
         """What all pixels of a reconstruction cost, in bits."""

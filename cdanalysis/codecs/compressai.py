@@ -26,6 +26,7 @@ from .base import Codec
 MODELS = ("bmshj2018-hyperprior", "mbt2018-mean")
 RANDOM = "random"
 STRIDE = 64  # both halve the photograph's sides six times
+LONGEST = 2**16 - 1
 _HEAD = struct.Struct("<BHHHHI")  # level, height, width, the hyper-latents' height and width, bytes of the first string
 
 
@@ -77,11 +78,13 @@ class CompressAI(Codec):
 
         Raises:
             FileNotFoundError: if there are no weights for the level.
-            ValueError: if the weights are of another network.
+            ValueError: if the weights are of another network, or for a side above 65,535 pixels.
         """
         level = max(1, level)
         x = to_tensor(image)[None]
         height, width = x.shape[-2:]
+        if max(height, width) > LONGEST:
+            raise ValueError(f"sides end at {LONGEST:,} pixels, and the image has {width}x{height}")
         padded = F.pad(x, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
         with torch.inference_mode():
             coded = _model(self.name, level, self.weights).compress(padded)

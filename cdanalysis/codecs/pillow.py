@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import io
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, features
 
+from ..data.formats import load_plugins, opened
 from .base import Codec
 
 
@@ -37,21 +37,20 @@ class PillowCodec(Codec):
     def available(self) -> bool:
         """Whether this build of Pillow, or the plugin, supports the format."""
         if not self.plugin:
-            known = {"JPEG": "jpg", "JPEG2000": "jpg_2000"}
-            return bool(features.check(known.get(self.format, self.format.lower())))
-        try:
-            module = importlib.import_module(self.plugin)
-        except ImportError:
-            return False
-        if hasattr(module, "register_heif_opener"):
-            module.register_heif_opener()
-        return True
+            return bool(features.check(self._feature))
+        load_plugins()
+        return self.format in Image.SAVE
 
     def version(self) -> str:
         """Version of the library that encodes, as Pillow or the plugin reports it."""
         if self.plugin:
             return importlib.metadata.version(importlib.metadata.packages_distributions()[self.plugin][0])
-        return str(features.version({"JPEG": "jpg", "JPEG2000": "jpg_2000"}.get(self.format, self.format.lower())))
+        return str(features.version(self._feature))
+
+    @property
+    def _feature(self) -> str:
+        """Pillow's name of its own support of the format."""
+        return {"JPEG": "jpg", "JPEG2000": "jpg_2000"}.get(self.format, self.format.lower())
 
     def facts(self) -> dict[str, object]:
         """Version, color format and settings, for reports."""
@@ -87,7 +86,8 @@ class PillowCodec(Codec):
         Raises:
             OSError: if the bytes are not an image.
         """
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        with opened(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
 
 
 JPEG = PillowCodec("JPEG", "JPEG", settings=(("optimize", True),))

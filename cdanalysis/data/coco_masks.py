@@ -40,7 +40,8 @@ class CocoMasks(CocoImages):
 
     Raises:
         FileNotFoundError: as `CocoImages` does.
-        ValueError: as `CocoImages` does; also if objects of the file have boxes, but none has a mask.
+        ValueError: as `CocoImages` does; also if objects of the file have boxes, but none has a mask, or for more than
+            255 classes.
     """
 
     task = "segmentation"
@@ -52,6 +53,8 @@ class CocoMasks(CocoImages):
             raise ValueError(f"{annotations} has boxes, and no masks (segmentation) to learn segmentation from")
         own = [BACKGROUND, *(name for name in self.classes if name != BACKGROUND)]
         self.classes = list(classes) or own
+        if len(self.classes) > IGNORE:
+            raise ValueError(f"labels of pixels are bytes, {IGNORE} classes at most: these are {len(self.classes)}")
 
     def labels(self, index: int, size: tuple[int, int]) -> np.ndarray:
         """(H, W) uint8 class indices of a photograph of ``size`` (height, width)."""

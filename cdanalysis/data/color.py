@@ -90,7 +90,7 @@ def to_eight_bits(image: Image.Image, white: float, negative: bool = False) -> I
     128
     """
     array = np.asarray(image).astype(np.float64)
-    if image.mode == "F" and not (array.size and array.min() >= 0 and array.max() <= 1):  # NaN compares false
+    if image.mode == "F" and array.size and not (array.min() >= 0 and array.max() <= 1):  # NaN
         raise ValueError("floats outside [0, 1] do not define which value is white; save it with 8 or 16 bits")
     scaled = np.rint(array * (255.0 / white)).clip(0, 255).astype(np.uint8)
     result = Image.fromarray(255 - scaled if negative else scaled)

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
+from typing import IO
 
 from PIL import Image, ImageFile
 
@@ -93,7 +95,7 @@ _lock, _inside, _bound = threading.Lock(), 0, None
 
 @contextmanager
 def unbounded() -> Iterator[None]:
-    """Within the block, Pillow's limit on pixels is off; the caller checks its own."""
+    """Within the block, Pillow's limit on pixels, a lower one, is off; the caller checks its own."""
     global _inside, _bound
     with _lock:
         if _inside == 0:
@@ -106,3 +108,18 @@ def unbounded() -> Iterator[None]:
             _inside -= 1
             if _inside == 0:
                 Image.MAX_IMAGE_PIXELS = _bound
+
+
+@contextmanager
+def opened(file: str | Path | IO[bytes], formats: list[str] | None = None) -> Iterator[ImageFile.ImageFile]:
+    """An image file, open within the block, whatever its size: see `unbounded`.
+
+    Args:
+        file: its path, or what reads its bytes.
+        formats: Pillow's names of those it may have; by default all.
+
+    Raises:
+        OSError: if it is none of these, or cannot be read; decoders raise other errors, too.
+    """
+    with unbounded(), Image.open(file, formats=formats) as image:
+        yield image

@@ -21,7 +21,7 @@ from ..outputs import BESIDE, made_beside
 from ..structures.latents import MAX_PIXELS
 from .archives import Archive, is_archive
 from .color import ALPHA, color_profile, is_negative, to_eight_bits, to_srgb, white_of
-from .formats import is_text, photographs, suffixes, unbounded, why_not
+from .formats import is_text, opened, photographs, suffixes, why_not
 
 Some = TypeVar("Some", bound="ImageSet")
 
@@ -131,6 +131,8 @@ def _upright(image: Image.Image, name: str = "the image") -> Image.Image:
     """With EXIF rotation applied, and in 8 bits."""
     white, negative = white_of(image), is_negative(image)
     image = upright(image, name)
+    if image.mode == "La":  # Pillow converts it to this alone
+        image = image.convert("LA")
     return image if white is None else to_eight_bits(image, white, negative)
 
 
@@ -201,9 +203,9 @@ def open_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, name: s
         ValueError: if it is not an image, is too large, does not define the value of white, or is damaged.
     """
     name = name or ("the image" if isinstance(source, bytes) else str(source))
-    opened = io.BytesIO(source) if isinstance(source, bytes) else source
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with unbounded(), Image.open(opened, formats=photographs()) as image:
+        with opened(file, photographs()) as image:
             if image.width * image.height > max_pixels:
                 raise TooLarge
             photograph = to_rgb(image, name)
@@ -247,7 +249,7 @@ def header_of(data: bytes) -> tuple[tuple[int, int], int] | None:
         width and height; `open_image` gives the upright photograph.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with opened(io.BytesIO(data)) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1)
             return image.size, turned if turned in range(1, 9) else 1
     except Exception:  # decoders raise whatever damage leads them to; reading the photograph itself reports it

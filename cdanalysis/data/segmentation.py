@@ -14,6 +14,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..structures.targets import IGNORE, LabelMap
+from .formats import opened
 from .images import Damaged, ImageSet, header_of, note_turned
 
 LISTING = "classes.json"
@@ -134,7 +135,9 @@ def class_indices(data: bytes, name: str, size: tuple[int, int] | None = None) -
         ValueError: if the file cannot be read, is a color image, has values above 255, or another size.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with opened(io.BytesIO(data)) as image:
+            if not image.tile:
+                raise Damaged(f"{name} has a head, and no pixels")
             stretched = _STRETCHED.get(str(image.tile[0].args), 1) if image.format == "PNG" else 1
             if image.mode not in ("1", "L", "P", "I", "I;16"):
                 raise ValueError(f"a label map must be gray or have a palette, not {image.mode}")
@@ -143,6 +146,8 @@ def class_indices(data: bytes, name: str, size: tuple[int, int] | None = None) -
         raise Damaged(f"{name} is not an image that can be read") from None
     except (OSError, SyntaxError) as error:
         raise Damaged(f"{name} cannot be read: {error}") from None
+    except Damaged:
+        raise
     except ValueError as error:
         raise ValueError(f"{name} cannot be read: {error}") from None
     if size is not None and indices.shape != size:

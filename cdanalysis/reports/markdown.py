@@ -29,9 +29,19 @@ def table(
 
 
 def fill(path: Path, blocks: Mapping[str, str]) -> None:
-    """Put blocks between a page's markers ``<!-- NAME -->`` and ``<!-- /NAME -->``; what is between others stays."""
+    """Put blocks between a page's markers ``<!-- NAME -->`` and ``<!-- /NAME -->``; what is between others stays.
+
+    Args:
+        path: of the page.
+        blocks: Markdown by name.
+
+    Raises:
+        ValueError: if the page has no such markers.
+    """
     text = path.read_text()
     for name, block in blocks.items():
         pattern = rf"(<!-- {re.escape(name)} -->\n).*?(<!-- /{re.escape(name)} -->)"
-        text = re.sub(pattern, lambda m, b=block: f"{m[1]}{b}\n{m[2]}", text, flags=re.S)
+        text, found = re.subn(pattern, lambda m, b=block: f"{m[1]}{b}\n{m[2]}", text, flags=re.S)
+        if not found:
+            raise ValueError(f"{path} has no place for {name!r}: no markers of that name")
     write_whole(path, text)

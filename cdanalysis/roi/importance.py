@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..data.formats import opened
 from ..data.images import data_path, to_gray
 from ..structures.latents import PAD
 from .saliency import Saliency, SpectralResidual, U2NetP
@@ -87,7 +88,7 @@ def _named(name: str | Path) -> Image.Image | Callable:
     if path.suffix.lower() == ".onnx":
         return U2NetP(path)
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             return to_gray(image)
     except (OSError, ValueError) as error:
         raise ValueError(f"the mask {path} cannot be read: {error}") from None

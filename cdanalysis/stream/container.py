@@ -223,7 +223,7 @@ def strip(data: StreamBytes, layers: Sequence[str] = SEMANTIC) -> bytes:
         ValueError: for any other list of layers.
     """
     layer_count(layers)
-    stream = unpack(data)
+    stream = unpack(data, LARGEST_CLAIM)
     with named_stream(data):
         return pack(replace(stream, layers=tuple(stream.require(name) for name in layers)))
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..structures.latents import QUALITY_LEVELS
-from .container import StreamBytes, named_stream, stream_bytes, unpack
+from .container import LARGEST_CLAIM, StreamBytes, named_stream, stream_bytes, unpack
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def inspect(source: StreamBytes, model_name: Callable[[str], str | None] = lambd
     """
     with named_stream(source):
         data = stream_bytes(source)
-        stream = unpack(data)
+        stream = unpack(data, LARGEST_CLAIM)  # nothing is made that grows with the photograph
     layers = tuple(
         LayerInfo(layer.name, layer.length, layer.level / QUALITY_LEVELS, layer.working, layer.mapped)
         for layer in stream.layers

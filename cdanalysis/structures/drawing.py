@@ -49,7 +49,8 @@ def canvas_of(image: Canvas | None, size: tuple[int, int] | None) -> Image.Image
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
     elif isinstance(image, (str, os.PathLike)):
-        image = Image.open(image)
+        with Image.open(image) as file:
+            image = file.copy()
     canvas = ImageOps.exif_transpose(image).convert("RGB")
     if size is not None and canvas.size != tuple(size[::-1]):
         raise ValueError(

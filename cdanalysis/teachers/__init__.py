@@ -7,7 +7,6 @@ Photographs come as RGB in 0..255; each network normalizes them itself. `teacher
 - `backbone`: `Backbone`, features of any of timm's networks at strides 8, 16 and 32
 - `nanodet`: `NanoDetPlus`, boxes of COCO's 80 classes
 - `deeplab`: `DeepLab`, masks of PASCAL VOC's 21 classes
-- `picodet`: `PicoDet`, a second detector, which only training uses
 - `imagenet`: `imagenet_classifier`, with ImageNet weights
 """
 
@@ -19,6 +18,5 @@ from .classifier import Classifier
 from .deeplab import DeepLab
 from .imagenet import imagenet_classifier
 from .nanodet import NanoDetPlus
-from .picodet import PicoDet
 
-__all__ = ["Backbone", "Classifier", "DeepLab", "Frozen", "NanoDetPlus", "PicoDet", "imagenet_classifier"]
+__all__ = ["Backbone", "Classifier", "DeepLab", "Frozen", "NanoDetPlus", "imagenet_classifier"]

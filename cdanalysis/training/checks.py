@@ -78,7 +78,7 @@ def _check_stage(recipe: Recipe, model: Model, number: int, fabric: Fabric) -> N
         _check_head(stage, stage.head, model, recipe.seed)
     select(model, stage)
     if stage.head is not None:
-        _check_head_moves(stage, stage.head, model)
+        _check_head_moves(stage, stage.head)
 
 
 def _check_head(stage: StageConfig, config: HeadConfig, model: Model, seed: int) -> None:
@@ -105,7 +105,7 @@ def _check_head(stage: StageConfig, config: HeadConfig, model: Model, seed: int)
         METRICS[config.task](labeled, head.classes)
 
 
-def _check_head_moves(stage: StageConfig, config: HeadConfig, model: Model) -> None:
+def _check_head_moves(stage: StageConfig, config: HeadConfig) -> None:
     """Raises `ValueError` unless a head's stage lets that head move, and nothing of the codec."""
     name = f"{'counterparts' if config.input == 'features' else 'heads'}.{config.task}"
     if not touches(stage, name) or touches(stage, "codec"):

@@ -189,8 +189,8 @@ class ContextModel(nn.Module):
         return Pass(self.partition.coded(p, symbols), self.partition.coded(p, tables_of))
 
     @full_precision()
-    def read(self, size: tuple[int, int], base: Tensor, pop: Pop) -> Tensor:
-        """Decode values (N, C, h, w) int32 on a grid of ``size``; ``pop`` reads a pass's symbols from the streams."""
+    def read(self, base: Tensor, pop: Pop) -> Tensor:
+        """Decode values (N, C, h, w) int32 on the base's grid; ``pop`` reads a pass's symbols from the streams."""
         partition = self.partition
         values = partition.empty(base, self.channels)
         for p in range(self.passes):

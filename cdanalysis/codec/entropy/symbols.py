@@ -83,7 +83,7 @@ class SymbolCoder:
         rows, columns = working_size(*known.size, longer=streams[0].require("spatial").working)
         grid = rows // STRIDE, columns // STRIDE
         base = spatial.exact_base(known.embedding, known.quality[1], grid)
-        values = spatial.context.read(grid, base, self._pop(readers, self.scales))
+        values = spatial.context.read(base, self._pop(readers, self.scales))
         _close(readers)
         return replace(known, spatial=values)
 
@@ -99,7 +99,7 @@ class SymbolCoder:
         symbols = pop_each(readers, _hyper_indices(shape), self.hyper)
         z = torch.from_numpy(symbols).reshape(shape).to(device)
         exact = detail.exact_base(z, known.detail_level, self.codec.condition(known.spatial, known.size), grid)
-        values = detail.context.read(grid, exact, self._pop(readers, self.scales))
+        values = detail.context.read(exact, self._pop(readers, self.scales))
         _close(readers)
         return replace(known, detail=values, hyper=z)
 
