@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,8 +17,6 @@ from ..stream.container import LARGEST_CLAIM, LAYERS, SEMANTIC, strip, unpack
 from .base import Work
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from ..model import Model
 
 
@@ -185,15 +182,16 @@ class DecodeWork(ModelWork):
     precision: str = "float32"
 
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
+        from ..data.formats import file_of
+
         kind, model = _image_format(Path(target)), self.loaded()
         with _precision(self.precision, self.device):
             image = model.decode(Path(source).read_bytes(), self.preview, self.realism)
-        buffer = io.BytesIO()
         try:
-            image.save(buffer, format=kind)
+            data = file_of(image, kind)
         except (OSError, ValueError) as error:  # such as WebP, which ends at 16,383 pixels a side
             raise ValueError(f"cannot write {target}: {error}; try another image format") from None
-        write_result(target, buffer.getvalue(), origin)
+        write_result(target, data, origin)
         return {"file": source, "image": target, "width": image.width, "height": image.height}
 
     def done(self, source: str, target: str) -> dict[str, Any] | None:
@@ -230,12 +228,14 @@ class AnalyzeWork(ModelWork):
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
         from PIL import Image
 
+        from ..data.formats import file_of
+
         data = Path(source).read_bytes()
         result, info = self.loaded().analyze(data, self.tasks), inspect_stream(data)
         mask = None
         if self.keep and result.segmentation is not None:
             mask = _mask_of(target)
-            write_result(mask, png(Image.fromarray(result.segmentation.mask)), origin)
+            write_result(mask, file_of(Image.fromarray(result.segmentation.mask), "PNG"), origin)
         tasks = result.to_dict()
         if result.segmentation is not None:
             tasks["segmentation"]["mask"] = str(mask) if mask else None
@@ -297,10 +297,11 @@ class InspectWork(Work):
         data = Path(source).read_bytes()
         info = inspect_stream(data).to_dict()
         if self.model is not None:
+            from ..data.formats import file_of
             from ..reports.heat_maps import bits_picture
 
             maps = {name: bits.cpu().numpy() for name, bits in _model(self.model).bit_maps(data).items()}
-            write_result(target, png(bits_picture(maps, (info["width"], info["height"]))), origin)
+            write_result(target, file_of(bits_picture(maps, (info["width"], info["height"])), "PNG"), origin)
         layers = " + ".join(map(_described_layer, info["layers"]))
         return {"file": source, **info, "summary": {"layers": layers}}
 
@@ -363,17 +364,6 @@ def _described_layer(layer: dict[str, Any]) -> str:
 def _mask_of(target: str) -> Path:
     """Where the segmentation lies beside a JSON file of predictions."""
     return Path(target).with_suffix(MASK)
-
-
-def png(image: Image.Image) -> bytes:
-    """An image as the bytes of a PNG file.
-
-    Args:
-        image: of any mode that PNG supports.
-    """
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _image_format(path: Path) -> str:

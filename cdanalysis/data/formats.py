@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import mimetypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from PIL import Image, ImageFile
 
@@ -123,3 +124,19 @@ def opened(file: str | Path | IO[bytes], formats: list[str] | None = None) -> It
     """
     with unbounded(), Image.open(file, formats=formats) as image:
         yield image
+
+
+def file_of(image: Image.Image, kind: str, **settings: Any) -> bytes:
+    """The bytes of an image's file.
+
+    Args:
+        image: of a mode that the format has.
+        kind: Pillow's name of the format.
+        settings: as `PIL.Image.Image.save` takes them.
+
+    Raises:
+        ValueError: if Pillow has no such format; also `OSError` for what the format cannot hold.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..data.formats import file_of
 from ..data.images import open_image
 from ..data.samples import sample_images
 from ..faults import sentence
@@ -20,7 +21,7 @@ from ..outputs import FileState, Origin, check_outputs, write_result
 from ..stream.container import strip
 from ..structures.latents import LAYERS, Quality
 from ..structures.predictions import Result
-from .pages import data_uri, file_of, rendered
+from .pages import data_uri, rendered
 
 TASKS = {"detection": "objects", "segmentation": "classes"}
 """What predictions that can be drawn are called."""

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..blocks import fold_batch_norms
 from ..faults import named_line
-from .base import Frozen
+from .base import Frozen, check_sides
 from .classifier import drawn_input, folding_keeps
 from .imagenet import imagenet_classifier
 from .nanodet import DetectorFeatures
@@ -76,11 +76,7 @@ class Backbone(Frozen):
             ValueError: if a side is not a multiple of 32.
         """
         x = self.normalized(pixels)
-        height, width = x.shape[-2:]
-        if height % 32 or width % 32 or not height * width:
-            raise ValueError(
-                f"the sides of photographs must be multiples of 32, got {width}x{height}: pad or resize them"
-            )
+        check_sides(x)
         fine, middle, coarse = _maps(self.net, x, self.levels.channels_last)
         coarsest = F.avg_pool2d(coarse, 2, ceil_mode=True, count_include_pad=False)
         return DetectorFeatures((fine, middle, coarse, coarsest), ())

@@ -104,3 +104,17 @@ class Frozen(nn.Module):
             name: the published one.
         """
         return name
+
+
+def check_sides(x: Tensor) -> None:
+    """Check that a network of stride 32 has a cell for every place of photographs.
+
+    Args:
+        x: (N, C, H, W).
+
+    Raises:
+        ValueError: if a side is not a multiple of 32, or 0.
+    """
+    height, width = x.shape[-2:]
+    if height % 32 or width % 32 or not height * width:
+        raise ValueError(f"the sides of photographs must be multiples of 32, got {width}x{height}: pad or resize them")

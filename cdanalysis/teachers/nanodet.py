@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Frozen
+from ..structures.features import STRIDES
+from .base import Frozen, check_sides
 
 BINS = 8
 """The distance to a side of a box is a distribution over 0, 1, ..., 7 strides."""
-
-STRIDES = (8, 16, 32, 64)
 
 COCO_CLASSES = [
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -297,11 +296,7 @@ class NanoDetPlus(Frozen):
             ValueError: if a side is not a multiple of 32.
         """
         x = self.normalized(pixels).flip(1)  # it was trained on blue, green, red
-        height, width = x.shape[-2:]
-        if height % 32 or width % 32 or not height * width:
-            raise ValueError(
-                f"the sides of photographs must be multiples of 32, got {width}x{height}: pad or resize them"
-            )
+        check_sides(x)
         backbone = self.backbone(x)
         return DetectorFeatures(self.pan(backbone), backbone)
 

@@ -1,16 +1,17 @@
-"""HTML pages in one file each: `rendered` fills the templates here; `file_of` and `data_uri` hold pictures."""
+"""HTML pages in one file each: `rendered` fills the templates here; `data_uri` holds pictures."""
 
 from __future__ import annotations
 
 import base64
-import io
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-__all__ = ["data_uri", "file_of", "rendered"]
+from ...data.formats import file_of
+
+__all__ = ["data_uri", "rendered"]
 
 
 def rendered(name: str, **values: Any) -> str:
@@ -18,13 +19,6 @@ def rendered(name: str, **values: Any) -> str:
     loader = FileSystemLoader(Path(__file__).parent)
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return pages.get_template(name).render(values)
-
-
-def file_of(image: Image.Image, kind: str, **settings: Any) -> bytes:
-    """A picture's file."""
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **settings)
-    return buffer.getvalue()
 
 
 def data_uri(image: Image.Image, quality: int) -> str:
