@@ -86,6 +86,7 @@ def inspect(stream: StreamBytes) -> Info:
 
     Raises:
         StreamError: if the stream is damaged, truncated or of another format.
+        FileNotFoundError: if it is the path of a file that is not there.
     """
     from .zoo import name_of
 
@@ -106,7 +107,7 @@ def load(name: str = "photo", device: str = "cpu") -> Model:
 
     Raises:
         FileNotFoundError: if there is no such model.
-        ValueError: if its files are damaged.
+        ValueError: if its files are damaged, or torch has no such device here.
     """
     from .zoo import load as load_model
 
@@ -133,8 +134,8 @@ def encode(
     """Encode a photograph into a stream. The model is loaded once and kept.
 
     Args:
-        image: PIL image of any mode, the path of an image file, uint8 array (H, W, 3) or (H, W), or float tensor
-            (3, H, W) in [0, 1].
+        image: PIL image of any mode, the path of an image file, uint8 array (H, W, 3) or (H, W), or tensor (3, H, W),
+            uint8 or float in [0, 1].
         quality: in [0, 1], for all layers, or one for each: (global, spatial, detail); 0.5 where no budget is given.
         layers: the first one or more of ``("global", "spatial", "detail")``.
         bpp: maximum bits per pixel of the whole stream; or one number for the symbols of each layer.
@@ -149,7 +150,8 @@ def encode(
 
     Raises:
         ValueError: for an image, quality, layers, budget, importance, size or effort that cannot be used.
-        FileNotFoundError: if there is no such model.
+        FileNotFoundError: if there is no such model, or a file that is named is not there.
+        ModuleNotFoundError: for a saliency model whose package is not installed (the extra ``saliency``).
     """
     return _loaded(model).encode(
         image, quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance, spatial_size=spatial_size,
@@ -172,19 +174,24 @@ def analyze(stream: StreamBytes, tasks: Sequence[str] | None = None, model: str 
     Raises:
         StreamError: if the stream is bad, was written by another model, or lacks a layer that a task needs.
         ValueError: for a task that the model has no head for.
+        FileNotFoundError: if there is no such model, or the stream is the path of a file that is not there.
     """
     return _loaded(model).analyze(stream, tasks)
 
 
 def embed(stream: StreamBytes, model: str = "photo") -> Tensor:
-    """The vector (E,) that a stream's global layer holds, to search by. The model is loaded once and kept.
+    """The vector that a stream's global layer holds, to search by. The model is loaded once and kept.
 
     Args:
         stream: the bytes of a ``.cda`` file, or its path; layers after the global one are not read.
         model: zoo name or folder of the model that wrote the stream.
 
+    Returns:
+        (E,), float32.
+
     Raises:
         StreamError: if the stream is bad, or was written by another model.
+        FileNotFoundError: if there is no such model, or the stream is the path of a file that is not there.
     """
     return _loaded(model).embed(stream)
 
@@ -204,5 +211,6 @@ def decode(stream: StreamBytes, preview: bool = False, model: str = "photo", rea
     Raises:
         StreamError: if the stream is bad, was written by another model, or lacks its detail layer.
         ValueError: for a preview by a model that makes none; for a realism as `Model.decode` refuses it.
+        FileNotFoundError: if there is no such model, or the stream is the path of a file that is not there.
     """
     return _loaded(model).decode(stream, preview, realism)

@@ -70,13 +70,26 @@ class Model(nn.Module):
     def new_head(self, task: str, **options: Any) -> Head:
         """A head of a registered task, with random weights, that fits this model's features.
 
+        Args:
+            task: a name in `cdanalysis.registry.HEADS`.
+            **options: arguments of the head, beside the features' shape.
+
         Raises:
-            ValueError: if nobody registered a head for the task, or an option that its head does not have.
+            ValueError: if nobody registered a head for the task, or for an option that its head does not have, or
+                cannot use.
         """
         return made_head(HEADS, task, self.codec.feature_spec, options)
 
     def counterpart(self, task: str) -> Head:
-        """The head of a task that reads what teachers see in images: see `Reference.head`, whose errors it raises."""
+        """The head of a task that reads what teachers see in images: see `Reference.head`.
+
+        Args:
+            task: one of the model's.
+
+        Raises:
+            ValueError: if none was trained, and the model's head is not its teacher's own.
+            KeyError: for a task that the model has no head for.
+        """
         return self.reference.head(task)
 
     # -- the verbs ---------------------------------------------------------------------------
@@ -96,8 +109,8 @@ class Model(nn.Module):
         """Encode a photograph into a stream. Under torch's autocast the analysis of pixels is in its precision.
 
         Args:
-            image: PIL image of any mode, the path of an image file, uint8 array (H, W, 3) or (H, W), or float tensor
-                (3, H, W) in [0, 1].
+            image: PIL image of any mode, the path of an image file, uint8 array (H, W, 3) or (H, W), or tensor
+                (3, H, W), uint8 or float in [0, 1].
             quality: in [0, 1], for all layers, or for each of (global, spatial, detail); 0.5 where there is no budget.
             layers: the first one or more of ("global", "spatial", "detail").
             bpp: instead of a quality: the maximum bits per pixel of the whole stream, header and checksums included; or
@@ -110,16 +123,19 @@ class Model(nn.Module):
                 the spatial layer: fewer bytes, and boxes and masks of larger things alone, or the other way round; by
                 default what the heads were trained for. With 32 the layer takes a few dozen bytes, and finds hardly
                 anything.
-            effort: steps by which the detail layer is fitted to the one photograph, after the analysis' first look:
-                more picture for the bits, in much more time. A dozen or more pay; 0, the default, is none.
+            effort: steps, 0 to 10,000, by which the detail layer is fitted to the one photograph, after the analysis'
+                first look: more picture for the bits, in much more time. A dozen or more pay; 0, the default, is none.
 
         Returns:
             the bytes of a ``.cda`` file.
 
         Raises:
-            ValueError: for an image, quality, layer list, importance, size or effort that is none of these, and for a
-                budget that the model cannot meet, or of which even the highest quality would use less than 95 %: the
-                message gives the possible range.
+            ValueError: for an image, quality, layer list, importance, size or effort that is none of these, or is of a
+                layer that is not written; for more than one of quality, bpp and max_bytes; and for a budget that the
+                model cannot meet, or of which even the highest quality would use less than 95 %: the message gives the
+                possible range.
+            FileNotFoundError: if the image or the importance is the path of a file that is not there.
+            ModuleNotFoundError: for a saliency model whose package is not installed (the extra ``saliency``).
         """
         streams = self.encode_batch(
             [image], quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance, spatial_size=spatial_size,
@@ -139,7 +155,26 @@ class Model(nn.Module):
         spatial_size: int | None = None,
         effort: int = 0,
     ) -> list[bytes]:
-        """`encode` for a list, with one ``importance`` for all; images of one size are processed as a batch."""
+        """`encode` for a list; images of one size are processed as a batch, where there is no budget.
+
+        Args:
+            images: each of any kind that `encode` takes; their sizes may differ.
+            quality: as of `encode`.
+            layers: as of `encode`.
+            bpp: as of `encode`, for each photograph.
+            max_bytes: as of `encode`, for each photograph.
+            importance: as of `encode`; one for all, so that a map or mask fits images of its own size alone.
+            spatial_size: as of `encode`.
+            effort: as of `encode`.
+
+        Returns:
+            the bytes of a ``.cda`` file for each image, in the order of the images.
+
+        Raises:
+            ValueError: as `encode`, and for one image in place of a list.
+            FileNotFoundError: as `encode`.
+            ModuleNotFoundError: as `encode`.
+        """
         _check_list(images, "encode")
         if sum(given is not None for given in (quality, bpp, max_bytes)) > 1:
             raise ValueError("give one of quality, bpp and max_bytes")
@@ -171,11 +206,25 @@ class Model(nn.Module):
         Raises:
             StreamError: if the stream is bad, was written by another model, or lacks a layer that a task needs.
             ValueError: for a task the model has no head for.
+            FileNotFoundError: if it is the path of a file that is not there.
         """
         return self.analyze_batch([stream], tasks)[0]
 
     def analyze_batch(self, streams: Sequence[StreamBytes], tasks: Sequence[str] | None = None) -> list[Result]:
-        """`analyze` for a list; streams of one quality and working size are processed as a batch."""
+        """`analyze` for a list; streams of one quality and working size are processed as a batch.
+
+        Args:
+            streams: streams, or the paths of their files.
+            tasks: tasks to run; by default all of the model's.
+
+        Returns:
+            predictions by task for each stream, in the order of the streams.
+
+        Raises:
+            StreamError: as `analyze`; the file is named, where a path was given.
+            FileNotFoundError: as `analyze`.
+            ValueError: for a task the model has no head for, or one stream in place of a list.
+        """
         heads = {task: self.heads[task] for task in self.tasks(tasks)}
         _check_list(streams, "analyze")
         count = layers_of(heads.values())
@@ -183,18 +232,34 @@ class Model(nn.Module):
         return self._grouped(streams, count, work)
 
     def embed(self, stream: StreamBytes) -> Tensor:
-        """The classifier's pooled embedding (E,) that a stream's global layer holds: a vector to search by.
+        """The classifier's pooled embedding that a stream's global layer holds: a vector to search by.
 
         Args:
             stream: a stream, or the path of its file; layers after the global one are not read.
 
+        Returns:
+            (E,), on the model's device.
+
         Raises:
             StreamError: if the stream is bad, or was written by another model.
+            FileNotFoundError: if it is the path of a file that is not there.
         """
         return self.embed_batch([stream])[0]
 
     def embed_batch(self, streams: Sequence[StreamBytes]) -> Tensor:
-        """`embed` for a list: (N, E)."""
+        """`embed` for a list; streams of one quality are processed as a batch.
+
+        Args:
+            streams: streams, or the paths of their files.
+
+        Returns:
+            (N, E), on the model's device, in the order of the streams.
+
+        Raises:
+            StreamError: as `embed`.
+            FileNotFoundError: as `embed`.
+            ValueError: for one stream in place of a list.
+        """
         _check_list(streams, "embed")
         rows = self._grouped(streams, 1, lambda group: list(self._features(group, 1).embedding))
         return torch.stack(rows) if rows else torch.empty(0, self.feature_spec.embedding, device=self.device)
@@ -304,13 +369,28 @@ class Model(nn.Module):
             StreamError: if the stream is bad, was written by another model, or lacks a layer.
             ValueError: for a preview by a model that makes none; or for a realism outside of [0, 1], or above 0 of a
                 model that was not trained for it.
+            FileNotFoundError: if it is the path of a file that is not there.
         """
         return self.decode_batch([stream], preview, realism)[0]
 
     def decode_batch(
         self, streams: Sequence[StreamBytes], preview: bool = False, realism: float = 0.0
     ) -> list[Image.Image]:
-        """`decode` for a list; streams of one size and quality are processed as a batch."""
+        """`decode` for a list; streams of one size and quality are processed as a batch.
+
+        Args:
+            streams: streams, or the paths of their files.
+            preview: as of `decode`, for those without detail layer.
+            realism: as of `decode`, in [0, 1].
+
+        Returns:
+            RGB images of the original sizes, in the order of the streams.
+
+        Raises:
+            StreamError: as `decode`; the file is named, where a path was given.
+            FileNotFoundError: as `decode`.
+            ValueError: as `decode`, and for one stream in place of a list.
+        """
         _check_list(streams, "decode")
         if not 0 <= realism <= 1:
             raise ValueError(f"realism must be in [0, 1], got {realism}")
@@ -353,10 +433,10 @@ class Model(nn.Module):
         Args:
             repo_id: "owner/name"; made where it does not exist.
             **options: private, token, revision, commit_message, create_pr, license, tags: see
-                `cdanalysis.integrations.huggingface.HuggingFaceHub.push`.
+                `cdanalysis.integrations.huggingface.push_to_hub`.
 
         Returns:
-            the address of the commit.
+            the address of the commit, or of the pull request.
 
         Raises:
             ModuleNotFoundError: if huggingface_hub is not installed (the extra ``hub``).
@@ -406,7 +486,20 @@ class Model(nn.Module):
         spatial_size: int | None = None,
         effort: int = 0,
     ) -> StreamWriter:
-        """Images of one size, analyzed once and ready to be written at any quality: see `StreamWriter`."""
+        """Images of one size, analyzed once and ready to be written at any quality: see `StreamWriter`.
+
+        Args:
+            images: of one size, each of any kind that `encode` takes. `max_pixels` is not applied.
+            layers: how many to write, 1 to 3, from the first on.
+            importance: as of `encode`, one for all images; without effect where the detail layer is not written.
+            spatial_size: as of `encode`.
+            effort: as of `encode`.
+
+        Raises:
+            ValueError: for an image, importance, size or effort that cannot be used.
+            FileNotFoundError: if an image or the importance is the path of a file that is not there.
+            ModuleNotFoundError: for a saliency model whose package is not installed (the extra ``saliency``).
+        """
         self.settle()
         group = [to_pixels(image) for image in images]
         if len({x.dtype for x in group}) > 1:
@@ -421,8 +514,16 @@ class Model(nn.Module):
     def to_latents(self, streams: Sequence[StreamBytes], layers: Sequence[str] = LAYERS) -> Latents:
         """Entropy-decode streams of one size and quality into integer latents; these are the same on every machine.
 
+        Args:
+            streams: one or more streams, or the paths of their files.
+            layers: the first one or more of ("global", "spatial", "detail").
+
+        Returns:
+            a batch of N photographs, int32, on the model's device: see `Latents`.
+
         Raises:
             StreamError: if a stream is bad, was written by another model, or lacks a layer.
+            FileNotFoundError: if one is the path of a file that is not there.
             ValueError: if there is no stream, or they differ in size or quality, or for layers that are not the first.
         """
         return self.symbols.read(self._parsed(streams), layer_count(layers))
@@ -460,19 +561,54 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def estimated_bits(self, stream: StreamBytes) -> dict[str, float]:
-        """Estimated bits of each layer in the stream by the entropy models, without the container."""
+        """Estimated bits of each layer in the stream by the entropy models, without the container and a quality map.
+
+        Args:
+            stream: a stream, or the path of its file.
+
+        Returns:
+            bits of a whole layer, by the name of each layer that the stream has.
+
+        Raises:
+            StreamError: if the stream is bad, or was written by another model.
+            FileNotFoundError: if it is the path of a file that is not there.
+        """
         return {name: float(bits.sum()) for name, bits in self.bit_maps(stream).items()}
 
     @torch.inference_mode()
     def bit_maps(self, stream: StreamBytes) -> dict[str, Tensor]:
-        """Estimated bits of each layer per cell of its own grid, (h, w)."""
+        """Estimated bits of each layer per cell of its own grid.
+
+        Args:
+            stream: a stream, or the path of its file.
+
+        Returns:
+            (h, w) by the name of each layer that the stream has: (1, 1) for the global layer; for the spatial layer
+            cells of 16 pixels of the working size, for the detail layer 16 pixels of the padded photograph.
+
+        Raises:
+            StreamError: as `estimated_bits`.
+            FileNotFoundError: as `estimated_bits`.
+        """
         parsed = self.header(stream)
         latents = self.symbols.read([parsed], sum(layer.data is not None for layer in parsed.layers))
         return {name: bits[0] for name, bits in self.codec.bit_maps(latents).items()}
 
     @torch.inference_mode()
     def class_logits(self, streams: Sequence[StreamBytes]) -> Tensor:
-        """Logits (N, classes) of the classification head, from N streams."""
+        """Logits of the classification head.
+
+        Args:
+            streams: N streams, or the paths of their files, with the layers that the head reads; at least one.
+
+        Returns:
+            (N, classes), in the order of the streams.
+
+        Raises:
+            StreamError: if a stream is bad, was written by another model, or lacks a layer.
+            FileNotFoundError: if one is the path of a file that is not there.
+            KeyError: if the model has no classification head.
+        """
         head = self.heads["classification"]
         count = layers_of([head])
         return torch.stack(self._grouped(streams, count, lambda group: list(head(self._features(group, count)))))
@@ -483,7 +619,14 @@ class Model(nn.Module):
         return Reference(self.codec, self.heads, self.counterparts, self.name)
 
     def tasks(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
-        """The tasks of that list, which must be known here; all of them for None."""
+        """The tasks of a list, each of which must have a head here.
+
+        Args:
+            tasks: names of tasks, or one name; None for all of the model's.
+
+        Raises:
+            ValueError: for a task that the model has no head for.
+        """
         return tasks_of(self.heads, tasks, self.name)
 
     @torch.inference_mode()
@@ -508,11 +651,12 @@ class Model(nn.Module):
 
         Args:
             stream: a stream, or the path of its file.
-            layers: the layers that it must have.
+            layers: those that it must have: the first one or more of ("global", "spatial", "detail").
 
         Raises:
             StreamError: if the stream is bad, was written by another model, or lacks a layer.
             FileNotFoundError: if it is the path of a file that is not there.
+            ValueError: for any other list of layers.
         """
         return self._parsed([stream], layer_count(layers))[0]
 

@@ -55,6 +55,9 @@ def find(name: str | Path) -> Path:
         name: a zoo name, a folder with ``model.safetensors``, or ``hf-hub:owner/name``, with ``@revision`` where it is
             not the newest: the folder is then that of the download, which is kept.
 
+    Returns:
+        a folder that holds ``model.safetensors``.
+
     Raises:
         FileNotFoundError: if it is none of these; the message lists the known names.
     """
@@ -70,7 +73,17 @@ def find(name: str | Path) -> Path:
 
 
 def name_of(fingerprint: str) -> str | None:
-    """The zoo name of the model with that fingerprint; None if no model has it."""
+    """The zoo name of a model.
+
+    Args:
+        fingerprint: of its codec, six hexadecimal digits.
+
+    Returns:
+        the name that the first such model's file holds; None if no model of the zoo has that fingerprint.
+
+    Raises:
+        ValueError: if a file of the zoo is damaged.
+    """
     return next((info["name"] for info in map(describe, _folders()) if info["fingerprint"] == fingerprint), None)
 
 
@@ -79,7 +92,7 @@ def _folders() -> Iterator[Path]:
 
 
 def files_of(name: str | Path) -> list[Path]:
-    """The files of a model's folder; none where the name is of another library's network, see `load`.
+    """The files of a model's folder, in no order; none where the name is of another library's network, see `load`.
 
     Args:
         name: as of `load`.
@@ -199,14 +212,25 @@ def _load_counterparts(model: Model, folder: Path, info: dict[str, Any]) -> None
 
 
 def identity(model: Model) -> str:
-    """Twelve hexadecimal digits of all of a model's weights, heads and counterparts too, as they would be saved."""
+    """By what a model is known again, heads and counterparts too.
+
+    Args:
+        model: is not changed.
+
+    Returns:
+        twelve hexadecimal digits of all of its weights, as they would be saved: in half precision.
+    """
     from .codec.derived import saved_tensors
 
     return tensors_digest(saved_tensors(model))
 
 
 def round_weights(model: Model) -> None:
-    """Let a model hold the very weights that its file will, so that both read each other's streams."""
+    """Let a model hold the very weights that its file will, so that both read each other's streams.
+
+    Args:
+        model: whose weights are rounded to half precision, in place.
+    """
     import torch
 
     from .codec.derived import saved_tensors
