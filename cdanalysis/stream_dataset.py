@@ -155,6 +155,9 @@ class StreamDataset(Dataset):
 
         Returns:
             the data set itself.
+
+        Raises:
+            StreamError: if a stream has become bad; it is named.
         """
         for index in track(range(len(self))):
             self._record(index)
@@ -177,9 +180,14 @@ class StreamDataset(Dataset):
     def collate(items: Sequence[Any]) -> Any:
         """A batch of items, for ``DataLoader(collate_fn=…)``: features or latents, and targets if there are any.
 
-        Features whose sizes differ are padded: see `Features.padded`. Targets that are numbers, or tensors or arrays of
-        one shape, become one tensor; all others stay a list. Items that a transform gave without features are handed
-        to torch's ``default_collate``.
+        Args:
+            items: of the data set, at least one.
+
+        Returns:
+            features or latents of all items, or a pair of these and the targets. Features whose sizes differ are
+            padded: see `Features.padded`. Targets that are numbers, or tensors or arrays of one shape, become one
+            tensor; all others stay a list. Items that a transform gave without features are handed to torch's
+            ``default_collate``.
 
         Raises:
             ValueError: for latents of different sizes or qualities, which cannot be padded: use `batches`.

@@ -34,7 +34,7 @@ def faiss_module() -> Any:
 
 
 def build(store: Store, seed: int = 0) -> None:
-    """Make FAISS's index of all vectors of an archive, unless it is there.
+    """Make FAISS's index of all vectors of an archive, unless it is there, or the archive has no rows.
 
     Args:
         store: of the archive.
@@ -42,6 +42,7 @@ def build(store: Store, seed: int = 0) -> None:
 
     Raises:
         ModuleNotFoundError: if FAISS is not installed.
+        ValueError: if a part of the archive is damaged.
     """
     faiss = faiss_module()
     count = len(store)
@@ -74,7 +75,8 @@ def nearest(store: Store, queries: np.ndarray, count: int) -> tuple[np.ndarray, 
         count: how many to find for each.
 
     Returns:
-        numbers of rows, int64 (Q, K), and products, float32 (Q, K); fewer than ``count`` where there are fewer.
+        numbers of rows, int64 (Q, K), and products, float32 (Q, K), the largest first; K is smaller than ``count``
+        where there are fewer rows, or where the lists that were read for one of the queries hold fewer.
 
     Raises:
         ModuleNotFoundError: if FAISS is not installed.

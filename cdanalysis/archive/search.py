@@ -145,9 +145,10 @@ class Archive:
 
         Raises:
             ValueError: for a query, a class or a number that cannot be used, and for filters by what the archive does
-                not hold.
+                not hold; if a file of the archive is damaged.
             StreamError: for a stream that is bad, or of another model.
-            FileNotFoundError: if the query's file does not exist.
+            FileNotFoundError: if the query's file, or the model that is to read the query, does not exist.
+            ModuleNotFoundError: if the archive has an index of FAISS's that is to be used, and FAISS is not installed.
         """
         objects = (objects,) if isinstance(objects, str) else tuple(objects)
         if k < 1:
@@ -178,10 +179,12 @@ class Archive:
 
         Returns:
             numbers of rows, int64 (Q, K), and cosines, float32 (Q, K), the largest first; K is k, or the number of
-            rows if there are fewer.
+            rows among which to look if there are fewer; by an index of FAISS's it may be smaller still.
 
         Raises:
-            ValueError: for vectors of another length, or with values that are no finite numbers.
+            ValueError: for vectors of another length, or with values that are no finite numbers; if a file of the
+                archive is damaged.
+            ModuleNotFoundError: if the archive has an index of FAISS's that is to be used, and FAISS is not installed.
         """
         vectors, size = np.asarray(vectors, np.float32), len(self.manifest.center)
         if vectors.ndim != 2 or vectors.shape[1] != size or not np.isfinite(vectors).all():

@@ -75,6 +75,9 @@ def match_page(
         about: what was looked for, and where.
         query: the photograph that was searched by, to be shown first.
         track: wraps the matches to show progress.
+
+    Returns:
+        the page's text, with its pictures.
     """
     cards: list[dict[str, Any]] = []
     for rank, match in enumerate(track(matches), 1):
@@ -94,6 +97,13 @@ def query_picture(model: Model, query: str | Path) -> Image.Image | None:
     Args:
         model: that wrote the stream.
         query: path of a photograph or a stream.
+
+    Returns:
+        an RGB image, or None, for any stream that cannot be decoded.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: as `open_image`, for a photograph.
     """
     from ..data.images import open_image
 

@@ -35,7 +35,7 @@ LEAST = 0.2
 
 @dataclass(frozen=True)
 class Part:
-    """A part: the key in the names of its files, its number of rows, and the bytes of both files."""
+    """A part: the key in the names of its files, its number of rows, and the bytes of both files (vectors, lines)."""
 
     key: str
     rows: int
@@ -43,10 +43,12 @@ class Part:
 
     @property
     def vectors(self) -> str:
+        """Name of the file of vectors and of what filters read."""
         return f"part-{self.key}.safetensors"
 
     @property
     def lines(self) -> str:
+        """Name of the file of lines."""
         return f"part-{self.key}.jsonl"
 
 
@@ -141,8 +143,13 @@ class Store:
     def new(cls, folder: str | Path, manifest: Manifest) -> Store:
         """Make an archive without rows, in place of one that is there.
 
+        Args:
+            folder: of the archive; made where it does not exist.
+            manifest: what it will hold, without parts.
+
         Raises:
             ValueError: if the folder is there, and not an archive.
+            OSError: if the folder cannot be written to.
         """
         check_place(folder)
         store = cls.__new__(cls)
@@ -156,7 +163,14 @@ class Store:
     # -- reading -----------------------------------------------------------------------------
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """All vectors in order: (number of the first row, int8 (n, E), scales (n,)); files are mapped, not loaded."""
+        """All vectors in order, from files that are mapped, not loaded.
+
+        Returns:
+            an iterator over (number of the first row, int8 (n, E), float32 scales (n,)); n is at most ``READ_ROWS``.
+
+        Raises:
+            ValueError: while iterating, if a part is damaged.
+        """
         first = 0
         for part in self.manifest.parts:
             with self._opened(part) as tensors:
@@ -167,7 +181,18 @@ class Store:
             first += part.rows
 
     def column(self, name: str) -> np.ndarray:
-        """A column of all rows, see ``docs/archive.md``; for ``objects`` the number of each row."""
+        """A column of all rows.
+
+        Args:
+            name: of a tensor of the parts, see ``docs/archive.md``.
+
+        Returns:
+            (N,) in the order of the rows; for "object_classes" and "object_scores" (M,), those of the first row first,
+            of which "objects" gives each row's number. Empty, and float64, where the archive has no parts.
+
+        Raises:
+            ValueError: if a part is damaged, or has no such column.
+        """
         columns = []
         for part in self.manifest.parts:
             with self._opened(part) as tensors:
@@ -175,7 +200,18 @@ class Store:
         return np.concatenate(columns) if columns else np.empty(0)
 
     def lines(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
-        """The lines of some rows, as they were written, with paths that can be opened."""
+        """The lines of some rows, as they were written, with paths that can be opened.
+
+        Args:
+            numbers: of rows, 0 to N - 1; one may come several times.
+
+        Returns:
+            for each number what `Row.line` wrote, in the order of the numbers.
+
+        Raises:
+            KeyError: for a number that no row has.
+            ValueError: if a part is damaged.
+        """
         found: dict[int, dict[str, Any]] = {}
         first = 0
         for part in self.manifest.parts:
@@ -191,14 +227,22 @@ class Store:
         return [found[int(number)] for number in numbers]
 
     def all_lines(self) -> Iterator[dict[str, Any]]:
-        """The lines of all rows, in order."""
+        """The lines of all rows, in order, as `lines` gives them.
+
+        Raises:
+            ValueError: while iterating, if a part is damaged.
+        """
         for part in self.manifest.parts:
             with self._still_there(), open(self.folder / part.lines, "rb") as file:
                 for line in file:
                     yield self._parsed(line)
 
     def stored(self, path: str | Path) -> str:
-        """A path as rows have it: relative where it lies below the folder that the archive lies in, else absolute."""
+        """A path as rows have it: relative where it lies below the folder that the archive lies in, else absolute.
+
+        Args:
+            path: of a stream; a relative one is of the working directory.
+        """
         place, home = Path(os.path.abspath(path)), Path(os.path.abspath(self.folder.parent))
         return place.relative_to(home).as_posix() if place.is_relative_to(home) else str(place)
 
@@ -231,12 +275,27 @@ class Store:
     # -- writing -----------------------------------------------------------------------------
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Add rows, as a part of their own."""
+        """Add rows, as a part of their own; nothing happens where there are none.
+
+        Args:
+            rows: of streams that the archive does not have; they are numbered after those that are there.
+
+        Raises:
+            OSError: if the folder cannot be written to.
+        """
         if rows:
             self._commit(replace(self.manifest, parts=(*self.manifest.parts, self._write(_columns(rows)))))
 
     def drop(self, numbers: Iterable[int]) -> None:
-        """Leave out some rows. Parts without any of them stay as they are."""
+        """Leave out some rows. Parts without any of them stay as they are; rows that follow are renumbered.
+
+        Args:
+            numbers: of the rows.
+
+        Raises:
+            ValueError: if a part that must be written anew is damaged.
+            OSError: if the folder cannot be written to.
+        """
         gone, parts, first = set(numbers), [], 0
         for part in self.manifest.parts:
             keep = [n for n in range(part.rows) if first + n not in gone]
@@ -249,7 +308,12 @@ class Store:
             self._commit(replace(self.manifest, parts=tuple(parts)))
 
     def merge(self) -> None:
-        """Put all rows of parts that are not full into parts that are, sorted by file."""
+        """Put all rows of parts that are not full into parts that are, sorted by file, where there are several such parts.
+
+        Raises:
+            ValueError: if one of the parts is damaged.
+            OSError: if the folder cannot be written to.
+        """
         small = [part for part in self.manifest.parts if part.rows < PART_ROWS]
         if len(small) < 2:
             return
@@ -267,7 +331,14 @@ class Store:
             self._commit(replace(self.manifest, wants_faiss=True))
 
     def set_faiss(self, name: str) -> None:
-        """Enter a file of FAISS's, which was made of the parts as they are now."""
+        """Enter a file of FAISS's, which was made of the parts as they are now.
+
+        Args:
+            name: of the file, which lies in the archive's folder.
+
+        Raises:
+            OSError: if the folder cannot be written to.
+        """
         self._commit(replace(self.manifest, faiss=(name, *(part.key for part in self.manifest.parts))))
 
     def _write(self, columns: _Columns) -> Part:
@@ -301,9 +372,12 @@ class Store:
 def check_place(folder: str | Path) -> None:
     """Refuse to write an archive to what is there, and is none.
 
+    Args:
+        folder: of the archive; it need not be there. Hidden files in it do not count.
+
     Raises:
         ValueError: if a file is there, or a folder with something in it that is no archive of this library.
-        OSError: if the folder cannot be written to.
+        OSError: if the folder above it cannot be written to, or made.
     """
     folder = Path(folder)
     check_folder(folder.parent)
@@ -317,8 +391,12 @@ def check_place(folder: str | Path) -> None:
 def locked(folder: str | Path) -> Iterator[None]:
     """Keep a second command from writing to the same archive at the same time; where the system has locks of files.
 
+    Args:
+        folder: of the archive; made where it does not exist.
+
     Raises:
         ValueError: if one is writing to it.
+        OSError: if the folder cannot be written to.
     """
     make_folder(folder)
     try:

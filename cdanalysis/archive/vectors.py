@@ -93,7 +93,14 @@ def products(rows: np.ndarray, scales: np.ndarray, queries: np.ndarray) -> np.nd
 
 
 def largest(scores: np.ndarray, count: int) -> np.ndarray:
-    """Places of the largest scores (N,), the largest first; of equal ones the first.
+    """Places of the largest scores, the largest first; of equal ones the first.
+
+    Args:
+        scores: (N,).
+        count: how many to find, at least 0.
+
+    Returns:
+        int64 (K,); K is ``count``, or N if that is smaller.
 
     >>> largest(np.array([0.1, 0.5, 0.3, 0.5]), 3).tolist()
     [1, 3, 2]
@@ -122,7 +129,7 @@ def nearest(
 
     Returns:
         numbers of rows, int64 (Q, K), and their products, float32 (Q, K), the largest first; K is ``count``, or the
-        number of rows if there are fewer.
+        number of rows among which to look if there are fewer.
     """
     numbers, scores = np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
     for first, rows, scales in blocks():

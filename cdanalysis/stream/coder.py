@@ -93,8 +93,8 @@ class SymbolWriter:
 
         Args:
             symbols: (n,) integers in -R..R.
-            indices: (n,) of the table of each.
-            tables: with symbol bound R.
+            indices: (n,) of the table of each, below T.
+            tables: T of them, with symbol bound R.
 
         Raises:
             ValueError: for a symbol beyond R.
@@ -104,6 +104,7 @@ class SymbolWriter:
         self._batches.append((symbols, indices, tables))
 
     def finish(self) -> bytes:
+        """The bytes of all batches; the last of them is never 0."""
         coder = AnsCoder()
         for batch in reversed(self._batches):
             _encode(coder, *batch)
@@ -123,6 +124,9 @@ def _encode(coder: AnsCoder, symbols: np.ndarray, indices: np.ndarray, tables: C
 class SymbolReader:
     """Decodes what a `SymbolWriter` encoded, batch by batch.
 
+    Args:
+        data: as `SymbolWriter.finish` gives it.
+
     Raises:
         StreamError: if no writer ends its bytes this way.
     """
@@ -134,7 +138,15 @@ class SymbolReader:
         self._coder = AnsCoder(np.frombuffer(padded, dtype="<u4").astype(np.uint32))
 
     def pop(self, indices: np.ndarray, tables: CdfTables) -> np.ndarray:
-        """The next batch: symbols (n,) int32, given the index (n,) of the table of each."""
+        """The next batch. Bytes that no writer wrote give some symbols, too: `close` finds most of them out.
+
+        Args:
+            indices: (n,) integers, of the table of each symbol, as they were when it was written.
+            tables: those that it was written with.
+
+        Returns:
+            symbols (n,) int32.
+        """
         return pop_each([self], indices[None], tables)[0]
 
     def close(self) -> None:
@@ -148,7 +160,16 @@ class SymbolReader:
 
 
 def pop_each(readers: Sequence[SymbolReader], indices: np.ndarray, tables: CdfTables) -> np.ndarray:
-    """The next batch of each reader: symbols (N, n) int32, given the index (N, n) of the table of each."""
+    """The next batch of each reader, see `SymbolReader.pop`.
+
+    Args:
+        readers: N of them, each of which reads a batch of n symbols.
+        indices: (N, n) integers, of the table of each symbol.
+        tables: those that the batches were written with.
+
+    Returns:
+        symbols (N, n) int32.
+    """
     order, counts, runs = _by_table(indices)
     symbol_bounds = np.repeat(np.tile(tables.symbol_bounds[: counts.shape[1]], len(counts)), counts.ravel()).reshape(
         indices.shape

@@ -27,8 +27,14 @@ MAX_WORKING = 1024
 def check_working(size: int) -> int:
     """A working size, if it is one.
 
+    Args:
+        size: in pixels.
+
+    Returns:
+        the same.
+
     Raises:
-        ValueError: if it is not.
+        ValueError: if it is not a multiple of 32 from 32 to 1,024.
 
     >>> check_working(480)
     480
@@ -79,11 +85,18 @@ class Stream:
     version: int = VERSION
 
     def layer(self, name: str) -> Layer | None:
-        """The layer of that name; None if its bytes are missing."""
+        """The layer of a name; None if its bytes are missing.
+
+        Args:
+            name: one of ``LAYERS``.
+        """
         return next((layer for layer in self.layers if layer.name == name and layer.data is not None), None)
 
     def require(self, name: str) -> Layer:
-        """The layer of that name.
+        """The layer of a name.
+
+        Args:
+            name: one of ``LAYERS``.
 
         Raises:
             StreamError: if its bytes are missing.
@@ -95,10 +108,17 @@ class Stream:
 
 
 def pack(stream: Stream) -> bytes:
-    """Serialize a stream; the bytes of all its layers must be present.
+    """Serialize a stream.
+
+    Args:
+        stream: whose layers are the first one or more, in order, each with its ``data``. Its ``version`` does not
+            count.
+
+    Returns:
+        the bytes of a ``.cda`` file, of format version 2.
 
     Raises:
-        ValueError: for a size, level, fingerprint or layer that the format cannot represent.
+        ValueError: for a size, level, fingerprint or layer that the format cannot represent, or a layer without data.
 
     >>> layer = Layer("global", level=60, length=3, data=b"abc", working=224)
     >>> data = pack(Stream("0e3ea2", width=640, height=480, layers=(layer,)))
@@ -128,9 +148,12 @@ StreamBytes = bytes | bytearray | memoryview | str | os.PathLike
 def stream_bytes(source: StreamBytes) -> bytes:
     """The bytes of a stream; of a path, what is in the file.
 
+    Args:
+        source: the bytes of a ``.cda`` file, or its path. They are not checked.
+
     Raises:
         FileNotFoundError: if there is no such file.
-        StreamError: if it is neither bytes nor a path.
+        StreamError: if it is neither bytes nor a path, or the path of a folder.
     """
     if isinstance(source, (str, os.PathLike)):
         try:
@@ -152,6 +175,9 @@ def unpack(source: StreamBytes, max_pixels: int = MAX_PIXELS) -> Stream:
         source: the bytes of a ``.cda`` file, or its path.
         max_pixels: maximum size of the photograph, padded to multiples of 32.
 
+    Returns:
+        the stream, with all layers that its header lists.
+
     Raises:
         StreamError: if it is not a .cda stream, is damaged or truncated, or claims more than
             ``max_pixels`` pixels, padded.
@@ -167,6 +193,9 @@ def named_stream(source: StreamBytes) -> Iterator[None]:
 
     Args:
         source: the bytes of a ``.cda`` file, or its path.
+
+    Raises:
+        StreamError: that of the block, with the path before its message where ``source`` is a path.
     """
     try:
         yield
@@ -221,6 +250,7 @@ def strip(data: StreamBytes, layers: Sequence[str] = SEMANTIC) -> bytes:
     Raises:
         StreamError: if the stream is bad, or lacks one of the layers.
         ValueError: for any other list of layers.
+        FileNotFoundError: if it is the path of a file that is not there.
     """
     layer_count(layers)
     stream = unpack(data, LARGEST_CLAIM)
@@ -264,7 +294,15 @@ def _layer_table(reader: Reader) -> list[Layer]:
 
 
 def padded_pixels(width: int, height: int) -> int:
-    """Pixels of a photograph as it is worked on: a row of pixels is as much work as 32 are."""
+    """Pixels of a photograph as it is worked on: a row of pixels is as much work as 32 are.
+
+    Args:
+        width: in pixels.
+        height: in pixels.
+
+    Returns:
+        the pixels of the photograph padded to multiples of 32.
+    """
     return math.prod(-(-side // PAD) * PAD for side in (width, height))
 
 
@@ -282,14 +320,28 @@ class Reader:
         self.data, self.position = data, 0
 
     def take(self, count: int) -> bytes:
-        """The next bytes; raises `StreamError` where there are no more so many."""
+        """The next bytes.
+
+        Args:
+            count: how many.
+
+        Raises:
+            StreamError: where there are no more so many.
+        """
         if self.position + count > len(self.data):
             raise StreamError("truncated: the header is not complete")
         self.position += count
         return self.data[self.position - count : self.position]
 
     def varint(self) -> int:
-        """The next number, as `varint` writes it; raises `StreamError` where there is none."""
+        """The next number, as `varint` writes it.
+
+        Returns:
+            0 to 2^35 - 1.
+
+        Raises:
+            StreamError: where there is none, or it is written in more bytes than it need be.
+        """
         value = 0
         for shift in range(0, 35, 7):
             byte = self.take(1)[0]
@@ -302,7 +354,11 @@ class Reader:
 
 
 def varint(value: int) -> bytes:
-    """Little-endian base 128: seven bits a byte, the top bit says that more follow."""
+    """Little-endian base 128: seven bits a byte, the top bit says that more follow.
+
+    Args:
+        value: at least 0; `Reader.varint` reads values below 2^35.
+    """
     parts = bytearray()
     while value > 127:
         parts.append(value & 127 | 128)

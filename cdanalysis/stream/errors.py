@@ -9,7 +9,7 @@ class StreamError(ValueError):
 
 
 def foreign_stream(theirs: str, own: str, name: str, origin: str, dtype: str) -> StreamError:
-    """What is raised for a stream that other weights wrote.
+    """The error for a stream that other weights wrote.
 
     Args:
         theirs: the stream's fingerprint.
@@ -17,6 +17,9 @@ def foreign_stream(theirs: str, own: str, name: str, origin: str, dtype: str) ->
         name: of the model.
         origin: fingerprint of the file that it was loaded from; empty if there was none.
         dtype: what its codec's weights are now.
+
+    Returns:
+        the error, to be raised by the caller.
     """
     text = f"the stream was written by the model with fingerprint {theirs}; this is {name!r} with fingerprint {own}"
     if origin not in ("", own):

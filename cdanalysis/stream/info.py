@@ -57,6 +57,7 @@ class Info:
     bpp: float
 
     def to_dict(self) -> dict[str, Any]:
+        """The same as plain data."""
         return asdict(self)
 
 
@@ -67,8 +68,12 @@ def inspect(source: StreamBytes, model_name: Callable[[str], str | None] = lambd
         source: the stream, or the path of its file.
         model_name: maps a fingerprint to a model's name, or None.
 
+    Returns:
+        what the header says, and the size in bits per pixel.
+
     Raises:
         StreamError: if the stream is bad.
+        FileNotFoundError: if it is the path of a file that is not there.
     """
     with named_stream(source):
         data = stream_bytes(source)

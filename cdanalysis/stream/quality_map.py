@@ -30,13 +30,25 @@ CDF_TABLES = _cdf_tables()
 
 
 def push_map(writer: SymbolWriter, quality_offsets: np.ndarray) -> None:
-    """Append a map (h, w) of integers 0..``MAX_QUALITY_OFFSET``."""
+    """Append a map of quality offsets.
+
+    Args:
+        writer: of the detail layer's symbols.
+        quality_offsets: (h, w) integers 0..``MAX_QUALITY_OFFSET``.
+    """
     for cells, predicted, context in _diagonals(quality_offsets.astype(np.int64)):
         writer.push(quality_offsets[cells] - predicted, context, CDF_TABLES)
 
 
 def pop_map(reader: SymbolReader, shape: tuple[int, int]) -> np.ndarray:
-    """The next map (h, w) int64.
+    """The next map of quality offsets.
+
+    Args:
+        reader: of the detail layer's symbols.
+        shape: (h, w) of the map.
+
+    Returns:
+        (h, w) int64, 0..``MAX_QUALITY_OFFSET``.
 
     Raises:
         StreamError: if a value lies outside 0..``MAX_QUALITY_OFFSET``.
