@@ -308,7 +308,7 @@ class Store:
             self._commit(replace(self.manifest, parts=tuple(parts)))
 
     def merge(self) -> None:
-        """Put all rows of parts that are not full into parts that are, sorted by file, where there are several such parts.
+        """Put all rows of parts that are not full into full ones, sorted by file, where there are several such parts.
 
         Raises:
             ValueError: if one of the parts is damaged.

@@ -27,6 +27,7 @@ def made_head(
 
     Args:
         kinds: the class of each task's heads.
+        task: one of these.
         spec: of the features that the head will read.
         options: arguments of the head beside it.
 
@@ -75,10 +76,15 @@ class Head(nn.Module):
         raise NotImplementedError(f"a {type(self).__name__} does not learn")
 
     def distillation(self, features: Features, teacher: Features, by: Any = None) -> Tensor:
-        """Distance (N,) of this head's outputs on ``features`` from those on ``teacher``, which are the targets.
+        """Distance of this head's outputs on ``features`` from those on ``teacher``, which are the targets.
 
         Args:
+            features: of N images.
+            teacher: features of the same images, on the same grids.
             by: the head of this kind whose outputs on ``teacher`` count; by default this one.
+
+        Returns:
+            (N,), at least 0.
 
         Raises:
             ValueError: if it has no dense outputs to compare.
@@ -86,7 +92,14 @@ class Head(nn.Module):
         raise ValueError(f"a {type(self).__name__} cannot be distilled")
 
     def predict(self, features: Features) -> Sequence[Prediction]:
-        """One prediction per image, in pixels of the true image."""
+        """The predictions for a batch.
+
+        Args:
+            features: of N images.
+
+        Returns:
+            one prediction per image, in pixels of the true image.
+        """
         raise NotImplementedError(f"a {type(self).__name__} does not predict")
 
     def describe(self) -> dict[str, Any]:
@@ -139,7 +152,12 @@ class Head(nn.Module):
 
     @classmethod
     def prepared(cls, target: Target, options: Mapping[str, Any]) -> Target:
-        """The part of a target that a head with these options needs; the rest is not kept in memory. By default all."""
+        """The part of a target that a head with these options needs; the rest is not kept in memory. By default all.
+
+        Args:
+            target: of one image.
+            options: arguments of the head, as a recipe gives them.
+        """
         return target
 
 
@@ -171,25 +189,51 @@ class Heads(nn.ModuleDict):
         return cast(Head, super().__getitem__(task))
 
     def items(self) -> ItemsView[str, Head]:
+        """(task, head) of all."""
         return cast("ItemsView[str, Head]", super().items())
 
     def values(self) -> ValuesView[Head]:
+        """The heads, in the order of their tasks."""
         return cast("ValuesView[Head]", super().values())
 
 
 def predict(heads: Mapping[str, Head], features: Features) -> list[Result]:
-    """Predictions of all heads on the same features, one `Result` per image."""
+    """Predictions of all heads on the same features.
+
+    Args:
+        heads: by task, in evaluation mode.
+        features: of N images, with the layers that the heads read.
+
+    Returns:
+        one `Result` per image.
+    """
     predictions = {task: head.predict(features) for task, head in heads.items()}
     return [Result(**{task: rows[i] for task, rows in predictions.items()}) for i in range(len(features))]
 
 
 def layers_of(heads: Iterable[Head]) -> int:
-    """How many layers must be read for these heads; at least the first."""
+    """How many layers must be read for some heads.
+
+    Args:
+        heads: may be none.
+
+    Returns:
+        1 to 3, counted from the first layer on; 1 where there are no heads.
+    """
     return max((layer_count(head.layers) for head in heads), default=1)
 
 
 def grouped(items: Sequence[T], kind: Callable[[T], object], work: Callable[[list[T]], list[R]]) -> list[R]:
-    """Apply ``work`` to the items of each kind as a batch; results in the order of the items."""
+    """Apply a function to the items of each kind as a batch.
+
+    Args:
+        items: of any kinds.
+        kind: of an item; hashable, and equal for those that may be one batch.
+        work: from the items of one kind to as many results.
+
+    Returns:
+        the results in the order of the items.
+    """
     groups: dict[object, list[int]] = {}
     for index, item in enumerate(items):
         groups.setdefault(kind(item), []).append(index)
@@ -200,9 +244,11 @@ def grouped(items: Sequence[T], kind: Callable[[T], object], work: Callable[[lis
 
 
 def tasks_of(heads: Mapping[str, Head] | Heads, tasks: Sequence[str] | None, name: str) -> tuple[str, ...]:
-    """The tasks of that list, each of which must have a head; all of them for None.
+    """The tasks of a list, each of which must have a head.
 
     Args:
+        heads: by task.
+        tasks: names of tasks, or one name; None for all that have a head.
         name: of the model whose heads these are, for the error message.
 
     Raises:

@@ -34,7 +34,14 @@ class ClassificationHead(Head):
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, features: Features) -> Tensor:
-        """Logits (N, classes), not yet divided by the temperature."""
+        """Class logits, not yet divided by the temperature.
+
+        Args:
+            features: of N images.
+
+        Returns:
+            (N, classes).
+        """
         return self.classify(features.embedding)
 
     def describe(self) -> dict[str, Any]:
@@ -55,19 +62,19 @@ class ClassificationHead(Head):
         return shared
 
     def loss(self, features: Features, targets: list[int]) -> dict[str, Tensor]:
-        """Cross-entropy of class indices."""
+        """As `Head.loss`: cross-entropy, in nats; targets are class indices."""
         logits = self(features).float()
         return {"classification": nn.functional.cross_entropy(logits, torch.tensor(targets, device=logits.device))}
 
     def distillation(self, features: Features, teacher: Features, by: Any = None) -> Tensor:
-        """Divergence (N,), in nats, of what this head makes of ``features`` from what ``by`` makes of ``teacher``."""
+        """As `Head.distillation`: divergence, in nats, of class probabilities; temperatures do not count."""
         with torch.no_grad():
             target = (self if by is None else by)(teacher)
         return divergence(self(features), target)
 
     @torch.no_grad()
     def predict(self, features: Features) -> list[Classification]:
-        """One `Classification` per image."""
+        """As `Head.predict`."""
         probabilities = (self(features).float() / self.temperature).softmax(1)
         scores, indices = probabilities.topk(min(5, len(self.classes)), dim=1)
         results = []
@@ -78,13 +85,29 @@ class ClassificationHead(Head):
 
 
 def divergence(logits: Tensor, targets: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of predicted class probabilities from the target's: (N, C, ...) to (N, ...) nats."""
+    """Kullback-Leibler divergence of predicted class probabilities from the target's.
+
+    Args:
+        logits: (N, C, ...).
+        targets: logits, of the same shape.
+
+    Returns:
+        (N, ...), at least 0, in nats.
+    """
     student, teacher = logits.float().log_softmax(1), targets.float().log_softmax(1)
     return nn.functional.kl_div(student, teacher, log_target=True, reduction="none").sum(1)
 
 
 def binary_divergence(logits: Tensor, targets: Tensor) -> Tensor:
-    """Kullback-Leibler divergence, in nats, of probabilities of two outcomes, element by element."""
+    """Kullback-Leibler divergence of probabilities of two outcomes, element by element.
+
+    Args:
+        logits: of any shape.
+        targets: logits, of the same shape.
+
+    Returns:
+        the same shape, at least 0 but for rounding, in nats.
+    """
     wanted = targets.sigmoid()
     cost, least = (
         nn.functional.binary_cross_entropy_with_logits(x, wanted, reduction="none") for x in (logits, targets)
@@ -96,11 +119,18 @@ MAX_LOG_TEMPERATURE = math.log(100)
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
-    """The temperature in [0.01, 100] that minimizes the cross-entropy of (N, classes) logits with (N,) targets.
+    """The temperature that minimizes the cross-entropy of logits with targets.
 
     Targets are not quite sure: of N examples, (N + 1) / (N + 2) for the class that is right (Platt, "Probabilistic
     outputs for support vector machines", 1999). Otherwise a few photographs that are all classified rightly would make
     every score 1. Without bounds there is no minimum where logits are worse than a guess.
+
+    Args:
+        logits: (N, classes).
+        targets: (N,) class indices, int64.
+
+    Returns:
+        a number in [0.01, 100].
     """
     smoothing = 1 / (len(targets) + 2) * logits.shape[1] / max(1, logits.shape[1] - 1)  # torch's is for all classes
     log_temperature = torch.zeros((), requires_grad=True)

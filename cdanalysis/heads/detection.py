@@ -29,7 +29,11 @@ class DetectionHead(Head):
         kind: one of ``KINDS``. "nanodet" reads the pyramid as it is, and is the quickest by far; the others put a
             feature pyramid network between: see `TorchvisionDetector`.
         width: channels of that pyramid, a multiple of 32, at least 64.
-        convs: convolutions before the predictions of "fcos" and "retinanet".
+        convs: convolutions before the predictions of "fcos"; 4, and no other number, for "retinanet".
+
+    Raises:
+        ValueError: for another kind, width or number of convolutions; or if "nanodet" is to read levels of different
+            widths.
     """
 
     def __init__(self, spec: FeatureSpec, classes: list[str], kind: str = "nanodet", width: int = 96, convs: int = 2):
@@ -53,13 +57,17 @@ class DetectionHead(Head):
 
     @classmethod
     def prepared(cls, target: Target, options: Mapping[str, Any]) -> Target:
-        """Masks are large, and only a Mask R-CNN reads them."""
+        """As `Head.prepared`: masks are large, and only a Mask R-CNN reads them."""
         if options.get("kind") != "mask_rcnn" and isinstance(target, Instances):
             return replace(target, masks=None)
         return target
 
     def loss(self, features: Features, targets: list[Instances]) -> dict[str, Tensor]:
-        """The detector's losses by name."""
+        """As `Head.loss`: the detector's losses by name.
+
+        Raises:
+            ValueError: if a Mask R-CNN is to learn from targets without masks.
+        """
         return self.detector.losses(features.pyramid, [self._target(target) for target in targets])
 
     def _target(self, target: Instances) -> dict[str, Tensor]:
@@ -71,7 +79,7 @@ class DetectionHead(Head):
         return entry
 
     def distillation(self, features: Features, teacher: Features, by: Any = None) -> Tensor:
-        """How far (N,) what a one-stage detector says of ``features`` is from what ``by`` says of ``teacher``.
+        """As `Head.distillation`, for one-stage detectors.
 
         Raises:
             ValueError: for a two-stage detector.
@@ -81,7 +89,12 @@ class DetectionHead(Head):
 
     @torch.no_grad()
     def predict(self, features: Features) -> list[Detection]:
-        """One `Detection` per image."""
+        """As `Head.predict`.
+
+        Raises:
+            RuntimeError: if the head is in training mode.
+            ValueError: for a padded batch of images whose working sizes differ.
+        """
         if self.training:
             raise RuntimeError("predict needs the head in evaluation mode: call eval() first")
         found = self.detector.detect(features.pyramid, features.working)

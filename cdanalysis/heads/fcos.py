@@ -19,6 +19,11 @@ class SparseFCOSHead(FCOSHead):
 
     torchvision computes boxes, center-ness and the classes' targets at every place, to mask nearly all of them out
     afterwards: on the CPU that costs as much as the convolutions do.
+
+    Args:
+        channels: of the features that it reads.
+        classes: number of classes.
+        convs: convolutions before the predictions.
     """
 
     def __init__(self, channels: int, classes: int, convs: int):
@@ -42,6 +47,9 @@ class SparseFCOSHead(FCOSHead):
             head_outputs: predictions by name, (N, P, ...) at P places.
             anchors: (P, 4) of each photograph: a square around each place, as wide as its stride.
             matched_idxs: (P,) of each photograph: which of its objects a place answers for; -1: none.
+
+        Returns:
+            scalars by name: "classification", "bbox_regression" and "bbox_ctrness".
         """
         matched = torch.stack(matched_idxs)
         image, place = torch.nonzero(matched >= 0, as_tuple=True)

@@ -42,7 +42,15 @@ class Cells(NamedTuple):
     strides: Tensor
 
     def boxes(self, image: int | slice | Tensor = slice(None), at: slice | Tensor = slice(None)) -> Tensor:
-        """The boxes (..., 4) of images, by default all, at cells, by default all."""
+        """The boxes that the cells say.
+
+        Args:
+            image: a batch index, or indices; by default all images.
+            at: indices of cells; by default all.
+
+        Returns:
+            (..., 4): left, top, right, bottom in pixels of the working size.
+        """
         return boxes_around(self.points[at], self.sides[image, at], self.strides[at, None])
 
 
@@ -67,16 +75,37 @@ class NanoDet(nn.Module):
                 head.predict.bias[:classes] = -math.log(1 / PRIOR - 1)
 
     def class_rows(self, classes: int) -> dict[str, Tensor]:
-        """Outputs of classes, see `cdanalysis.heads.base.Head.class_rows`; the others are of boxes' sides."""
+        """Outputs of classes, see `cdanalysis.heads.base.Head.class_rows`; the others are of boxes' sides.
+
+        Args:
+            classes: number of classes.
+
+        Returns:
+            for each parameter with outputs of classes, by name, indices (classes, 1).
+        """
         rows = torch.arange(classes)[:, None]
         return {f"heads.{n}.predict.{kind}": rows for n in range(len(self.heads)) for kind in ("weight", "bias")}
 
     def forward(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
-        """For each level (N, classes + 4 * BINS, h, w)."""
+        """What each level's head says.
+
+        Args:
+            pyramid: (N, C, h, w) at strides 8, 16, 32 and 64.
+
+        Returns:
+            for each level (N, classes + 4 * BINS, h, w).
+        """
         return [head(level) for head, level in zip(self.heads, pyramid, strict=True)]
 
     def cells(self, pyramid: Sequence[Tensor]) -> Cells:
-        """What the head says, cell by cell."""
+        """What the heads say, cell by cell, those of stride 8 first.
+
+        Args:
+            pyramid: as of `forward`.
+
+        Returns:
+            float32, of N images and A cells.
+        """
         parts = []
         for said, stride in zip(self(pyramid), STRIDES, strict=True):
             rows = said.float().flatten(2).transpose(1, 2)
@@ -87,7 +116,16 @@ class NanoDet(nn.Module):
         return Cells(torch.cat(logits, 1), torch.cat(sides, 1), torch.cat(points), torch.cat(strides))
 
     def detect(self, pyramid: Sequence[Tensor], size: tuple[int, int]) -> list[dict[str, Tensor]]:
-        """For each image boxes (K, 4) inside ``size`` (height, width), labels and scores, the surest first."""
+        """The objects of each image, the surest first: at most ``MOST_BOXES``, with a score above ``LEAST_SCORE``.
+
+        Args:
+            pyramid: as of `forward`.
+            size: working (height, width) in pixels.
+
+        Returns:
+            for each image ``boxes`` (K, 4): left, top, right, bottom in pixels, inside ``size``; ``labels`` (K,) and
+            ``scores`` (K,) in [0, 1].
+        """
         cells, found = self.cells(pyramid), []
         limit = cells.points.new_tensor([size[1], size[0], size[1], size[0]])
         for image, scores in enumerate(cells.logits.sigmoid()):
@@ -100,7 +138,16 @@ class NanoDet(nn.Module):
         return found
 
     def losses(self, pyramid: Sequence[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Losses by name; targets have ``boxes`` (K, 4) in pixels of the working size and ``labels`` (K,)."""
+        """The losses of a batch.
+
+        Args:
+            pyramid: as of `forward`, of N images.
+            targets: for each image ``boxes`` (K, 4): left, top, right, bottom in pixels of the working size, and
+                ``labels`` (K,) int64, from 0.
+
+        Returns:
+            scalars by name: "classification", "boxes" and "sides", weighted.
+        """
         cells = self.cells(pyramid)
         rows = [_assigned(cells, n, target["boxes"], target["labels"]) for n, target in enumerate(targets)]
         quality = torch.zeros_like(cells.logits)
@@ -125,9 +172,17 @@ class NanoDet(nn.Module):
         return {name: WEIGHTS[name] * loss for name, loss in losses.items()}
 
     def distance(self, pyramid: Sequence[Tensor], teacher: Sequence[Tensor], by: NanoDet | None = None) -> Tensor:
-        """How far (N,) what the head says of one pyramid is from what it, or another one, says of another.
+        """How far what the head says of one pyramid is from what it, or another one, says of another.
 
         At every cell: divergence of class probabilities and of sides; cells count by how sure either is of an object.
+
+        Args:
+            pyramid: as of `forward`, of N images.
+            teacher: of the same images, on the same grids.
+            by: the head whose outputs on ``teacher`` count; by default this one.
+
+        Returns:
+            (N,), at least 0.
         """
         with torch.no_grad():
             right = (by or self).cells(teacher)

@@ -27,5 +27,12 @@ class FeaturePyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork(list(channels[:3]), out_channels, extra_blocks=LastLevelMaxPool())
 
     def forward(self, pyramid: Sequence[Tensor]) -> OrderedDict[str, Tensor]:
-        """Levels by their stride: "8", "16", "32" and "pool" (64)."""
+        """Levels by their stride: "8", "16", "32" and "pool" (64).
+
+        Args:
+            pyramid: (N, C, h, w) at strides 8, 16 and 32; what follows is not read.
+
+        Returns:
+            (N, ``out_channels``, h, w), by name, in that order.
+        """
         return self.fpn(OrderedDict(zip(("8", "16", "32"), pyramid[:3], strict=True)))

@@ -32,6 +32,9 @@ class SegmentationHead(Head):
         spec: of the features.
         classes: class names, at most 255.
         width: channels of the feature pyramid, a multiple of 32.
+
+    Raises:
+        ValueError: for another width, fewer than 2 classes, or more than 255.
     """
 
     def __init__(self, spec: FeatureSpec, classes: list[str], width: int = 96):
@@ -61,7 +64,14 @@ class SegmentationHead(Head):
         return {"classify.weight": rows, "classify.bias": rows}
 
     def forward(self, features: Features) -> Tensor:
-        """Logits (N, classes, h/8, w/8) for a working size of h x w."""
+        """Class logits, cell by cell.
+
+        Args:
+            features: of N images, with the pyramid.
+
+        Returns:
+            float32 (N, classes, h/8, w/8) for a working size of h x w.
+        """
         levels = list(self.backbone(features.pyramid).values())[:3]
         fine = self.refine[0](levels[0]) + self.shift(features.embedding)[..., None, None]
         total = self.classify(fine).float()
@@ -72,10 +82,11 @@ class SegmentationHead(Head):
         return total
 
     def loss(self, features: Features, targets: list[LabelMap]) -> dict[str, Tensor]:
-        """Cross-entropy over pixels, those of ``IGNORE`` left out; in training over a grid of them, drawn each time.
+        """As `Head.loss`: cross-entropy over pixels, those of ``IGNORE`` left out; in training over a grid of them.
 
-        The grid halves the time of a step, and hardly less is learned from it: neighbors are nearly always of one
-        class (Cheng and others, "Masked-attention mask transformer", CVPR 2022, sample points of masks likewise).
+        The grid, drawn each time, halves the time of a step, and hardly less is learned from it: neighbors are nearly
+        always of one class (Cheng and others, "Masked-attention mask transformer", CVPR 2022, sample points of masks
+        likewise).
         """
         rows, step = zip(self(features), targets, strict=True), SAMPLED if self.training else 1
         parts = [_summed_loss(logits, target.labels, step) for logits, target in rows]
@@ -83,14 +94,18 @@ class SegmentationHead(Head):
         return {"segmentation": total / counted.clamp_min(1)}  # a mean over none would be NaN
 
     def distillation(self, features: Features, teacher: Features, by: Any = None) -> Tensor:
-        """Divergence (N,), in nats a cell, of what it says of ``features`` from what ``by`` says of ``teacher``."""
+        """As `Head.distillation`: divergence of class probabilities, in nats a cell."""
         with torch.no_grad():
             target = (self if by is None else by)(teacher)
         return divergence(self(features), target).mean((1, 2))
 
     @torch.no_grad()
     def predict(self, features: Features) -> list[Segmentation]:
-        """One `Segmentation` per image, at its true (height, width); classes are chosen at the working size."""
+        """As `Head.predict`, at the true (height, width); classes are chosen at the working size.
+
+        Raises:
+            ValueError: for a padded batch of images whose working sizes differ.
+        """
         found = []
         rows = self(features).contiguous()
         for logits, size in zip(rows, features.sizes, strict=True):  # all at once would not fit into caches

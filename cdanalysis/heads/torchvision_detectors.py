@@ -31,10 +31,13 @@ class TorchvisionDetector(nn.Module):
         channels: of the pyramid's levels.
         classes: number of classes.
         width: channels of the feature pyramid, a multiple of 32, at least 64.
-        convs: convolutions before the predictions of "fcos" and "retinanet".
+        convs: convolutions before the predictions of "fcos"; 4, and no other number, for "retinanet".
 
     Attributes:
         first_label: the first class's label: two-stage detectors keep 0 for the background.
+
+    Raises:
+        ValueError: for another width, or number of convolutions of "retinanet".
     """
 
     def __init__(self, kind: str, channels: Sequence[int], classes: int, width: int, convs: int):
@@ -45,7 +48,14 @@ class TorchvisionDetector(nn.Module):
         self.detector = BUILDERS[kind](FeaturePyramid(channels, width), classes, convs)
 
     def class_rows(self, classes: int) -> dict[str, Tensor]:
-        """Outputs of classes, see `cdanalysis.heads.base.Head.class_rows`; the background's are no class's."""
+        """Outputs of classes, see `cdanalysis.heads.base.Head.class_rows`; the background's are no class's.
+
+        Args:
+            classes: number of classes.
+
+        Returns:
+            for each parameter with outputs of classes, by name, indices (classes, n).
+        """
         label = torch.arange(classes)[:, None] + self.first_label
         sides, found = 4 * label + torch.arange(4), dict[str, Tensor]()
         for name, tensor in self.state_dict().items():
@@ -63,6 +73,12 @@ class TorchvisionDetector(nn.Module):
     def forward(self, pyramid: Sequence[Tensor]) -> dict[str, Tensor]:
         """Raw predictions of a one-stage detector at every place: see `torchvision.models.detection`.
 
+        Args:
+            pyramid: (N, C, h, w) at strides 8, 16 and 32; what follows is not read.
+
+        Returns:
+            (N, P, ...) at P places, by name: "cls_logits", "bbox_regression" and, of "fcos", "bbox_ctrness".
+
         Raises:
             ValueError: for a two-stage detector, which has none.
         """
@@ -71,22 +87,48 @@ class TorchvisionDetector(nn.Module):
         return self.detector.head(list(self.detector.backbone(pyramid).values()))
 
     def losses(self, pyramid: Sequence[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The detector's losses by name; targets as torchvision takes them, labels from 0."""
+        """The losses of a batch; a two-stage detector must be in training mode.
+
+        Args:
+            pyramid: as of `forward`.
+            targets: for each image ``boxes`` (K, 4): left, top, right, bottom in pixels of the working size, ``labels``
+                (K,) int64, from 0, and, for a Mask R-CNN, ``masks`` (K, H, W) uint8.
+
+        Returns:
+            scalars by torchvision's names.
+        """
         wanted = [{**target, "labels": target["labels"] + self.first_label} for target in targets]
         return self._run(pyramid, wanted)[1]
 
     def detect(self, pyramid: Sequence[Tensor], size: tuple[int, int]) -> list[dict[str, Tensor]]:
-        """For each image boxes, labels from 0, scores and, of a Mask R-CNN, masks (K, 1, 28, 28) inside their boxes."""
+        """The objects of each image; a two-stage detector must be in evaluation mode.
+
+        Args:
+            pyramid: as of `forward`.
+            size: not used: the working size is eight times that of the pyramid's first level.
+
+        Returns:
+            for each image ``boxes`` (K, 4): left, top, right, bottom in pixels of the working size, ``labels`` (K,),
+            from 0, ``scores`` (K,) and, of a Mask R-CNN, ``masks`` (K, 1, 28, 28) inside their boxes.
+        """
         found, _ = self._run(pyramid, None)
         return [{**row, "labels": row["labels"] - self.first_label} for row in found]
 
     def distance(
         self, pyramid: Sequence[Tensor], teacher: Sequence[Tensor], by: TorchvisionDetector | None = None
     ) -> Tensor:
-        """How far (N,) what a one-stage detector says of one pyramid is from what it, or another one, says of another.
+        """How far what a one-stage detector says of one pyramid is from what it, or another one, says of another.
 
         At every place: the divergence of its class probabilities, and the difference of its box in
         strides; places count by how sure the detector is of an object there, seeing ``teacher``.
+
+        Args:
+            pyramid: as of `forward`, of N images.
+            teacher: of the same images, on the same grids.
+            by: the detector whose outputs on ``teacher`` count; by default this one.
+
+        Returns:
+            (N,), at least 0.
 
         Raises:
             ValueError: for a two-stage detector.

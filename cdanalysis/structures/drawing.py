@@ -136,7 +136,14 @@ def draw_label(canvas: Image.Image, place: tuple[float, float], text: str, color
 
 
 def font_of(canvas: Image.Image) -> Any:
-    """Letters of a size that suits a picture."""
+    """Letters of a size that suits a picture: 1/28 of its shorter side, at least 11 pixels.
+
+    Args:
+        canvas: the picture.
+
+    Returns:
+        one of Pillow's fonts.
+    """
     return ImageFont.load_default(size=max(11, min(canvas.size) // 28))
 
 

@@ -103,8 +103,11 @@ class Features:
         """Coordinates in pixels of a photograph as pixels of its working size.
 
         Args:
-            coordinates: (..., 2): x, y; or (..., 4): left, top, right, bottom.
+            coordinates: float (..., 2): x, y; or (..., 4): left, top, right, bottom.
             index: of the photograph in the batch.
+
+        Returns:
+            the same shape.
         """
         scale = coordinates.new_tensor(self.scales()[index])
         return coordinates / scale.repeat(coordinates.shape[-1] // 2)
@@ -129,13 +132,25 @@ class Features:
         return replace(self.map(lambda tensor: tensor[rows]), sizes=self.sizes[rows], workings=workings)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Features:
-        """The features with a function applied to every tensor."""
+        """The features with a function applied to every tensor.
+
+        Args:
+            function: of a tensor; is called for the embedding, each level of the pyramid, and the detail layer where
+                there is one.
+
+        Returns:
+            features of the same sizes.
+        """
         detail = None if self.detail is None else function(self.detail)
         pyramid = [function(level) for level in self.pyramid]
         return replace(self, embedding=function(self.embedding), pyramid=pyramid, detail=detail)
 
     def to(self, *args: Any) -> Features:
-        """As `torch.Tensor.to`, all tensors."""
+        """As `torch.Tensor.to`, all tensors.
+
+        Args:
+            *args: those of `torch.Tensor.to`: a device, a type, or both.
+        """
         return self.map(lambda tensor: tensor.to(*args))
 
     def pin_memory(self) -> Features:
@@ -144,7 +159,11 @@ class Features:
 
     @staticmethod
     def joined(parts: Sequence[Features]) -> Features:
-        """Features of several batches of one working size as one batch."""
+        """Features of several batches of one working size as one batch.
+
+        Args:
+            parts: at least one, none of them padded, all with the same layers.
+        """
         import torch
 
         details = [part.detail for part in parts if part.detail is not None]
@@ -158,6 +177,12 @@ class Features:
     @staticmethod
     def padded(parts: Sequence[Features]) -> Features:
         """Features of several batches as one batch; where sizes differ, with zeros on the right and at the bottom.
+
+        Args:
+            parts: at least one; they may be padded themselves.
+
+        Returns:
+            the batch, with ``workings`` where working sizes differ.
 
         Raises:
             ValueError: if not all of them hold the same layers.

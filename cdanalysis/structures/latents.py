@@ -34,7 +34,13 @@ MAX_QUALITY_OFFSET = 15
 
 
 def quality_level(quality: float) -> int:
-    """Map a quality in [0, 1] to the integer in a stream.
+    """Map a quality to the integer in a stream.
+
+    Args:
+        quality: in [0, 1].
+
+    Returns:
+        0..120, the nearest one.
 
     Raises:
         ValueError: if ``quality`` is not a number in [0, 1].
@@ -57,6 +63,12 @@ Levels = tuple[int, ...]
 def layer_count(layers: Sequence[str]) -> int:
     """The number of layers in a list of their names.
 
+    Args:
+        layers: the first one or more of ("global", "spatial", "detail").
+
+    Returns:
+        1, 2 or 3.
+
     Raises:
         ValueError: if these are not the first one or more of ``LAYERS``, in order.
 
@@ -70,6 +82,13 @@ def layer_count(layers: Sequence[str]) -> int:
 
 def quality_levels(quality: Quality, count: int = len(LAYERS)) -> Levels:
     """The levels of the first ``count`` layers.
+
+    Args:
+        quality: in [0, 1]; one number for all of these layers, or one for each.
+        count: of layers, 1 to 3.
+
+    Returns:
+        ``count`` levels 0..120.
 
     Raises:
         ValueError: if ``quality`` is neither a number in [0, 1] nor one for each of these layers.
@@ -96,7 +115,11 @@ class LatentSpec:
     stride: int
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of latent cells that cover an image of ``height x width`` pixels.
+        """Rows and columns of latent cells that cover an image.
+
+        Args:
+            height: of the image, in pixels.
+            width: of the image, in pixels.
 
         >>> LatentSpec(channels=64, stride=16).grid(100, 160)
         (7, 10)
@@ -154,18 +177,36 @@ class Latents:
         return self.map(lambda tensor: tensor[index : index + 1])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Latents:
-        """The latents with a function applied to every tensor."""
+        """The latents with a function applied to every tensor.
+
+        Args:
+            function: of a tensor; is called for those that are here.
+
+        Returns:
+            latents of the same size and quality.
+        """
         changed = {name: function(t) for name, t in self._tensors().items() if t is not None}
         return replace(self, **changed)
 
     def up_to(self, layer: str) -> Latents:
-        """The same latents without the layers after ``layer``."""
+        """The same latents without the layers after a given one.
+
+        Args:
+            layer: the last that is kept, one of ``LAYERS``.
+
+        Raises:
+            ValueError: for any other name.
+        """
         count = 1 + LAYERS.index(layer)
         gone = (() if count == 3 else ("detail", "hyper", "quality_offsets")) + (("spatial",) if count == 1 else ())
         return replace(self, quality=self.quality[:count], **dict.fromkeys(gone))
 
     def equals(self, other: Latents) -> bool:
-        """Whether both hold exactly the same integers."""
+        """Whether both hold exactly the same integers, of photographs of one size at the same quality levels.
+
+        Args:
+            other: on the same device.
+        """
         pairs = zip(self._tensors().values(), other._tensors().values(), strict=True)
         same = all(a is b if a is None or b is None else a.equal(b) for a, b in pairs)
         return (self.size, self.quality) == (other.size, other.quality) and same
@@ -175,7 +216,15 @@ class Latents:
 
 
 def lowered(level: int, quality_offsets: Tensor) -> Tensor:
-    """Quality levels (N, 1, h, w), at least 0: ``level`` lowered by ``quality_offsets`` (N, 1, h/2, w/2)."""
+    """Quality levels place by place.
+
+    Args:
+        level: 0..120, where no offset lowers it.
+        quality_offsets: (N, 1, h/2, w/2) integers 0..``MAX_QUALITY_OFFSET``.
+
+    Returns:
+        (N, 1, h, w), at least 0: ``level`` lowered by ``QUALITY_OFFSET_STEP`` levels an offset.
+    """
     levels = (level - QUALITY_OFFSET_STEP * quality_offsets).clamp_min(0)
     return levels.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
@@ -186,6 +235,15 @@ def working_size(height: int, width: int, shorter: int = 0, longer: int = 0) -> 
     With ``longer`` the longer side becomes that long, and the other follows in proportion. With ``shorter`` the shorter
     one does, and the longer one becomes at most twice as long. Integers throughout: readers derive a layer's grid
     from the photograph's size by this rule.
+
+    Args:
+        height: of the photograph, in pixels.
+        width: of the photograph, in pixels.
+        shorter: a multiple of 32; counts where ``longer`` is 0.
+        longer: a multiple of 32, or 0.
+
+    Returns:
+        (height, width) in pixels, each at least 32.
 
     >>> working_size(3000, 4000, longer=448), working_size(3000, 4000, shorter=224)
     ((352, 448), (224, 288))

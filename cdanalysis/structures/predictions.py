@@ -91,6 +91,7 @@ class Classification:
         return classifications(class_id=np.array(self.class_ids, np.int64), confidence=scores)
 
     def summary(self) -> str:
+        """The most probable class, by its first name, and its score."""
         return f"{self.label.split(',')[0]} {self.score:.2f}"
 
     def plot(self, image: Canvas | None = None) -> Image.Image:
@@ -192,7 +193,14 @@ class Detection:
         return boxes
 
     def above(self, threshold: float) -> Detection:
-        """The objects with a score of at least ``threshold``."""
+        """The objects with a score of at least a threshold.
+
+        Args:
+            threshold: in [0, 1].
+
+        Returns:
+            a detection of the same classes and size, in the same order.
+        """
         return self[self.scores >= threshold]
 
     def to_dict(self) -> list[dict[str, Any]]:
@@ -423,6 +431,9 @@ class Result(Mapping[str, Any]):
 
     As an attribute, a task that was not requested is None. Tasks are in the order of the model's heads.
 
+    Args:
+        **predictions: by task.
+
     >>> result = Result(classification=Classification("cat", 0.9, [("cat", 0.9)]))
     >>> result.classification.label, result["classification"].score, result.detection, list(result)
     ('cat', 0.9, None, ['classification'])
@@ -433,14 +444,17 @@ class Result(Mapping[str, Any]):
 
     @property
     def classification(self) -> Classification | None:
+        """The classes of the image; None if they were not asked for."""
         return self._predictions.get("classification")
 
     @property
     def detection(self) -> Detection | None:
+        """The objects in the image; None if they were not asked for."""
         return self._predictions.get("detection")
 
     @property
     def segmentation(self) -> Segmentation | None:
+        """The classes of the image's pixels; None if they were not asked for."""
         return self._predictions.get("segmentation")
 
     def __getattr__(self, task: str) -> Any:
@@ -465,7 +479,11 @@ class Result(Mapping[str, Any]):
         return f"Result({', '.join(f'{task}={prediction!r}' for task, prediction in self.items())})"
 
     def above(self, threshold: float) -> Result:
-        """The same predictions, but of detections only the objects with a score of at least ``threshold``."""
+        """The same predictions, but of detections only the objects with a score of at least a threshold.
+
+        Args:
+            threshold: in [0, 1].
+        """
         kept = {task: p.above(threshold) if isinstance(p, Detection) else p for task, p in self.items()}
         return Result(**kept)
 

@@ -24,23 +24,59 @@ class Target:
     whole: ClassVar[bool] = False
 
     def flipped(self, width: int) -> Self:
-        """The target of the mirrored image, which is ``width`` pixels wide."""
+        """The target of the mirrored image.
+
+        Args:
+            width: of the image, in pixels.
+
+        Raises:
+            NotImplementedError: for a kind of target that cannot be mirrored.
+        """
         raise NotImplementedError(f"a {type(self).__name__} cannot be mirrored")
 
     def scaled(self, width: float, height: float) -> Self:
-        """The target of the image resized by the factors ``width`` and ``height``."""
+        """The target of the resized image.
+
+        Args:
+            width: the factor of the image's width.
+            height: the factor of its height.
+
+        Raises:
+            NotImplementedError: for a kind of target that cannot be resized.
+        """
         raise NotImplementedError(f"a {type(self).__name__} cannot be resized")
 
     def cropped(self, left: int, top: int, width: int, height: int) -> Self:
-        """The target of a window of the image, in pixels."""
+        """The target of a window of the image.
+
+        Args:
+            left: first column of the window, in pixels.
+            top: first row, in pixels.
+            width: of the window, in pixels.
+            height: of the window, in pixels.
+
+        Raises:
+            NotImplementedError: for a kind of target that cannot be cut, as of images as a whole.
+        """
         raise NotImplementedError(f"a {type(self).__name__} cannot be cut")
 
     def relabeled(self, places: Tensor) -> Self:
-        """The target with class i replaced by ``places[i]``, (C,) int64."""
+        """The target with class i replaced by ``places[i]``.
+
+        Args:
+            places: (C,) int64, for each of the C classes its new index.
+
+        Raises:
+            NotImplementedError: for a kind of target without classes.
+        """
         raise NotImplementedError(f"a {type(self).__name__} has no classes")
 
     def to(self, device: torch.device) -> Self:
-        """The target on a device."""
+        """The target on a device.
+
+        Args:
+            device: torch device.
+        """
         return self
 
 
@@ -50,12 +86,15 @@ class ClassLabel(int, Target):
     whole = True
 
     def flipped(self, width: int) -> ClassLabel:
+        """As `Target.flipped`: the same class."""
         return self
 
     def scaled(self, width: float, height: float) -> ClassLabel:
+        """As `Target.scaled`: the same class."""
         return self
 
     def relabeled(self, places: Tensor) -> ClassLabel:
+        """As `Target.relabeled`."""
         return ClassLabel(places[int(self)])
 
 
@@ -70,6 +109,7 @@ class LabelMap(Target):
     labels: Tensor
 
     def flipped(self, width: int) -> LabelMap:
+        """As `Target.flipped`."""
         return LabelMap(self.labels.flip(-1))
 
     def scaled(self, width: float, height: float) -> LabelMap:
@@ -84,15 +124,17 @@ class LabelMap(Target):
         return LabelMap(torch.from_numpy(np.array(resized)).to(self.labels))
 
     def cropped(self, left: int, top: int, width: int, height: int) -> LabelMap:
+        """As `Target.cropped`."""
         return LabelMap(self.labels[top : top + height, left : left + width])
 
     def relabeled(self, places: Tensor) -> LabelMap:
-        """As `Target.relabeled`; what is ``IGNORE`` stays so."""
+        """As `Target.relabeled`; what is ``IGNORE`` stays so. The map becomes int64."""
         labels = self.labels.long()
         counted = labels != IGNORE
         return LabelMap(places[labels.where(counted, 0)].where(counted, IGNORE))
 
     def to(self, device: torch.device) -> LabelMap:
+        """As `Target.to`."""
         return LabelMap(self.labels.to(device))
 
 
@@ -111,6 +153,7 @@ class Instances(Target):
     masks: Tensor | None = None
 
     def scaled(self, width: float, height: float) -> Instances:
+        """As `Target.scaled`; every pixel of a mask takes the nearest one's value."""
         import torch
 
         boxes, masks = self.boxes * self.boxes.new_tensor([width, height, width, height]), self.masks
@@ -125,7 +168,16 @@ class Instances(Target):
         return Instances(boxes, self.labels, masks)
 
     def cropped(self, left: int, top: int, width: int, height: int, seen: float = 0.3) -> Instances:
-        """As `Target.cropped`, but for objects of whose box less than ``seen`` is in the window."""
+        """As `Target.cropped`; boxes are cut at the window's edges, and objects that are hardly in it are left out.
+
+        Args:
+            left: as of `Target.cropped`.
+            top: as of `Target.cropped`.
+            width: as of `Target.cropped`.
+            height: as of `Target.cropped`.
+            seen: the least share of an object's box, in [0, 1], that must be in the window; what is left of it must
+                also be a pixel wide and high.
+        """
         corner = self.boxes.new_tensor([left, top, left, top])
         limit = self.boxes.new_tensor([width, height, width, height])
         boxes = (self.boxes - corner).clamp_min(0).minimum(limit)
@@ -135,13 +187,16 @@ class Instances(Target):
         return Instances(boxes[keep], self.labels[keep], masks)
 
     def flipped(self, width: int) -> Instances:
+        """As `Target.flipped`."""
         boxes = self.boxes.clone()
         boxes[:, 0], boxes[:, 2] = width - self.boxes[:, 2], width - self.boxes[:, 0]
         return Instances(boxes, self.labels, None if self.masks is None else self.masks.flip(-1))
 
     def relabeled(self, places: Tensor) -> Instances:
+        """As `Target.relabeled`."""
         return replace(self, labels=places[self.labels])
 
     def to(self, device: torch.device) -> Instances:
+        """As `Target.to`."""
         masks = None if self.masks is None else self.masks.to(device)
         return Instances(self.boxes.to(device), self.labels.to(device), masks)
