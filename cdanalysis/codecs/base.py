@@ -58,6 +58,9 @@ class Codec:
 
         Args:
             image: RGB.
+
+        Returns:
+            what maps a level, 0 to ``max_level``, to the bytes of the file.
         """
         return partial(self.encode, image)
 
@@ -96,6 +99,9 @@ def open_codec(name: str, weights: str = "") -> Codec:
     Args:
         name: in `cdanalysis.registry.CODECS`.
         weights: folder of weights, for learned codecs.
+
+    Returns:
+        the codec, whose packages are installed.
 
     Raises:
         ValueError: if there is no codec of that name.

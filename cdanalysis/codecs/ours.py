@@ -18,6 +18,7 @@ class ModelCodec(Codec):
 
     Args:
         name: what tables call it.
+        model: that encodes and decodes.
         semantic: quality in [0, 1] of both semantic layers; by default that of the detail layer.
         importance: where the detail layer's bits go, see `Model.encode`; by default everywhere alike.
         realism: of what is decoded, see `Model.decode`.
@@ -46,6 +47,12 @@ class ModelCodec(Codec):
 
         Args:
             quality: in [0, 1].
+
+        Returns:
+            0..120.
+
+        Raises:
+            ValueError: if ``quality`` is not a number in [0, 1].
         """
         return quality_level(quality)
 
@@ -54,7 +61,11 @@ class ModelCodec(Codec):
         return self.writer(image)(level)
 
     def writer(self, image: Image.Image) -> Callable[[int], bytes]:
-        """As `Codec.writer`; the image is analyzed once."""
+        """As `Codec.writer`; the image is analyzed once.
+
+        Raises:
+            ValueError: for an importance, size or effort that cannot be used.
+        """
         writer = self.model.writer(
             [image], importance=self.importance, spatial_size=self.spatial_size, effort=self.effort
         )
@@ -75,7 +86,8 @@ class SemanticCodec(ModelCodec):
 
     Args:
         name: what tables call it.
-        layers: how many to write: 1 for heads that read the global layer alone.
+        model: that encodes.
+        layers: how many to write, 1 or 2: 1 for heads that read the global layer alone.
     """
 
     def __init__(self, name: str, model: Model, layers: int = len(SEMANTIC)):
@@ -83,6 +95,7 @@ class SemanticCodec(ModelCodec):
         self.layers = layers
 
     def writer(self, image: Image.Image) -> Callable[[int], bytes]:
+        """As `Codec.writer`; the image is analyzed once."""
         writer = self.model.writer([image], layers=self.layers)
         return lambda level: writer.at((level,) * self.layers)[0]
 
@@ -91,7 +104,11 @@ class SemanticCodec(ModelCodec):
         return {"layers": self.layers}
 
     def decode(self, data: bytes) -> np.ndarray:
-        """Raises `ValueError`: there is nothing to decode."""
+        """As `Codec.decode`: there is nothing to decode.
+
+        Raises:
+            ValueError: always.
+        """
         raise ValueError("a stream without a detail layer cannot be decoded; PreviewCodec gives a rough preview")
 
 
@@ -99,5 +116,9 @@ class PreviewCodec(SemanticCodec):
     """A model's semantic layers alone, for people: rates below those of all layers, and rough pictures."""
 
     def decode(self, data: bytes) -> np.ndarray:
-        """A rough preview, uint8 (H, W, 3)."""
+        """As `Codec.decode`: a rough preview, of the original size.
+
+        Raises:
+            ValueError: also if the model makes no previews.
+        """
         return np.asarray(self.model.decode(data, preview=True))

@@ -27,12 +27,12 @@ class ReducedCodec(Codec):
         return self.codec.facts()
 
     def encode(self, image: Image.Image, level: int) -> bytes:
-        """The bytes of the reduced photograph's file at the codec's level."""
+        """As `Codec.encode`: the file of the reduced photograph, at the codec's level."""
         height, width = self.working_size(image.height, image.width)
         if height * width < image.height * image.width:
             image = image.resize((width, height), Image.Resampling.BICUBIC)
         return self.codec.encode(image, level)
 
     def decode(self, data: bytes) -> np.ndarray:
-        """The reduced photograph, uint8 (h, w, 3)."""
+        """As `Codec.decode`: the reduced photograph, uint8 (h, w, 3)."""
         return self.codec.decode(data)

@@ -74,6 +74,7 @@ class Archive:
 
     @property
     def names(self) -> list[str]:
+        """Names of the files, and of links to them."""
         return list(self._places)
 
     def read(self, name: str) -> bytes:

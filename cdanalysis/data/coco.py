@@ -50,7 +50,7 @@ class CocoImages(ImageSet):
         self.names = [self.coco.imgs[i]["file_name"] for i in self.ids]
 
     def chosen(self, indices: Sequence[int]) -> CocoImages:
-        """A view of the photographs at these indices."""
+        """As `ImageSet.chosen`."""
         view = super().chosen(indices)
         view.ids = [self.ids[i] for i in indices]
         return view
@@ -65,6 +65,9 @@ class CocoImages(ImageSet):
         Args:
             index: of the photograph.
             size: its (width, height) in pixels, upright.
+
+        Returns:
+            boxes in pixels, inside the photograph; masks where every object has one.
         """
         width, height = size
         boxes, labels, masks = [], [], []

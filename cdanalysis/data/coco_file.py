@@ -177,6 +177,13 @@ def runs_of(text: str) -> list[int]:
 
     Six bits a character from "0" on, of which one says that more follow; from the fourth on, differences to the count
     before the last.
+
+    Args:
+        text: the code, as COCO's files have it.
+
+    Returns:
+        the lengths of runs of pixels, outside and inside the mask in turn; [-1] for a code that is cut off, or has
+        other characters.
     """
     counts: list[int] = []
     value = shift = 0

@@ -57,7 +57,15 @@ class CocoMasks(CocoImages):
             raise ValueError(f"labels of pixels are bytes, {IGNORE} classes at most: these are {len(self.classes)}")
 
     def labels(self, index: int, size: tuple[int, int]) -> np.ndarray:
-        """(H, W) uint8 class indices of a photograph of ``size`` (height, width)."""
+        """The label map of a photograph, without reading the photograph.
+
+        Args:
+            index: of the photograph.
+            size: its (height, width) in pixels, upright.
+
+        Returns:
+            (H, W) uint8: indices into ``classes``; ``IGNORE`` where crowds are, and none of the other objects.
+        """
         coco, labels = self.coco, np.zeros(size, np.uint8)
         masked = [(a, coco.annToMask(a).astype(bool)) for a in coco.imgToAnns[self.ids[index]] if a.get("segmentation")]
         for annotation, mask in sorted(masked, key=lambda pair: (not pair[0].get("iscrowd"), -pair[1].sum())):

@@ -64,6 +64,9 @@ def why_not(suffix: str) -> str:
 def is_text(name: str) -> bool:
     """Whether a file name is that of a text, table, annotation or stream file, as data sets have beside photographs.
 
+    Args:
+        name: of the file, with its suffix.
+
     >>> is_text("labels.csv"), is_text("a.cda"), is_text("photograph.heic")
     (True, True, False)
     """

@@ -69,6 +69,9 @@ def upright(image: Image.Image, name: str = "the image") -> Image.Image:
     Args:
         image: any PIL image.
         name: of the image, for the warning.
+
+    Returns:
+        the image itself where nothing is to be turned, else a new one, without its orientation.
     """
     image.load()  # some decoders turn it then, and say so
     try:
@@ -120,6 +123,9 @@ def to_gray(image: Image.Image) -> Image.Image:
     Args:
         image: of any mode.
 
+    Returns:
+        an image of mode "L".
+
     Raises:
         ValueError: as `to_rgb`.
     """
@@ -159,6 +165,9 @@ def to_pixels(image: ImageLike, max_pixels: int = MAX_PIXELS) -> Tensor:
     Args:
         image: of any kind that `ImageLike` lists.
         max_pixels: of an image file; a larger one is refused before it is decoded.
+
+    Returns:
+        (3, H, W), RGB, upright; a tensor stays on its device, all else is on the CPU.
 
     Raises:
         ValueError: if it is of no such kind, empty, or has values out of range; for a file, as `open_image`.
@@ -327,6 +336,9 @@ class ImageSet:
     def every(self: Some, step: int) -> Some:
         """A view of every ``step``-th photograph, the first included; classes stay.
 
+        Args:
+            step: at least 1.
+
         Raises:
             ValueError: if ``step`` is below 1.
         """
@@ -335,34 +347,78 @@ class ImageSet:
         return self.chosen(range(0, len(self), step))
 
     def chosen(self: Some, indices: Sequence[int]) -> Some:
-        """A view of the photographs at these indices; classes stay."""
+        """A view of some photographs; classes stay.
+
+        Args:
+            indices: of the photographs, in the order of the view.
+
+        Raises:
+            IndexError: if there is none of an index.
+        """
         view = copy.copy(self)
         view.names = [self.names[i] for i in indices]
         return view
 
     def class_of(self, index: int) -> str:
-        """The name of the top folder of a photograph; "" if it is in none."""
+        """The name of the top folder of a photograph; "" if it is in none.
+
+        Args:
+            index: of the photograph.
+        """
         parts = PurePosixPath(self.names[index]).parts
         return parts[0] if len(parts) > 1 else ""
 
     def read(self, index: int) -> bytes:
-        """The bytes of the file."""
+        """The bytes of a photograph's file.
+
+        Args:
+            index: of the photograph.
+
+        Raises:
+            OSError: if the file cannot be read any more.
+        """
         return self.read_named(self.names[index])
 
     def read_named(self, name: str) -> bytes:
-        """The bytes of the file of that name."""
+        """The bytes of a file.
+
+        Args:
+            name: of the file, relative to the folder, or in the archive.
+
+        Raises:
+            OSError: if it cannot be read, or is not there.
+            KeyError: if an archive has no such file.
+        """
         return (self.root / name).read_bytes() if self._archive is None else self._archive.read(name)
 
     def named(self, name: str) -> Image.Image:
-        """The photograph of that name.
+        """A photograph by its name.
+
+        Args:
+            name: one of ``names``.
+
+        Returns:
+            an image of mode "RGB", upright, see `to_rgb`.
 
         Raises:
             ValueError: as `open_image`.
+            OSError: if the file cannot be read any more.
         """
         return open_image(self.read_named(name), name=name)
 
     def image(self, index: int) -> Image.Image:
-        """The photograph of that index; errors as those of `named`."""
+        """A photograph by its index.
+
+        Args:
+            index: of the photograph.
+
+        Returns:
+            as `named`.
+
+        Raises:
+            ValueError: as `named`.
+            OSError: as `named`.
+        """
         return self.named(self.names[index])
 
     def companion(self, name: str) -> tuple[bytes, Path] | None:

@@ -111,7 +111,14 @@ class ClassFolders(ImageSet):
 
 
 def in_class_folders(images: Some) -> Some:
-    """A view of the photographs that lie in a folder, whose names are its ``classes``; a notice counts the others."""
+    """A view of the photographs that lie in a folder, whose names are its ``classes``; a notice counts the others.
+
+    Args:
+        images: a folder or an archive.
+
+    Returns:
+        a view with sorted ``classes``; it may be empty.
+    """
     view = images.chosen([index for index in range(len(images)) if images.class_of(index)])
     view.classes = sorted({view.class_of(index) for index in range(len(view))})
     if strays := [name for index, name in enumerate(images.names) if not images.class_of(index)]:
@@ -128,6 +135,9 @@ def contents_digest(images: ImageSet | LabeledSet, source: LabeledSource | None 
     Args:
         images: photographs, or a labeled set; names, photographs and label maps are read, in order.
         source: of a labeled set; its annotations are read.
+
+    Raises:
+        FileNotFoundError: if the annotations do not exist.
     """
     digest = hashlib.blake2b(digest_size=16)
     for index, name in enumerate(images.names):
@@ -198,12 +208,28 @@ def coco(source: LabeledSource) -> CocoImages:
 
 
 def coco_voc(source: LabeledSource) -> CocoMasks:
-    """Read COCO's layout as label maps in PASCAL VOC's classes; arguments and errors as of `coco`."""
+    """Read COCO's layout as label maps in PASCAL VOC's classes.
+
+    Args:
+        source: ``path`` and ``annotations`` are used.
+
+    Raises:
+        FileNotFoundError: as `CocoMasks`.
+        ValueError: if the source names no annotations; otherwise as `CocoMasks`.
+    """
     return CocoMasks(source.path, _annotations(source, CocoMasks.task), VOC_CLASSES)
 
 
 def coco_masks(source: LabeledSource) -> CocoMasks:
-    """Read COCO's layout as label maps in the file's own classes and background; arguments and errors as of `coco`."""
+    """Read COCO's layout as label maps in the file's own classes and background.
+
+    Args:
+        source: ``path`` and ``annotations`` are used.
+
+    Raises:
+        FileNotFoundError: as `CocoMasks`.
+        ValueError: if the source names no annotations; otherwise as `CocoMasks`.
+    """
     return CocoMasks(source.path, _annotations(source, CocoMasks.task))
 
 

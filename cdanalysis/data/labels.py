@@ -12,6 +12,10 @@ def class_index(folder: str, classes: Sequence[str]) -> int | None:
     tinca"), or, for the 1000 ImageNet classes, its WordNet id ("n01440764") or its number ("0000").
     Case does not count, and an underscore counts as a space. A full name goes before a synonym.
 
+    Args:
+        folder: its name.
+        classes: names of all classes; 1000 of them are taken for ImageNet's.
+
     Raises:
         ValueError: if several classes have this name, as "crane", which is a bird and a machine.
 
@@ -39,6 +43,9 @@ def class_index(folder: str, classes: Sequence[str]) -> int | None:
 
 def plain_name(name: str) -> str:
     """A class name as it is compared: lower case, underscores as spaces, stripped.
+
+    Args:
+        name: of a class, or one of its synonyms.
 
     >>> plain_name("Tinca_tinca ")
     'tinca tinca'

@@ -64,7 +64,15 @@ def _no_check(index: int) -> None:
 
 
 def told(found: tuple[S, list[dict[str, str]]], errors: list[str] | None = None) -> S:
-    """What `readable` found; notices tell at once what cannot be read, and ``errors`` keep it for the end."""
+    """The photographs that `readable` has found; notices tell at once what cannot be read.
+
+    Args:
+        found: what `readable` gave.
+        errors: a list to which the same is added, to be told again at the end.
+
+    Returns:
+        the view of the photographs that can be decoded.
+    """
     for failure in found[1]:
         notice(f"left out: {failure['error']}")
         if errors is not None:

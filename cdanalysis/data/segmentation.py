@@ -75,7 +75,14 @@ class LabeledPixels(ImageSet):
         note_turned(turned, f"the label maps in {root}")
 
     def read_labels(self, index: int) -> bytes:
-        """The bytes of a photograph's label map."""
+        """The bytes of a photograph's label map.
+
+        Args:
+            index: of the photograph.
+
+        Raises:
+            OSError: if the file cannot be read any more.
+        """
         return self.read_named(self._labels[self.names[index]])
 
     def labels(self, index: int, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -102,7 +109,14 @@ class LabeledPixels(ImageSet):
         return self._table[indices]
 
     def check(self, index: int) -> None:
-        """Raises `Damaged` where the labels of a photograph cannot be decoded."""
+        """Whether the labels of a photograph can be decoded; whether they are right is not looked at.
+
+        Args:
+            index: of the photograph.
+
+        Raises:
+            Damaged: if they cannot; a `ValueError`.
+        """
         try:
             class_indices(self.read_labels(index), self._labels[self.names[index]])
         except Damaged:
@@ -129,10 +143,11 @@ def class_indices(data: bytes, name: str, size: tuple[int, int] | None = None) -
         size: (height, width) of its photograph, upright; None not to check it.
 
     Returns:
-        uint8 (H, W), the values as stored.
+        uint8 (H, W), the values as stored; those of PNG files of 2 or 4 bits are not stretched to 255.
 
     Raises:
-        ValueError: if the file cannot be read, is a color image, has values above 255, or another size.
+        ValueError: if the file is a color image, has values outside 0..255, or another size; `Damaged` if it cannot be
+            decoded.
     """
     try:
         with opened(io.BytesIO(data)) as image:
