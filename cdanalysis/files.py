@@ -26,10 +26,14 @@ def write_whole(path: str | Path, data: bytes | str, ready: Callable[[], None] =
     """Write a file under a temporary name beside it, then rename, so that no partial file is ever seen.
 
     Args:
-        ready: called when the bytes are on the disk, before they get their name.
+        path: of the file; its folder is made where it does not exist.
+        data: its bytes, or its text, which becomes UTF-8.
+        ready: called when the bytes are written, before they get their name; what it raises keeps the file from being
+            made.
 
     Raises:
-        OSError: with ``path`` as its file, whatever step failed.
+        OSError: with ``path`` as its file, whatever step of writing failed; where the folder cannot be made, or written
+            to, as `make_folder`.
     """
     path = Path(path)
     part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
@@ -50,8 +54,11 @@ def write_whole(path: str | Path, data: bytes | str, ready: Callable[[], None] =
 def make_folder(folder: str | Path) -> None:
     """Make a folder, and those above it, where they are not there.
 
+    Args:
+        folder: its path.
+
     Raises:
-        OSError: if it cannot be made; a file in its place or above is named.
+        OSError: if it cannot be made, or written to; a file in its place or above is named.
     """
     check_folder(folder)
     try:
@@ -61,7 +68,15 @@ def make_folder(folder: str | Path) -> None:
 
 
 def check_folder(folder: str | Path) -> None:
-    """Raise OSError where no such folder can be, or be written to: to know it before hours of work."""
+    """Refuse a folder that cannot be, or be written to: to know it before hours of work.
+
+    Args:
+        folder: its path; it need not be there.
+
+    Raises:
+        PermissionError: if it, or the first one above it that is there, cannot be written to.
+        NotADirectoryError: if a file, or a broken link, is in its place or above.
+    """
     for place in (Path(folder), *Path(folder).parents):
         if os.path.isdir(place):
             if not os.access(place, os.W_OK):
@@ -73,6 +88,9 @@ def check_folder(folder: str | Path) -> None:
 
 def read_tensors(path: str | Path) -> Any:
     """What ``torch.save`` wrote: plain data and tensors, on the CPU.
+
+    Args:
+        path: of the file.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -92,22 +110,43 @@ def read_tensors(path: str | Path) -> Any:
 
 
 def key_of(*parts: Any) -> str:
-    """Ten hexadecimal digits of plain data: what is kept of a measurement is kept under all that it depends on."""
+    """Ten hexadecimal digits of plain data: what is kept of a measurement is kept under all that it depends on.
+
+    Args:
+        *parts: what JSON can hold; of all else the text counts. The order of keys does not.
+    """
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
 def run_name(name: str, overrides: Sequence[str]) -> str:
-    """What a run's folder is called: one name, whatever the values of its overrides hold."""
+    """What a run's folder is called: one name, whatever the values of its overrides hold.
+
+    Args:
+        name: of what is run.
+        overrides: ``key=value`` words.
+    """
     return "-".join([name, *overrides]).replace(os.sep, "_")
 
 
 def json_text(value: Any, indent: int | None = None, sort_keys: bool = False) -> str:
-    """Plain data as JSON (RFC 8259), in which NaN and infinite numbers are null: it has no words for them."""
+    """Plain data as JSON (RFC 8259), in which NaN and infinite numbers are null: it has no words for them.
+
+    Args:
+        value: plain data.
+        indent: spaces a level; None for one line.
+        sort_keys: whether keys are sorted.
+
+    Raises:
+        TypeError: for what JSON cannot hold.
+    """
     return json.dumps(_finite(value), indent=indent, sort_keys=sort_keys, allow_nan=False)
 
 
 def json_value(text: str | bytes) -> Any:
     """What JSON says; the NaN and Infinity that Python's own writer puts into it are None.
+
+    Args:
+        text: the JSON.
 
     Raises:
         ValueError: if it is not JSON.
@@ -116,7 +155,12 @@ def json_value(text: str | bytes) -> Any:
 
 
 def csv_text(lines: Iterable[dict[str, Any]], columns: Iterable[str] = ()) -> str:
-    """Lines as CSV, with those columns; by default with all that any of them has."""
+    """Lines as CSV, with a line of column names first.
+
+    Args:
+        lines: cells by column; what a line lacks is empty.
+        columns: which, in their order; others are left out. By default all that any line has.
+    """
     lines, buffer = list(lines), io.StringIO()
     columns = list(columns) or list(dict.fromkeys(name for line in lines for name in line))
     writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
@@ -146,10 +190,20 @@ class LeftOut:
     failures: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, why: str, path: str | Path) -> None:
+        """Note a file.
+
+        Args:
+            why: the reason, as a part of a sentence.
+            path: of the file.
+        """
         self.kinds.setdefault(why, []).append(str(path))
 
     def lines(self, matters: Callable[[str], bool] = lambda path: True) -> list[str]:
-        """A line for each reason: how many files that matter, why, and the first names."""
+        """A line for each reason: how many files that matter, why, and the first names.
+
+        Args:
+            matters: whether a path does; by default all.
+        """
         lines = []
         for why, every in self.kinds.items():
             paths = [path for path in every if matters(path)]
@@ -166,7 +220,11 @@ class LeftOut:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name in an archive is one that `files_below` leaves out: one of its parts begins with a dot."""
+    """Whether a name in an archive is one that `files_below` leaves out: one of its parts begins with a dot.
+
+    Args:
+        name: with slashes between its parts.
+    """
     return any(part.startswith(".") and part not in (".", "..") for part in PurePosixPath(name).parts)
 
 
@@ -175,6 +233,10 @@ def files_below(folder: str | Path, left_out: LeftOut) -> list[Path]:
 
     Hidden files and folders are left out, and so is what is no file. A link that leads nowhere is among the files: who
     opens it is told.
+
+    Args:
+        folder: its path. Errors, as where it does not exist, are among the ``failures`` of ``left_out``.
+        left_out: is told what is left out, and why.
     """
     found: list[Path] = []
     links: list[Path] = []

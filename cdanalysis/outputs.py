@@ -24,7 +24,14 @@ BESIDE = "made from what lies beside it"
 
 @dataclass(frozen=True)
 class FileState:
-    """By what a file is known again: size and times, which are quick to look at, else the digest of its bytes."""
+    """By what a file is known again: size and times, which are quick to look at, else the digest of its bytes.
+
+    Attributes:
+        size: in bytes.
+        mtime_ns: when its bytes were changed, in nanoseconds.
+        ctime_ns: when it was changed in any way, in nanoseconds.
+        digest: of its bytes, see `file_digest`.
+    """
 
     size: int
     mtime_ns: int
@@ -33,11 +40,26 @@ class FileState:
 
     @classmethod
     def of(cls, path: str | Path) -> FileState:
+        """The state of a file as it is now.
+
+        Args:
+            path: of the file, which is read.
+
+        Raises:
+            OSError: if it cannot be read.
+        """
         status = os.stat(path)
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, file_digest(path))
 
     def holds(self, path: str | Path) -> bool:
-        """Whether a file has still, or again, the same bytes. Nobody can set ``ctime``: equal times need no look."""
+        """Whether a file has still, or again, the same bytes. Nobody can set ``ctime``: equal times need no look.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            False also where it cannot be read.
+        """
         try:
             status = os.stat(path)
             if status.st_size != self.size:
@@ -50,7 +72,14 @@ class FileState:
 
 
 def file_digest(path: str | Path) -> str:
-    """16 bytes of BLAKE2b of a file, in hexadecimal."""
+    """16 bytes of BLAKE2b of a file, in hexadecimal.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
     with open(path, "rb") as file:
         digest = hashlib.blake2b(digest_size=16)
         while block := file.read(1 << 20):
@@ -59,7 +88,11 @@ def file_digest(path: str | Path) -> str:
 
 
 def settings_digest(settings: Any) -> str:
-    """8 bytes of BLAKE2b of plain data."""
+    """8 bytes of BLAKE2b of plain data, in hexadecimal.
+
+    Args:
+        settings: what JSON can hold; the order of keys does not count.
+    """
     return hashlib.blake2b(json_text(settings, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
@@ -79,19 +112,41 @@ class Origin:
 
     @classmethod
     def of(cls, source: str | Path, settings: str) -> Origin:
+        """The origin of a result that is made from one file, as it is now.
+
+        Args:
+            source: path of the file, which is read.
+            settings: `settings_digest` of all else.
+
+        Raises:
+            OSError: if the file cannot be read.
+        """
         return cls(settings, os.path.abspath(source), FileState.of(source))
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A ledger's line: a result as it was written, and its origin."""
+    """A ledger's line: a result as it was written, and its origin.
+
+    Attributes:
+        size: in bytes.
+        digest: of its bytes, see `file_digest`.
+        origin: what it was made from.
+    """
 
     size: int
     digest: str
     origin: Origin
 
     def holds(self, path: Path) -> bool:
-        """Whether the file is as it was written."""
+        """Whether the file is as it was written.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            False also where it cannot be read.
+        """
         try:
             return path.stat().st_size == self.size and file_digest(path) == self.digest
         except OSError:
@@ -99,7 +154,16 @@ class Entry:
 
 
 def write_result(path: str | Path, data: bytes | str, origin: Origin | None = None) -> None:
-    """Write a file whole or not at all, and enter it into its folder's ledger, just before it gets its name."""
+    """Write a file whole or not at all, and enter it into its folder's ledger, just before it gets its name.
+
+    Args:
+        path: of the file; its folder is made where it does not exist, and what has the name is replaced.
+        data: its bytes, or its text.
+        origin: what it was made from; by default nothing in particular.
+
+    Raises:
+        OSError: if it cannot be written, as `write_whole`.
+    """
     path, data = Path(path), data.encode() if isinstance(data, str) else data
     origin = origin or Origin()
     digest = hashlib.blake2b(data, digest_size=16).hexdigest()
@@ -126,7 +190,14 @@ class Ledgers:
         self._found: dict[Path, tuple[Entry | None, bool]] = {}
 
     def find(self, path: str | Path) -> tuple[Entry | None, bool]:
-        """What was written under that name, if anything was, and whether the file is still as it was written."""
+        """What was written under a name. The answer is kept: what happens to the file later is not seen.
+
+        Args:
+            path: of the file, as it was or would be written.
+
+        Returns:
+            the entry, None where nothing was written under that name; and whether the file is still as it was written.
+        """
         path = Path(path)
         if path not in self._found:
             entries = [_parsed(line)[1] for line in reversed(self._folder(path.parent).get(path.name, []))]
@@ -162,7 +233,17 @@ def _parsed(line: str) -> tuple[str, Entry]:
 
 
 def other_source(path: str | Path, source: str | Path, ledgers: Ledgers) -> str:
-    """What a result that is there was made from, if not from ``source``; else empty."""
+    """What a result that is there was made from, if not from ``source``.
+
+    Args:
+        path: of the result.
+        source: path of what it would be made from now.
+        ledgers: to look into.
+
+    Returns:
+        the path of the other source, or "something else"; empty where there is no result, where it was made from
+        ``source``, or from a file of the same bytes.
+    """
     entry, _ = ledgers.find(path) if os.path.lexists(path) else (None, False)
     if entry is None or entry.origin.source == os.path.abspath(source):
         return ""
@@ -172,7 +253,11 @@ def other_source(path: str | Path, source: str | Path, ledgers: Ledgers) -> str:
 
 
 def made_beside(files: Sequence[Path]) -> set[Path]:
-    """Those of the files that this library made from others of them: results that lie beside their sources."""
+    """Those of the files that this library made from others of them: results that lie beside their sources.
+
+    Args:
+        files: paths of all files that are worked on.
+    """
     ledgers, there = Ledgers(), {os.path.abspath(file) for file in files}
     found = set()
     for file in files:
@@ -183,7 +268,11 @@ def made_beside(files: Sequence[Path]) -> set[Path]:
 
 
 class Inputs:
-    """The files that a command reads, and so never writes, whatever they are called."""
+    """The files that a command reads, and so never writes, whatever they are called.
+
+    Args:
+        paths: of the files; those that are not there do not count.
+    """
 
     def __init__(self, paths: Iterable[str | Path]):
         self._known = {mark for path in paths if (mark := _mark(path))}
@@ -193,7 +282,17 @@ class Inputs:
 
 
 def refusal(path: str | Path, inputs: Inputs, ledgers: Ledgers, overwrite: bool = False) -> str:
-    """Why a file must not be written; empty where it may."""
+    """Why a file must not be written; empty where it may.
+
+    Args:
+        path: of the file.
+        inputs: of the command.
+        ledgers: to look into.
+        overwrite: whether files may be replaced that are no unchanged results of this library.
+
+    Returns:
+        a sentence for the user, or "".
+    """
     path = Path(path)
     if not os.path.lexists(path):
         return ""
@@ -220,11 +319,14 @@ def check_outputs(
     """Refuse, before anything is done, to write over what is not this library's, or was made from another file.
 
     Args:
+        paths: of all files that will be written.
+        inputs: paths of all files that are read.
+        overwrite: whether anything but inputs may be written over.
         sources: of those of the paths that are made from one file.
 
     Raises:
-        ValueError: if one of ``paths`` is one of ``inputs``, or is there and no unchanged result of this library, or
-            one of another source.
+        ValueError: if one of ``paths`` is one of ``inputs``, or is there and no file; or, unless ``overwrite``, if it
+            is there and no unchanged result of this library, or one of another source.
     """
     known, ledgers, sources = Inputs(inputs), Ledgers(), sources or {}
     for path in paths:
@@ -236,13 +338,31 @@ def check_outputs(
 
 
 def read_below(folder: str | Path) -> list[Path]:
-    """The files of a folder that a command may read: all but the results of this library."""
+    """The files of a folder that a command may read: all but the results of this library.
+
+    Args:
+        folder: its path; hidden files, and what cannot be looked at, are left out.
+
+    Returns:
+        sorted paths.
+    """
     ledgers = Ledgers()
     return [path for path in files_below(folder, LeftOut()) if not ledgers.find(path)[1]]
 
 
 def changes(note: Path, made_from: dict[str, Any]) -> list[str] | None:
-    """What of all that measurements depend on is not as a note (JSON) says of them; None where there is no note."""
+    """What of all that measurements depend on is not as a note says of them.
+
+    Args:
+        note: path of the note, JSON.
+        made_from: what they depend on now, plain data by name.
+
+    Returns:
+        the names whose values differ, or that the note lacks; None where there is no note.
+
+    Raises:
+        ValueError: if the note is not JSON.
+    """
     if not note.is_file():
         return None
     before, now = json_value(note.read_text()), json_value(json_text(made_from))
