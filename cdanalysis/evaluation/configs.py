@@ -181,7 +181,11 @@ class ExperimentConfig:
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
-    """Read a study's YAML; ``preset=NAME`` picks one of its presets, ``key=value`` changes more.
+    """Read a study's YAML.
+
+    Args:
+        path: of the file.
+        overrides: ``key=value`` words; ``preset=NAME`` picks one of the file's presets.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -210,7 +214,16 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
-    """Read an experiment's YAML, as `load_study` does a study's."""
+    """Read an experiment's YAML, as `load_study` does a study's.
+
+    Args:
+        path: of the file.
+        overrides: ``key=value`` words; ``preset=NAME`` picks one of the file's presets.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for an unknown preset or key, or a bad value, also in the recipe of a variant.
+    """
     where = str(path)
     tree, preset, words = read_config(path, "experiment", overrides)
     words = merged(where, preset, words)
@@ -240,6 +253,11 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 
 def variant_recipe(config: ExperimentConfig, name: str, where: str = "") -> Recipe:
     """How a variant is trained; without a name, what all variants have in common.
+
+    Args:
+        config: of the experiment.
+        name: of the variant; empty for what all have in common.
+        where: names the source in messages.
 
     Raises:
         ValueError: for an unknown key or stage, or a bad value.

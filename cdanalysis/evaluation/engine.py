@@ -31,12 +31,29 @@ Track = Callable[[Iterable], Iterable]
 
 
 def open_images(task: str, source: LabeledSource, every: int) -> Images:
-    """Each ``every``-th photograph of the labeled set of a task, or without one of photographs alone."""
+    """The photographs to be measured: the labeled set of a task, or without one photographs alone.
+
+    Args:
+        task: of the labels; empty for photographs alone.
+        source: of the data.
+        every: use each so many-th photograph, the first included; at least 1.
+
+    Raises:
+        FileNotFoundError: as `open_labeled` and `ImageSet`.
+        ValueError: as `open_labeled` and `ImageSet`.
+    """
     return (open_labeled(task, source) if task else ImageSet(source.path)).every(every)
 
 
 def no_track(items: Iterable) -> Iterable:
-    """Shows nothing."""
+    """Shows nothing.
+
+    Args:
+        items: to be tracked.
+
+    Returns:
+        the same.
+    """
     return items
 
 
@@ -60,14 +77,29 @@ class Case:
 def at_level(
     codec: Codec | None, level: int | None, evaluators: Sequence[Evaluator], facts: dict[str, Any] | None = None
 ) -> Case:
-    """A codec's files, all at one level; without one photographs as they are, whose bytes nobody counts."""
+    """A codec's files, all at one level; without one photographs as they are, whose bytes nobody counts.
+
+    Args:
+        codec: makes the files; None for photographs as they are.
+        level: of the codec; does not count without one.
+        evaluators: who looks at the files.
+        facts: what else is known of the files, plain data; does not count without a codec.
+    """
     if codec is None:
         return Case(untouched, None, evaluators)
     return Case(lambda index, image: codec.encode(image, level), codec.decode, evaluators, facts or {})
 
 
 def untouched(index: int, image: Image.Image) -> bytes:
-    """The file of a photograph as it is, whose bytes nobody counts."""
+    """The file of a photograph as it is, whose bytes nobody counts.
+
+    Args:
+        index: of the photograph; does not count.
+        image: the photograph; does not count.
+
+    Returns:
+        no bytes.
+    """
     return b""
 
 
@@ -85,15 +117,27 @@ class Point:
     summary: dict[str, Any] = field(default_factory=dict)
 
     def mean(self, name: str) -> float | None:
-        """Mean of a column over the photographs that have it (some are too small for MS-SSIM); None where none has."""
+        """Mean of a column over the photographs that have it (some are too small for MS-SSIM); None where none has.
+
+        Args:
+            name: of the column.
+        """
         return mean_of(name, (row.get(name) for row in self.rows.values()))[name]
 
     def left_out(self, name: str) -> int:
-        """How many photographs of which a measure was asked do not have it."""
+        """How many photographs of which a measure was asked do not have it.
+
+        Args:
+            name: of the measure's column.
+        """
         return sum(name in row and defined(row[name]) is None for row in self.rows.values())
 
     def median(self, name: str) -> float:
-        """Median of a column: of times, which a busy machine spoils now and then; 0 where they were not taken."""
+        """Median of a column: of times, which a busy machine spoils now and then.
+
+        Args:
+            name: of the column; photographs without it count as 0, as where times were not taken.
+        """
         return float(np.median([row.get(name, 0.0) for row in self.rows.values()]))
 
 
@@ -101,9 +145,17 @@ def measure(images: Images, make: Callable[[], Case], path: Path | None = None, 
     """Measure what is not measured yet.
 
     Args:
+        images: what is measured, photograph by photograph.
         make: gives the case, with evaluators that have seen nothing; not asked where all is measured.
         path: where every photograph's row is written at once (JSON lines), and the summary at the end. A file that was
             cut off is gone on with from there, unless an evaluator cannot take back what it has seen.
+        track: wraps an iterable to show progress.
+
+    Returns:
+        rows and summary; without rows where the case has nothing to be encoded.
+
+    Raises:
+        ValueError: if a photograph cannot be read; also what the case's codec and evaluators raise.
     """
     point = _kept(path, images.names) if path else Point()
     if point.summary:

@@ -44,11 +44,21 @@ class Evaluator(Protocol):
     """
 
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, Any]:
-        """See a photograph; gives its own figures, and under names that begin with "_" other plain data to keep."""
+        """See a photograph.
+
+        Args:
+            index: of the photograph in its set.
+            original: uint8 (H, W, 3).
+            decoded: uint8 (H, W, 3), what the file decodes to.
+            data: the file; empty for photographs as they are.
+
+        Returns:
+            the photograph's own figures, and under names that begin with "_" other plain data to keep.
+        """
         ...
 
     def compute(self) -> Figures:
-        """Figures of all photographs that were seen."""
+        """Figures of all photographs that were seen, by name; None where there is none."""
         ...
 
 
@@ -89,14 +99,25 @@ class MeanEvaluator:
 
     @torch.inference_mode()
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
+        """As `Evaluator.update`; figures that are not finite are None."""
         found = self.measure(index, original, decoded, data)
         return self.restore(index, {name: metrics.defined(value) for name, value in found.items()})
 
     def restore(self, index: int, row: dict[str, Any]) -> Figures:
+        """Take back what ``update`` gave.
+
+        Args:
+            index: of the photograph in its set.
+            row: with these figures, and any others.
+
+        Returns:
+            the figures.
+        """
         self.rows[index] = {name: row[name] for name in self.names if name in row}
         return self.rows[index]
 
     def compute(self) -> Figures:
+        """As `Evaluator.compute`."""
         found: Figures = {}
         for name in self.names:
             values = [row[name] for row in self.rows.values() if name in row]
@@ -110,11 +131,14 @@ class TaskEvaluator:
     What files decode to may be smaller than the photograph; predictions are in pixels of the photograph all the same.
 
     Args:
+        model: whose head it is; where files are read, these are its streams.
+        task: of the head.
+        labeled: the photographs, with their labels.
         latents: whether files are read, and not photographs.
         prefix: of its figures' names.
 
     Raises:
-        ValueError: if the model has no head of that task, or it does not know the data's classes.
+        ValueError: if the model has no head, or no counterpart, of that task, or it does not know the data's classes.
     """
 
     def __init__(self, model: Model, task: str, labeled: LabeledSet, latents: bool, prefix: str = ""):
@@ -138,6 +162,7 @@ class TaskEvaluator:
         return (logits[0] / cast(Tensor, self.head.temperature)).cpu()
 
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> dict[str, Any]:
+        """As `Evaluator.update`: the seconds that it took, and what the scorer keeps."""
         started = time.perf_counter()
         prediction = self._predicted(original.shape[:2], decoded, data)
         seconds = round(time.perf_counter() - started, 6)
@@ -145,14 +170,33 @@ class TaskEvaluator:
         return {"read_s": seconds, f"_{self.prefix}part": self.scorer.parts[index]}
 
     def restore(self, index: int, row: dict[str, Any]) -> None:
+        """Take back what ``update`` gave.
+
+        Args:
+            index: of the photograph in its set.
+            row: as ``update`` gave it, and any others.
+
+        Raises:
+            KeyError: if the row was written for other evaluators.
+        """
         self.scorer.parts[index] = row[f"_{self.prefix}part"]
 
     def compute(self) -> Figures:
+        """As `Evaluator.compute`: the scores of the task's metric."""
         return {f"{self.prefix}{name}": value for name, value in self.scorer.compute().items()}
 
 
 def head_of(model: Model, task: str, counterpart: bool = False) -> Head:
-    """A model's head, or its counterpart; raises `ValueError` if it has none of that task."""
+    """A model's head, or its counterpart.
+
+    Args:
+        model: whose head it is.
+        task: of the head.
+        counterpart: whether to give the head that reads what teachers see in photographs.
+
+    Raises:
+        ValueError: if it has none of that task.
+    """
     if task not in model.heads:
         raise ValueError(f"model {model.name!r} has no {task} head; it has: {', '.join(model.heads)}")
     return model.counterpart(task) if counterpart else model.heads[task]
@@ -192,6 +236,7 @@ class SalientEvaluator(MeanEvaluator):
         return own
 
     def compute(self) -> Figures:
+        """As `Evaluator.compute`; ``with_salient_places`` counts the photographs that count."""
         found = super().compute()
         return found | {"with_salient_places": sum(map(bool, self.rows.values()))} if found else {}
 
@@ -215,6 +260,7 @@ class FrechetEvaluator:
 
     @torch.inference_mode()
     def update(self, index: int, original: np.ndarray, decoded: np.ndarray, data: bytes) -> Figures:
+        """As `Evaluator.update`; a photograph smaller than a patch does not count, and none has a figure of its own."""
         if min(original.shape[:2]) < self.SIDE:
             return {}
         for array, real in ((original, True), (decoded, False)):
@@ -225,6 +271,7 @@ class FrechetEvaluator:
         return {}
 
     def compute(self) -> Figures:
+        """As `Evaluator.compute`: the distance, None of fewer than two patches, and the number of patches."""
         distance = float(self.distance.compute()) if self.patches > 1 else None  # one patch has no covariance
         return {self.name: metrics.defined(distance), "fid_patches": self.patches}
 
@@ -266,7 +313,18 @@ def _judge(name: str, teacher: Frozen, trunk: nn.Sequential, layers: Sequence[st
 
 
 def judges(context: Context) -> list[Evaluator]:
-    """Distances in two networks that no decoder was tuned on: NanoDet's ShuffleNetV2 and DeepLabv3's MobileNetV2."""
+    """Distances in two networks that no decoder was tuned on: NanoDet's ShuffleNetV2 and DeepLabv3's MobileNetV2.
+
+    Args:
+        context: does not count.
+
+    Returns:
+        four evaluators: for each network the mean distance in its features, and the Frechet distance.
+
+    Raises:
+        FileNotFoundError: if the networks' weights are not there.
+        ValueError: if they are another network's.
+    """
     nanodet, deeplab = NanoDetPlus().load(), DeepLab().load()
     shuffle, channels = nanodet.backbone, deeplab.aspp.in_channels
     detector = nn.Sequential(shuffle.stem, shuffle.pool, *shuffle.stages)
@@ -282,39 +340,90 @@ RECOGNIZERS = ("accuracy", "accuracy_squeezenet", "detection")
 
 
 def psnr(context: Context) -> Evaluator:
-    """PSNR in dB."""
+    """PSNR in dB.
+
+    Args:
+        context: does not count.
+    """
     return _of_pixels("psnr", metrics.psnr)
 
 
 def ms_ssim(context: Context) -> Evaluator:
-    """MS-SSIM."""
+    """MS-SSIM, in [0, 1].
+
+    Args:
+        context: does not count.
+    """
     return _of_pixels("ms_ssim", metrics.ms_ssim)
 
 
 def lpips(context: Context) -> Evaluator:
-    """LPIPS."""
+    """LPIPS, at least 0, lower is better.
+
+    Args:
+        context: ``weights`` count.
+
+    Raises:
+        FileNotFoundError: as `LPIPS`.
+        ValueError: as `LPIPS`.
+        ImportError: as `LPIPS`.
+    """
     observer = LPIPS(context.weights)
     return _of_pixels("lpips", lambda original, decoded: float(observer(*_batches(original, decoded))))
 
 
 def fid(context: Context) -> Evaluator:
-    """Frechet distance in SqueezeNet."""
+    """Frechet distance in SqueezeNet, at least 0, lower is better.
+
+    Args:
+        context: ``weights`` count.
+
+    Raises:
+        FileNotFoundError: as `LPIPS`.
+        ValueError: as `LPIPS`.
+        ImportError: as `LPIPS`.
+    """
     return FrechetEvaluator(_SqueezeFeatures(LPIPS(context.weights)), "squeezenet")
 
 
 def salient(context: Context) -> Evaluator:
-    """LPIPS and PSNR of salient places, and of the rest."""
+    """LPIPS and PSNR of salient places, and of the rest.
+
+    Args:
+        context: ``weights`` and ``saliency`` count.
+
+    Raises:
+        FileNotFoundError: as `LPIPS`.
+        ValueError: as `LPIPS`.
+        ImportError: as `LPIPS`; also if spectral residuals are not installed (the extra ``saliency``).
+    """
     return SalientEvaluator(context.weights, context.saliency or SpectralResidual())
 
 
 def accuracy(context: Context) -> Evaluator:
-    """Top-1 accuracy, among the data's classes, of an ImageNet classifier that was trained on photographs alone."""
+    """Top-1 accuracy, among the data's classes, of an ImageNet classifier that was trained on photographs alone.
+
+    Args:
+        context: ``labeled`` counts: photographs in class folders.
+
+    Raises:
+        FileNotFoundError: if the classifier's weights cannot be had.
+        ValueError: if a folder is not named after a class of ImageNet.
+    """
     net = imagenet_classifier("tf_efficientnet_lite0")
     return _accuracy("accuracy", net, net.pretrained_cfg["mean"], net.pretrained_cfg["std"], context)
 
 
 def accuracy_squeezenet(context: Context) -> Evaluator:
-    """The same of SqueezeNet 1.1: of no decoder's observers, where these are EfficientNet-Lite0."""
+    """The same of SqueezeNet 1.1: of no decoder's observers, where these are EfficientNet-Lite0.
+
+    Args:
+        context: ``labeled`` and ``weights`` count.
+
+    Raises:
+        FileNotFoundError: if there is no file of these weights.
+        ValueError: as `accuracy`, and if the file does not hold SqueezeNet 1.1.
+    """
     net = squeezenet(context.weights).eval()
     return _accuracy("accuracy_squeezenet", net, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), context)
 
@@ -334,14 +443,31 @@ def _accuracy(
 
 
 def detection(context: Context) -> Evaluator:
-    """Average precision of a model's RGB detector (its counterpart), which reads decoded photographs."""
+    """Average precision of a model's RGB detector (its counterpart), which reads decoded photographs.
+
+    Args:
+        context: ``rgb`` and ``labeled`` count.
+
+    Raises:
+        ValueError: if there is no model, or it has no such counterpart, or the data has other classes.
+    """
     if context.rgb is None:
         raise ValueError("an RGB detector is asked for, and there is no model to take it from")
     return TaskEvaluator(context.rgb, "detection", context.labeled, latents=False)
 
 
 def head(context: Context) -> list[Evaluator]:
-    """The scores of a model's own head on its own streams, and what the layers that it reads take in bits a pixel."""
+    """The scores of a model's own head on its own streams, and what the layers that it reads take in bits a pixel.
+
+    Args:
+        context: ``labeled`` and ``codec`` count.
+
+    Returns:
+        two evaluators; none where there are no labels, or the codec is none of this library's.
+
+    Raises:
+        ValueError: as `TaskEvaluator`.
+    """
     labeled, codec = context.labeled, context.codec
     if labeled is None or not isinstance(codec, ModelCodec):
         return []
@@ -352,10 +478,14 @@ def head(context: Context) -> list[Evaluator]:
 
 
 def new_evaluators(names: Sequence[str], context: Context) -> list[Evaluator]:
-    """The registered evaluators of those names; of a name there are several, or none where it has no say.
+    """The registered evaluators of some names; of a name there are several, or none where it has no say.
+
+    Args:
+        names: in `cdanalysis.registry.EVALUATORS`.
+        context: what they are made for.
 
     Raises:
-        ValueError: if there is none of a name.
+        ValueError: if there is none of a name; also what a registered evaluator raises.
     """
     found: list[Evaluator] = []
     for name in names:

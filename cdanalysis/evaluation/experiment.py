@@ -32,6 +32,7 @@ class Models(dict[str, Model]):
     """Variants, and the base, by name: loaded when first asked for, and trained where that was not done before.
 
     Args:
+        config: of the experiment.
         folder: where trained variants are kept.
     """
 
@@ -50,7 +51,15 @@ class Models(dict[str, Model]):
         return self[name]
 
     def train(self, name: str) -> None:
-        """Train a variant, or what is left of it to do."""
+        """Train a variant, or what is left of it to do; nothing where it was trained before.
+
+        Args:
+            name: of the variant.
+
+        Raises:
+            ValueError: if it was trained by another recipe, or from another model; also as `Trainer`.
+            FileNotFoundError: as `Trainer`.
+        """
         run, recipe, started = self._run(name), variant_recipe(self.config, name), time.monotonic()
         begun = {"recipe": asdict(recipe), "base": self.identity(BASE)}
         note, checkpoint = run / "begun.json", run / "checkpoint.pt"
@@ -66,13 +75,29 @@ class Models(dict[str, Model]):
             write_whole(run / "minutes.json", json_text(round((time.monotonic() - started) / 60, 1)))
 
     def codec(self, who: str, importance: Importance | None = None, spatial_size: int | None = None) -> ModelCodec:
-        """A variant as a codec; under any other name, the base: as it is, or as the experiment says of that name."""
+        """A variant as a codec; under any other name, the base: as it is, or as the experiment says of that name.
+
+        Args:
+            who: name of the codec.
+            importance: where the detail layer's bits go, see `Model.encode`.
+            spatial_size: working size of the spatial layer, see `Model.encode`.
+        """
         config, model = self.config, self[who if who in self.config.variants else BASE]
         semantic = config.bases.get(who, config.semantic)
         return ModelCodec(who, model, semantic, importance, config.realism.get(who, 0.0), spatial_size)
 
     def minutes(self, name: str) -> float:
-        """What a variant's training took, or its last part."""
+        """What a variant's training took, or its last part.
+
+        Args:
+            name: of the variant.
+
+        Returns:
+            minutes.
+
+        Raises:
+            FileNotFoundError: if it is not trained.
+        """
         return json_value((self._run(name) / "minutes.json").read_text())
 
     def _run(self, name: str) -> Path:
@@ -80,7 +105,19 @@ class Models(dict[str, Model]):
 
 
 class Table:
-    """One table of an experiment: a row for every variant and every other codec at every rate."""
+    """One table of an experiment: a row for every variant and every other codec at every rate.
+
+    Args:
+        config: of the experiment.
+        name: of the table.
+        models: of the experiment.
+        track: wraps an iterable to show progress.
+
+    Raises:
+        FileNotFoundError: if the data, or a saliency model's file, do not exist.
+        ValueError: if they cannot be used.
+        ModuleNotFoundError: as `saliency_model`.
+    """
 
     def __init__(self, config: ExperimentConfig, name: str, models: Models, track: engine.Track = engine.no_track):
         self.config, self.name, self.models, self.track = config, name, models, track
@@ -171,7 +208,13 @@ class Table:
 
 
 def measure_one(config: ExperimentConfig, folder: Path, who: str) -> None:
-    """Train a variant, and measure its rows of all tables; or those of another codec."""
+    """Train a variant, and measure its rows of all tables; or those of another codec.
+
+    Args:
+        config: of the experiment.
+        folder: where all is kept that is done.
+        who: name of the variant or codec.
+    """
     models = Models(config, folder)
     if who in config.variants:
         models.train(who)
@@ -189,7 +232,19 @@ def run_experiment(
     What is done is kept in ``folder``; a run that was stopped goes on from there.
 
     Args:
+        config: of the experiment.
+        folder: of the run.
+        command: by which it was started, for the report.
         workers: so many processes of one thread each; 1 is this process, with all of torch's threads.
+        track: wraps an iterable to show progress.
+
+    Returns:
+        the report, as JSON holds it.
+
+    Raises:
+        ValueError: as `Models.train` and `Table`.
+        FileNotFoundError: as `Models.train` and `Table`.
+        ModuleNotFoundError: as `Table`, and if a codec is not installed.
     """
     models = Models(config, folder)
     tables = {name: Table(config, name, models, track) for name in config.measures}
@@ -217,6 +272,16 @@ def run_experiment(
 
 
 def variant_codecs(config: ExperimentConfig, folder: Path, names: Sequence[str] = ()) -> list[Codec]:
-    """Variants, by default all, from ``folder``; those that `run_experiment` has not trained there yet are trained."""
+    """Variants as codecs; those that `run_experiment` has not trained yet are trained.
+
+    Args:
+        config: of the experiment.
+        folder: of its run.
+        names: of the variants; by default all.
+
+    Raises:
+        ValueError: as `Models.train`.
+        FileNotFoundError: as `Models.train`.
+    """
     models = Models(config, folder)
     return [models.codec(name) for name in names or config.variants]

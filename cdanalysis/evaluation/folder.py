@@ -40,9 +40,19 @@ def evaluate_folder(
     """What is measured on a folder, with what is needed to know what was measured. What cannot be read is left out.
 
     Args:
+        model: that encodes, and predicts.
+        images: photographs, or a labeled set.
+        qualities: in [0, 1], for all layers, or one for each of (global, spatial, detail).
         tasks: by default "reconstruction", and "classification" where a folder names a class; "detection" and
             "segmentation" on their labeled sets.
         baselines: whether JPEG, WebP and AVIF stand beside reconstructions.
+        track: wraps an iterable to show progress.
+
+    Returns:
+        the report, as JSON holds it: for each task what `evaluate_task` or `evaluate_reconstruction` gives.
+
+    Raises:
+        ValueError: if no photograph can be read; also as `evaluate_task`.
     """
     images, failures = readable(images, track)
     if tasks is None:
@@ -74,6 +84,16 @@ def evaluate_task(
     Bytes are those of whole files. ``kept`` is the share of the counterpart's main score that is left, for
     classification ``points_lost`` the points of a hundred that are not; None where no photograph has anything to find,
     and where the head has no counterpart: the row of photographs is then missing, and ``refused`` says why.
+
+    Args:
+        model: that encodes, and predicts.
+        task: one of the model's.
+        labeled: a set of that task; for classification also photographs in folders named by class.
+        qualities: in [0, 1], for all layers, or one for each of (global, spatial, detail).
+        track: wraps an iterable to show progress.
+
+    Returns:
+        numbers of photographs and classes, and ``rows``: one for photographs themselves, then one for each quality.
 
     Raises:
         ValueError: if the model has no such head, or the head does not know the data set's classes.
@@ -113,6 +133,16 @@ def evaluate_reconstruction(
     """Rate, PSNR and MS-SSIM of full decodes, beside other codecs at the nearest size they have.
 
     Means are over the photographs that have the measure; ``NAME_left_out`` counts the others, where there are any.
+
+    Args:
+        model: that encodes and decodes.
+        images: photographs, or a labeled set.
+        qualities: in [0, 1], for all layers, or one for each of (global, spatial, detail).
+        baselines: whether JPEG, WebP and AVIF are measured, too, as far as they are installed.
+        track: wraps an iterable to show progress.
+
+    Returns:
+        the number of photographs, and ``rows``: one for each codec at each quality.
     """
     others, rows = [codec for codec in BASELINES if baselines and codec.available()], list[dict[str, Any]]()
     for quality in qualities:
@@ -152,7 +182,15 @@ LEVELS = {"JPEG": [5, 15, 40], "WebP": [0, 15, 50], "AVIF": [5, 25, 55]}
 
 
 def folder_study(name: str, photographs: str, model: str, every: int, qualities: Sequence[float]) -> StudyConfig:
-    """The study of photographs in class folders: heads on streams, and RGB heads on what other codecs decode to."""
+    """The study of photographs in class folders: heads on streams, and RGB heads on what other codecs decode to.
+
+    Args:
+        name: of its files.
+        photographs: folder or tar archive of class folders.
+        model: zoo name or folder.
+        every: use each so many-th photograph only.
+        qualities: in [0, 1], of the streams.
+    """
     levels = {codec.name: LEVELS[codec.name] for codec in BASELINES if codec.available()}
     return StudyConfig(
         name,

@@ -60,7 +60,8 @@ class StudyPoint:
         codec: what makes the files; None for uncompressed photographs.
         level: of the codec; None likewise.
         model: reads what the files decode to, or with ``LATENTS`` the files.
-        scorer: of the task; None without one.
+        point: what came out; without rows before `measure`.
+        scorer: of the task; None without one, and before `measure`.
     """
 
     series: str
@@ -71,7 +72,14 @@ class StudyPoint:
     scorer: Scorer | None = None
 
     def measure(self, config: StudyConfig, images: engine.Images, known: Known, track: engine.Track) -> None:
-        """Measure what is not measured yet; rows are kept in a file for all that they depend on."""
+        """Measure what is not measured yet; rows are kept in a file for all that they depend on.
+
+        Args:
+            config: of the study.
+            images: its photographs.
+            known: what its points have in common.
+            track: wraps an iterable to show progress.
+        """
         latents = self.series == LATENTS
         blind = latents or self.codec is None or isinstance(self.codec, ReducedCodec)
         tasks = [TaskEvaluator(self.model, config.task, images, latents)] if config.task else []
@@ -93,17 +101,38 @@ class StudyPoint:
             self.scorer = evaluator.scorer
 
     def score(self, index: int, main: str) -> float | None:
-        """The score of one photograph, or its measure ``main`` where there is no task."""
+        """The score of one photograph, or its measure where there is no task; None where it has none.
+
+        Args:
+            index: of the photograph.
+            main: name of the score or measure.
+        """
         return self.point.rows[index].get(main) if self.scorer is None else self.scorer.compute([index])[main]
 
     def scores(self, drawn: np.ndarray, main: str) -> np.ndarray:
-        """The score on every resample, (1 + draws,); NaN where it is not defined."""
+        """The score on every resample.
+
+        Args:
+            drawn: (1 + draws, N) indices of photographs, as `resamples` gives them.
+            main: name of the score, or of the measure where there is no task.
+
+        Returns:
+            (1 + draws,); NaN where it is not defined.
+        """
         if self.scorer is None:
             return self.means(main, drawn)
         return np.array([self.scorer.compute(chosen)[main] for chosen in drawn], np.float64)
 
     def means(self, name: str, drawn: np.ndarray) -> np.ndarray:
-        """Means of a column over the photographs that have it, (1 + draws,); where a resample has none, that of all."""
+        """Means of a column over the photographs that have it.
+
+        Args:
+            name: of the column.
+            drawn: (1 + draws, N) indices of photographs, as `resamples` gives them.
+
+        Returns:
+            (1 + draws,); where a resample has no photograph with the column, the mean of all.
+        """
         rows = self.point.rows
         column = np.array([rows[index].get(name) for index in sorted(rows)], np.float64)
         values = np.where(np.isfinite(column), column, np.nan)[drawn]  # equal pictures have an infinite PSNR
@@ -125,6 +154,13 @@ def run_study(
     config: StudyConfig, folder: Path, command: str, track: engine.Track = engine.no_track, device: str = "cpu"
 ) -> tuple[dict[str, Any], Study]:
     """Measure what is not measured yet, and keep it in ``folder``.
+
+    Args:
+        config: of the study.
+        folder: of the run.
+        command: by which it was started, for the report.
+        track: wraps an iterable to show progress.
+        device: torch device of the model.
 
     Returns:
         the report, as JSON holds it, and what it was made of.
@@ -207,7 +243,20 @@ def _plan(config: StudyConfig, model: Model, known: Known, track: engine.Track) 
 
 
 def summarize(config: StudyConfig, points: list[StudyPoint], images: int) -> dict[str, Any]:
-    """Tables of what was measured: points, comparisons of curves, and bits at equal scores."""
+    """Tables of what was measured: points, comparisons of curves, and bits at equal scores.
+
+    Args:
+        config: of the study.
+        points: all of them, measured; uncompressed photographs come first, if they were measured.
+        images: number of photographs.
+
+    Returns:
+        ``main``, the name of the score; ``measures``; and ``points``, ``comparisons`` and ``rate_differences``, lists
+        of rows.
+
+    Raises:
+        ValueError: if no measure that the study asks for is defined at all points, and it has no task.
+    """
     drawn = resamples(images, config.draws if images > 1 else 0)
     seen = [name for name in config.perception if all(each.point.mean(name) is not None for each in points)]
     if not (config.task or seen):
@@ -260,7 +309,13 @@ def _point_row(each: StudyPoint, scores: np.ndarray, measures: Sequence[str]) ->
 
 
 def table_of_images(points: list[StudyPoint], names: Sequence[str], summary: dict[str, Any]) -> str:
-    """CSV with a line for every photograph at every point: bits, seconds, measures, and its own score."""
+    """CSV with a line for every photograph at every point: bits, seconds, measures, and its own score.
+
+    Args:
+        points: all of them, measured.
+        names: of the photographs.
+        summary: what `summarize` gives.
+    """
     lines = []
     for each in points:
         for index, row in sorted(each.point.rows.items()):

@@ -22,7 +22,14 @@ STARTS = {
 
 
 def parts_of(model: Model) -> dict[str, str]:
-    """Digits of a model's weights, part by part; what heads are, and the layers' working sizes, count with the rest."""
+    """Digits of a model's weights, part by part; what heads are, and the layers' working sizes, count with the rest.
+
+    Args:
+        model: whose weights they are of.
+
+    Returns:
+        hexadecimal digits by the names of the parts: ``REALISM``, ``PIXELS``, ``SEMANTIC`` and ``REST``.
+    """
     named: dict[str, dict[str, Any]] = {part: {} for part in (*STARTS, REST)}
     for name, tensor in derived.saved_tensors(model).items():
         part = next((part for part, starts in STARTS.items() if name.startswith(starts)), REST)
@@ -34,7 +41,14 @@ def parts_of(model: Model) -> dict[str, str]:
 
 
 def parts_in(codec: Codec | None) -> tuple[str, ...]:
-    """Names of the parts that a codec's files and pictures depend on, beside the rest; another codec's on none."""
+    """Names of the parts that a codec's files and pictures depend on, beside the rest.
+
+    Args:
+        codec: None for photographs as they are.
+
+    Returns:
+        some of ``REALISM``, ``PIXELS`` and ``SEMANTIC``; none for another library's codec.
+    """
     if not isinstance(codec, ModelCodec):
         return ()
     if isinstance(codec, SemanticCodec) and not isinstance(codec, PreviewCodec):
@@ -43,5 +57,10 @@ def parts_in(codec: Codec | None) -> tuple[str, ...]:
 
 
 def needed(parts: dict[str, str], names: Iterable[str] = ()) -> dict[str, str]:
-    """The digits of the rest, and of the parts of these names."""
+    """The digits of the rest, and of some other parts.
+
+    Args:
+        parts: as `parts_of` gives them.
+        names: of the other parts.
+    """
     return {part: digits for part, digits in parts.items() if part in (REST, *names)}

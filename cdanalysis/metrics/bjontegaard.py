@@ -150,6 +150,10 @@ MOST, LEAST = "at most", "at least"
 def side_of(anchor: Curve, test: Curve) -> str | None:
     """On which side of the difference in bits a bound lies, where one curve lies wholly above the other.
 
+    Args:
+        anchor: the curve to compare with.
+        test: the curve to compare.
+
     Returns:
         ``MOST`` where ``test`` scores higher at all of its rates than ``anchor`` at any, ``LEAST`` where it scores
         lower; None where they share scores.
@@ -163,6 +167,10 @@ def rate_bound(anchor: Curve, test: Curve) -> float | None:
 
     The upper one reaches the scores of the lower one with no more bits than its lowest rate has, and the lower one
     needs at least its lowest rate for any of them.
+
+    Args:
+        anchor: the curve to compare with.
+        test: the curve to compare.
 
     Returns:
         percent of the anchor's bits: the difference is at most that, or at least, as `side_of` says; None where the

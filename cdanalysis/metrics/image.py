@@ -145,5 +145,13 @@ def calibration_error(probabilities: Tensor, targets: Tensor) -> float:
 
 
 def calibration_gap(confidence: Tensor, right: Tensor) -> float:
-    """`calibration_error` where no more is known than confidences (N,), in [0, 1], and whether they were right (N,)."""
+    """`calibration_error` where no more is known than confidences, and whether they were right.
+
+    Args:
+        confidence: (N,) probabilities in [0, 1] of the classes that were predicted.
+        right: (N,) bool or integer: whether each prediction was right.
+
+    Returns:
+        the mean gap between confidence and accuracy, in [0, 1].
+    """
     return float(binary_calibration_error(confidence, right.long(), n_bins=15))

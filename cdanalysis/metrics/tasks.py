@@ -87,11 +87,15 @@ class ClassificationScorer:
         self.choices = sorted(set(self.among))
 
     def target(self, index: int) -> int:
-        """The class of a photograph, as an index into the head's classes."""
+        """The class of a photograph, as an index into the head's classes.
+
+        Args:
+            index: of the photograph in the labeled set.
+        """
         return self.among[self.labeled.classes.index(self.labeled.class_of(index))]
 
     def update(self, index: int, prediction: Tensor) -> None:
-        """As `Scorer.update`; the prediction is logits (classes,)."""
+        """As `Scorer.update`; the prediction is logits (classes,), whose softmax is the head's confidence."""
         logits, target = prediction[None].cpu(), torch.tensor([self.target(index)])
         right = accuracy(logits, target, self.choices), accuracy(logits, target), accuracy(logits, target, top=5)
         self.parts[index] = [*map(int, right), float(logits.softmax(1).max())]

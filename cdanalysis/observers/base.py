@@ -21,7 +21,14 @@ class Observer(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Observer:
-        """Does nothing: an observer stays in evaluation mode."""
+        """As ``nn.Module.train``, but does nothing: an observer stays in evaluation mode.
+
+        Args:
+            mode: does not count.
+
+        Returns:
+            the observer itself.
+        """
         return super().train(False)
 
     def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:

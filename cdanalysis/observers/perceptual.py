@@ -103,7 +103,10 @@ class LPIPS(Observer):
 
     @property
     def linear_weights(self) -> Tensor:
-        """The weight of each channel, (C,), at least 0; setting others raises a `ValueError`."""
+        """The weight of each channel, (C,), at least 0.
+
+        Setting others, of the same shape, raises a `ValueError` if one is negative, or the shape is another.
+        """
         return torch.cat([layer.model[-1].weight.detach().flatten() for layer in self.net.lins])
 
     @linear_weights.setter

@@ -34,7 +34,11 @@ class Layers(nn.Module):
         self._kept: list[tuple[Tensor, bool, dict[str, Tensor]]] | None = None
 
     def add(self, names: Sequence[str]) -> None:
-        """Give the outputs of these modules, too."""
+        """Give the outputs of more modules, too.
+
+        Args:
+            names: of the modules, as ``named_modules`` lists them.
+        """
         self.names = tuple(dict.fromkeys([*self.names, *names]))
 
     @contextmanager
@@ -47,7 +51,16 @@ class Layers(nn.Module):
             self._kept = None
 
     def forward(self, images: Tensor, mean: Tensor, std: Tensor) -> dict[str, Tensor]:
-        """Outputs (N, C, h, w) by name, of images (N, 3, H, W) less a mean and divided by a deviation."""
+        """Outputs of the modules.
+
+        Args:
+            images: (N, 3, H, W).
+            mean: (1, 3, 1, 1), subtracted from the images.
+            std: (1, 3, 1, 1), by which they are then divided.
+
+        Returns:
+            (N, C, h, w) by the modules' names; an output without places is (N, C, 1, 1).
+        """
         learning = torch.is_grad_enabled()
         for seen, learned, found in self._kept or ():
             if seen is images and learned == learning:
@@ -115,11 +128,23 @@ class FeatureDistance(Observer):
         return torch.stack(distances).mean(0)
 
     def between(self, features: Tensor, wanted: Tensor) -> Tensor:
-        """Squared distances (N, C, h', w') between a layer's features (N, C, h, w) and those of the photograph."""
+        """Squared distances of a layer's features from those of the photograph.
+
+        Args:
+            features: (N, C, h, w), of the reconstruction.
+            wanted: (N, C, h, w), of the photograph.
+
+        Returns:
+            (N, C, h', w'), at least 0.
+        """
         return (features - wanted).square()
 
     def share(self, net: Layers) -> None:
-        """Look through a network of the same weights that other observers have."""
+        """Look through a network of the same weights that other observers have.
+
+        Args:
+            net: the network; the outputs of this observer's layers are added to those that it gives.
+        """
         net.add(self.layers)
         self.net = net
 
