@@ -17,7 +17,14 @@ Titled = tuple[str, Image.Image]
 
 
 def sheet(rows: Sequence[Sequence[Titled]]) -> Image.Image:
-    """Pictures side by side in rows; all rows have as many, and a row's pictures the same height."""
+    """Pictures side by side in rows, each under its title.
+
+    Args:
+        rows: (title, picture) of each; all rows have as many. Pictures may differ in size.
+
+    Returns:
+        an RGB image, white between the pictures.
+    """
     widths = [max(row[column][1].width for row in rows) for column in range(len(rows[0]))]
     heights = [max(image.height for _, image in row) for row in rows]
     size = (sum(widths) + GAP * (len(widths) - 1), sum(heights) + (LINE + GAP) * len(rows) - GAP)
@@ -36,8 +43,17 @@ def sheet(rows: Sequence[Sequence[Titled]]) -> Image.Image:
 def crops_sheet(crops: CropsConfig, codecs: Sequence[Codec]) -> Image.Image:
     """A contact sheet with a row for each window at each rate: the original, other codecs, and ``codecs``.
 
+    Args:
+        crops: windows, rates, and names of the other codecs.
+        codecs: more of them, shown behind the others.
+
+    Returns:
+        an RGB image.
+
     Raises:
-        ValueError: if it names a photograph that is not there.
+        ValueError: if it names a photograph, or a codec, that is not there.
+        FileNotFoundError: if the photographs' folder does not exist.
+        ModuleNotFoundError: if a codec is not installed.
     """
     images, rows = ImageSet(crops.path), []
     codecs = [*(open_codec(name) for name in crops.baselines), *codecs]

@@ -40,7 +40,11 @@ def run_demo(
     """Encode, analyze and decode photographs; write streams, pictures and one page into ``folder``.
 
     Args:
+        model: that encodes and decodes.
         inputs: image files; none for those that scikit-image carries.
+        folder: made where it does not exist.
+        quality: in [0, 1], for all layers, or one for each of (global, spatial, detail).
+        track: wraps an iterable to show progress.
         overwrite: write over files in ``folder`` that are no results of this library; never over an input.
 
     Returns:

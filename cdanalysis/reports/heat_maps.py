@@ -17,11 +17,16 @@ HEAT = np.array([(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 
 
 
 def heat_map(bits: np.ndarray, size: tuple[int, int], stride: int = 0, title: str = "") -> Image.Image:
-    """Bits (h, w) of a grid's cells as a picture of ``size`` (width, height): the brighter, the more.
+    """Bits of a grid's cells as a picture of the photograph's size: the brighter, the more.
 
     Args:
+        bits: (h, w), at least 0.
+        size: (width, height) of the photograph.
         stride: pixels of the photograph a cell; 0 where the whole photograph was resized to the grid.
         title: before the scale that the picture shows.
+
+    Returns:
+        an RGB image of ``size``.
     """
     rows, columns = bits.shape
     density = bits / (stride**2 or size[0] * size[1] / bits.size)
@@ -36,7 +41,15 @@ def heat_map(bits: np.ndarray, size: tuple[int, int], stride: int = 0, title: st
 
 
 def bits_picture(maps: Mapping[str, np.ndarray], size: tuple[int, int]) -> Image.Image:
-    """Heat maps of a stream's layers one below the other, each on its own grid over a photograph of ``size``."""
+    """Heat maps of a stream's layers one below the other, each on its own grid.
+
+    Args:
+        maps: bits (h, w) of each layer by its name, see `Model.bit_maps`.
+        size: (width, height) of the photograph.
+
+    Returns:
+        an RGB image.
+    """
     strides = {LAYERS[-1]: STRIDE}
     panels = [heat_map(bits, size, strides.get(name, 0), f"{name}, ") for name, bits in maps.items()]
     page = Image.new("RGB", (size[0], len(panels) * size[1] + GAP * (len(panels) - 1)), "white")

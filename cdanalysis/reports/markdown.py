@@ -12,7 +12,11 @@ from ..files import write_whole
 
 
 def plain_cell(value: Any) -> str:
-    """Four significant digits; a dash for None, and for what is no number."""
+    """A value as text: four significant digits; a dash for None, and for what is no number.
+
+    Args:
+        value: of any type.
+    """
     if isinstance(value, float):
         return f"{value:.4g}" if math.isfinite(value) else "-"
     return "-" if value is None else str(value)
@@ -21,7 +25,13 @@ def plain_cell(value: Any) -> str:
 def table(
     rows: Sequence[Mapping[str, Any]], hidden: Sequence[str] = (), cell: Callable[[Any], str] = plain_cell
 ) -> str:
-    """Rows as a Markdown table, with a column for every key that any of them has and that is not ``hidden``."""
+    """Rows as a Markdown table.
+
+    Args:
+        rows: cells by column; what a row lacks is as None.
+        hidden: columns that are left out; there is one for every other key that any row has.
+        cell: a value to its text.
+    """
     columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in hidden]
     lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
     lines += ["| " + " | ".join(cell(row.get(column)) for column in columns) + " |" for row in rows]
@@ -36,6 +46,7 @@ def fill(path: Path, blocks: Mapping[str, str]) -> None:
         blocks: Markdown by name.
 
     Raises:
+        FileNotFoundError: if there is no such page.
         ValueError: if the page has no such markers.
     """
     text = path.read_text()

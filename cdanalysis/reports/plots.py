@@ -39,15 +39,24 @@ TASKS = {"top1": "top-1 accuracy", "AP50": "AP50", "mIoU": "mIoU"}
 
 
 def label_of(measure: str) -> str:
-    """What studies call a measure; those of other packages by their own names."""
+    """What studies call a measure; those of other packages by their own names.
+
+    Args:
+        measure: its name.
+    """
     return {**LABELS, **TASKS, "lpips": "LPIPS"}.get(measure, measure)
 
 
 def experiment_figure(report: dict[str, Any], plots: Sequence[PlotConfig]) -> bytes:
     """A PNG with the plots of an experiment side by side; baselines are dashed.
 
+    Args:
+        report: what `run_experiment` gave.
+        plots: at least one.
+
     Raises:
         ValueError: if a plot names a table that is not there.
+        ModuleNotFoundError: if matplotlib is not installed.
     """
     figure, panels = _new_figure(len(plots), 5.6, 4.4)
     for axes, plot in zip(panels, plots, strict=True):
@@ -62,7 +71,14 @@ def experiment_figure(report: dict[str, Any], plots: Sequence[PlotConfig]) -> by
 
 
 def study_figure(report: dict[str, Any]) -> bytes:
-    """An SVG with the curves of a study, their intervals, and the score on uncompressed photographs."""
+    """An SVG with the curves of a study, their intervals, and the score on uncompressed photographs.
+
+    Args:
+        report: what `run_study` gave.
+
+    Raises:
+        ModuleNotFoundError: if matplotlib is not installed.
+    """
     main, rows = report["main"], report["points"]
     measured = [name for name in report["measures"] if all(row.get(name) is not None for row in rows)]
     others = [name for name in measured if name != main and not report["config"]["task"]]
@@ -79,7 +95,14 @@ def study_figure(report: dict[str, Any]) -> bytes:
 
 
 def growth_figure(growth: dict[str, list[dict[str, float]]]) -> bytes:
-    """An SVG: seconds by the number of photographs and by their size, each beside a line through the last point."""
+    """An SVG: seconds by the number of photographs and by their size, each beside a line through the last point.
+
+    Args:
+        growth: two lists of rows; the first column of a row is the unit, the others are seconds of each verb.
+
+    Raises:
+        ModuleNotFoundError: if matplotlib is not installed.
+    """
     figure, panels = _new_figure(2, 4.8, 4.2)
     for axes, rows in zip(panels, growth.values(), strict=True):
         unit, *verbs = rows[0]

@@ -31,6 +31,13 @@ def study_report(
 ) -> tuple[Row, list[tuple[str, Image.Image]]]:
     """Run a study: see `run_study`, whose errors it raises.
 
+    Args:
+        config: of the study.
+        folder: of the run.
+        command: by which it was started, for the report.
+        track: wraps an iterable to show progress.
+        device: torch device of the model.
+
     Returns:
         the report, as JSON holds it, and the photographs that came out worst and best, with captions.
     """
@@ -75,7 +82,18 @@ def _predicted(study: Study, point: StudyPoint, stream: bytes) -> Result:
 
 
 def report_page(report: Row, images: list[tuple[str, Image.Image]]) -> str:
-    """The page, as HTML, of what `study_report` gave."""
+    """The page of what `study_report` gave.
+
+    Args:
+        report: of the study.
+        images: (caption, picture) of the photographs to be shown.
+
+    Returns:
+        HTML, with its pictures.
+
+    Raises:
+        ModuleNotFoundError: if matplotlib is not installed.
+    """
     macs, unit = report["macs"].items(), "million multiply-accumulates"
     tables = {
         "Bits at equal score: below 0 where ours are fewer": pairs_of(report),
@@ -98,7 +116,14 @@ def report_page(report: Row, images: list[tuple[str, Image.Image]]) -> str:
 
 
 def with_interval(entry: Row, form: str, unit: str = "", scale: float = 1) -> str:
-    """``0.97 [0.96, 0.98]``; a dash where there is no figure."""
+    """A figure and its interval in words: ``0.97 [0.96, 0.98]``; a dash where there is no figure.
+
+    Args:
+        entry: ``value``, ``low`` and ``high``, each of which may be None.
+        form: of each number, as `format` takes it.
+        unit: behind the figure.
+        scale: by which the numbers are multiplied.
+    """
     value, *ends = (None if entry[key] is None else f"{scale * entry[key]:{form}}" for key in ("value", "low", "high"))
     if value is None:
         return "-"
@@ -106,7 +131,11 @@ def with_interval(entry: Row, form: str, unit: str = "", scale: float = 1) -> st
 
 
 def bits_of(row: Row) -> str:
-    """A difference in bits, ``-31.0 % [-36.1, -25.8]``, or its bound, or why there is neither."""
+    """A difference in bits, ``-31.0 % [-36.1, -25.8]``, or its bound, or why there is neither.
+
+    Args:
+        row: of a report's ``comparisons`` or ``rate_differences``.
+    """
     if row["value"] is not None:
         return with_interval(row, "+.1f", " %")
     if row.get("bound"):
@@ -117,7 +146,11 @@ def bits_of(row: Row) -> str:
 
 
 def bound_of(bound: Row) -> str:
-    """A bound in words: ``at least 86.0 % fewer bits at any score that both reach``."""
+    """A bound in words: ``at least 86.0 % fewer bits at any score that both reach``.
+
+    Args:
+        bound: ``value``, in percent, and ``side``, ``MOST`` or ``LEAST``.
+    """
     fewer = bound["value"] < 0
     side = LEAST if fewer == (bound["side"] == MOST) else MOST
     return f"{side} {abs(bound['value']):.1f} % {'fewer' if fewer else 'more'} bits at any score that both reach"
@@ -143,7 +176,14 @@ def _decided(row: Row) -> int:
 
 
 def points_of(report: Row) -> list[Row]:
-    """Every point, in words: rate, score, other measures, and the time that it took."""
+    """Every point, in words: rate, score, other measures, and the time that it took.
+
+    Args:
+        report: of the study.
+
+    Returns:
+        a row for each point, texts by column.
+    """
     main, rows = report["main"], []
     form, unit, scale = (".1f", " %", 100) if main in TASKS else (f".{DIGITS.get(main, 4)}f", "", 1)
     measured = [name for name in report["measures"] if any(row.get(name) is not None for row in report["points"])]
@@ -161,7 +201,14 @@ def points_of(report: Row) -> list[Row]:
 
 
 def pairs_of(report: Row) -> list[Row]:
-    """A line for each pair of curves, and measure, in words: BD-rate, BD-score, and bits at shares of the score."""
+    """A line for each pair of curves, and measure, in words: BD-rate, BD-score, and bits at shares of the score.
+
+    Args:
+        report: of the study.
+
+    Returns:
+        rows, texts by column.
+    """
     lines: dict[tuple, Row] = {}
     for row in (*report["comparisons"], *report["rate_differences"]):
         measure = row.get("measure", report["main"])

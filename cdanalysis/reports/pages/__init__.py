@@ -15,13 +15,23 @@ __all__ = ["data_uri", "rendered"]
 
 
 def rendered(name: str, **values: Any) -> str:
-    """The page of that name, as HTML; text among ``values`` is escaped."""
+    """A page, as HTML.
+
+    Args:
+        name: of a template in this folder.
+        **values: what it is filled with; text among them is escaped.
+    """
     loader = FileSystemLoader(Path(__file__).parent)
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return pages.get_template(name).render(values)
 
 
 def data_uri(image: Image.Image, quality: int) -> str:
-    """A picture as WebP inside a page."""
+    """A picture as WebP inside a page.
+
+    Args:
+        image: of any mode.
+        quality: WebP's, 0 to 100.
+    """
     data = file_of(image.convert("RGB"), "WEBP", quality=quality)
     return "data:image/webp;base64," + base64.b64encode(data).decode()
