@@ -52,7 +52,8 @@ def run_demo(
         "failures": [{file, error}…], "page": path}``.
 
     Raises:
-        FileNotFoundError, ValueError: if no input can be read, or a file must not be written.
+        ValueError: if no input can be read, or a file must not be written.
+        ModuleNotFoundError: if there are no inputs, and scikit-image is not installed.
     """
     images = _named(inputs) if inputs else sample_images()
     kinds, sources = ("cda", *(f"{kind}.png" for kind in DRAWN)), {name: _source(name, images[name]) for name in images}

@@ -90,7 +90,16 @@ class AuxiliaryLoss(nn.Module):
             raise ValueError("the segmentation head has other classes than the data, or in another order")
 
     def forward(self, features: Features, auxiliary: AuxiliaryTargets, side: int) -> Tensor:
-        """The head's loss, a scalar, from the features of all crops of a batch, ``side`` pixels wide and high."""
+        """The head's loss, weighted.
+
+        Args:
+            features: of all crops of a batch.
+            auxiliary: the targets, in pixels of the crops, and whose they are.
+            side: width and height of the crops, in pixels.
+
+        Returns:
+            a scalar.
+        """
         features = features[auxiliary.first : auxiliary.first + len(auxiliary.targets)].to(torch.float32)
         if auxiliary.task == "classification":  # among the data's classes; what else the head knows stays as it is
             targets = torch.tensor(auxiliary.targets, device=self.places.device)

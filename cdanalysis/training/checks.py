@@ -53,7 +53,15 @@ def check_recipe(recipe: Recipe, model: Model, first: int, fabric: Fabric, new: 
 
 
 def check_learnable(recipe: Recipe, model: Model) -> None:
-    """Raises `ValueError` where a stage trains the codec of a model whose codec is another library's."""
+    """Refuse to train a codec that is another library's.
+
+    Args:
+        recipe: whose stages are looked at.
+        model: that it starts from.
+
+    Raises:
+        ValueError: where a stage trains the codec of a model whose codec is another library's.
+    """
     if isinstance(model.codec, LayeredCodec):
         return
     for stage in recipe.stages:

@@ -168,7 +168,12 @@ class Examples:
         return len(self.rows)
 
     def batches(self, size: int, generator: torch.Generator | None = None) -> list[list[int]]:
-        """Row numbers in batches of one working size each; shuffled if there is a generator."""
+        """Row numbers in batches of one working size each.
+
+        Args:
+            size: rows of a batch; the last one of a working size may have fewer.
+            generator: shuffles rows and batches; without one they stay in order.
+        """
         groups: dict[tuple, list[int]] = {}
         for index, row in enumerate(self.rows):
             groups.setdefault(_grids(row.features), []).append(index)
@@ -211,7 +216,17 @@ def _grids(features: Features) -> tuple:
 
 
 def training_sets(config: HeadConfig, seed: int = 0, opened: Sequence[LabeledSet] | None = None) -> list[LabeledSet]:
-    """The photographs that a head learns from; arguments and errors as of `validation_sets`."""
+    """The photographs that a head learns from: those of the sources that ``holdout`` does not leave out.
+
+    Args:
+        config: names them.
+        seed: of the recipe, which says what is held out.
+        opened: what `open_sets` gives, if that was called before: it reads all photographs.
+
+    Raises:
+        FileNotFoundError: as `open_sets`.
+        ValueError: as `open_sets`.
+    """
     opened = open_sets(config, seed) if opened is None else opened
     return [labeled.chosen(_not_held_out(len(labeled), config.holdout, seed)) for labeled in opened]
 
@@ -321,7 +336,13 @@ def _check_taught(config: HeadConfig, classes: list[str], targets: list[Target])
 
 
 def held_out(count: int, holdout: int, seed: int) -> list[int]:
-    """Indices of the photographs that are held out, readable or not: of sorted names, so that all classes have some."""
+    """Indices of the photographs that are held out, readable or not: of sorted names, so that all classes have some.
+
+    Args:
+        count: number of photographs.
+        holdout: every so many-th is held out; 0 for none.
+        seed: of the recipe; says with which of them to begin.
+    """
     return list(range(seed % holdout, count, holdout)) if holdout else []
 
 

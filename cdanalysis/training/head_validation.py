@@ -34,7 +34,7 @@ class HeadValidation:
         main: the score that counts, as the task's metric has it.
         best: the ``scores`` of the best epoch, its number ``epoch``, counted from 1 (0 is the head before it learned),
             and its ``weights``; empty before the first.
-        since: epochs since then.
+        since: epochs without a better score.
         stopped: whether the stage's patience is at an end.
 
     Raises:
@@ -59,6 +59,7 @@ class HeadValidation:
 
     @property
     def stopped(self) -> bool:
+        """Whether the stage's patience is at an end."""
         return bool(self.config.patience) and self.since >= self.config.patience
 
     @torch.no_grad()
@@ -67,6 +68,9 @@ class HeadValidation:
 
         Args:
             head: to score; it is left in the mode, training or evaluation, that it was in.
+
+        Returns:
+            by name, as the task's metric gives them; None where no set has the score.
         """
         training, weight = head.training, next(head.parameters())
         head.eval()
@@ -83,15 +87,18 @@ class HeadValidation:
         return {name: _mean([(count, scores.get(name)) for count, scores in found]) for name in found[0][1]}
 
     def add(self, epoch: int, scores: Scores, head: Head) -> bool:
-        """Note the scores of an epoch; gives whether it is the best so far, or as good, whose weights are kept.
+        """Note the scores of an epoch.
 
-        Of epochs that are equally good the last one's weights are kept, because it has learned most, but their number
-        counts for the patience.
+        Of epochs that are equally good the last one's weights are kept, because it has learned most, but the number of
+        epochs without a better score, which counts for the patience, goes on growing.
 
         Args:
             epoch: its number, from 1.
             scores: of the head.
             head: as it is after the epoch.
+
+        Returns:
+            whether it is the best so far, or as good; its weights are then kept.
         """
         value, best = scores[self.main], self.best.get("scores", {}).get(self.main)
         better = not self.best or (value is not None and (best is None or value > best))
@@ -102,7 +109,11 @@ class HeadValidation:
         return better or value == best
 
     def restore(self, head: Head) -> None:
-        """Give a head the weights of the best epoch, if there was one."""
+        """Give a head the weights of the best epoch, if there was one.
+
+        Args:
+            head: the one whose scores were noted.
+        """
         if self.best:
             head.load_state_dict(self.best["weights"])
 
@@ -111,7 +122,11 @@ class HeadValidation:
         return {"best": self.best, "since": self.since}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take back what a checkpoint has kept."""
+        """Take back what a checkpoint has kept.
+
+        Args:
+            state: as ``state`` gave it.
+        """
         self.best, self.since = state["best"], state["since"]
 
     def report(self) -> dict[str, Any]:

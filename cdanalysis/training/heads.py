@@ -49,6 +49,9 @@ def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
         config: of the stage.
         classes: class names of the data.
 
+    Returns:
+        the model's head, or its counterpart where ``config.input`` is "features".
+
     Raises:
         ValueError: if there is no head to keep, or it does not know the classes; or no counterpart of its kind, which
             could be distilled.
@@ -57,7 +60,19 @@ def prepare_head(model: Model, config: HeadConfig, classes: list[str]) -> Head:
 
 
 def started_head(model: Model, config: HeadConfig, classes: list[str]) -> tuple[Head, list[str] | None]:
-    """`prepare_head`, and which of the data's classes the head knows before it learns; None if it starts from noise."""
+    """`prepare_head`, and which of the data's classes the head knows before it learns.
+
+    Args:
+        model: the head is put into it.
+        config: of the stage.
+        classes: class names of the data.
+
+    Returns:
+        the head, and the classes that it knows; None in place of these if it starts from noise.
+
+    Raises:
+        ValueError: as `prepare_head`.
+    """
     head, shared = _chosen_head(model, config, classes)
     known = model.counterparts[config.task].describe() if config.task in model.counterparts else None
     if config.distill and known != head.describe():
@@ -101,18 +116,36 @@ def keep_counterpart(model: Model, task: str) -> None:
     """Keep what a head is, if it has no counterpart: it is distilled while the head goes on learning.
 
     What did not learn from images is no counterpart to compare with, so `Trainer` does not save it as one.
+
+    Args:
+        model: gets the counterpart.
+        task: of the head; nothing happens where the model has none.
     """
     if task in model.heads and task not in model.counterparts:
         model.counterparts[task] = copy.deepcopy(model.heads[task])
 
 
 def what_is_distilled(model: Model, task: str) -> Head:
-    """The counterpart of a task's head, or where there is none the head itself, which then stands still."""
+    """The counterpart of a task's head, or where there is none the head itself, which then stands still.
+
+    Args:
+        model: whose head it is.
+        task: of the head.
+
+    Raises:
+        KeyError: if the model has neither.
+    """
     return model.counterparts[task] if task in model.counterparts else model.heads[task]
 
 
 def starts_from_counterpart(model: Model, config: HeadConfig, head: Head) -> bool:
-    """Whether a new head has weights to start from: those of a counterpart of its shape."""
+    """Whether a new head has weights to start from: those of a counterpart of its shape.
+
+    Args:
+        model: that the head is for.
+        config: of the stage.
+        head: the new one.
+    """
     there = config.classes == "data" and config.input == "streams" and config.task in model.counterparts
     wanted = there and config.init == "model"
     return wanted and model.counterparts[config.task].describe() == head.describe()
@@ -137,7 +170,15 @@ class HeadLoss(nn.Module):
         self.among = positions(self.head.classes, classes) if config.task == "classification" else []
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch, and its terms by name."""
+        """The loss of a batch.
+
+        Args:
+            batch: of examples.
+            step: does not count.
+
+        Returns:
+            a scalar, and its terms by name, detached.
+        """
         features = batch.features
         if self.among and self.config.classes == "keep":
             logits = self.head(features).float()[:, self.among]

@@ -87,7 +87,15 @@ class StageLoss(nn.Module):
         ]
 
     def forward(self, batch: CropBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch at a step of the stage, and its terms by name."""
+        """The loss of a batch, at qualities drawn anew.
+
+        Args:
+            batch: of crops.
+            step: of the stage, from 0.
+
+        Returns:
+            a scalar, and its terms by name, detached.
+        """
         terms: dict[str, Tensor] = {}
         losses, spatial = [], None
         if self.semantic or self.model.codec.config.fused:
@@ -245,7 +253,15 @@ def _what_learns(stage: StageConfig) -> tuple[bool, bool]:
 
 
 def check_possible(stage: StageConfig, shape: CodecConfig) -> None:
-    """Raises `ValueError` where a stage on crops trains nothing, or asks for what its parts cannot do."""
+    """Refuse a stage on crops that trains nothing, or asks for what its parts cannot do.
+
+    Args:
+        stage: of a recipe.
+        shape: of the codec.
+
+    Raises:
+        ValueError: for such a stage.
+    """
     semantic, detail = _what_learns(stage)
     if not semantic and not detail:
         raise ValueError(

@@ -59,12 +59,28 @@ class ObjectiveConfig:
 
 
 def raised(variance: Tensor) -> Tensor:
-    """Variances of channels; those of channels that hardly vary are raised to a share of the median one's."""
+    """Variances of channels; those of channels that hardly vary are raised to a share of the median one's.
+
+    Args:
+        variance: at least 0, of any shape.
+
+    Returns:
+        the same shape, above 0.
+    """
     return variance + FLOOR**2 * variance.median() + 1e-12
 
 
 def feature_distance(features: Sequence[Tensor], targets: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Weighted squared error of feature maps relative to each channel's variance, `raised`: (N,)."""
+    """Weighted squared error of feature maps relative to each channel's variance, `raised`.
+
+    Args:
+        features: maps (N, C, h, w).
+        targets: as many maps, of the same shapes; the variances are theirs, over the batch.
+        weights: of the maps.
+
+    Returns:
+        (N,), at least 0.
+    """
     total = torch.zeros(len(targets[0]), device=targets[0].device)
     for feature, target, weight in zip(features, targets, weights, strict=True):
         target = target.float()

@@ -77,6 +77,9 @@ def plain_recipe(
 def name_of(data: str) -> str:
     """The name of a data set: of its folder, archive or file; with the folder above where that says only which split.
 
+    Args:
+        data: path of the data; it need not exist.
+
     >>> name_of("my/pets"), name_of("pets/train.tar"), name_of("boxes/annotations.json")
     ('pets', 'pets-train', 'boxes')
     """

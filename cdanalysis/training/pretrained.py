@@ -12,6 +12,9 @@ def load_pretrained(model: Model) -> None:
     The classification head takes the classifier's matrix, if it has ImageNet's classes; the detection head takes the
     detector's heads, if it is of their kind and has COCO's classes.
 
+    Args:
+        model: gets the weights.
+
     Raises:
         FileNotFoundError, RuntimeError: if weights cannot be had.
     """

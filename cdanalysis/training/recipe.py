@@ -105,12 +105,22 @@ class Recipe:
 
 
 def moves(stage: StageConfig, name: str) -> bool:
-    """Whether a stage lets the parameter of that name move."""
+    """Whether a stage lets a parameter move; a teacher's never does.
+
+    Args:
+        stage: of a recipe.
+        name: of the parameter in the model.
+    """
     return name.startswith(tuple(stage.trains)) and not name.startswith(TEACHERS)
 
 
 def touches(stage: StageConfig, *parts: str) -> bool:
-    """Whether a stage lets something move in one of these parts of a model."""
+    """Whether a stage lets something move in one of several parts of a model.
+
+    Args:
+        stage: of a recipe.
+        *parts: what the names of their parameters start with.
+    """
     return any(name.startswith(part) or part.startswith(name) for name in stage.trains for part in parts)
 
 
@@ -257,6 +267,10 @@ RULES: dict[type, dict[str, tuple[str, Callable[[Any], bool]]]] = {
 
 def fits(rule: Callable[[Any], bool], value: Any) -> bool:
     """Whether a value satisfies a rule; a value of the wrong type, which a recipe made in Python may have, does not.
+
+    Args:
+        rule: of a value.
+        value: of any type.
 
     >>> fits(lambda value: value >= 1, 2), fits(lambda value: value >= 1, "many")
     (True, False)

@@ -35,7 +35,14 @@ RELATIVE_STEP = 0.35
 
 
 def check_room(layer: GlobalLayer | SpatialLayer) -> None:
-    """Raises `ValueError` where a layer has no room to start as principal components."""
+    """Refuse a layer that has no room to start as principal components.
+
+    Args:
+        layer: that is to start so.
+
+    Raises:
+        ValueError: if it has too many channels for them (the global layer), or is too narrow (the spatial one).
+    """
     if isinstance(layer, GlobalLayer):
         most = layer.g_a[0].in_features
         if layer.channels > most:
@@ -50,10 +57,12 @@ def check_room(layer: GlobalLayer | SpatialLayer) -> None:
 
 @torch.no_grad()
 def start_global_layer(layer: GlobalLayer, embeddings: Tensor, weight: Tensor) -> None:
-    """Start as principal components in the metric of the classifier's weights (classes, E), and their inverse.
+    """Start as principal components in the metric of the classifier's weights, and their inverse.
 
     Args:
+        layer: its weights are replaced.
         embeddings: (n, E), of images seen whole.
+        weight: (classes, E), of the classifier.
 
     Raises:
         ValueError: if the layer has more channels than there are components.
@@ -86,14 +95,23 @@ def _ramp(layer: GlobalLayer | SpatialLayer, low: float, high: float) -> None:
 
 @dataclass
 class Statistics:
-    """Mean and deviation (C,) of each map; the deviation of a channel that hardly varies is raised."""
+    """Mean and deviation of each map; the deviation of a channel that hardly varies is raised.
+
+    Attributes:
+        mean: (C,) by the map's name.
+        deviation: (C,) by the map's name, above 0.
+    """
 
     mean: dict[str, Tensor]
     deviation: dict[str, Tensor]
 
     @classmethod
     def of(cls, batches: Iterable[FeatureBatch]) -> Statistics:
-        """Those of some batches."""
+        """The statistics of some batches together.
+
+        Args:
+            batches: at least one; their maps are held in memory at once.
+        """
         seen: dict[str, list[Tensor]] = {}
         for batch in batches:
             for name, value in batch.maps.items():
@@ -103,13 +121,22 @@ class Statistics:
         return cls({name: values.mean(1) for name, values in whole.items()}, deviations)
 
     def to(self, device: torch.device) -> Statistics:
-        """The same on a device."""
+        """The same on a device.
+
+        Args:
+            device: torch device.
+        """
         return Statistics(*({n: t.to(device) for n, t in each.items()} for each in (self.mean, self.deviation)))
 
 
 @torch.no_grad()
 def start_spatial_layer(layer: SpatialLayer, batches: Iterable[FeatureBatch], known: Statistics) -> None:
     """Start as principal components of the pyramid at stride 16 (p3 unshuffled, p5 spread), and their inverse.
+
+    Args:
+        layer: its weights are replaced.
+        batches: at least one; what their maps show is what varies.
+        known: statistics of the maps.
 
     Raises:
         ValueError: if the layer is too narrow for that.
@@ -186,7 +213,7 @@ def _start_spatial_synthesis(layer: SpatialLayer, back: Tensor, known: Statistic
 
 
 class GlobalLoss(nn.Module):
-    """See the module.
+    """The loss of the global layer, see the module.
 
     Args:
         layer: what learns.
@@ -211,7 +238,15 @@ class GlobalLoss(nn.Module):
         self.spread = float(apart.square().mean()), float((apart @ self.centered.T).square().mean())
 
     def forward(self, batch: FeatureBatch, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch's embeddings at drawn qualities, and its terms by name; every step is like the others."""
+        """The loss of a batch's embeddings at drawn qualities.
+
+        Args:
+            batch: its maps do not count.
+            step: does not count: every step is like the others.
+
+        Returns:
+            a scalar, and its terms by name, detached.
+        """
         with torch.autocast(batch.embeddings.device.type, enabled=False):  # small differences of large logits
             return self._loss(batch.embeddings)
 
@@ -233,7 +268,14 @@ class GlobalLoss(nn.Module):
 
 
 class SegmentationProbe(nn.Module):
-    """A small head by which the spatial layer is told what a segmenter sees: pyramid and embedding to logits."""
+    """A small head by which the spatial layer is told what a segmenter sees: pyramid and embedding to logits.
+
+    Args:
+        channels: of the pyramid's levels at strides 8, 16 and 32.
+        embedding: numbers in it.
+        classes: of the segmenter.
+        width: channels of the probe.
+    """
 
     def __init__(self, channels: Sequence[int], embedding: int, classes: int, width: int = 96):
         super().__init__()
@@ -246,7 +288,15 @@ class SegmentationProbe(nn.Module):
         self.body, self.out = nn.Sequential(*steps), nn.Conv2d(width, classes, 1)
 
     def forward(self, pyramid: list[Tensor], embedding: Tensor) -> Tensor:
-        """Logits (N, classes, h / 16, w / 16)."""
+        """Class logits, cell by cell.
+
+        Args:
+            pyramid: (N, C, h, w) at strides 8, 16 and 32; what follows is not read.
+            embedding: (N, E).
+
+        Returns:
+            (N, classes, h / 16, w / 16) for a working size of h x w.
+        """
         fine, middle, coarse = (read(level) for read, level in zip(self.read, pyramid, strict=False))
         x = F.avg_pool2d(fine, 2) + middle + F.interpolate(coarse, size=middle.shape[-2:], mode="bilinear")
         x = F.gelu(x + self.embedding(embedding)[..., None, None])
@@ -254,7 +304,7 @@ class SegmentationProbe(nn.Module):
 
 
 class SpatialLoss(nn.Module):
-    """See the module.
+    """The loss of the spatial layer, see the module.
 
     Args:
         layer: what learns.
@@ -283,7 +333,15 @@ class SpatialLoss(nn.Module):
         self.head = None if head is None else head.eval().requires_grad_(False)
 
     def forward(self, batch: FeatureBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch at drawn qualities, and its terms by name; what bits count grows over the first steps."""
+        """The loss of a batch at drawn qualities.
+
+        Args:
+            batch: of views with one grid.
+            step: of the stage, from 0; what bits count grows over the first ``warmup`` steps.
+
+        Returns:
+            a scalar, and its terms by name, detached.
+        """
         weights, maps = self.weights, batch.maps
         quality = torch.rand(len(batch.embeddings), 1, 1, 1, device=batch.embeddings.device)
         with torch.no_grad():  # of the global layer, qualities near that of the spatial one

@@ -41,7 +41,18 @@ from .teacher_features import FeatureBatch, Teachers, cached_features
 
 
 class CodecStage:
-    """Crops of photographs, for the codec, and for heads that learn along with it."""
+    """Crops of photographs, for the codec, and for heads that learn along with it.
+
+    Args:
+        model: that learns.
+        recipe: of the training.
+        number: of the stage in the recipe, from 0.
+        fabric: that it runs on.
+
+    Raises:
+        FileNotFoundError: if data or weights do not exist.
+        ValueError: if a batch does not divide among the processes; or for data, or a stage, that cannot be used.
+    """
 
     validation: HeadValidation | None = None
 
@@ -89,10 +100,22 @@ class CodecStage:
         return [name for crops in self._sets for name in crops.unreadable]
 
     def start(self, model: Model) -> None:
-        """Nothing happens before the first step."""
+        """Nothing happens before the first step.
+
+        Args:
+            model: does not count.
+        """
 
     def batches(self, first: int, last: int) -> Iterator[CropBatch]:
-        """Crops, and labeled ones, for this process, for each step from ``first`` to before ``last``."""
+        """Crops, and labeled ones, for this process.
+
+        Args:
+            first: step of the first batch.
+            last: step before which to end.
+
+        Returns:
+            an iterator over a batch for each step, on the device.
+        """
         loaders = [self._loader(self.crops, self.config.batch, first, last)]
         for task, crops in zip(self.config.auxiliary, self.labeled_crops, strict=True):
             loaders.append(self._loader(crops, task.batch, first, last, _pairs))
@@ -124,6 +147,9 @@ FEW = 24
 def layer_of(stage: StageConfig) -> str:
     """Which of `LAYERS` a stage on teachers' features trains.
 
+    Args:
+        stage: of a recipe.
+
     Raises:
         ValueError: if it is none, or not it alone.
     """
@@ -142,7 +168,19 @@ def _tracker(fabric: Fabric, what: str) -> Callable[[Iterable], Iterable]:
 
 
 class FeatureStage:
-    """What teachers see in photographs, cached, for the global or the spatial layer."""
+    """What teachers see in photographs, cached, for the global or the spatial layer.
+
+    Args:
+        model: that learns; its teachers look.
+        recipe: of the training.
+        number: of the stage in the recipe, from 0.
+        fabric: that it runs on.
+        folder: of the run, in which features are cached.
+
+    Raises:
+        FileNotFoundError: if data or weights do not exist.
+        ValueError: if no image can be read, or the stage trains what it cannot.
+    """
 
     validation: HeadValidation | None = None
 
@@ -212,7 +250,14 @@ class FeatureStage:
         return self.cache.unreadable
 
     def start(self, model: Model) -> None:
-        """Let the layer start as principal components, if it shall."""
+        """Let the layer start as principal components, if it shall.
+
+        Args:
+            model: that learns.
+
+        Raises:
+            ValueError: if the layer has no room for them.
+        """
         if not self.features.start:
             return
         codec, device = model.codec, model.device
@@ -222,7 +267,15 @@ class FeatureStage:
             start_global_layer(codec.global_layer, self._whole().to(device), codec.classifier.classifier_weights()[0])
 
     def batches(self, first: int, last: int) -> Iterator[FeatureBatch]:
-        """Features for this process, for each step from ``first`` to before ``last``."""
+        """Features for this process.
+
+        Args:
+            first: step of the first batch.
+            last: step before which to end.
+
+        Returns:
+            an iterator over a batch for each step, on the device.
+        """
         rank, world = self.fabric.global_rank, self.fabric.world_size
         for step in range(first, last):
             rows = self.cache.drawn(self.config.batch, f"{self.recipe.seed}/{self.number}/{step}")
@@ -231,6 +284,10 @@ class FeatureStage:
 
 def check_features(stage: StageConfig, model: Model) -> None:
     """Whether a stage can learn from teachers' features, without asking these.
+
+    Args:
+        stage: of a recipe, with ``features``.
+        model: as it is before the stage.
 
     Raises:
         FileNotFoundError: if images or weights are not there.
@@ -249,7 +306,19 @@ def check_features(stage: StageConfig, model: Model) -> None:
 
 
 class HeadStage:
-    """Cached examples, for a head."""
+    """Cached examples, for a head.
+
+    Args:
+        model: whose head, or counterpart, learns.
+        recipe: of the training.
+        number: of the stage in the recipe, from 0.
+        fabric: that it runs on.
+        folder: of the run, in which streams are cached.
+
+    Raises:
+        FileNotFoundError: as `Examples` and `validation_of`.
+        ValueError: as `Examples`, `validation_of` and `HeadLoss`.
+    """
 
     def __init__(self, model: Model, recipe: Recipe, number: int, fabric: Fabric, folder: Path):
         self.recipe, self.number, self.fabric = recipe, number, fabric
@@ -304,10 +373,22 @@ class HeadStage:
         return [*self.examples.unreadable, *validated]
 
     def start(self, model: Model) -> None:
-        """Nothing happens before the first step."""
+        """Nothing happens before the first step.
+
+        Args:
+            model: does not count.
+        """
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """Examples for this process, for each step from ``first`` to before ``last``."""
+        """Examples for this process.
+
+        Args:
+            first: step of the first batch.
+            last: step before which to end.
+
+        Returns:
+            an iterator over a batch for each step, on the device.
+        """
         rank, world = self.fabric.global_rank, self.fabric.world_size
         epoch, order = -1, []
         for step in range(first, last):
@@ -328,7 +409,19 @@ Stage = CodecStage | FeatureStage | HeadStage
 
 
 def stage_of(model: Model, recipe: Recipe, number: int, fabric: Fabric, folder: Path) -> Stage:
-    """A recipe's stage, ready to run."""
+    """A recipe's stage, ready to run.
+
+    Args:
+        model: that learns.
+        recipe: of the training.
+        number: of the stage in the recipe, from 0.
+        fabric: that it runs on.
+        folder: of the run.
+
+    Raises:
+        FileNotFoundError: as the stage's class.
+        ValueError: as the stage's class.
+    """
     if recipe.stages[number].head is not None:
         return HeadStage(model, recipe, number, fabric, folder)
     if recipe.stages[number].features is not None:
@@ -338,6 +431,13 @@ def stage_of(model: Model, recipe: Recipe, number: int, fabric: Fabric, folder: 
 
 def select(model: Model, stage: StageConfig) -> list[nn.Parameter]:
     """Let the parameters named by the stage move, and no others.
+
+    Args:
+        model: whose parameters they are.
+        stage: of a recipe.
+
+    Returns:
+        the parameters that move.
 
     Raises:
         ValueError: if it names none.

@@ -93,13 +93,22 @@ class FeatureConfig:
 
 
 class View(NamedTuple):
-    """A crop of an image, drawn once and for all by the image's name and a number; number 0 is the whole image."""
+    """A crop of an image, drawn once and for all by the image's name and a number.
+
+    Attributes:
+        name: of the image.
+        number: 0 for the whole image.
+    """
 
     name: str
     number: int
 
     def of(self, image: Image.Image) -> Image.Image:
-        """What it shows of the image."""
+        """What it shows of the image.
+
+        Args:
+            image: the one of its name, whole.
+        """
         if not self.number:
             return image
         draw = random.Random(f"{self.name}/{self.number}")
@@ -134,7 +143,15 @@ class Teachers:
 
     @torch.inference_mode()
     def see(self, image: Image.Image) -> Seen:
-        """Features of an image; maps on the grid of the spatial layer's working size."""
+        """What the networks see in an image.
+
+        Args:
+            image: of any size.
+
+        Returns:
+            float32, on the CPU; maps on the grid of the spatial layer's working size, none where the detector does not
+            look.
+        """
         pixels = to_pixels(image)[None].to(self.codec.device)
         embedding, detected = self.codec.teachers_see(pixels, 2 if self.maps else 1)
         if detected is None:
@@ -158,9 +175,13 @@ class Teachers:
 
 
 class FeatureBatch:
-    """Maps (N, C, h, w) by their names, and embeddings (N, E), of views with one grid.
+    """Maps and embeddings of views with one grid.
 
     Neither a tuple nor a dataclass: what these hold, mixed precision rounds.
+
+    Args:
+        maps: (N, C, h, w) by their names.
+        embeddings: (N, E).
     """
 
     def __init__(self, maps: dict[str, Tensor], embeddings: Tensor):
@@ -173,7 +194,11 @@ class FeatureBatch:
         return DetectorFeatures(pyramid, (none, maps["c4"], maps["c5"]) if "c4" in maps else ())
 
     def to(self, device: torch.device) -> FeatureBatch:
-        """The batch on a device."""
+        """The batch on a device.
+
+        Args:
+            device: torch device.
+        """
         return FeatureBatch({name: value.to(device) for name, value in self.maps.items()}, self.embeddings.to(device))
 
 
@@ -229,7 +254,14 @@ class FeatureCache:
         return sum(int(np.prod(shape)) for shape in self.shapes[grid].values())
 
     def batch(self, numbers: Sequence[int]) -> FeatureBatch:
-        """Features of views of one grid, by their numbers."""
+        """Features of views of one grid.
+
+        Args:
+            numbers: of the views, at least one.
+
+        Returns:
+            float32, on the CPU, in the order of the numbers.
+        """
         grid = self.places[numbers[0]][0]
         shapes, length = self.shapes[grid], self._length(grid)
         if not length:
@@ -245,7 +277,12 @@ class FeatureCache:
         return FeatureBatch(maps, self.embeddings[list(numbers)].float())
 
     def drawn(self, size: int, seed: str) -> list[int]:
-        """Numbers of at most ``size`` views of one grid, by a ``seed``; a grid comes as often as it has views."""
+        """Numbers of views of one grid; a grid comes as often as it has views.
+
+        Args:
+            size: at most so many.
+            seed: of the draw.
+        """
         draw = random.Random(seed)
         (rows,) = draw.choices(list(self.grids.values()), [len(rows) for rows in self.grids.values()])
         return draw.sample(rows, min(size, len(rows)))
@@ -254,7 +291,18 @@ class FeatureCache:
 def cached_features(
     folder: Path, config: FeatureConfig, teachers: Teachers, track: Callable[[list], Iterable] = lambda items: items
 ) -> FeatureCache:
-    """What teachers see in a configuration's images, from a cache below ``folder``, which is written where it lacks."""
+    """What teachers see in a configuration's images, from a cache, which is written where it lacks.
+
+    Args:
+        folder: below which caches are; each is named by all that it depends on.
+        config: names the images, and how often each is seen.
+        teachers: that look.
+        track: wraps a list to show progress.
+
+    Raises:
+        FileNotFoundError: if images do not exist.
+        ValueError: if no image can be read.
+    """
     sources = [ImageSet(source) for source in config.sources]
     digests = [contents_digest(images) for images in sources]
     words = [teachers.key(), config.views, *digests]
@@ -279,8 +327,17 @@ def write_features(
     index is written anew after ``every`` views, and what was done before is not done again. Images that cannot be read
     are left out, with a warning.
 
+    Args:
+        folder: made where it does not exist.
+        sources: the images.
+        teachers: that look.
+        views: of each image: the first is the whole one.
+        track: wraps a list to show progress.
+        every: views after which the index is written.
+
     Raises:
         ValueError: if no image can be read.
+        OSError: if the folder cannot be written to.
     """
     folder = Path(folder)
     make_folder(folder)

@@ -417,7 +417,15 @@ class _Bar:
 
 
 def new_model(recipe: Recipe) -> Model:
-    """A new model with its teachers' weights, and heads that start as theirs."""
+    """A new model with its teachers' weights, and heads that start as theirs.
+
+    Args:
+        recipe: its ``codec`` and name count.
+
+    Raises:
+        FileNotFoundError, RuntimeError: as `load_pretrained`.
+        ValueError: if no such codec can be made.
+    """
     model = Model(recipe.codec, {}, recipe.name)
     if len(model.codec.classifier.classifier_weights()[0]) == len(imagenet_classes()):
         model.heads["classification"] = model.new_head("classification", classes=imagenet_classes())

@@ -39,9 +39,21 @@ class ValidationConfig:
 
 @torch.no_grad()
 def validate(model: Model, config: ValidationConfig) -> dict[str, float]:
-    """Mean bits per pixel of the detail layer (the entropy models' estimate) and PSNR in dB: ``bpp@q``, ``psnr@q``.
+    """Rate and distortion of the detail layer on images; the model is left in the mode that it was in.
 
     In a fused codec the semantic layers, which do not count, have the same quality q.
+
+    Args:
+        model: to measure.
+        config: names images and qualities.
+
+    Returns:
+        for each quality q means over the images: ``bpp@q``, bits per pixel of the detail layer by the entropy models'
+        estimate, and ``psnr@q``, PSNR in dB.
+
+    Raises:
+        FileNotFoundError: as `ImageSet`.
+        ValueError: as `ImageSet`, and for an image that cannot be read.
     """
     images = ImageSet(config.source)
     images = images.every(max(1, len(images) // config.limit))
