@@ -675,6 +675,7 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the codec's weights are."""
         return self.codec.device
 
 

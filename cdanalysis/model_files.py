@@ -143,7 +143,14 @@ def _heads(heads: Heads) -> dict[str, dict[str, Any]]:
 
 
 def check_finite(tensors: dict[str, Tensor]) -> None:
-    """Raises `ValueError` where a tensor that is to be saved holds NaN or infinity."""
+    """Refuse tensors that must not be saved.
+
+    Args:
+        tensors: by name, as they are to be saved.
+
+    Raises:
+        ValueError: where one holds NaN or infinity.
+    """
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise ValueError(
@@ -177,7 +184,11 @@ def _check_rebuilt(
 
 
 def tensors_digest(tensors: dict[str, Tensor]) -> str:
-    """Twelve hexadecimal digits of all tensors: by them the files of one model know each other."""
+    """Twelve hexadecimal digits of all tensors: by them the files of one model know each other.
+
+    Args:
+        tensors: by name, on the CPU; their order does not count.
+    """
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode() + tensors[name].numpy().tobytes())

@@ -24,10 +24,17 @@ from .teachers.nanodet import COCO_CLASSES, NanoDetPlus
 
 
 def teachers_weights(codec: LayeredCodec, head: Head) -> dict[str, Tensor]:
-    """The weights that a head has where it is its teacher's own, by name; empty where the teacher has no such head.
+    """The weights that a head has where it is its teacher's own; empty where the teacher has no such head.
 
     A classification head has the classifier's matrix, if it has as many classes; a detection head the detector's
     heads, if it is of their kind and has COCO's classes.
+
+    Args:
+        codec: whose teachers they are.
+        head: of any task.
+
+    Returns:
+        tensors by their names in the head.
     """
     own: dict[str, Tensor] = {}
     classifier, detector = getattr(codec, "classifier", None), getattr(codec, "detector", None)
@@ -42,7 +49,12 @@ def teachers_weights(codec: LayeredCodec, head: Head) -> dict[str, Tensor]:
 
 
 def is_teachers_own(codec: LayeredCodec, head: Head) -> bool:
-    """Whether a head still is its teacher's own: it never learned from streams."""
+    """Whether a head still is its teacher's own: it never learned from streams.
+
+    Args:
+        codec: whose teachers they are.
+        head: of any task.
+    """
     own, has = teachers_weights(codec, head), head.state_dict()
     return bool(own) and all(torch.equal(has[name], tensor) for name, tensor in own.items())
 
@@ -63,15 +75,26 @@ class Reference:
     def head(self, task: str) -> Head:
         """The counterpart of a task's head.
 
+        Args:
+            task: one of the model's.
+
         Raises:
             ValueError: if none was trained, and the head is not its teacher's own.
+            KeyError: for a task that the model has no head for.
         """
         if why := self.missing(task):
             raise ValueError(why)
         return self.counterparts[task] if task in self.counterparts else self.heads[task]
 
     def missing(self, task: str) -> str:
-        """Why a task's head has no counterpart; empty where it has one."""
+        """Why a task's head has no counterpart; empty where it has one.
+
+        Args:
+            task: one of the model's.
+
+        Raises:
+            KeyError: for a task that the model has no head for.
+        """
         if task in self.counterparts or is_teachers_own(self.codec, self.heads[task]):
             return ""
         return (
@@ -84,10 +107,15 @@ class Reference:
         """What the teachers see in images of one size, in place of what streams tell of it.
 
         Args:
-            layers: 1 for the classifier's embedding alone.
+            images: of one size, each of any kind that `Model.encode` takes; at least one.
+            layers: 1 for the classifier's embedding alone, 2 for the pyramid, too.
+
+        Returns:
+            a batch, on the codec's device, without detail layer.
 
         Raises:
-            ValueError: for layers that have no teacher.
+            ValueError: for layers that have no teacher; for an image, as `to_pixels`.
+            FileNotFoundError: if an image is the path of a file that is not there.
         """
         if layers > 2:
             raise ValueError("a head that reads the detail layer has no counterpart: that layer has no teacher")
@@ -98,17 +126,37 @@ class Reference:
 
     @torch.inference_mode()
     def logits(self, images: Sequence[ImageLike]) -> Tensor:
-        """Logits (N, classes) of the classification counterpart."""
+        """Logits of the classification counterpart.
+
+        Args:
+            images: of any sizes, each of any kind that `Model.encode` takes; at least one.
+
+        Returns:
+            (N, classes).
+
+        Raises:
+            ValueError: if the classification head has no counterpart; for an image, as `to_pixels`.
+            KeyError: if the model has no classification head.
+            FileNotFoundError: if an image is the path of a file that is not there.
+        """
         head = self.head("classification")
         tensors = [to_pixels(image) for image in images]
         return torch.stack(grouped(tensors, _kind, lambda group: list(head(self.features(group, layers_of([head]))))))
 
     @torch.inference_mode()
     def analyze(self, images: Sequence[ImageLike], tasks: Sequence[str] | None = None) -> list[Result]:
-        """What the counterparts predict of each image; by default for all tasks that the model has.
+        """What the counterparts predict of each image.
+
+        Args:
+            images: of any sizes, each of any kind that `Model.encode` takes.
+            tasks: tasks to run; by default all that the model has.
+
+        Returns:
+            predictions by task for each image, in pixels of the image.
 
         Raises:
-            ValueError: for a task the model has no head for, or no counterpart.
+            ValueError: for a task the model has no head for, or no counterpart; for an image, as `to_pixels`.
+            FileNotFoundError: if an image is the path of a file that is not there.
         """
         heads = {task: self.head(task) for task in tasks_of(self.heads, tasks, self.name)}
         layers = layers_of(heads.values())

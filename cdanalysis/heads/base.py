@@ -72,6 +72,9 @@ class Head(nn.Module):
 
         Returns:
             scalars by name; their sum is minimized.
+
+        Raises:
+            NotImplementedError: for a kind of head that does not learn.
         """
         raise NotImplementedError(f"a {type(self).__name__} does not learn")
 
@@ -99,6 +102,9 @@ class Head(nn.Module):
 
         Returns:
             one prediction per image, in pixels of the true image.
+
+        Raises:
+            NotImplementedError: for a kind of head that does not predict.
         """
         raise NotImplementedError(f"a {type(self).__name__} does not predict")
 

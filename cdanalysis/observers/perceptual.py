@@ -105,7 +105,7 @@ class LPIPS(Observer):
     def linear_weights(self) -> Tensor:
         """The weight of each channel, (C,), at least 0.
 
-        Setting others, of the same shape, raises a `ValueError` if one is negative, or the shape is another.
+        Others can be set; a `ValueError` is raised where one is negative, or where their shape is another.
         """
         return torch.cat([layer.model[-1].weight.detach().flatten() for layer in self.net.lins])
 

@@ -221,7 +221,12 @@ class FeatureCache:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look again what there is."""
+        """Look again what there is.
+
+        Raises:
+            FileNotFoundError: if nothing was written there.
+            ValueError: if the index is damaged.
+        """
         path = self.folder / INDEX
         if not path.is_file():
             raise FileNotFoundError(f"no features of teachers in {self.folder}: write them first")
