@@ -183,7 +183,7 @@ class Archive:
 
         Raises:
             ValueError: for vectors of another length, or with values that are no finite numbers; if a file of the
-                archive is damaged.
+                archive is damaged, or was replaced since it was opened.
             ModuleNotFoundError: if the archive has an index of FAISS's that is to be used, and FAISS is not installed.
         """
         vectors, size = np.asarray(vectors, np.float32), len(self.manifest.center)

@@ -169,7 +169,7 @@ class Store:
             an iterator over (number of the first row, int8 (n, E), float32 scales (n,)); n is at most ``READ_ROWS``.
 
         Raises:
-            ValueError: while iterating, if a part is damaged.
+            ValueError: while iterating, if a part is damaged, or was replaced since the archive was opened.
         """
         first = 0
         for part in self.manifest.parts:
@@ -191,7 +191,7 @@ class Store:
             of which "objects" gives each row's number. Empty, and float64, where the archive has no parts.
 
         Raises:
-            ValueError: if a part is damaged, or has no such column.
+            ValueError: if a part is damaged, was replaced since the archive was opened, or has no such column.
         """
         columns = []
         for part in self.manifest.parts:
@@ -210,7 +210,7 @@ class Store:
 
         Raises:
             KeyError: for a number that no row has.
-            ValueError: if a part is damaged.
+            ValueError: if a part is damaged, or was replaced since the archive was opened.
         """
         found: dict[int, dict[str, Any]] = {}
         first = 0
@@ -230,7 +230,7 @@ class Store:
         """The lines of all rows, in order, as `lines` gives them.
 
         Raises:
-            ValueError: while iterating, if a part is damaged.
+            ValueError: while iterating, if a part is damaged, or was replaced since the archive was opened.
         """
         for part in self.manifest.parts:
             with self._still_there(), open(self.folder / part.lines, "rb") as file:
