@@ -19,13 +19,14 @@ from torchvision.models.detection.fcos import FCOSHead
 
 import cdanalysis as cda
 from cdanalysis.data.coco import CocoImages
+from cdanalysis.data.labeled import ClassFolders
 from cdanalysis.data.segmentation import LabeledPixels
 from cdanalysis.evaluation.folder import evaluate_folder, evaluate_task
 from cdanalysis.heads.base import Head
 from cdanalysis.heads.detection import KINDS, Detection, DetectionHead
 from cdanalysis.heads.nanodet import NanoDet, _assigned
 from cdanalysis.heads.segmentation import SAMPLED, Segmentation, SegmentationHead
-from cdanalysis.metrics.tasks import DetectionScorer, SegmentationScorer
+from cdanalysis.metrics.tasks import ClassificationScorer, DetectionScorer, SegmentationScorer
 from cdanalysis.structures.drawing import canvas_of
 from cdanalysis.structures.features import STRIDES, Features, FeatureSpec
 from cdanalysis.structures.latents import LAYERS, SEMANTIC
@@ -419,6 +420,27 @@ def test_scores_of_a_draw_are_those_of_a_data_set_that_holds_it(tmp_path):
     whole, drawn = scorers
     whole.parts = {int(i): part for i, part in json.loads(json.dumps(whole.parts)).items()}
     assert whole.compute(draw) == pytest.approx(drawn.compute()) and whole.compute(draw) != whole.compute()
+
+
+def test_scores_of_no_photographs_are_none(tmp_path, chelsea):
+    for name in ("cat", "dog"):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        Image.fromarray(chelsea[:8, :8]).save(tmp_path / "classes" / name / "a.png")
+    (tmp_path / "boxes").mkdir()
+    scorers = [
+        ClassificationScorer(ClassFolders(tmp_path / "classes"), ["dog", "cat"]),
+        DetectionScorer(coco_folder(tmp_path / "boxes", [boxed(3, [1, 1, 9, 9], 1)]), ("square", "bar")),
+        SegmentationScorer(labeled_pixels(tmp_path / "pixels", [np.zeros((30, 40), np.uint8)]), ["b", "a"]),
+    ]
+    for scorer in scorers:
+        for found in (scorer.compute(), scorer.compute([])):
+            assert scorer.main in found and set(found.values()) == {None}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_detector_is_made_with_its_own_defaults(kind):
+    head = DetectionHead(SPEC, CLASSES, kind)
+    assert DetectionHead(SPEC, **head.describe()).describe() == head.describe()
 
 
 def labeled_pixels(folder, images, size=(40, 30)) -> LabeledPixels:

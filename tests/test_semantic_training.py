@@ -14,7 +14,7 @@ from cdanalysis.codec.spatial_layer import SpatialLayer, analysis_inputs
 from cdanalysis.data.images import ImageSet
 from cdanalysis.heads.nanodet import NanoDet
 from cdanalysis.model import Model
-from cdanalysis.notices import collected
+from cdanalysis.notices import InputWarning, collected
 from cdanalysis.structures.latents import working_size
 from cdanalysis.teachers import DeepLab
 from cdanalysis.training.recipe import Recipe, StageConfig
@@ -136,6 +136,17 @@ def test_writing_goes_on_where_it_was_stopped(pictures, tmp_path):
     for rows in whole.grids.values():
         a, b = whole.batch(rows), parts.batch(rows)
         assert all(a.maps[name].equal(b.maps[name]) for name in a.maps) and a.embeddings.equal(b.embeddings)
+
+
+def test_many_images_that_cannot_be_read_before_the_first_that_can_stop_nothing(pictures, tmp_path):
+    write_features(tmp_path / "whole", [pictures], Stub(), views=1)
+    order = [view.name for view in FeatureCache(tmp_path / "whole").views]
+    for name in order[:6]:
+        (tmp_path / name).write_bytes(b"no picture")
+    with pytest.warns(InputWarning, match="left out"):
+        write_features(tmp_path / "cache", [ImageSet(tmp_path)], Stub(), views=1, every=3)
+    cache = FeatureCache(tmp_path / "cache")
+    assert [view.name for view in cache.views] == order[6:] and len(cache.left_out) == 6
 
 
 @pytest.mark.parametrize("left", [b"", b"cut", None])

@@ -29,17 +29,26 @@ class DetectionHead(Head):
         kind: one of ``KINDS``. "nanodet" reads the pyramid as it is, and is the quickest by far; the others put a
             feature pyramid network between: see `TorchvisionDetector`.
         width: channels of that pyramid, a multiple of 32, at least 64.
-        convs: convolutions before the predictions of "fcos"; 4, and no other number, for "retinanet".
+        convs: convolutions before the predictions of "fcos", by default 2; "retinanet" has 4, and no other number.
 
     Raises:
         ValueError: for another kind, width or number of convolutions; or if "nanodet" is to read levels of different
             widths.
     """
 
-    def __init__(self, spec: FeatureSpec, classes: list[str], kind: str = "nanodet", width: int = 96, convs: int = 2):
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        classes: list[str],
+        kind: str = "nanodet",
+        width: int = 96,
+        convs: int | None = None,
+    ):
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+        if convs is None:
+            convs = 4 if kind == "retinanet" else 2
         self.classes, self.kind, self.width, self.convs = list(classes), kind, width, convs
         self.detector = (
             NanoDet(spec.pyramid, len(self.classes))

@@ -103,8 +103,10 @@ class ClassificationScorer:
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
         """As `Scorer.compute`."""
         parts = [self.parts[int(i)] for i in (sorted(self.parts) if chosen is None else chosen)]
-        *right, confidence = zip(*parts, strict=True)
         names = ("top1", "top1_all", "top5_all")
+        if not parts:
+            return dict.fromkeys(names if chosen is not None else (*names, "calibration_error"))
+        *right, confidence = zip(*parts, strict=True)
         found: dict[str, float | None] = {n: sum(each) / len(parts) for n, each in zip(names, right, strict=True)}
         if chosen is None:
             found["calibration_error"] = calibration_gap(torch.tensor(confidence), torch.tensor(right[1]))
@@ -222,6 +224,8 @@ class SegmentationScorer:
     def compute(self, chosen: Sequence[int] | None = None) -> dict[str, float | None]:
         """As `Scorer.compute`."""
         chosen = sorted(self.parts) if chosen is None else chosen
+        if not len(chosen):
+            return {"mIoU": None, "pixel_accuracy": None}
         confusion = np.asarray(np.sum([self.parts[int(i)] for i in chosen], axis=0, dtype=np.float64))
         right, counted = confusion.diagonal(), confusion.sum()
         union = confusion.sum(0) + confusion.sum(1) - right

@@ -442,7 +442,9 @@ class _Index:
         self.left_out.append(error)
 
     def save(self) -> None:
-        """Write what came since the last time, the index last."""
+        """Write what came since the last time, the index last; nothing, as long as no image could be read."""
+        if not self.embeddings:
+            return
         for grid, records in self.pending.items():
             with open(self.folder / _file(grid), "ab") as file:
                 file.truncate(self.rows.get(grid, 0) * len(records[0]))
