@@ -3,9 +3,7 @@
     cdanalysis benchmark -o docs/benchmarks.json
     python tools/benchmarks.py
 
-Takes, where they are, ``docs/benchmarks/rival.json`` too, the report of configs/evaluate/rival.yaml: rate and
-distortion beside the codec whose speed is compared; and ``docs/benchmarks/cuda.json``, what a benchmark with
-``--device cuda`` found.
+Takes ``docs/benchmarks/cuda.json``, too, where it is: what a benchmark with ``--device cuda`` found.
 """
 
 from __future__ import annotations
@@ -58,11 +56,6 @@ def main() -> None:
     if "growth" in report:
         blocks |= {name: table(rows) for name, rows in report["growth"].items()}
         write_whole(DOCS / "benchmarks" / "growth.svg", growth_figure(report["growth"]))
-    path = DOCS / "benchmarks" / "rival.json"
-    rival = json.loads(path.read_text())["points"] if path.is_file() else []
-    figures = ("series", "level", "bpp", "psnr", "ms_ssim", "lpips")
-    if rival:
-        blocks["rival"] = table([{name: row[name] for name in figures} for row in rival if row["bpp"]])
     path = DOCS / "benchmarks" / "cuda.json"
     if path.is_file():
         accelerated = json.loads(path.read_text())

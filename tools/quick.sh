@@ -4,7 +4,7 @@
 #     CDANALYSIS_DATA=/path/to/data tools/quick.sh [WORD ...]
 #
 # Words choose: tools/quick.sh evaluate/kodak benchmark. What they print is in runs/quick/NAME.log; so are their results, but
-# for those of experiments, which are under runs/experiments. The study "rival" needs pip install 'cdanalysis[baselines]'.
+# for those of experiments, which are under runs/experiments.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 failed=0
