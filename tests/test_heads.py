@@ -275,7 +275,7 @@ def test_ignored_pixels_have_no_gradient():
         (lambda: DetectionHead(replace(SPEC, pyramid=(8, 8, 12, 8)), CLASSES), "equal widths"),
         (lambda: DetectionHead(SPEC, CLASSES, "fcos", width=80), "multiple of 32"),
         (lambda: DetectionHead(SPEC, CLASSES, "fcos", width=32), "at least 64"),
-        (lambda: DetectionHead(SPEC, CLASSES, "retinanet"), "four convolutions"),
+        (lambda: DetectionHead(SPEC, CLASSES, "retinanet", convs=2), "four convolutions"),
         (lambda: SegmentationHead(SPEC, CLASSES, width=40), "multiple of 32"),
         (lambda: SegmentationHead(SPEC, ["one"]), "2 to 255 classes"),
     ],
