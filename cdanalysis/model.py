@@ -180,7 +180,6 @@ class Model(nn.Module):
             raise ValueError("give one of quality, bpp and max_bytes")
         count = layer_count(layers)
         levels = quality_levels(0.5 if quality is None else quality, count)
-        check_settings(count, importance, spatial_size, effort)
         tensors = [self._checked(image) for image in images]
         if bpp is None and max_bytes is None:
             work = lambda group: self.writer(group, count, importance, spatial_size, effort).at(levels)  # noqa: E731
@@ -491,7 +490,7 @@ class Model(nn.Module):
         Args:
             images: of one size, each of any kind that `encode` takes. `max_pixels` is not applied.
             layers: how many to write, 1 to 3, from the first on.
-            importance: as of `encode`, one for all images; without effect where the detail layer is not written.
+            importance: as of `encode`, one for all images.
             spatial_size: as of `encode`.
             effort: as of `encode`.
 
@@ -500,6 +499,7 @@ class Model(nn.Module):
             FileNotFoundError: if an image or the importance is the path of a file that is not there.
             ModuleNotFoundError: for a saliency model whose package is not installed (the extra ``saliency``).
         """
+        check_settings(layers, importance, spatial_size, effort)
         self.settle()
         group = [to_pixels(image) for image in images]
         if len({x.dtype for x in group}) > 1:
