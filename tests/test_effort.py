@@ -162,3 +162,11 @@ def test_the_command_line(small_folder, image, tmp_path, capsys):
     assert (tmp_path / "a.cda").read_bytes() == cda.load(small_folder).encode(image, effort=2)
     assert main([*ask, "--effort", "2", "--layers", "global", "--overwrite"]) == 1
     assert "effort is spent on the detail layer, which is not written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--effort", "20000"], ["--effort", "-1"], ["--spatial-size", "100"]])
+def test_settings_that_are_none_are_refused_once_before_the_first_file(image_folder, small_folder, words, capsys):
+    """Also where all layers are written."""
+    ask = ["encode", str(image_folder), "--model", str(small_folder), "-o", str(image_folder / "out"), *words]
+    assert main(ask) == 1 and not (image_folder / "out").exists()
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -59,9 +59,7 @@ class StreamWriter:
             self.working = (self.working[0], check_working(spatial_size), 0)
         self.codec, self.symbols, self.fingerprint = codec, symbols, fingerprint
         self.quality_offsets = (
-            quality_offsets.to(device)
-            if layers == 3 and quality_offsets is not None and quality_offsets.any()
-            else None
+            quality_offsets.to(device) if quality_offsets is not None and quality_offsets.any() else None
         )
         self.size, self.layers = (x.shape[-2], x.shape[-1]), layers
         self.analyzed = codec.analyze(x.to(device), layers, self.working[1], check_effort(effort))
@@ -206,13 +204,12 @@ def check_settings(layers: int, importance: object, spatial_size: int | None, ef
             raise ValueError(
                 "a size is given for the spatial layer, which is not written: drop it, or write that layer"
             )
-    if layers == len(LAYERS):
-        return
-    if importance is not None:
+    whole = layers == len(LAYERS)
+    if importance is not None and not whole:
         raise ValueError(
             "importance affects only the detail layer, which is not written: drop importance, or write all layers"
         )
-    if check_effort(effort):
+    if check_effort(effort) and not whole:
         raise ValueError("effort is spent on the detail layer, which is not written: drop effort, or write all layers")
 
 

@@ -29,14 +29,7 @@ Row = dict[str, Any]
 def study_report(
     config: StudyConfig, folder: Path, command: str, track: Track = no_track, device: str = "cpu"
 ) -> tuple[Row, list[tuple[str, Image.Image]]]:
-    """Run a study: see `run_study`, whose errors it raises.
-
-    Args:
-        config: of the study.
-        folder: of the run.
-        command: by which it was started, for the report.
-        track: wraps an iterable to show progress.
-        device: torch device of the model.
+    """Run a study: see `run_study`, whose arguments it has and whose errors it raises.
 
     Returns:
         the report, as JSON holds it, and the photographs that came out worst and best, with captions.
