@@ -122,6 +122,7 @@ OBSERVERS = Registry(
         "unit_features": "training.distortion:unit_features",
         "wasserstein": "training.distortion:wasserstein",
         "texture": "training.distortion:texture",
+        "checkerboard": "training.distortion:checkerboard",
         "adversarial": "training.distortion:adversarial",
     },
 )
@@ -162,6 +163,7 @@ EVALUATORS = Registry(
         "psnr": "evaluation.evaluators:psnr",
         "ms_ssim": "evaluation.evaluators:ms_ssim",
         "lpips": "evaluation.evaluators:lpips",
+        "weave": "evaluation.evaluators:weave",
         "salient": "evaluation.evaluators:salient",
         "fid": "evaluation.evaluators:fid",
         "judges": "evaluation.evaluators:judges",

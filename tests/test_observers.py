@@ -13,6 +13,7 @@ from cdanalysis.observers import (
     LPIPS,
     MSSSIM,
     Adversary,
+    Checkerboard,
     FeatureDistance,
     Observer,
     PatchDiscriminator,
@@ -42,10 +43,11 @@ def observers() -> dict[str, Observer]:
     unit = UnitFeatureDistance(net, ["blocks.2", "blocks.4"], half, half)
     statistical = WassersteinDistortion(net, ["bn1", "blocks.2"], half, half)
     simple = {"mse": SquaredError(), "ms-ssim": MSSSIM(), "two scales": small, "texture": Texture()}
+    simple["checkerboard"] = Checkerboard()
     return {**simple, "machine": machine, "unit": unit, "wasserstein": statistical}
 
 
-NAMES = ["mse", "ms-ssim", "two scales", "texture", "machine", "unit", "wasserstein"]
+NAMES = ["mse", "ms-ssim", "two scales", "texture", "checkerboard", "machine", "unit", "wasserstein"]
 
 
 @pytest.mark.parametrize("name", NAMES)

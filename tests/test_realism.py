@@ -20,8 +20,9 @@ from cdanalysis.data.crops import Source
 from cdanalysis.evaluation.configs import load_experiment, load_study
 from cdanalysis.evaluation.experiment import run_experiment
 from cdanalysis.evaluation.study import DECODED, REALISTIC, run_study
+from cdanalysis.metrics.image import weave
 from cdanalysis.model import Model
-from cdanalysis.observers import FeatureDistance, Texture, UnitFeatureDistance, WassersteinDistortion
+from cdanalysis.observers import Checkerboard, FeatureDistance, Texture, UnitFeatureDistance, WassersteinDistortion
 from cdanalysis.reports.demo import run_demo
 from cdanalysis.training import distortion as distortion_module
 from cdanalysis.training.auxiliary import CropBatch
@@ -149,7 +150,7 @@ def test_observers_of_realism_are_for_stages_that_train_it(trains, depth):
         StageLoss(model, stage)
 
 
-@pytest.mark.parametrize("kind", ["texture", "wasserstein", "unit_features", "mse"])
+@pytest.mark.parametrize("kind", ["texture", "checkerboard", "wasserstein", "unit_features", "mse"])
 def test_options_that_an_observer_does_not_know_are_refused(kind):
     with pytest.raises(ValueError, match=f"observer '{kind}': unknown option 'sigma'"):
         WeightedDistortion([ObserverConfig(kind, options={"sigma": 3})])
@@ -215,6 +216,33 @@ def test_a_weave_is_no_grain():
     weave = (0.5 + 0.1 * wave[:, None] * wave).expand_as(grain)
     assert weave.std().item() == pytest.approx(grain.std().item(), rel=0.05)
     assert Texture()(grain, weave) > 20 * Texture()(grain, another)
+
+
+def test_what_repeats_itself_with_the_grid_is_told_from_grain():
+    """By the observer and by the measure, wherever the grid begins; other periods are none of its business."""
+    rng = torch.Generator().manual_seed(0)
+    grain = 0.05 * torch.randn(1, 3, 144, 144, generator=rng)
+
+    def woven(period: int) -> torch.Tensor:
+        return grain[..., :period, :period].repeat(1, 1, 144 // period, 144 // period)[..., :140, :140]
+
+    flat, grain = torch.full((1, 3, 140, 140), 0.5), grain[..., :140, :140]
+    observer = Checkerboard()
+    assert observer(flat, flat + 0.3).item() == pytest.approx(0, abs=1e-9)  # another brightness is no pattern
+    for moved in (0, 3):
+        assert observer(flat, flat + woven(8).roll(moved, -1)) > 20 * observer(flat, flat + grain)
+    assert observer(flat, flat + woven(9)) < 2 * observer(flat, flat + grain)
+
+    def measured(added: torch.Tensor) -> float | None:
+        return weave(((flat + added)[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+
+    assert measured(grain) == pytest.approx(1, abs=0.2) and measured(woven(9)) < 0.1
+    assert measured(woven(8)) > 10 and measured(woven(4)) > 10 and measured(0.2 * woven(8) + grain) > 1.5
+    assert measured(torch.zeros_like(flat)) is None and weave(np.zeros((53, 200, 3), np.uint8)) is None
+    with pytest.raises(ValueError, match="squares of 48 pixels"):
+        observer(flat[..., :47, :], flat[..., :47, :])
+    with pytest.raises(ValueError, match="at least 2"):
+        Checkerboard(period=1)
 
 
 def test_distances_of_unit_features_do_not_depend_on_their_length():

@@ -197,7 +197,11 @@ def test_a_panel_looks_in_single_precision(chelsea, dtype):
         ([], 0.5, "no observer"),
         ([ObserverConfig(side="human")], 1.0, "no observer"),
         ([ObserverConfig(side="alien")], 0.5, "both, human, machine"),
-        ([ObserverConfig("sharpness")], 0.5, "lpips_comp, features, unit_features, wasserstein, texture, adversarial"),
+        (
+            [ObserverConfig("sharpness")],
+            0.5,
+            "unit_features, wasserstein, texture, checkerboard, adversarial",
+        ),
         ([ObserverConfig("adversarial", loss="earth")], 0.5, "hinge, non_saturating"),
         ([ObserverConfig()], 1.5, "alpha must be in"),
         ([ObserverConfig("features", layers=["fc"])], 0.5, "no layer 'fc'"),

@@ -357,6 +357,15 @@ def ms_ssim(context: Context) -> Evaluator:
     return _of_pixels("ms_ssim", metrics.ms_ssim)
 
 
+def weave(context: Context) -> Evaluator:
+    """How much of decoded pictures repeats itself with a grid of 8 pixels: about 1 for photographs.
+
+    Args:
+        context: does not count.
+    """
+    return _of_pixels("weave", lambda original, decoded: metrics.weave(decoded))
+
+
 def lpips(context: Context) -> Evaluator:
     """LPIPS, at least 0, lower is better.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import binary_calibration_error
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
@@ -88,6 +89,43 @@ def ms_ssim(original: np.ndarray, reconstruction: np.ndarray) -> float | None:
         return None
     a, b = (torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float() for x in (original, reconstruction))
     return float(multiscale_structural_similarity_index_measure(a, b, data_range=255.0))
+
+
+def weave(image: np.ndarray, period: int = 8, cells: int = 6) -> float | None:
+    """How much of a picture repeats itself from cell to cell of a grid, beside what does so in cells a pixel smaller
+    and larger: a regular texture that a decoder drew, or edges of blocks.
+
+    Not a distance: the picture alone is looked at, as in Wang, Bovik, Evans, "Blind measurement of blocking artifacts
+    in images" (ICIP 2000).
+
+    Args:
+        image: uint8 (H, W, 3).
+        period: of the grid, in pixels.
+        cells: over whose square, each way, the mean of each pixel of the grid is taken.
+
+    Returns:
+        variance over the grid of these means, over that at the periods beside it: about 1 for photographs. None for a
+        picture that has no whole square, or nothing that could repeat itself.
+
+    >>> rng = np.random.default_rng(0)
+    >>> grain = rng.integers(0, 256, (96, 96, 3), np.uint8)
+    >>> woven = np.tile(grain[:8, :8], (12, 12, 1))
+    >>> bool(0.8 < weave(grain) < 1.25), bool(weave(woven) > 10)
+    (True, True)
+    """
+    if min(image.shape[:2]) < (period + 1) * cells:
+        return None
+    x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].double()
+    x = x - F.avg_pool2d(x, period + 1 - period % 2, 1, period // 2, count_include_pad=False)  # no slow shades
+    found, *beside = (_repeated(x, length, cells) for length in (period, period - 1, period + 1))
+    return found / float(np.mean(beside)) if all(beside) else None
+
+
+def _repeated(x: Tensor, period: int, cells: int) -> float:
+    """Variance over a grid of the means of its pixels over some cells, the mean over all squares of such."""
+    height, width = (length // period * period for length in x.shape[-2:])
+    means = F.avg_pool2d(F.pixel_unshuffle(x[..., :height, :width], period), cells)
+    return float(means.unflatten(1, (-1, period**2)).var(2, correction=0).mean())
 
 
 def bpp(size_bytes: int, width: int, height: int) -> float:

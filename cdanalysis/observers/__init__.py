@@ -1,7 +1,7 @@
 """Observers: differentiable distortions, each a function of (image, reconstruction).
 
 - `base`: `Observer`, the base class; `weighted_mean`
-- `pixel`: `SquaredError`, `MSSSIM`, `Texture`
+- `pixel`: `SquaredError`, `MSSSIM`, `Checkerboard`, `Texture`
 - `perceptual`: `LPIPS`, `LPIPSComp`
 - `semantic`: `FeatureDistance` and `UnitFeatureDistance`, in a recognition network, and `WassersteinDistortion`, of
   local statistics there
@@ -11,13 +11,14 @@
 from .adversarial import Adversary, PatchDiscriminator
 from .base import Observer, weighted_mean
 from .perceptual import LPIPS, LPIPSComp
-from .pixel import MSSSIM, SquaredError, Texture
+from .pixel import MSSSIM, Checkerboard, SquaredError, Texture
 from .semantic import FeatureDistance, UnitFeatureDistance, WassersteinDistortion
 
 __all__ = [
     "LPIPS",
     "MSSSIM",
     "Adversary",
+    "Checkerboard",
     "FeatureDistance",
     "LPIPSComp",
     "Observer",

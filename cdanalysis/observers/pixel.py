@@ -1,4 +1,4 @@
-"""Observers that compare pixels: squared error and structural similarity."""
+"""Observers that compare pixels: squared error, structural similarity, the decoder's grid, local power spectra."""
 
 from __future__ import annotations
 
@@ -79,6 +79,53 @@ class MSSSIM(Observer):
         window = self.window.to(x).repeat(x.shape[1], 1, 1, 1)
         x = F.conv2d(x, window.transpose(2, 3), groups=x.shape[1])
         return F.conv2d(x, window, groups=x.shape[1])
+
+
+class Checkerboard(Observer):
+    """Squared error of what repeats itself from cell to cell of the decoder's grid, and so lies on it like a weave.
+
+    Where a decoder knows nothing of a surface it draws the same in every cell, and what is the same in every cell has
+    the grid's period (Odena, Dumoulin, Olah, "Deconvolution and checkerboard artifacts", 2016), whatever it consists
+    of. A weave of little contrast is hardly an error of pixels, and to a recognition network it is a texture like any
+    other; eyes see it at once. Over a few cells the mean of each pixel of the grid tells it from grain, which is no
+    longer there.
+
+    Args:
+        period: of the grid, in pixels.
+        cells: over whose square, each way, means are taken; squares overlap by half.
+
+    Raises:
+        ValueError: for a period or a number of cells below 2.
+
+    >>> weave = torch.zeros(1, 3, 64, 64)
+    >>> weave[..., ::8, ::8] = 0.1
+    >>> grain = weave.flatten()[torch.randperm(weave.numel())].reshape(weave.shape)
+    >>> seen = [Checkerboard()(torch.zeros_like(weave), image) for image in (grain, weave)]
+    >>> bool(10 * seen[0] < seen[1])
+    True
+    """
+
+    def __init__(self, period: int = 8, cells: int = 6):
+        super().__init__()
+        if period < 2 or cells < 2:
+            raise ValueError(f"a checkerboard has a period and a number of cells of at least 2: got {period}, {cells}")
+        self.period, self.cells = period, cells
+
+    def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
+        """As `Observer.forward`.
+
+        Raises:
+            ValueError: if the images are smaller than the square over which means are taken.
+        """
+        side = self.period * self.cells
+        if min(original.shape[-2:]) < side:
+            raise ValueError(f"checkerboards are seen in squares of {side} pixels, got {tuple(original.shape[-2:])}")
+        whole = [length // self.period * self.period for length in original.shape[-2:]]
+        difference = (original - reconstruction)[..., : whole[0], : whole[1]]
+        places = F.pixel_unshuffle(difference, self.period)
+        means = F.avg_pool2d(places, self.cells, self.cells // 2).unflatten(1, (-1, self.period**2))
+        pattern = means - means.mean(2, keepdim=True)  # how bright a surface is, is no pattern
+        return weighted_mean(pattern.square().flatten(1, 2), weight)
 
 
 class Texture(Observer):

@@ -15,6 +15,7 @@ from ..observers import (
     LPIPS,
     MSSSIM,
     Adversary,
+    Checkerboard,
     FeatureDistance,
     LPIPSComp,
     Observer,
@@ -29,7 +30,11 @@ from ..registry import OBSERVERS
 from ..teachers.imagenet import imagenet_classifier
 
 SIDES = ("both", "human", "machine", "realism")
-OPTIONS = {"texture": ("window", "pooled", "least"), "wasserstein": ("window",)}
+OPTIONS = {
+    "checkerboard": ("period", "cells"),
+    "texture": ("window", "pooled", "least"),
+    "wasserstein": ("window",),
+}
 """Of this library's observers, those that have any."""
 
 
@@ -38,9 +43,10 @@ class ObserverConfig:
     """One observer of the reconstruction.
 
     Attributes:
-        kind: "mse", "ms_ssim", "lpips", "lpips_comp", "features", "unit_features" and "wasserstein" (of an ImageNet
-            classifier), "texture" (of pixels), "adversarial" (a discriminator, trained along, conditioned on the
-            spatial layer where the codec is fused, else on the detail layer), or another of `registry.OBSERVERS`.
+        kind: "mse", "ms_ssim", "texture" and "checkerboard" (of pixels), "lpips", "lpips_comp", "features",
+            "unit_features" and "wasserstein" (of an ImageNet classifier), "adversarial" (a discriminator, trained
+            along, conditioned on the spatial layer where the codec is fused, else on the detail layer), or another of
+            `registry.OBSERVERS`.
         weight: of its distortion, at least 0; a weight of 1 on "mse" is the mean squared error of pixels in [0, 1].
         side: "human" is multiplied by 1 - alpha, "machine" by alpha, "both" by 1, "realism" by the realism at which
             a crop is decoded, in a stage that trains ``codec.synthesis.realism``.
@@ -51,8 +57,8 @@ class ObserverConfig:
         layers: its modules whose outputs are compared.
         loss: of an adversary: "hinge" or "non_saturating".
         lr: learning rate of an adversary; it follows the stage's schedule.
-        options: further arguments: "window" of "wasserstein"; "window", "pooled" and "least" of "texture"; whatever
-            observers of other packages take.
+        options: further arguments: "window" of "wasserstein"; "window", "pooled" and "least" of "texture"; "period" and
+            "cells" of "checkerboard"; whatever observers of other packages take.
     """
 
     kind: str = "mse"
@@ -182,6 +188,19 @@ def texture(config: ObserverConfig, spatial: int) -> Observer:
         spatial: channels of the spatial layer; not used.
     """
     return Texture(**config.options)
+
+
+def checkerboard(config: ObserverConfig, spatial: int) -> Observer:
+    """The observer "checkerboard": squared error of what repeats itself with the decoder's grid.
+
+    Args:
+        config: ``period`` and ``cells`` of its ``options`` are used.
+        spatial: channels of the spatial layer; not used.
+
+    Raises:
+        ValueError: for a period or cells below 2.
+    """
+    return Checkerboard(**config.options)
 
 
 def _of_a_classifier(observer: type[FeatureDistance], config: ObserverConfig) -> Observer:
