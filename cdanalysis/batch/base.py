@@ -72,7 +72,15 @@ class Work:
         """Load what all files need: the model. Errors are those that every file would raise."""
 
     def settings(self) -> dict[str, Any]:
-        """Everything that results depend on other than their source, as plain data."""
+        """Everything that results depend on other than their source.
+
+        Returns:
+            plain data by name.
+
+        Raises:
+            FileNotFoundError: if the model, or another file that counts, does not exist.
+            ValueError: for a damaged model.
+        """
         return {}
 
     def inputs(self) -> Sequence[Path]:
@@ -100,5 +108,9 @@ class Work:
             raise ValueError(f"{path} is empty")
 
     def why_not(self, suffix: str) -> str:
-        """Why files of a suffix are not read."""
+        """Why files of a suffix are not read.
+
+        Args:
+            suffix: in lower case, none of ``reads``; empty for files without one.
+        """
         return f"{suffix or 'no suffix'}, not {' or '.join(sorted(self.reads))}"

@@ -63,6 +63,7 @@ class IndexWork(ModelWork):
         }
 
     def check(self) -> None:
+        """As `Work.check`; a task that the model or an archive does not have is an invalid setting, too."""
         there = zoo.describe(zoo.find(self.model))["heads"]
         for task in self.tasks:
             if task not in TASKS or task not in there:
@@ -70,11 +71,13 @@ class IndexWork(ModelWork):
                 raise ValueError(f"an archive of model {self.model!r} can hold {' and '.join(known)}, and not {task!r}")
 
     def settings(self) -> dict[str, Any]:
+        """As `Work.settings`."""
         folder = zoo.find(self.model)
         weights = file_digest(folder / zoo.WEIGHTS) if self.tasks else ""
         return {"verb": "index", "model": zoo.describe(folder)["fingerprint"], "heads": weights, "tasks": self.tasks}
 
     def files(self, target: str) -> tuple[str, ...]:
+        """As `Work.files`: none, rows go into an archive."""
         return ()
 
 
@@ -126,6 +129,9 @@ def index_streams(
         faiss: also make FAISS's index, and from then on whenever the archive changes.
         track: wraps the streams to show progress; gets their number.
         left_out: collects the files of folders that are not read.
+
+    Returns:
+        what was added, kept and dropped, and the streams that could not be read.
 
     Raises:
         FileNotFoundError: if an input or the model does not exist.

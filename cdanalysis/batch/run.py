@@ -51,6 +51,7 @@ class Outcome:
 
     @property
     def notices(self) -> list[str]:
+        """Warnings about files, each once."""
         return list(dict.fromkeys(text for row in self.rows for text in row.get("notices", ())))
 
 
@@ -88,6 +89,9 @@ def jobs_of(
         work: reads the inputs.
         suffix: of the results; by default that of the work.
         left_out: collects the files of folders that are not processed.
+
+    Returns:
+        (file to read, file to write) of each job, in the order of the inputs.
 
     Raises:
         FileNotFoundError: if an input does not exist.
@@ -190,6 +194,9 @@ def run_jobs(
         track: wraps the answers to show progress; gets their number.
         overwrite: overwrite any file that is not an input.
         named: the user named the file to write, so it may be the result of another input.
+
+    Returns:
+        the rows of the jobs that are done, and the errors of the others.
 
     Raises:
         ValueError: for the first failure, if ``strict``, and for errors that would affect all jobs.
@@ -317,6 +324,13 @@ def in_process(work: Recorded, jobs: Sequence[tuple[int, Job]]) -> Iterator[Answ
     Args:
         work: to do.
         jobs: with their numbers.
+
+    Returns:
+        the answers, each computed when it is asked for.
+
+    Raises:
+        ValueError: as `attempt`, when an answer is asked for.
+        OSError: as `attempt`, when an answer is asked for.
     """
     return (attempt(work, number, job) for number, job in jobs)
 

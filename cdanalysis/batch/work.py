@@ -61,22 +61,35 @@ class ModelWork(Work):
     max_pixels: int | None = None
 
     def loaded(self) -> Model:
-        """The model, which is loaded once a process."""
+        """The model, which is loaded once a process.
+
+        Raises:
+            FileNotFoundError: if there is no such model.
+            ValueError: if a file of it is damaged, or torch has no such device here.
+        """
         return _model(self.model, self.device, self.max_pixels)
 
     def check(self) -> None:
+        """As `Work.check`."""
         zoo.describe(zoo.find(self.model))
 
     def prepare(self) -> None:
+        """As `Work.prepare`."""
         self.loaded()
 
     def inputs(self) -> Sequence[Path]:
+        """As `Work.inputs`: the files of the model's folder."""
         return zoo.files_of(self.model)
 
 
 @dataclass(frozen=True)
 class EncodeWork(ModelWork):
-    """A photograph to a stream; arguments as `Model.encode` takes them."""
+    """A photograph to a stream.
+
+    Attributes:
+        quality, layers, bpp, max_bytes, importance, spatial_size, effort: as `Model.encode` takes them.
+        precision: in which networks of pixels compute, "float32" or "bfloat16".
+    """
 
     writes: ClassVar[str] = ".cda"
     writes_beside: ClassVar[str] = ".cda"
@@ -94,11 +107,13 @@ class EncodeWork(ModelWork):
 
     @property
     def reads(self) -> frozenset[str]:
+        """Suffixes of the image files that can be opened."""
         from ..data.images import suffixes
 
         return suffixes()
 
     def why_not(self, suffix: str) -> str:
+        """As `Work.why_not`."""
         from ..data.images import why_not
 
         return why_not(suffix)
@@ -116,9 +131,11 @@ class EncodeWork(ModelWork):
         return self._row(source, target, stream)
 
     def done(self, source: str, target: str) -> dict[str, Any] | None:
+        """As `Work.done`."""
         return self._row(source, target, Path(target).read_bytes())
 
     def check(self) -> None:
+        """As `Work.check`; settings are those of `Model.encode`."""
         from ..codec.budget import budget_of, check_settings
 
         super().check()
@@ -131,6 +148,7 @@ class EncodeWork(ModelWork):
         check_settings(len(self.layers), self.importance, self.spatial_size, self.effort)
 
     def settings(self) -> dict[str, Any]:
+        """As `Work.settings`."""
         fixed, file, folder = self.bpp is None and self.max_bytes is None, self._importance_file(), zoo.find(self.model)
         return {
             "verb": "encode",
@@ -147,6 +165,7 @@ class EncodeWork(ModelWork):
         }
 
     def inputs(self) -> Sequence[Path]:
+        """As `Work.inputs`: the model's files, and the file of the importance."""
         file = self._importance_file()
         return [*super().inputs(), *([file] if file else ())]
 
@@ -161,6 +180,7 @@ class EncodeWork(ModelWork):
         return importance_file(self.importance) if isinstance(self.importance, str) else None
 
     def check_whole(self, path: str) -> None:
+        """As `Work.check_whole`; every checksum of the stream is verified."""
         unpack(path, LARGEST_CLAIM)
 
     @staticmethod
@@ -171,7 +191,12 @@ class EncodeWork(ModelWork):
 
 @dataclass(frozen=True)
 class DecodeWork(ModelWork):
-    """A stream to an image, in the format of the target's suffix."""
+    """A stream to an image, in the format of the target's suffix.
+
+    Attributes:
+        preview, realism: as `Model.decode` takes them.
+        precision: in which networks of pixels compute, "float32" or "bfloat16".
+    """
 
     writes: ClassVar[str] = ".png"
     writes_beside: ClassVar[str] = ".decoded.png"
@@ -195,17 +220,20 @@ class DecodeWork(ModelWork):
         return {"file": source, "image": target, "width": image.width, "height": image.height}
 
     def done(self, source: str, target: str) -> dict[str, Any] | None:
+        """As `Work.done`."""
         from ..data.formats import opened
 
         with opened(target) as image:
             return {"file": source, "image": target, "width": image.width, "height": image.height}
 
     def settings(self) -> dict[str, Any]:
+        """As `Work.settings`."""
         fingerprint = zoo.describe(zoo.find(self.model))["fingerprint"]
         asked = {name: getattr(self, name) for name in ("preview", "realism", "precision")}
         return {"verb": "decode", "model": fingerprint, **asked}
 
     def check_whole(self, path: str) -> None:
+        """As `Work.check_whole`; the image is decoded."""
         _check_image(path)
 
 
@@ -248,26 +276,31 @@ class AnalyzeWork(ModelWork):
         return row
 
     def done(self, source: str, target: str) -> dict[str, Any] | None:
+        """As `Work.done`."""
         row = {**json_value(Path(target).read_text()), "file": source}
         if "segmentation" in row["tasks"]:  # its path may be from another working folder
             row["tasks"]["segmentation"]["mask"] = str(_mask_of(target))
         return row
 
     def check(self) -> None:
+        """As `Work.check`; a task that the model has no head for is an invalid setting."""
         there = self._heads()
         for task in self.tasks or ():
             if task not in there:
                 raise ValueError(f"unknown task {task!r}; model {self.model!r} has heads for {', '.join(there)}")
 
     def settings(self) -> dict[str, Any]:
+        """As `Work.settings`."""
         weights = file_digest(zoo.find(self.model) / zoo.WEIGHTS)  # heads too: a fingerprint is the codec's alone
         return {"verb": "analyze", "model": weights, "tasks": sorted(self.tasks or self._heads())}
 
     def files(self, target: str) -> tuple[str, ...]:
+        """As `Work.files`: the JSON file and the segmentation beside it; none if predictions are not written."""
         masks = (str(_mask_of(target)),) if "segmentation" in (self.tasks or self._heads()) else ()
         return (target, *masks) if self.keep else ()
 
     def check_whole(self, path: str) -> None:
+        """As `Work.check_whole`; of a segmentation the image is decoded, of predictions the JSON is read."""
         _check_image(path) if path.endswith(MASK) else json_value(Path(path).read_text())
 
     def _heads(self) -> tuple[str, ...]:
@@ -285,7 +318,11 @@ def _drop_earlier(path: Path, origin: Origin) -> None:
 
 @dataclass(frozen=True)
 class InspectWork(Work):
-    """The header of a stream; with a model, also an image of the bits spent per place."""
+    """The header of a stream; with a model, also an image of the bits spent per place.
+
+    Attributes:
+        model: zoo name or folder; None for the header alone.
+    """
 
     writes: ClassVar[str] = ".bits.png"
     writes_beside: ClassVar[str] = ".bits.png"
@@ -306,33 +343,44 @@ class InspectWork(Work):
         return {"file": source, **info, "summary": {"layers": layers}}
 
     def done(self, source: str, target: str) -> dict[str, Any] | None:
+        """As `Work.done`: None, so that every header is read."""
         return None
 
     def check(self) -> None:
+        """As `Work.check`."""
         if self.model is not None:
             zoo.describe(zoo.find(self.model))
 
     def prepare(self) -> None:
+        """As `Work.prepare`."""
         if self.model is not None:
             _model(self.model)
 
     def settings(self) -> dict[str, Any]:
+        """As `Work.settings`."""
         fingerprint = None if self.model is None else zoo.describe(zoo.find(self.model))["fingerprint"]
         return {"verb": "inspect", "model": fingerprint}
 
     def inputs(self) -> Sequence[Path]:
+        """As `Work.inputs`: the files of the model's folder, if there is a model."""
         return () if self.model is None else zoo.files_of(self.model)
 
     def files(self, target: str) -> tuple[str, ...]:
+        """As `Work.files`: none without a model."""
         return () if self.model is None else (target,)
 
     def check_whole(self, path: str) -> None:
+        """As `Work.check_whole`; the image is decoded."""
         _check_image(path)
 
 
 @dataclass(frozen=True)
 class StripWork(Work):
-    """A stream to the same one without its last layers."""
+    """A stream to the same one without its last layers.
+
+    Attributes:
+        layers: that are kept, see `cdanalysis.stream.container.strip`.
+    """
 
     writes: ClassVar[str] = ".cda"
     writes_beside: ClassVar[str] = ".cda"
@@ -346,12 +394,15 @@ class StripWork(Work):
         return EncodeWork._row(source, target, stream)
 
     def done(self, source: str, target: str) -> dict[str, Any] | None:
+        """As `Work.done`."""
         return EncodeWork._row(source, target, Path(target).read_bytes())
 
     def settings(self) -> dict[str, Any]:
+        """As `Work.settings`."""
         return {"verb": "strip", "layers": self.layers}
 
     def check_whole(self, path: str) -> None:
+        """As `Work.check_whole`; every checksum of the stream is verified."""
         unpack(path, LARGEST_CLAIM)
 
 

@@ -67,7 +67,15 @@ class StreamWriter:
 
     @torch.inference_mode()
     def at(self, levels: Levels, search: bool = True) -> list[bytes]:
-        """Streams at the quality levels 0..120 of the layers; without the search, if there is one, in less time."""
+        """The photographs' streams at given qualities.
+
+        Args:
+            levels: quality levels 0..120 of the first one or more of the layers, which are written.
+            search: whether to use the search for the detail layer's latents, if there is one, which takes time.
+
+        Returns:
+            the bytes of a ``.cda`` file for each photograph.
+        """
         return self._packed(levels, self._coded(levels, search))
 
     def _packed(self, levels: Levels, coded: list[list[bytes]]) -> list[bytes]:
@@ -100,9 +108,12 @@ class StreamWriter:
             budget: in bytes.
             bpp: the same in bits a pixel, where it was asked for, and is to be answered, in these.
 
+        Returns:
+            the bytes of a ``.cda`` file.
+
         Raises:
             ValueError: if the model cannot meet the budget, or even the highest quality would use less than 95 % of it;
-                the message names what it can.
+                the message names what it can; or if budgets by layer are not one for each layer that is written.
         """
         pixels = self.size[0] * self.size[1]
         if isinstance(budget, int):
@@ -169,6 +180,12 @@ def packed(
         levels: 0..120 of the layers that are there.
         coded: for each photograph the bytes of each layer's symbols.
         mapped: whether the detail layer has a quality map.
+
+    Returns:
+        the bytes of a ``.cda`` file for each photograph.
+
+    Raises:
+        ValueError: for a size, level, working size or fingerprint that the format cannot represent.
     """
 
     def layers(parts: list[bytes]) -> tuple[Layer, ...]:
@@ -182,7 +199,17 @@ def packed(
 
 
 def check_effort(effort: int) -> int:
-    """A number of steps, if it is one; ``ValueError`` if it is not."""
+    """Check a number of steps.
+
+    Args:
+        effort: steps of the search for the detail layer's latents.
+
+    Returns:
+        the same.
+
+    Raises:
+        ValueError: if it is not an integer from 0 to ``MOST_EFFORT``.
+    """
     if not isinstance(effort, Integral) or not 0 <= effort <= MOST_EFFORT:
         raise ValueError(f"effort is a number of steps from 0 to {MOST_EFFORT:,}, got {effort!r}")
     return int(effort)
@@ -218,6 +245,7 @@ def best_level(bytes_at: Callable[[int], int], budget: int, what: str, in_bpp: t
 
     Args:
         bytes_at: bytes at a level; grows with it, but for a few bytes.
+        budget: in bytes.
         what: what the bytes are of, for the message.
         in_bpp: the photograph's pixels and the bits a pixel that were asked for, where the message shall speak of them.
 
@@ -242,12 +270,18 @@ def best_level(bytes_at: Callable[[int], int], budget: int, what: str, in_bpp: t
 
 
 def highest_level(size_at: Callable[[int], float], budget: float, max_level: int, straight: bool = True) -> int:
-    """The highest level 0..``max_level`` whose size, which grows with it, is within ``budget``; -1 if there is none.
+    """The highest level 0..``max_level`` whose size, which grows with it, is within ``budget``.
 
     By bisection. The level that is found, and the one above it, have been asked for.
 
     Args:
+        size_at: the size at a level.
+        budget: in the unit of the sizes.
+        max_level: the last level there is.
         straight: whether sizes are nearly a straight line in the logarithm, so that interpolation helps.
+
+    Returns:
+        the level; -1 if the size at level 0 exceeds the budget.
     """
     low, high, sizes = -1, max_level + 1, {}  # within the budget; beyond it
     while high - low > 1:
@@ -263,7 +297,15 @@ def highest_level(size_at: Callable[[int], float], budget: float, max_level: int
 
 
 def budget_of(pixels: int, bpp: float | tuple[float, ...] | None, max_bytes: Budget | None) -> Budget | None:
-    """The bytes that ``bpp`` bits a pixel are, or ``max_bytes``; None if neither is given.
+    """A budget in bytes, given in bits a pixel or in bytes.
+
+    Args:
+        pixels: of the photograph.
+        bpp: bits a pixel of the whole stream, or for each layer; counts before ``max_bytes``.
+        max_bytes: bytes of the whole stream, or for each layer.
+
+    Returns:
+        whole bytes, rounded down: one number, or one for each layer; None if neither is given.
 
     Raises:
         ValueError: for a budget that is neither a positive number nor one for each layer.

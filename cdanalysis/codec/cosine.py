@@ -20,7 +20,14 @@ COLORS = COLORS / COLORS.norm(dim=1, keepdim=True)
 
 
 def basis(side: int) -> Tensor:
-    """(side^2, side, side) orthonormal two-dimensional cosines, the lowest frequencies first."""
+    """Orthonormal two-dimensional cosines, the lowest frequencies first.
+
+    Args:
+        side: of the blocks, in pixels.
+
+    Returns:
+        (side^2, side, side): frequency, row, column.
+    """
     k, n = torch.arange(side)[:, None], torch.arange(side)[None]
     rows = torch.cos(math.pi * (n + 0.5) * k / side) * math.sqrt(2 / side)
     rows[0] /= math.sqrt(2)
@@ -35,7 +42,14 @@ def _shares(channels: int, luma: float) -> tuple[int, int, int]:
 
 
 def patch_weights(width: int) -> Tensor:
-    """(width, 192): 8x8 RGB patches (channel, row, column) to their lowest frequencies, half of them brightness."""
+    """The linear map of 8x8 RGB patches to their lowest frequencies, half of them brightness.
+
+    Args:
+        width: number of frequencies.
+
+    Returns:
+        (width, 192), inputs in the order channel, row, column; rows beyond the 64 frequencies of a color are 0.
+    """
     cosines, rows = basis(8), []
     for color, count in zip(COLORS, _shares(width, 0.5), strict=True):
         rows += [torch.einsum("c,ij->cij", color, cosines[f]).flatten() for f in range(min(count, 64))]
@@ -44,7 +58,15 @@ def patch_weights(width: int) -> Tensor:
 
 
 def merge_weights(width: int, channels: int) -> Tensor:
-    """(channels, width, 2, 2): four neighboring 8x8 spectra to the lowest frequencies of their 16x16 block."""
+    """The linear map of four neighboring 8x8 spectra to the lowest frequencies of their 16x16 block.
+
+    Args:
+        width: frequencies of each spectrum, in the order of `patch_weights`.
+        channels: frequencies of the block, seven tenths of them brightness.
+
+    Returns:
+        (channels, width, 2, 2), the weights of a convolution of stride 2.
+    """
     small, large = basis(8), basis(16).reshape(256, 2, 8, 2, 8)
     weights, row, column = torch.zeros(channels, width, 2, 2), 0, 0
     for many, few in zip(_shares(channels, 0.7), _shares(width, 0.5), strict=True):
@@ -57,7 +79,13 @@ def merge_weights(width: int, channels: int) -> Tensor:
 
 @torch.no_grad()
 def start_convolution(conv: nn.Conv2d, matrix: Tensor) -> None:
-    """Make a convolution the linear map ``matrix`` (out, in), or (out, in, k, k), and nothing else."""
+    """Make a convolution a given linear map, and nothing else.
+
+    Args:
+        conv: with a bias; its weights are overwritten.
+        matrix: (out, in), which becomes the kernels' middle and may be smaller than the convolution; or all of its
+            weights (out, in, k, k).
+    """
     conv.weight.zero_()
     conv.bias.zero_()
     if matrix.ndim == 4:
@@ -69,7 +97,11 @@ def start_convolution(conv: nn.Conv2d, matrix: Tensor) -> None:
 
 @torch.no_grad()
 def silence(module: nn.Module) -> None:
-    """Let every residual branch in ``module`` start at zero."""
+    """Let every residual branch in a module start at zero.
+
+    Args:
+        module: its blocks are changed in place.
+    """
     for part in module.modules():
         if isinstance(part, Block):
             part.narrow.weight.zero_()

@@ -30,7 +30,15 @@ class Derived(Generic[T]):
         self._kept: tuple[Any, T, list[Tensor]] | None = None
 
     def get(self, tensors: Iterable[Tensor], make: Callable[[], T]) -> T:
-        """The value for tensors as they are; ``make`` computes it."""
+        """The value for tensors as they are.
+
+        Args:
+            tensors: that the value depends on.
+            make: computes the value; called the first time, and after a tensor was replaced or changed in place.
+
+        Returns:
+            what ``make`` gave for these very tensors.
+        """
         tensors, kept = list(tensors), self._kept
         state = [(t.data_ptr(), t.device, t.dtype, 0 if t.is_inference() else t._version) for t in tensors]
         if kept is None or kept[0] != state:
@@ -47,7 +55,11 @@ class Derived(Generic[T]):
 
 
 def forget_derived(module: nn.Module) -> None:
-    """Let a module, and all in it, compute anew what they keep of their weights."""
+    """Let a module, and all in it, compute anew what they keep of their weights.
+
+    Args:
+        module: whose `Derived` values, and those of its parts, are dropped.
+    """
     for part in module.modules():
         for value in vars(part).values():
             if isinstance(value, Derived):
@@ -55,7 +67,14 @@ def forget_derived(module: nn.Module) -> None:
 
 
 def checksum(tensors: Iterable[Tensor]) -> Tensor:
-    """Numbers that are others when a weight is, even one that was changed behind autograd's back (by ``.data``)."""
+    """Numbers that are others when a weight is, even one that was changed behind autograd's back (by ``.data``).
+
+    Args:
+        tensors: on one device, some of them of floating point.
+
+    Returns:
+        (numbers,) float64, on that device.
+    """
     tensors = [t.detach() for t in tensors]
     real = [t for t in tensors if t.is_floating_point()]
     whole = [t.sum(dtype=torch.float64) for t in tensors if not t.is_floating_point()]
@@ -64,7 +83,14 @@ def checksum(tensors: Iterable[Tensor]) -> Tensor:
 
 
 def tensors_of(*modules: nn.Module) -> Iterator[Tensor]:
-    """Parameters and buffers of modules and of all in them, without making their names, as `Module.parameters` does."""
+    """Parameters and buffers of modules and of all in them, without making their names, as `Module.parameters` does.
+
+    Args:
+        *modules: to look into.
+
+    Yields:
+        the tensors, module by module; one that two modules share, twice.
+    """
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
@@ -85,7 +111,14 @@ def ordinary_tensors() -> Iterator[None]:
 
 
 def saved_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """A module's tensors as files hold them: on the CPU, in half precision, under the names that it has uncompiled."""
+    """A module's tensors as files hold them.
+
+    Args:
+        module: is not changed.
+
+    Returns:
+        by the name that each has in a module that is not compiled: on the CPU, floating point in half precision.
+    """
     return {name.replace(WRAPPED, ""): _halved(tensor) for name, tensor in module.state_dict().items()}
 
 
@@ -112,6 +145,12 @@ def hashed_shape(codec: dict[str, Any]) -> dict[str, Any]:
     """What a fingerprint hashes of a codec's shape: ``HASHED``, and later fields that are not at their default.
 
     So a field may be added without a stream that was written before becoming unreadable. Realism is never hashed.
+
+    Args:
+        codec: the fields of `CodecConfig`, or of another codec's description, by name.
+
+    Returns:
+        those that are hashed.
     """
     later = {field.name: getattr(CodecConfig(), field.name) for field in fields(CodecConfig)}
     counts = {name: value for name, value in codec.items() if name in HASHED or value != later.get(name)}
@@ -119,9 +158,16 @@ def hashed_shape(codec: dict[str, Any]) -> dict[str, Any]:
 
 
 def fingerprint(tensors: dict[str, Tensor], codec: dict[str, Any]) -> str:
-    """Six hexadecimal digits of the codec's shape and weights, as saved; heads, teachers and realism do not count.
+    """The fingerprint of a codec's shape and weights, as saved; heads, teachers and realism do not count.
 
     Streams carry it, so that they are never read with other weights than they were written with.
+
+    Args:
+        tensors: of the model, by name, on the CPU; those whose names begin with ``codec.`` count.
+        codec: the codec's shape, see `hashed_shape`.
+
+    Returns:
+        six hexadecimal digits.
     """
     digest = hashlib.sha256(json_text(hashed_shape(codec), sort_keys=True).encode())
     for name in sorted(n for n in tensors if n.startswith("codec.") and not n.startswith((*TEACHERS, REALISM))):
@@ -132,7 +178,15 @@ def fingerprint(tensors: dict[str, Tensor], codec: dict[str, Any]) -> str:
 
 
 def fingerprint_of(codec: nn.Module, shape: dict[str, Any]) -> str:
-    """The fingerprint of a codec's weights as they are: that of its file, if a file would hold just these weights."""
+    """The fingerprint of a codec's weights as they are: that of its file, if a file would hold just these weights.
+
+    Args:
+        codec: the module, without a prefix in the names of its tensors.
+        shape: of the codec, see `hashed_shape`.
+
+    Returns:
+        six hexadecimal digits.
+    """
     named = {f"codec.{name.replace(WRAPPED, '')}": tensor for name, tensor in codec.state_dict().items()}
     whole = {name: tensor.cpu() for name, tensor in named.items() if not name.startswith(TEACHERS)}
     tensors = {name: _halved(tensor) for name, tensor in whole.items()}

@@ -34,12 +34,25 @@ Improved = Callable[[Tensor, Tensor, "int | Tensor", "Tensor | None"], Tensor]
 
 
 class Patchify(nn.Sequential):
-    """Pixels to stride 8 at once: squares of 8 x 8 pixels become the channels that a convolution reads."""
+    """Pixels to stride 8 at once: squares of 8 x 8 pixels become the channels that a convolution reads.
+
+    Args:
+        width: channels at stride 8.
+        kernel: side of the convolution's kernel at stride 8, odd.
+    """
 
     def __init__(self, width: int, kernel: int):
         super().__init__(nn.PixelUnshuffle(8), nn.Conv2d(192, width, kernel, padding=kernel // 2))
 
     def forward(self, x: Tensor) -> Tensor:
+        """The features of images.
+
+        Args:
+            x: (N, 3, H, W), sides multiples of 8.
+
+        Returns:
+            (N, width, H/8, W/8).
+        """
         convolution = cast(nn.Conv2d, self[1])
         if convolution.kernel_size != (1, 1):
             return super().forward(x)
@@ -49,6 +62,12 @@ class Patchify(nn.Sequential):
 
 class DetailAnalysis(nn.Module):
     """g_a: photographs in [0, 1] to y at stride 16, by way of stride 8.
+
+    Args:
+        width: channels at stride 8.
+        channels: of y.
+        depth: blocks at stride 8.
+        kernel: side of the kernel next to pixels, 1 or 3.
 
     Attributes:
         receptive_radius: a cell of y depends on no pixels but those of the cells up to so many away.
@@ -66,11 +85,23 @@ class DetailAnalysis(nn.Module):
         cosine.silence(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The latents of images, before their gain.
+
+        Args:
+            x: (N, 3, H, W) in [0, 1], sides multiples of 16.
+
+        Returns:
+            (N, C', H/16, W/16).
+        """
         return self.coarse(self.down(self.fine(self.patchify(x - 0.5))))
 
 
 class HyperAnalysis(nn.Sequential):
     """h_a: y to z, four times coarser.
+
+    Args:
+        channels: of y.
+        hyper: channels of z.
 
     Attributes:
         receptive_radius: a cell of z depends on no cells of y but its own 4x4 and those so many away from them.
@@ -88,6 +119,14 @@ class HyperAnalysis(nn.Sequential):
         )
 
     def forward(self, y: Tensor) -> Tensor:
+        """The hyper-latent, not yet rounded.
+
+        Args:
+            y: latents in steps, (N, C', h, w).
+
+        Returns:
+            (N, C_z, h/4, w/4), sides rounded up.
+        """
         y = y / CONTEXT_SCALE
         height, width = y.shape[-2:]
         pad = (-width % HYPER_REDUCTION, -height % HYPER_REDUCTION)
@@ -95,7 +134,13 @@ class HyperAnalysis(nn.Sequential):
 
 
 class HyperSynthesis(nn.Module):
-    """h_s, exact: hyper-latent, condition and quality to the context model's base."""
+    """h_s, exact: hyper-latent, condition and quality to the context model's base.
+
+    Args:
+        hyper: channels of the hyper-latent.
+        condition: channels of the condition, without the quality.
+        hidden: width; the base has twice as many channels.
+    """
 
     def __init__(self, hyper: int, condition: int, hidden: int):
         super().__init__()
@@ -103,11 +148,29 @@ class HyperSynthesis(nn.Module):
         self.side = ExactConv2d(condition + 1, hidden, 3)
 
     def forward(self, z_hat: Tensor, side: Tensor) -> Tensor:
+        """The base in floating point, for training.
+
+        Args:
+            z_hat: hyper-latent in steps, (N, C_z, h/4, w/4), sides rounded up.
+            side: the condition in steps, then the quality in [0, 1]: (N, condition + 1, h, w).
+
+        Returns:
+            (N, 2 * hidden, h, w), at least 0.
+        """
         for layer in self.up:
             z_hat = layer(z_hat)
         return torch.cat([z_hat[..., : side.shape[-2], : side.shape[-1]], self.side(side)], 1)
 
     def exact(self, z: Tensor, side: Tensor) -> Tensor:
+        """The base in integers, for coding.
+
+        Args:
+            z: hyper-latent, integers of 1/256 step, (N, C_z, h/4, w/4), sides rounded up.
+            side: as of `forward`, in integers of 1/256, of magnitudes up to ``LIMIT``.
+
+        Returns:
+            (N, 2 * hidden, h, w) float32, integers from 0 to ``LIMIT``.
+        """
         for layer in self.up:
             z = layer.exact(z)
         return torch.cat([z[..., : side.shape[-2], : side.shape[-1]], self.side.exact(side)], 1)
@@ -169,22 +232,43 @@ class DetailLayer(nn.Module):
         return y_hat, bits, z_bits
 
     def entropy_base(self, z: Tensor, quality: Tensor, condition: Tensor | None, like: Tensor) -> Tensor:
-        """What the entropy model of y (``like``) is told, as floats; arguments as those of `forward`."""
+        """What the entropy model of y is told, in floating point.
+
+        Args:
+            z: hyper-latent in whole steps, (N, C_z, h/4, w/4), sides rounded up.
+            quality: as of `forward`.
+            condition: as of `forward`; None for a layer without.
+            like: y, for its batch and grid.
+
+        Returns:
+            (N, B, h, w).
+        """
         plane = spread(quality, like)
         return self.h_s(z, plane if condition is None else torch.cat([condition, plane], 1))
 
     def dequantize(self, y_hat: Tensor, quality: Tensor) -> Tensor:
-        """Undo the gain: (N, C', h, w) float."""
+        """Undo the gain.
+
+        Args:
+            y_hat: latents in steps, (N, C', h, w).
+            quality: (N, 1, 1, 1) in [0, 1], or a map (N, 1, h, w).
+
+        Returns:
+            (N, C', h, w).
+        """
         return y_hat * self.inverse_gain(quality)
 
     def exact_base(self, z: Tensor, level: int | Tensor, condition: Tensor | None, grid: tuple[int, int]) -> Tensor:
-        """Integers (N, B, h, w) on which the parse of y depends.
+        """Integers on which the parse of y depends.
 
         Args:
             z: hyper-latent in whole steps.
             level: quality 0..120, or int32 (N, 1, h, w).
             condition: values (N, C, h, w) in sixteenths of a step of what the layer is conditioned on.
             grid: (h, w).
+
+        Returns:
+            (N, B, h, w) float32, integers of 1/256.
         """
         side = exact_plane(level, z.new_empty(1).expand(len(z), 1, *grid))
         if condition is not None:
@@ -194,12 +278,19 @@ class DetailLayer(nn.Module):
     def quantize(
         self, y: Tensor, level: int | Tensor, condition: Tensor | None, improved: Improved | None = None
     ) -> tuple[Quantized, Tensor]:
-        """Analyzed images y (N, C', h, w), before their gain, to integers; and the hyper-latent in whole steps.
+        """Analyzed images to integers.
 
         Args:
+            y: latents before their gain, (N, C', h, w).
             level: quality 0..120, or int32 (N, 1, h, w).
             condition: as `exact_base` takes it.
             improved: a search for better latents.
+
+        Returns:
+            y's values with the passes that code them, and the hyper-latent in whole steps, int32 (N, C_z, h_z, w_z).
+
+        Raises:
+            ValueError: if h or w is odd.
         """
         gain = self.gain(quality_plane(level, y))
         hyper = self.prior.quantize(self.h_a(y * gain))

@@ -62,12 +62,23 @@ class FusionDecoder(nn.Module):
         self.set_realism(realism)
 
     def set_realism(self, depth: int) -> None:
-        """Have a branch for realism, of so many blocks; or, with 0, none."""
+        """Give the decoder a branch for realism, or take it away.
+
+        Args:
+            depth: blocks at each stride of the new branch, which adds nothing yet; 0 for none.
+        """
         width, condition = self.out[0].in_channels, self.condition[0].out_channels
         self.realism = RealismBranch(width, condition, depth).to(self.stem.weight) if depth else None
 
     def reach(self, realism: float) -> int:
-        """The receptive radius where images are decoded at this realism."""
+        """The receptive radius where images are decoded at a realism.
+
+        Args:
+            realism: in [0, 1]; at 0, the branch for it does not run.
+
+        Returns:
+            the radius in cells of 16 pixels, see ``receptive_radius``.
+        """
         branch = self.realism if realism else None
         return self.receptive_radius + (0 if branch is None else branch.receptive_radius)
 
@@ -79,14 +90,17 @@ class FusionDecoder(nn.Module):
         realism: Tensor | None = None,
         corner: tuple[int, int] = (0, 0),
     ) -> Tensor:
-        """Images (N, 3, 16 h, 16 w), about [0, 1] but not clamped.
+        """Decode images.
 
         Args:
-            detail: (N, C, h, w).
+            detail: dequantized latents, (N, C, h, w).
             quality: of the detail layer, in [0, 1]: (N, 1, 1, 1), or a map (N, 1, h, w).
             spatial: y_hat of the spatial layer in steps, on the same grid.
             realism: in [0, 1], (N, 1, 1, 1); None for the least squared error, which 0 gives, too.
             corner: row and column of the cell at which ``detail`` begins in the whole image.
+
+        Returns:
+            (N, 3, 16 h, 16 w), about [0, 1] but not clamped.
         """
         alike = spatial is None and self.stem.kernel_size == (1, 1)
         plane = quality if alike else spread(quality, detail)

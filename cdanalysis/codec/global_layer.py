@@ -18,7 +18,12 @@ from .gains import Gains
 
 
 class Residual(nn.Module):
-    """A perceptron of one hidden layer beside the identity, silent at the start: (N, C) to (N, C)."""
+    """A perceptron of one hidden layer beside the identity, silent at the start.
+
+    Args:
+        width: channels C of input and output.
+        hidden: width of the hidden layer.
+    """
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -27,6 +32,14 @@ class Residual(nn.Module):
         nn.init.zeros_(self.branch[2].bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The input, and what the perceptron adds to it.
+
+        Args:
+            x: (N, C).
+
+        Returns:
+            (N, C).
+        """
         return x + self.branch(x)
 
 
@@ -64,7 +77,15 @@ class GlobalLayer(nn.Module):
             return self.context(y, quality, noisy)
 
     def dequantize(self, y_hat: Tensor, quality: Tensor) -> Tensor:
-        """Undo the gain: (N, C, 1, 1) float."""
+        """Undo the gain.
+
+        Args:
+            y_hat: latents in steps, (N, C, 1, 1).
+            quality: (N, 1, 1, 1) in [0, 1].
+
+        Returns:
+            (N, C, 1, 1).
+        """
         return y_hat * self.inverse_gain(quality)
 
     @property
@@ -74,9 +95,23 @@ class GlobalLayer(nn.Module):
         return last.weight, last.bias
 
     def decoder_inputs(self, latents: Tensor) -> Tensor:
-        """What that layer makes embeddings of, (N, C), where dequantized latents are (N, C)."""
+        """What the synthesis' last layer makes embeddings of.
+
+        Args:
+            latents: dequantized, (N, C).
+
+        Returns:
+            (N, C).
+        """
         return self.g_s[0](latents)
 
     def embedding(self, latents: Tensor) -> Tensor:
-        """The embedding (N, E) that dequantized latents (N, C, 1, 1) hold."""
+        """The embedding that latents hold.
+
+        Args:
+            latents: dequantized, (N, C, 1, 1).
+
+        Returns:
+            (N, E).
+        """
         return self.g_s(latents.flatten(1))

@@ -51,12 +51,16 @@ class LatentSearch:
         self.precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
     def improved(self, y: Tensor, hyper: Tensor, level: int | Tensor, condition: Tensor | None) -> Tensor:
-        """Better latents than y (N, C, h, w), in steps; one photograph, and one tile of it, at a time.
+        """Better latents; one photograph, and one tile of it, at a time.
 
         Args:
+            y: latents to start from, in steps, (N, C, h, w).
             hyper: the hyper-latent in whole steps, which stays as it is.
             level: quality 0..120, or int32 (N, 1, h, w).
             condition: y_hat of the spatial layer in steps, on the same grid, where the codec is fused.
+
+        Returns:
+            latents in steps, not rounded, (N, C, h, w).
         """
         quality = quality_plane(level, y).expand(len(y), 1, *y.shape[-2:])
         base = self.detail.entropy_base(hyper.float(), quality, condition, y)

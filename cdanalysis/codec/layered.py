@@ -67,9 +67,16 @@ class Seen(NamedTuple):
 class LayeredCodec(nn.Module):
     """Images to latents and back, in layers (Zhang, Jia, Chang, Ma, arXiv 2304.06896, in light form).
 
+    Args:
+        config: its shape; copied.
+
     Attributes:
         classifier, detector: the semantic layers' teachers, frozen.
         search_rounds: how long the encoder searches for the global layer's symbols; at 0 it rounds, in less time.
+
+    Raises:
+        ValueError: for a working size that is none, a network that cannot be a teacher, or channels that do not divide
+            into an entropy model's passes.
     """
 
     scale_tables: Tensor
@@ -112,6 +119,9 @@ class LayeredCodec(nn.Module):
             quality: of the detail layer, in [0, 1]: (N, 1, 1, 1), or a map (N, 1, H/16, W/16).
             noisy: whether bits are those of y with uniform noise, as in training, or of y_hat itself.
             spatial: y_hat of the spatial layer in steps, where the codec is fused.
+
+        Returns:
+            images (N, 3, H, W), not clamped, and bits per image (N,), those of the hyper-latent included.
         """
         condition = self.condition(spatial, (x.shape[-2], x.shape[-1]))
         y_hat, y_bits, z_bits = self.detail(x, quality, condition, noisy)
@@ -119,10 +129,14 @@ class LayeredCodec(nn.Module):
         return Coded(x_hat, y_bits.flatten(1).sum(1) + z_bits.flatten(1).sum(1))
 
     def condition(self, spatial: Tensor | None, size: tuple[int, int]) -> Tensor | None:
-        """A spatial layer (N, C, h, w) on the detail layer's grid, which is told of it; None in a codec not fused.
+        """A spatial layer on the detail layer's grid, which is told of it.
 
         Args:
+            spatial: (N, C, h, w); not None where the codec is fused.
             size: of the images, (height, width) in pixels.
+
+        Returns:
+            (N, C, H/16, W/16) for images padded to H x W, see `resampled`; None in a codec that is not fused.
         """
         if not self.config.fused:
             return None
@@ -131,7 +145,11 @@ class LayeredCodec(nn.Module):
 
     @torch.no_grad()
     def set_fused(self, fused: bool) -> None:
-        """Let the detail layer and the decoder see the spatial layer, of which they make nothing yet; or no longer."""
+        """Let the detail layer and the decoder see the spatial layer, of which they make nothing yet; or no longer.
+
+        Args:
+            fused: whether they see it.
+        """
         if fused != self.config.fused:
             channels = self.spatial.spec.channels
             self.config = replace(self.config, fused=fused)
@@ -139,7 +157,11 @@ class LayeredCodec(nn.Module):
                 _conditioned(conv, channels if fused else -channels)
 
     def set_realism(self, depth: int) -> None:
-        """Give the decoder a branch for realism, of so many blocks, which adds nothing yet; or, with 0, none."""
+        """Give the decoder a branch for realism, which adds nothing yet; or take it away.
+
+        Args:
+            depth: blocks at each stride of the branch; 0 for none. A branch of that depth stays as it is.
+        """
         if depth != self.config.realism:
             self.config = replace(self.config, realism=depth)
             self.synthesis.set_realism(depth)
@@ -191,13 +213,19 @@ class LayeredCodec(nn.Module):
 
     @torch.no_grad()
     def analyze(self, x: Tensor, layers: int = 3, spatial_size: int | None = None, effort: int = 0) -> AnalyzedImages:
-        """What images (N, 3, H, W), uint8 or in [0, 1], of any size, are at any quality.
+        """What images are at any quality.
 
         Under autocast the detail layer's analysis, which takes most of the time, is in its precision; teachers are not.
 
         Args:
+            x: (N, 3, H, W), uint8 or in [0, 1], of any size.
+            layers: how many to analyze, 1 to 3, from the first on.
             spatial_size: working size of the spatial layer, by default the configuration's.
             effort: steps of the search for the detail layer's latents, see `LatentSearch`.
+
+        Returns:
+            the embedding (N, E); y of the other layers before its gain, (N, C, h, w), each on its own grid; and the
+            search, where there is effort.
         """
         with full_precision():
             seen = self.teachers_see(x, layers, spatial_size)
@@ -209,11 +237,15 @@ class LayeredCodec(nn.Module):
         return AnalyzedImages(seen.embedding, spatial, detail, search)
 
     def teachers_see(self, x: Tensor, layers: int = 2, spatial_size: int | None = None) -> Seen:
-        """What the teachers see in images (N, 3, H, W), uint8 or in [0, 1], resized to the working sizes.
+        """What the teachers see in images, resized to the working sizes.
 
         Args:
+            x: (N, 3, H, W), uint8 or in [0, 1].
             layers: 1 for the classifier alone.
             spatial_size: as `analyze` takes it.
+
+        Returns:
+            the embedding (N, E) float32, and the detector's features; None for the classifier alone.
         """
         height, width = x.shape[-2:]
         pixels = x if x.dtype == torch.uint8 else (x * 255).round().to(torch.uint8)
@@ -234,11 +266,17 @@ class LayeredCodec(nn.Module):
         quality_offsets: Tensor | None = None,
         embedding: Quantized | None = None,
     ) -> CodedLatents:
-        """Analyzed images of ``size`` (height, width) at a quality level for each layer.
+        """Analyzed images at a quality.
 
         Args:
+            y: of N images of one size.
+            size: of the images, (height, width) in pixels.
+            levels: quality levels 0..120, one for each layer that was analyzed.
             quality_offsets: how far the detail layer's quality lies below its level, place by place: see `Latents`.
             embedding: the global layer's symbols at its level, if `quantized_embedding` has found them before.
+
+        Returns:
+            latents of the layers that were analyzed, and the passes that code each.
         """
         embedding = embedding or self.quantized_embedding(y.embedding, levels[0])
         latents, passes = Latents(size, levels[:1], embedding.values), [embedding.passes]
@@ -260,13 +298,31 @@ class LayeredCodec(nn.Module):
     @torch.no_grad()
     @full_precision()
     def quantized_embedding(self, embeddings: Tensor, level: int) -> Quantized:
-        """The symbols of embeddings (N, E), at a quality level 0..120, that keep the classes which the teacher sees."""
+        """The symbols of embeddings that keep the classes which the teacher sees.
+
+        Args:
+            embeddings: (N, E).
+            level: quality 0..120.
+
+        Returns:
+            values (N, C, 1, 1), and the passes that code them.
+        """
         layer, weight, bias = self.global_layer, *self.classifier.classifier_weights()
         classes = self._classes.get((weight, bias, *layer.decoder), lambda: Classes.of(layer, weight, bias))
         return VectorSearch(layer, classes, embeddings, level, self.search_rounds).best()
 
     def to_latents(self, x: Tensor, levels: Levels, layers: int = 3, quality_offsets: Tensor | None = None) -> Latents:
-        """Images (N, 3, H, W), uint8 or in [0, 1], of any size, to integer latents; see `encode_at`."""
+        """Images to integer latents.
+
+        Args:
+            x: (N, 3, H, W), uint8 or in [0, 1], of any size.
+            levels: quality levels 0..120, one for each of these layers.
+            layers: how many, 1 to 3, from the first on.
+            quality_offsets: as of `encode_at`.
+
+        Returns:
+            a batch of N images, see `Latents`.
+        """
         return self.encode_at(self.analyze(x, layers), (x.shape[-2], x.shape[-1]), levels, quality_offsets).latents
 
     # -- latents to features and images ------------------------------------------------------
@@ -277,7 +333,14 @@ class LayeredCodec(nn.Module):
         return FeatureSpec(self.classifier.embedding, self.spatial.outputs, self.detail.spec.channels)
 
     def features(self, latents: Latents) -> Features:
-        """What heads read of latents; no pixel is decoded, and no teacher runs."""
+        """What heads read of latents; no pixel is decoded, and no teacher runs.
+
+        Args:
+            latents: of N images; layers may be missing, see `Latents.up_to`.
+
+        Returns:
+            features as `feature_spec` describes them, of the layers that are there.
+        """
         like = self.global_layer.g_s[1].weight
         planes = [quality_plane(level, like) for level in latents.quality]
         embedding = self.global_layer.dequantize(to_real(latents.embedding, like.dtype), planes[0])
@@ -289,7 +352,15 @@ class LayeredCodec(nn.Module):
         return Features([latents.size] * len(latents), self.global_layer.embedding(embedding), pyramid, detail)
 
     def dequantized_detail(self, latents: Latents, seen: Place = (slice(None), slice(None))) -> Tensor:
-        """The detail layer (N, C, h, w), its gain undone, at a place; zeros where there is none."""
+        """The detail layer, its gain undone.
+
+        Args:
+            latents: of N images; the layer may be missing.
+            seen: rows and columns of its grid; by default all.
+
+        Returns:
+            (N, C, h, w) for that place; zeros where the layer is missing.
+        """
         like, (rows, columns) = self.synthesis.stem.weight, seen
         if latents.detail is None:
             grid = grid_of(*latents.size)
@@ -304,10 +375,14 @@ class LayeredCodec(nn.Module):
         return quality_plane(level, self.synthesis.stem.weight)
 
     def to_images(self, latents: Latents, realism: float = 0.0) -> Tensor:
-        """Decoded images, uint8 (N, 3, H, W); without a detail layer, a preview.
+        """Decode images; without a detail layer, a preview.
 
         Args:
+            latents: of N images of H x W pixels.
             realism: from the least squared error (0) to the most photograph-like (1).
+
+        Returns:
+            uint8 (N, 3, H, W).
 
         Raises:
             ValueError: if there is no detail layer and the codec is not fused, so that there is nothing to show; or for
@@ -337,10 +412,16 @@ class LayeredCodec(nn.Module):
         return x
 
     def bit_maps(self, latents: Latents) -> dict[str, Tensor]:
-        """Bits (N, h, w) of each layer in each cell of its grid, as the entropy models' floating-point face has them.
+        """Bits of each layer in each cell of its grid, as the entropy models' floating-point face has them.
 
         The global layer's grid is one cell. Bits of a hyper-latent are shared out among its cells; those of a quality
         map do not count.
+
+        Args:
+            latents: of N images.
+
+        Returns:
+            bits (N, h, w) by the name of each layer that is there.
         """
         planes = [
             quality_plane(level, self.scale_tables.new_zeros((), dtype=torch.float32)) for level in latents.quality
@@ -371,7 +452,15 @@ def _detector(name: str) -> NanoDetPlus | Backbone:
 
 
 def resized(pixels: Tensor, size: Sequence[int]) -> Tensor:
-    """Images (N, 3, H, W), uint8, resized to ``size`` (rows, columns) by Pillow's fixed-point resampling."""
+    """Images resized by Pillow's fixed-point bicubic resampling; on accelerators by floats, which come near to it.
+
+    Args:
+        pixels: uint8 (N, 3, H, W).
+        size: (rows, columns) to resize to.
+
+    Returns:
+        uint8 (N, 3, rows, columns).
+    """
     if pixels.device.type == "cpu":
         return F.interpolate(pixels, list(size), mode="bicubic", antialias=True)
     # Accelerators know no bytes here; what they make of floats is as near as no matter.
@@ -380,13 +469,17 @@ def resized(pixels: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def resampled(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """A layer (N, C, h, w) of the whole image on the detail layer's grid, that of the padded one.
+    """A layer of the whole image on the detail layer's grid, that of the padded one.
 
     Row i takes row min(h - 1, (16 i + 8) h // height), where its middle lies; columns alike. Integers throughout: part
     of the format.
 
     Args:
+        x: (N, C, h, w).
         size: of the image, (height, width) in pixels.
+
+    Returns:
+        (N, C, H/16, W/16) for an image that is padded to H x W.
     """
     for axis, side, cells in zip((2, 3), size, grid_of(*size), strict=True):
         middles = STRIDE * torch.arange(cells, device=x.device) + STRIDE // 2
@@ -395,7 +488,15 @@ def resampled(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def to_real(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Integer latents in sixteenths of a step as steps."""
+    """Integer latents as steps.
+
+    Args:
+        values: integers in sixteenths of a step, of any shape.
+        dtype: of the result.
+
+    Returns:
+        steps, of the same shape.
+    """
     return values.to(dtype) / STEPS
 
 

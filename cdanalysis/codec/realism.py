@@ -60,13 +60,16 @@ class RealismBranch(nn.Module):
         self.register_buffer("noise", torch.from_numpy(drawn), persistent=False)
 
     def forward(self, x: Tensor, condition: Tensor, realism: Tensor, corner: tuple[int, int] = (0, 0)) -> Tensor:
-        """What is added to images, (N, 3, 8 h, 8 w).
+        """What is added to images.
 
         Args:
             x: the decoder's features (N, C, h, w).
             condition: what modulates them, (N, C', h, w).
             realism: in [0, 1], (N, 1, 1, 1).
             corner: row and column, in cells of stride 16, at which ``x`` begins in the image: noise has its place.
+
+        Returns:
+            (N, 3, 8 h, 8 w).
         """
         condition = condition + self.amount(realism)
         for block in self.coarse:

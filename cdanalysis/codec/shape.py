@@ -66,10 +66,16 @@ class CodecConfig:
         return self.global_size, self.spatial_size, 0
 
     def working_size(self, height: int, width: int, layers: int, spatial_size: int | None = None) -> tuple[int, int]:
-        """Height and width, multiples of 32, at which the last of so many semantic layers sees a photograph.
+        """The size at which the last of some semantic layers sees a photograph.
 
         Args:
+            height: of the photograph in pixels.
+            width: of the photograph in pixels.
+            layers: how many semantic layers: 1 for the global layer's size, 2 for the spatial layer's.
             spatial_size: of the spatial layer, instead of the configuration's.
+
+        Returns:
+            (height, width) in pixels, multiples of 32.
         """
         if layers == 1:
             return working_size(height, width, shorter=self.global_size)

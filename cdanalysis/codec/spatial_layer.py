@@ -29,7 +29,14 @@ CONTEXT_SCALE = 4
 
 
 def analysis_inputs(seen: DetectorFeatures) -> list[Tensor]:
-    """What the analysis sees of a detector at strides 8, 16 and 32: the pyramid, and the backbone behind it."""
+    """What the analysis sees of a detector: the pyramid, and the backbone behind it.
+
+    Args:
+        seen: the detector's features.
+
+    Returns:
+        (N, c, h / s, w / s), s = 8, 16, 32, with the channels of `analysis_channels`.
+    """
     p3, p4, p5, _ = seen.pyramid
     if not seen.backbone:
         return [p3, p4, p5]
@@ -38,7 +45,14 @@ def analysis_inputs(seen: DetectorFeatures) -> list[Tensor]:
 
 
 def analysis_channels(detector: NanoDetPlus | Backbone) -> tuple[int, int, int]:
-    """Channels of `analysis_inputs`."""
+    """Channels of `analysis_inputs`.
+
+    Args:
+        detector: the teacher of the layer.
+
+    Returns:
+        those at strides 8, 16 and 32.
+    """
     p3, p4, p5, _ = detector.PYRAMID
     if isinstance(detector, Backbone):
         return p3, p4, p5
@@ -66,6 +80,14 @@ class SpatialAnalysis(nn.Module):
         self.out = nn.Conv2d(hidden, channels, 1)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """The latents of features, before their gain.
+
+        Args:
+            features: (N, c, h / s, w / s), s = 8, 16, 32; h and w multiples of 32.
+
+        Returns:
+            (N, C, h / 16, w / 16).
+        """
         f8, f16, f32 = features
         return self.out(self.body(self.down(f8) + self.keep(f16) + self.up(f32)))
 
@@ -98,12 +120,15 @@ class SpatialSynthesis(nn.Module):
         nn.init.zeros_(self.context.bias)
 
     def forward(self, latents: Tensor, quality: Tensor, side: Tensor) -> list[Tensor]:
-        """Features (N, c, h / s, w / s), s = 8 to 64.
+        """Features of latents.
 
         Args:
             latents: dequantized, (N, C, h / 16, w / 16), h and w multiples of 32.
             quality: (N, 1, 1, 1) in [0, 1].
             side: dequantized latents of the global layer, (N, S, 1, 1).
+
+        Returns:
+            (N, c, h / s, w / s), s = 8, 16, 32, 64, sides rounded up.
         """
         x = self.stem(torch.cat([latents, spread(quality, latents)], 1))
         x = self.body(x + self.context(side))
@@ -162,25 +187,58 @@ class SpatialLayer(nn.Module):
             return self.context(y, self.entropy_base(side, quality, y), noisy)
 
     def entropy_base(self, side: Tensor, quality: Tensor, like: Tensor) -> Tensor:
-        """What the entropy model of y (``like``) is told, as floats; arguments as those of `forward`."""
+        """What the entropy model of y is told, in floating point.
+
+        Args:
+            side: as of `forward`.
+            quality: as of `forward`.
+            like: y, for its grid.
+
+        Returns:
+            (N, B, h / 16, w / 16), one column expanded.
+        """
         base = self.base(torch.cat([side / CONTEXT_SCALE, quality.expand(len(side), 1, 1, 1)], 1))
         return base.expand(-1, -1, *like.shape[-2:])
 
     def dequantize(self, y_hat: Tensor, quality: Tensor) -> Tensor:
-        """Undo the gain: (N, C, h, w) float."""
+        """Undo the gain.
+
+        Args:
+            y_hat: latents in steps, (N, C, h / 16, w / 16).
+            quality: (N, 1, 1, 1) in [0, 1].
+
+        Returns:
+            (N, C, h / 16, w / 16).
+        """
         return y_hat * self.inverse_gain(quality)
 
     def exact_base(self, side: Tensor, level: int, grid: tuple[int, int]) -> Tensor:
-        """Integers (N, B, h, w), one column expanded, on which the parse of y depends.
+        """Integers on which the parse of y depends.
 
         Args:
             side: values of the global layer in sixteenths of a step, (N, S, 1, 1).
             level: quality 0..120.
+            grid: rows and columns of y.
+
+        Returns:
+            (N, B, rows, columns) float32, integers of 1/256, one column expanded.
         """
         known = (side.double() * (UNIT // STEPS // CONTEXT_SCALE)).clamp(-LIMIT, LIMIT)
         return self.base.exact(torch.cat([known, exact_plane(level, known)], 1)).expand(-1, -1, *grid)
 
     def quantize(self, y: Tensor, side: Tensor, level: int) -> Quantized:
-        """Analyzed features y (N, C, h, w), before their gain, to integers at a quality level 0..120."""
+        """Analyzed features to integers.
+
+        Args:
+            y: latents before their gain, (N, C, h / 16, w / 16).
+            side: as of `exact_base`.
+            level: quality 0..120.
+
+        Returns:
+            values, and the passes that code them.
+
+        Raises:
+            ValueError: if y has an odd number of rows or columns.
+        """
         gain = self.gain(quality_plane(level, y))
         return self.context.quantize(y, gain, self.exact_base(side, level, (y.shape[-2], y.shape[-1])))

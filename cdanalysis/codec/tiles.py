@@ -36,7 +36,12 @@ class Tile(NamedTuple):
 
 
 def grid_of(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of the cells of a photograph of so many pixels, once it is padded."""
+    """Rows and columns of the cells of a photograph, once it is padded.
+
+    Args:
+        height: of the photograph in pixels.
+        width: of the photograph in pixels.
+    """
     return -(-height // PAD) * PAD // STRIDE, -(-width // PAD) * PAD // STRIDE
 
 
@@ -44,7 +49,12 @@ def tiles(grid: tuple[int, int], halo: int, share: float = 1.0) -> Iterator[Tile
     """Tiles whose cores cover a grid once; corners lie on even cells, where strides of 32 pixels begin.
 
     Args:
+        grid: rows and columns of cells, even numbers.
+        halo: cells that a tile sees around its core; rounded up to an even number.
         share: of ``CORE``, that a tile answers for at most each way: less where a network takes more memory.
+
+    Yields:
+        the tiles, row by row.
     """
     core, halo = int(share * CORE), halo + halo % 2
     for rows in _spans(grid[0], halo, core):
@@ -68,7 +78,15 @@ def _spans(length: int, halo: int, core: int) -> list[tuple[slice, slice, slice]
 
 
 def window(x: Tensor, seen: Place) -> Tensor:
-    """The pixels of a place in photographs (N, C, H, W), whose last rows and columns go on for ever."""
+    """The pixels of a place in photographs, whose last rows and columns go on for ever.
+
+    Args:
+        x: (N, C, H, W), uint8 or in [0, 1].
+        seen: rows and columns in cells of 16 pixels, each with a start within the photographs, and a stop.
+
+    Returns:
+        (N, C, 16 h, 16 w) for a place of h x w cells, in [0, 1], channels last in memory.
+    """
     (top, bottom), (left, right) = ((STRIDE * s.start, STRIDE * s.stop) for s in seen)
     part = x[..., top:bottom, left:right]
     missing = (0, right - left - part.shape[-1], 0, bottom - top - part.shape[-2])
@@ -80,6 +98,9 @@ def window(x: Tensor, seen: Place) -> Tensor:
 def channels_last(x: Tensor) -> Tensor:
     """The same with its channels last in memory, by strides in which torch sees that of a batch of one, too.
 
+    Args:
+        x: (N, C, H, W).
+
     >>> one = torch.zeros(4, 5, 3).permute(2, 0, 1)[None]
     >>> one.is_contiguous(memory_format=torch.channels_last), one.stride(), channels_last(one).stride()
     (True, (3, 1, 15, 3), (60, 1, 15, 3))
@@ -90,20 +111,40 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def to_unit(x: Tensor) -> Tensor:
-    """Pixels 0..255, if they are bytes, as floats in [0, 1]; others as they are."""
+    """Bytes as floats.
+
+    Args:
+        x: pixels of any shape: uint8 in 0..255, or others, which stay as they are.
+
+    Returns:
+        pixels in [0, 1], float32 where they were bytes.
+    """
     return x.float().div_(255) if x.dtype == torch.uint8 else x
 
 
 def padded(x: Tensor) -> Tensor:
-    """Photographs with the right and bottom edge repeated until both sides are multiples of ``PAD``."""
+    """Photographs with the right and bottom edge repeated until both sides are multiples of ``PAD``.
+
+    Args:
+        x: (N, C, H, W), uint8 or in [0, 1].
+
+    Returns:
+        (N, C, H', W') in [0, 1], see `window`.
+    """
     rows, columns = grid_of(x.shape[-2], x.shape[-1])
     return window(x, (slice(0, rows), slice(0, columns)))
 
 
 def bands(shape: torch.Size) -> Iterator[slice]:
-    """Rows of a tensor (N, C, h, w), an even number at a time, so many that what is made of them stays small.
+    """Rows of a tensor, an even number at a time, so many that what is made of them stays small.
 
     Where there are many, what was freed meanwhile goes back to the system in the end.
+
+    Args:
+        shape: (N, C, h, w) of the tensor.
+
+    Yields:
+        slices of the h rows, from top to bottom.
     """
     rows = max(2, BAND // (shape[0] * shape[3]) // 2 * 2)
     yield from (slice(top, min(shape[2], top + rows)) for top in range(0, shape[2], rows))
@@ -112,7 +153,16 @@ def bands(shape: torch.Size) -> Iterator[slice]:
 
 
 def tiled(network: Callable[[Tensor], Tensor], x: Tensor, halo: int) -> Tensor:
-    """What a network makes of photographs (N, C, H, W): (N, C', h, w), one place for every cell of 16x16 pixels."""
+    """What a network makes of photographs, tile by tile.
+
+    Args:
+        network: from (N, C, 16 h, 16 w) in [0, 1] to (N, C', h, w).
+        x: (N, C, H, W), uint8 or in [0, 1].
+        halo: cells that the network sees around its own.
+
+    Returns:
+        (N, C', H/16, W/16) for photographs padded to H x W.
+    """
     grid = grid_of(x.shape[-2], x.shape[-1])
     y = None
     for tile in tiles(grid, halo):
@@ -130,6 +180,13 @@ def tiled(network: Callable[[Tensor], Tensor], x: Tensor, halo: int) -> Tensor:
 
 
 def layout(x: Tensor) -> torch.memory_format:
-    """Of a tensor's memory."""
+    """How a tensor lies in memory.
+
+    Args:
+        x: (N, C, H, W).
+
+    Returns:
+        ``torch.channels_last`` or ``torch.contiguous_format``.
+    """
     last = x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format

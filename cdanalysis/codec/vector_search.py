@@ -57,7 +57,13 @@ class Classes(NamedTuple):
 
     @classmethod
     def of(cls, layer: GlobalLayer, weight: Tensor, bias: Tensor) -> Classes:
-        """Of a layer."""
+        """What the search knows of a classifier's last layer and a global layer.
+
+        Args:
+            layer: whose decoder makes embeddings.
+            weight: of the classifier's last layer, (classes, E).
+            bias: of the same, (classes,).
+        """
         decoder, shift = layer.decoder
         steps, (rotation, small) = weight @ decoder, torch.linalg.qr(decoder)
         spread = decoder.square().mean(0), _centered(steps, 0).square().mean(0)
@@ -91,6 +97,9 @@ class VectorSearch:
         """The embeddings' symbols, as good as moves of single steps make them.
 
         The search goes by the entropy model in floating point; what it found is then quantized exactly.
+
+        Returns:
+            values (N, C, 1, 1), and the passes that code them.
         """
         y = self.layer.g_a(self.embeddings) * self.gain
         found = self._tried(y, self.wanted)

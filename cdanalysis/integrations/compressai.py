@@ -182,7 +182,14 @@ class CompressAICodec(nn.Module):
     @torch.no_grad()
     @full_precision()
     def encode(self, pixels: Tensor) -> bytes:
-        """The strings of a photograph (3, H, W), uint8 or in [0, 1]: each but the last after its length."""
+        """The strings that the network writes for a photograph.
+
+        Args:
+            pixels: (3, H, W), uint8 or in [0, 1].
+
+        Returns:
+            the strings one after the other, each but the last after its length.
+        """
         found = self.net.compress(self._seen(pixels))["strings"]
         strings = [bytes(string[0]) for string in found]
         return b"".join([*(varint(len(string)) + string for string in strings[:-1]), strings[-1]])
@@ -190,11 +197,14 @@ class CompressAICodec(nn.Module):
     @torch.no_grad()
     @full_precision()
     def latents(self, payload: bytes, size: tuple[int, int]) -> Tensor:
-        """y_hat (1, channels, h / 16, w / 16), decoded from strings; no synthesis runs.
+        """Decode strings; no synthesis runs.
 
         Args:
             payload: as `encode` wrote it.
             size: the working size's (height, width).
+
+        Returns:
+            y_hat (1, channels, h / 16, w / 16).
 
         Raises:
             StreamError: if the strings cannot be decoded.
@@ -209,7 +219,18 @@ class CompressAICodec(nn.Module):
     @torch.no_grad()
     @full_precision()
     def picture(self, payload: bytes, size: tuple[int, int]) -> Tensor:
-        """The picture, uint8 (3, h, w), that the synthesis makes; arguments as those of `latents`."""
+        """The picture that the synthesis makes.
+
+        Args:
+            payload: as of `latents`.
+            size: as of `latents`.
+
+        Returns:
+            uint8 (3, h, w), on the CPU.
+
+        Raises:
+            StreamError: as `latents`.
+        """
         x_hat = self._decompressed(payload, size)["x_hat"][0, :, : size[0], : size[1]]
         return (x_hat.clamp(0, 1) * 255).round().byte().cpu()
 
@@ -254,13 +275,24 @@ class CompressAICodec(nn.Module):
         return Features(sizes, embedding, pyramid, y if layers == len(LAYERS) else None)
 
     def teachers_see(self, x: Tensor, layers: int = 2) -> Seen:
-        """What counterparts read in photographs (N, 3, H, W): y before it is quantized, as `features_of` it."""
+        """What counterparts read in photographs: y before it is quantized, as `features_of` it.
+
+        Args:
+            x: (N, 3, H, W), uint8 or in [0, 1].
+            layers: 1 for the embedding alone.
+
+        Returns:
+            the embedding (N, 2 channels); and the pyramid, None where ``layers`` is 1.
+        """
         y = torch.cat([self._analyzed(pixels) for pixels in x])
         features = self.features_of(y, [])
         return Seen(features.embedding, DetectorFeatures(tuple(features.pyramid), ()) if layers > 1 else None)
 
     def files(self) -> dict[str, dict[str, Tensor]]:
-        """What a model's folder holds of the network: tensors by name, by the file's name.
+        """What a model's folder holds of the network.
+
+        Returns:
+            tensors by name, on the CPU, by the file's name.
 
         Raises:
             ValueError: if it could not be rebuilt from them.
@@ -444,7 +476,14 @@ def _payload(stream: Stream) -> tuple[bytes, tuple[int, int]]:
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
-    """Sixteen hexadecimal digits of all tensors of a network, by name, type and shape."""
+    """A digest of all tensors of a network, by name, type and shape.
+
+    Args:
+        state: tensors by name.
+
+    Returns:
+        sixteen hexadecimal digits.
+    """
     found = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()

@@ -62,6 +62,10 @@ class LatentBackbone(Backbone):
         out_channels: channels of every level.
         out_features: which of `LEVELS` to give.
         frozen: whether the synthesis stands still.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+        ValueError: for a feature that is none of `LEVELS`, or a damaged model.
     """
 
     def __init__(
@@ -83,7 +87,15 @@ class LatentBackbone(Backbone):
         self._out_channels = out_channels
 
     def forward(self, batch: LatentBatch) -> dict[str, Tensor]:
-        """Features (N, C, h, w) by name; those of smaller photographs have zeros to the right and below."""
+        """The features of a batch of photographs.
+
+        Args:
+            batch: as `ReadsLatents.preprocess_image` makes it; working sizes may differ.
+
+        Returns:
+            (N, C, h / s, w / s) by name, rounded up, for the largest working height h and width w; those of smaller
+            photographs have zeros to the right and below.
+        """
         each = grouped(list(zip(*batch, strict=True)), lambda row: row[0].shape, self._rows)
         height, width = (max(latents.shape[axis] for latents in batch.latents) * STRIDE for axis in (1, 2))
         features = {}
@@ -104,7 +116,11 @@ class LatentBackbone(Backbone):
         return [{name: level[i] for name, level in features.items()} for i in range(len(rows))]
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """Channels and stride of each feature."""
+        """Channels and stride of each feature.
+
+        Returns:
+            by name; strides in pixels of the working size.
+        """
         return {name: ShapeSpec(channels=self._out_channels, stride=LEVELS[name]) for name in self._out_features}
 
     @property
@@ -130,7 +146,17 @@ class ReadsLatents:
         super().__init__(**{"pixel_mean": (0.0,), "pixel_std": (1.0,), **options})
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """What the backbone reads; sizes are the photographs' working sizes."""
+        """What the backbone reads.
+
+        Args:
+            batched_inputs: entries from `LatentMapper`.
+
+        Returns:
+            a `LatentBatch` in place of pixels, on the model's device; sizes are the photographs' working sizes.
+
+        Raises:
+            ValueError: if an entry has no latents.
+        """
         for entry in batched_inputs:
             if "latents" not in entry:
                 raise ValueError("the batch holds no latents: map the data set with LatentMapper")
@@ -221,6 +247,9 @@ class LatentMapper:
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """One entry: what `LatentBatch` takes of it, and ``size``, the working height and width; in training also
         ``instances`` or ``sem_seg``, in pixels of that size. ``height`` and ``width`` are the photograph's.
+
+        Args:
+            dataset_dict: one of detectron2's; it is not changed.
 
         Raises:
             FileNotFoundError: if there is no stream.

@@ -70,7 +70,27 @@ class HuggingFaceHub:
         license: str | None = None,
         tags: Sequence[str] = (),
     ) -> str:
-        """Upload a model; see `push_to_hub`, whose arguments these are."""
+        """Upload a model; see `push_to_hub`.
+
+        Args:
+            source: a model, a zoo name or a folder.
+            repo_id: "owner/name" on the hub.
+            private: whether a repository that is made is private.
+            token: by default that of ``hf auth login``.
+            revision: a branch.
+            commit_message: by default one that names the model.
+            create_pr: open a pull request instead of committing.
+            license: for the card.
+            tags: for the card.
+
+        Returns:
+            the address of the commit, or of the pull request.
+
+        Raises:
+            FileNotFoundError: as `push_to_hub`.
+            ValueError: as `push_to_hub`.
+            OSError: as `push_to_hub`.
+        """
         with tempfile.TemporaryDirectory(prefix="cdanalysis-hub-") as folder, _reported(repo_id):
             stage, api = Path(folder), huggingface_hub.HfApi(library_name=LIBRARY, library_version=__version__)
             _stage(source, stage)

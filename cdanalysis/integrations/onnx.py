@@ -140,7 +140,14 @@ def part_names(model: Model) -> list[str]:
 
 
 def chosen_parts(model: Model, parts: Sequence[str] | None = None) -> list[str]:
-    """The parts that names, or names of groups, stand for; all of a model for None.
+    """The parts that names, or names of groups, stand for.
+
+    Args:
+        model: whose parts they are.
+        parts: names of parts or of groups, see `export_onnx`; None for all.
+
+    Returns:
+        names of parts, each once.
 
     Raises:
         ValueError: for a name that is neither, or a model whose codec is another library's.
@@ -242,13 +249,25 @@ def _encoder(codec: LayeredCodec, layer: str) -> Part:
 
 
 class GlobalEncoder(nn.Module):
-    """Pixels at the global layer's working size to the embedding of which `write_streams` makes symbols."""
+    """Pixels at the global layer's working size to the embedding of which `write_streams` makes symbols.
+
+    Args:
+        codec: whose teacher looks.
+    """
 
     def __init__(self, codec: LayeredCodec):
         super().__init__()
         self.teacher = with_fixed_padding(codec.classifier)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """The embeddings of photographs.
+
+        Args:
+            pixels: RGB, uint8 (N, 3, h, w), sides multiples of 32.
+
+        Returns:
+            (N, E).
+        """
         return self.teacher(pixels)
 
 
@@ -269,6 +288,14 @@ class PaddedConv2d(nn.Module):
         self.padding = [part for total in missing for part in (total // 2, total - total // 2)]
 
     def forward(self, x: Tensor) -> Tensor:
+        """The convolution.
+
+        Args:
+            x: (N, C, h, w), h and w even.
+
+        Returns:
+            (N, C', h/2, w/2).
+        """
         return F.conv2d(F.pad(x, self.padding), self.weight, self.bias, stride=2, groups=self.groups)
 
 
@@ -295,24 +322,48 @@ def with_fixed_padding(network: nn.Module) -> nn.Module:
 
 
 class SpatialEncoder(nn.Module):
-    """Pixels at the spatial layer's working size to its latents: the detector, and the layer's analysis."""
+    """Pixels at the spatial layer's working size to its latents: the detector, and the layer's analysis.
+
+    Args:
+        codec: whose detector and analysis these are.
+    """
 
     def __init__(self, codec: LayeredCodec):
         super().__init__()
         self.teacher, self.g_a = codec.detector, codec.spatial.g_a
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """The latents of photographs, before their gain.
+
+        Args:
+            pixels: RGB, uint8 (N, 3, h, w), sides multiples of 32.
+
+        Returns:
+            (N, C, h/16, w/16).
+        """
         return self.g_a(analysis_inputs(self.teacher(pixels)))
 
 
 class DetailEncoder(nn.Module):
-    """Pixels to the detail layer's latents."""
+    """Pixels to the detail layer's latents.
+
+    Args:
+        codec: whose analysis this is.
+    """
 
     def __init__(self, codec: LayeredCodec):
         super().__init__()
         self.g_a = codec.detail.g_a
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """The latents of photographs, before their gain.
+
+        Args:
+            pixels: RGB, uint8 (N, 3, h, w), sides multiples of 32.
+
+        Returns:
+            (N, C, h/16, w/16).
+        """
         return self.g_a(pixels.float() / 255)
 
 
@@ -369,18 +420,35 @@ def _decoder(codec: LayeredCodec, layer: str) -> Part:
 
 
 class GlobalDecoder(nn.Module):
-    """Integers of the global layer to the embedding."""
+    """Integers of the global layer to the embedding.
+
+    Args:
+        codec: whose synthesis this is.
+    """
 
     def __init__(self, codec: LayeredCodec):
         super().__init__()
         self.inverse_gain, self.g_s = codec.global_layer.inverse_gain, codec.global_layer.g_s
 
     def forward(self, vector: Tensor, quality: Tensor) -> Tensor:
+        """The embeddings that latents hold.
+
+        Args:
+            vector: int32 (N, C, 1, 1), in sixteenths of a step.
+            quality: (N,) in [0, 1].
+
+        Returns:
+            (N, E).
+        """
         return self.g_s((to_real(vector) * self.inverse_gain(_plane(quality))).flatten(1))
 
 
 class SpatialDecoder(nn.Module):
-    """Integers of the semantic layers to the feature pyramid."""
+    """Integers of the semantic layers to the feature pyramid.
+
+    Args:
+        codec: whose synthesis this is.
+    """
 
     def __init__(self, codec: LayeredCodec):
         super().__init__()
@@ -388,19 +456,44 @@ class SpatialDecoder(nn.Module):
         self.inverse_gain, self.g_s = codec.spatial.inverse_gain, codec.spatial.g_s
 
     def forward(self, vector: Tensor, spatial: Tensor, vector_quality: Tensor, quality: Tensor) -> tuple[Tensor, ...]:
+        """The feature pyramid of latents.
+
+        Args:
+            vector: of the global layer, int32 (N, C, 1, 1), in sixteenths of a step.
+            spatial: int32 (N, C, h/16, w/16), in sixteenths of a step.
+            vector_quality: of the global layer, (N,) in [0, 1].
+            quality: of the spatial layer, (N,) in [0, 1].
+
+        Returns:
+            (N, C, h/s, w/s), s = 8, 16, 32, 64, sides rounded up.
+        """
         plane = _plane(quality)
         context = to_real(vector) * self.context_gain(_plane(vector_quality))
         return tuple(self.g_s(to_real(spatial) * self.inverse_gain(plane), plane, context))
 
 
 class DetailDecoder(nn.Module):
-    """Integers of the detail layer to pixels: the synthesis."""
+    """Integers of the detail layer to pixels: the synthesis.
+
+    Args:
+        codec: whose synthesis this is.
+    """
 
     def __init__(self, codec: LayeredCodec):
         super().__init__()
         self.inverse_gain, self.synthesis = codec.detail.inverse_gain, codec.synthesis
 
     def forward(self, detail: Tensor, quality: Tensor, spatial: Tensor | None = None) -> Tensor:
+        """The photographs, padded to multiples of 32 pixels.
+
+        Args:
+            detail: int32 (N, C, h/16, w/16), in sixteenths of a step.
+            quality: (N, 1, h/16, w/16) in [0, 1].
+            spatial: int32 (N, C, h/16, w/16) on the same grid, where the codec is fused.
+
+        Returns:
+            RGB, uint8 (N, 3, h, w).
+        """
         condition = None if spatial is None else to_real(spatial)
         x = self.synthesis(to_real(detail) * self.inverse_gain(quality), quality, condition)
         return (x.clamp(0, 1) * 255).round().to(torch.uint8)
@@ -435,6 +528,14 @@ class HeadNetwork(nn.Module):
         self.head, self.run, self.names = head, run, names
 
     def forward(self, *features: Tensor) -> Any:
+        """What the head makes of features.
+
+        Args:
+            *features: in the order of ``names``.
+
+        Returns:
+            what ``run`` gives: a tensor, or several in the order of the outputs.
+        """
         named = dict(zip(self.names, features, strict=True))
         levels = [named[name] for name in PYRAMID if name in named]
         embedding = named["embedding"] if "embedding" in named else features[0].new_zeros(features[0].shape[0], 0)

@@ -110,6 +110,9 @@ class StreamImageFile(ImageFile.ImageFile):
     def load(self) -> Any:
         """Decode the stream, if that was not done before; as Pillow's images do it.
 
+        Returns:
+            what `PIL.ImageFile.ImageFile.load` returns.
+
         Raises:
             OSError: if the stream is damaged, has no detail layer, or its model is not known; the message says which.
         """
@@ -121,7 +124,11 @@ class StreamImageFile(ImageFile.ImageFile):
         return super().load()
 
     def load_seek(self, position: int) -> None:
-        """Pixels are all of what is read by then."""
+        """As Pillow's, but does nothing: pixels are all of what is read by then.
+
+        Args:
+            position: does not count.
+        """
 
     def verify(self) -> None:
         """Check every checksum; decodes nothing.

@@ -35,6 +35,9 @@ def on_cluster(work: Recorded, jobs: Sequence[tuple[int, Job]]) -> Iterator[Answ
         work: to do.
         jobs: with their numbers.
 
+    Yields:
+        the answer of each job when it is done.
+
     Raises:
         ModuleNotFoundError: if Ray is not installed.
     """

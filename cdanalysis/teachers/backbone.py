@@ -72,8 +72,11 @@ class Backbone(Frozen):
         Args:
             pixels: RGB (N, 3, H, W) in 0..255, uint8 or float.
 
+        Returns:
+            ``pyramid``: (N, c, H / s, W / s), s = 8 to 64, sides rounded up, with the channels of ``PYRAMID``.
+
         Raises:
-            ValueError: if a side is not a multiple of 32.
+            ValueError: for another shape, or a side that is not a multiple of 32.
         """
         x = self.normalized(pixels)
         check_sides(x)
@@ -98,7 +101,14 @@ class Backbone(Frozen):
         return super().load(imagenet_classifier(self.name).state_dict() if weights is None else weights)
 
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Weights of the whole classifier under timm's names, batch norms not folded."""
+        """As `Frozen.take`.
+
+        Args:
+            weights: of the whole classifier under timm's names, batch norms not folded.
+
+        Raises:
+            RuntimeError: if they do not fit.
+        """
         timm.create_model(self.name, pretrained=False).load_state_dict(weights)  # timm lets others pass, below
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "weights.safetensors"

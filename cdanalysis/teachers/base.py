@@ -42,7 +42,14 @@ class Frozen(nn.Module):
         self.train(False)
 
     def train(self: Loaded, mode: bool = True) -> Loaded:
-        """Does nothing: a frozen network stays in evaluation mode."""
+        """As ``nn.Module.train``, but does nothing: a frozen network stays in evaluation mode.
+
+        Args:
+            mode: does not count.
+
+        Returns:
+            the network itself.
+        """
         return super().train(False)
 
     def normalized(self, pixels: Tensor) -> Tensor:
@@ -73,7 +80,7 @@ class Frozen(nn.Module):
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if its tensors are not exactly those of this network.
+            ValueError: if its tensors are not exactly those of this network, or none are given and there is no default.
         """
         weights = self.WEIGHTS if weights is None else weights
         if weights is None:

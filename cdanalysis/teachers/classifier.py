@@ -62,14 +62,18 @@ class Classifier(Frozen):
             (N, E).
 
         Raises:
-            ValueError: if the network requires another size.
+            ValueError: for another shape, or if the network requires another size.
         """
         if self.size and tuple(pixels.shape[-2:]) != self.size:
             raise ValueError(f"{self.name} requires photographs of {self.size[1]}x{self.size[0]} pixels: resize them")
         return embed(self.net, self.normalized(pixels))
 
     def classifier_weights(self) -> tuple[Tensor, Tensor]:
-        """The last layer's weight (classes, E) and bias (classes,), which map embeddings to logits."""
+        """The last layer, which maps embeddings to logits.
+
+        Returns:
+            weight (classes, E) and bias (classes,).
+        """
         return matrix(self.net)
 
     def load_imagenet(self) -> Classifier:
@@ -80,11 +84,19 @@ class Classifier(Frozen):
 
         Raises:
             FileNotFoundError: if the weights cannot be had.
+            ValueError: if the Python package holds other weights.
         """
         return self.load(imagenet_classifier(self.name).state_dict())
 
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Weights under timm's names, batch norms not folded."""
+        """As `Frozen.take`.
+
+        Args:
+            weights: under timm's names, batch norms not folded.
+
+        Raises:
+            RuntimeError: if they do not fit.
+        """
         net = timm.create_model(self.name, pretrained=False).eval()
         net.load_state_dict(weights)
         if self.folds:
@@ -106,10 +118,13 @@ def embed(net: Network, x: Tensor) -> Tensor:
 
 
 def matrix(net: Network) -> tuple[Tensor, Tensor]:
-    """Weight (classes, E) and bias (classes,) of a network's last layer, linear or a pointwise convolution.
+    """A network's last layer, linear or a pointwise convolution, as a matrix.
 
     Args:
         net: the network.
+
+    Returns:
+        weight (classes, E) and bias (classes,), zeros where it has none.
     """
     last = net.get_classifier()
     weight = last.weight.flatten(1)
@@ -127,7 +142,15 @@ def input_size(net: Network) -> tuple[int, int]:
 
 @lru_cache
 def check_serves(name: str) -> None:
-    """Raises `ValueError` where a network of timm's cannot be a teacher; what is found is kept."""
+    """Check that a network can be a teacher; one that can is tried once in a process.
+
+    Args:
+        name: timm's name of the network.
+
+    Raises:
+        ValueError: if timm has no such network, it fails on a photograph, or its logits are not a linear map of its
+            embedding of RGB images.
+    """
     if not timm.is_model(name):
         raise ValueError(f"timm has no network {name!r}; timm.list_models() gives the names of those it has")
     try:
@@ -161,7 +184,11 @@ def names_by_a_matrix(net: Network) -> bool:
 @lru_cache
 @torch.no_grad()
 def folds(name: str) -> bool:
-    """Whether folding leaves the embedding what it is, tried with drawn statistics; what is found is kept."""
+    """Whether folding leaves the embedding what it is, tried with drawn statistics; what is found is kept.
+
+    Args:
+        name: timm's name of the network.
+    """
     net = drawn_network(name)
     photograph = drawn_photograph(net)
     return folding_keeps(net, lambda: [embed(net, photograph)])
@@ -200,13 +227,27 @@ def draw_statistics(net: nn.Module) -> bool:
 
 
 def drawn_network(name: str) -> nn.Module:
-    """A network of timm's with random weights, which takes no random numbers from whoever makes a teacher."""
+    """A network of timm's with random weights, which takes no random numbers from whoever makes a teacher.
+
+    Args:
+        name: timm's name of the network.
+
+    Returns:
+        the network, in evaluation mode.
+    """
     with torch.random.fork_rng(devices=[]):
         return timm.create_model(name, pretrained=False).eval()
 
 
 def drawn_photograph(net: nn.Module) -> Tensor:
-    """Normalized noise of a size that the network takes, the same every time."""
+    """Normalized noise of a size that the network takes, the same every time.
+
+    Args:
+        net: a network of timm's.
+
+    Returns:
+        (1, 3, rows, columns).
+    """
     return drawn_input(input_size(net) if net.pretrained_cfg.get("fixed_input_size") else TRIED)
 
 

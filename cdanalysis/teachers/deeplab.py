@@ -41,7 +41,14 @@ class InvertedResidual(nn.Module):
         self.adds = stride == 1 and channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, out_channels, h / stride, w / stride)."""
+        """The features of the next layer.
+
+        Args:
+            x: (N, channels, h, w).
+
+        Returns:
+            (N, out_channels, h / stride, w / stride), sides rounded up.
+        """
         wide = x if self.expand is None else F.relu6(self.expand(x))
         y = self.project(F.relu6(self.depthwise(wide)))
         return x + y if self.adds else y

@@ -26,6 +26,7 @@ def imagenet_classifier(name: str) -> nn.Module:
 
     Raises:
         FileNotFoundError: if the weights cannot be had.
+        ValueError: if the Python package holds other weights.
     """
     net = TEACHERS[name]() if name in TEACHERS else _downloaded(name)
     return net.eval().requires_grad_(False)
@@ -36,6 +37,7 @@ def efficientnet_lite0() -> nn.Module:
 
     Raises:
         FileNotFoundError: if the weights cannot be had.
+        ValueError: if the Python package holds other weights.
     """
     name = "tf_efficientnet_lite0"
     if not importlib.util.find_spec(PACKAGE):

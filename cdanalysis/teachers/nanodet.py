@@ -110,7 +110,14 @@ class ShuffleUnit(nn.Module):
         self.branch = ShuffleBranch(channels // 2, channels // 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) to the same shape."""
+        """The features of the next layer.
+
+        Args:
+            x: (N, channels, h, w).
+
+        Returns:
+            of the same shape.
+        """
         passed, seen = x.chunk(2, 1)
         return interleave(passed, self.branch(seen))
 
@@ -129,7 +136,14 @@ class ShuffleReduction(nn.Module):
         self.branch = ShuffleBranch(channels, out_channels // 2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, out_channels, h/2, w/2)."""
+        """The features of the next stride.
+
+        Args:
+            x: (N, channels, h, w).
+
+        Returns:
+            (N, out_channels, h/2, w/2), sides rounded up.
+        """
         return interleave(self.skip(x), self.branch(x))
 
 
@@ -159,7 +173,14 @@ class ShuffleNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Normalized pixels (N, 3, H, W) to (c3, c4, c5), at strides 8, 16 and 32."""
+        """The features of photographs.
+
+        Args:
+            x: normalized pixels, (N, 3, H, W).
+
+        Returns:
+            (c3, c4, c5): (N, c, H / s, W / s), s = 8, 16, 32, sides rounded up.
+        """
         x, features = self.pool(self.stem(x)), []
         for stage in self.stages:
             x = stage(x)
@@ -183,7 +204,14 @@ class Ghost(nn.Module):
         self.cheap: nn.Module = Active(cheap) if active else cheap
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, out_channels, h, w)."""
+        """The features of the next layer.
+
+        Args:
+            x: (N, channels, h, w).
+
+        Returns:
+            (N, out_channels, h, w).
+        """
         x = self.primary(x)
         return torch.cat([x, self.cheap(x)], 1)
 
@@ -202,7 +230,14 @@ class GhostBlock(nn.Module):
         self.shortcut = nn.Sequential(depthwise(channels, 5), nn.Conv2d(channels, out_channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, out_channels, h, w)."""
+        """The features of the next layer.
+
+        Args:
+            x: (N, channels, h, w).
+
+        Returns:
+            (N, out_channels, h, w).
+        """
         return self.ghost2(self.ghost1(x)) + self.shortcut(x)
 
 
@@ -223,7 +258,14 @@ class GhostPAN(nn.Module):
         self.extra_in, self.extra_out = Separable(width, stride=2), Separable(width, stride=2)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(c3, c4, c5) to (p3, p4, p5, p6), at strides 8, 16, 32 and 64."""
+        """The pyramid of a backbone's features.
+
+        Args:
+            features: (c3, c4, c5): (N, c, H / s, W / s), s = 8, 16, 32; H and W multiples of 32.
+
+        Returns:
+            (p3, p4, p5, p6): (N, width, H / s, W / s), s = 8, 16, 32, 64, sides rounded up.
+        """
         x3, x4, x5 = (reduce(f) for reduce, f in zip(self.reduce, features, strict=True))
         t4 = self.top_down[0](torch.cat([doubled(x5), x4], 1))
         p3 = self.top_down[1](torch.cat([doubled(t4), x3], 1))
@@ -237,6 +279,9 @@ def doubled(x: Tensor) -> Tensor:
 
     Args:
         x: (N, C, h, w).
+
+    Returns:
+        (N, C, 2 h, 2 w).
     """
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
@@ -257,7 +302,14 @@ class DetectorHead(nn.Module):
         self.predict = nn.Conv2d(width, classes + 4 * BINS, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, width, h, w) to (N, classes + 4 * BINS, h, w)."""
+        """The logits of a level of the pyramid.
+
+        Args:
+            x: (N, width, h, w).
+
+        Returns:
+            (N, classes + 4 * BINS, h, w), those of classes before those of sides.
+        """
         return self.predict(self.tower(x))
 
 
@@ -292,8 +344,11 @@ class NanoDetPlus(Frozen):
         Args:
             pixels: RGB (N, 3, H, W) in 0..255, uint8 or float.
 
+        Returns:
+            (N, c, H / s, W / s), with the channels of ``PYRAMID`` and ``BACKBONE``, sides rounded up.
+
         Raises:
-            ValueError: if a side is not a multiple of 32.
+            ValueError: for another shape, or a side that is not a multiple of 32.
         """
         x = self.normalized(pixels).flip(1)  # it was trained on blue, green, red
         check_sides(x)
@@ -310,7 +365,7 @@ class NanoDetPlus(Frozen):
             scores and boxes of all cells, see `decode_boxes`.
 
         Raises:
-            ValueError: if a side is not a multiple of 32.
+            ValueError: for another shape, or a side that is not a multiple of 32.
         """
         return decode_boxes([head(p) for head, p in zip(self.heads, self(pixels).pyramid, strict=True)], STRIDES)
 

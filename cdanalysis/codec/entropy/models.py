@@ -24,12 +24,24 @@ UNIT = 2**ACTIVATION_BITS
 
 
 def round_ste(x: Tensor) -> Tensor:
-    """Round, with the gradient of the identity."""
+    """Round, with the gradient of the identity.
+
+    Args:
+        x: of any shape.
+    """
     return x + (x.round() - x).detach()
 
 
 def gaussian_bits(residual: Tensor, log_scale: Tensor) -> Tensor:
-    """Bits of a quantized residual under a zero-mean Gaussian integrated over one step."""
+    """Bits of a quantized residual under a zero-mean Gaussian integrated over one step.
+
+    Args:
+        residual: in steps, of any shape.
+        log_scale: natural logarithm of the standard deviation in steps, broadcastable to it.
+
+    Returns:
+        bits of each, differentiable.
+    """
     magnitude, inverse = residual.abs(), torch.exp(-log_scale)
     # In the logarithm, so that a residual far out in the tail still has a gradient.
     upper = torch.special.log_ndtr((0.5 - magnitude) * inverse)
@@ -38,7 +50,16 @@ def gaussian_bits(residual: Tensor, log_scale: Tensor) -> Tensor:
 
 
 class FactorizedPrior(nn.Module):
-    """An independent distribution for each channel: a mixture of three logistics."""
+    """An independent distribution for each channel: a mixture of logistics.
+
+    Args:
+        channels: how many distributions.
+        components: logistics in each mixture.
+
+    Attributes:
+        SYMBOL_BOUND: symbols lie in -63..63.
+        table: (channels, 127) int32, as `freeze_tables` made it; ones before.
+    """
 
     SYMBOL_BOUND = 63
 
@@ -50,7 +71,14 @@ class FactorizedPrior(nn.Module):
         self.register_buffer("table", torch.ones(channels, 2 * self.SYMBOL_BOUND + 1, dtype=torch.int32))
 
     def bits(self, z: Tensor) -> Tensor:
-        """Bits of z (N, C, h, w), each an integer or an integer plus uniform noise."""
+        """Bits of hyper-latents.
+
+        Args:
+            z: (N, C, h, w), integers or integers plus uniform noise.
+
+        Returns:
+            (N, C, h, w), differentiable.
+        """
         x = z[..., None]
         means, inverse = self.means[:, None, None], torch.exp(-self.log_scales)[:, None, None]
         upper = torch.sigmoid((x + 0.5 - means) * inverse)
@@ -60,12 +88,20 @@ class FactorizedPrior(nn.Module):
 
     @torch.no_grad()
     def freeze_tables(self) -> None:
+        """Compute the integer tables, which coding uses, from the distributions as they are."""
         weights, scales = self.logits.softmax(-1), self.log_scales.exp()
         table = tables.logistic_mixture_cdf_tables(weights.cpu(), self.means.cpu(), scales.cpu(), self.SYMBOL_BOUND)
         self.table.copy_(table)
 
     def quantize(self, z: Tensor) -> Tensor:
-        """Whole steps, int32, of z (N, C, h, w)."""
+        """Round hyper-latents to symbols.
+
+        Args:
+            z: (N, C, h, w).
+
+        Returns:
+            whole steps, int32 (N, C, h, w), within ``SYMBOL_BOUND``.
+        """
         return z.round().clamp(-self.SYMBOL_BOUND, self.SYMBOL_BOUND).to(torch.int32)
 
 
@@ -77,13 +113,28 @@ class Parameters(NamedTuple):
 
 
 def log_scale_of(raw: Tensor) -> Tensor:
-    """The logarithm of a scale, in steps, from what a network says of it."""
+    """The scale of a Gaussian, from what a network says of it.
+
+    Args:
+        raw: the logarithm beyond that of the smallest scale, of any shape; limited to the range of the tables.
+
+    Returns:
+        natural logarithm of the standard deviation in steps, of the same shape.
+    """
     top = (tables.SCALES - 1) * tables.LOG_SCALE_STEP
     return raw.clamp(0.0, top) + math.log(tables.SMALLEST_SCALE)
 
 
 def exact_parameters(mean: Tensor, raw: Tensor) -> Parameters:
-    """What networks say of means and scales, integer activations in float32, as parameters."""
+    """What networks say of means and scales, as parameters.
+
+    Args:
+        mean: in integers of 1/256 step, float32.
+        raw: as `log_scale_of` takes it, in integers of 1/256, float32.
+
+    Returns:
+        offsets and numbers of tables, of the same shape.
+    """
     offset = torch.floor((mean + UNIT // (2 * STEPS)) / (UNIT // STEPS))
     # index = round(raw / (UNIT * LOG_SCALE_STEP)), the quotient as the fixed-point ratio below; 31 bits are enough
     index = (raw.int().mul_(_INDEX_RATIO).add_(2**19) >> 20).clamp_(0, tables.SCALES - 1)
@@ -112,6 +163,16 @@ class ContextModel(nn.Module):
     the whole image. After Li, Li, Lu: "Neural video compression with diverse contexts" (CVPR
     2023); no raster scan. Conditions come as ``base`` (N, B, h, w); the networks see latents
     divided by ``scale``, so that large ones stay within their range.
+
+    Args:
+        channels: of the latents, a multiple of the passes.
+        base: channels of the base.
+        hidden: width of the networks.
+        passes: 2 or 4.
+        scale: latents are divided by this.
+
+    Raises:
+        ValueError: for another number of passes, or channels that do not divide into them.
     """
 
     def __init__(self, channels: int, base: int, hidden: int, passes: int, scale: int = 1):
@@ -129,10 +190,15 @@ class ContextModel(nn.Module):
                 head.bias[channels:] = -math.log(tables.SMALLEST_SCALE)
 
     def forward(self, y: Tensor, base: Tensor, noisy: bool = True) -> tuple[Tensor, Tensor]:
-        """(y_hat, bits), both (N, C, h, w), differentiable.
+        """What decoders get, and what it costs.
 
-        y_hat is rounded around the predicted mean with a straight-through gradient; bits are those
-        of y with uniform noise (``noisy``, as in training) or of y_hat itself.
+        Args:
+            y: latents in steps, (N, C, h, w).
+            base: what is known of them, (N, B, h, w).
+            noisy: whether bits are those of y with uniform noise, as in training, or of y_hat itself.
+
+        Returns:
+            y_hat, rounded around the predicted mean with a straight-through gradient, and bits, both (N, C, h, w).
         """
         y_hat, means, log_scales = self._distributions(y, base)
         residual = y - means
@@ -145,6 +211,10 @@ class ContextModel(nn.Module):
         """What y is expected to be, and to cost, where latents are rounded at random, to nearer symbols more likely.
 
         Contexts see what is rounded to the nearer one, as decoders do.
+
+        Args:
+            y: as of `forward`.
+            base: as of `forward`.
 
         Returns:
             y_hat and bits as they are expected, and the variance in squared steps; each (N, C, h, w), differentiable.
@@ -169,9 +239,20 @@ class ContextModel(nn.Module):
 
     @full_precision()
     def quantize(self, y: Tensor, gain: Tensor, base: Tensor) -> Quantized:
-        """Quantize y (N, C, h, w) times a gain, broadcastable to it, pass by pass.
+        """Quantize latents, pass by pass.
 
         Works on bands of rows, so that little beside the result is ever held.
+
+        Args:
+            y: (N, C, h, w).
+            gain: y times this is in steps; broadcastable to y.
+            base: (N, B, h, w) integers of 1/256.
+
+        Returns:
+            values, and the passes that code them.
+
+        Raises:
+            ValueError: if h or w is odd.
         """
         values = self.partition.empty(y, self.channels)
         passes = [self._quantize_pass(p, values, (y, gain.expand_as(y)), base) for p in range(self.passes)]
@@ -190,7 +271,18 @@ class ContextModel(nn.Module):
 
     @full_precision()
     def read(self, base: Tensor, pop: Pop) -> Tensor:
-        """Decode values (N, C, h, w) int32 on the base's grid; ``pop`` reads a pass's symbols from the streams."""
+        """Decode values.
+
+        Args:
+            base: as of `quantize`.
+            pop: reads a pass's symbols from the streams.
+
+        Returns:
+            values (N, C, h, w) int32, in sixteenths of a step.
+
+        Raises:
+            ValueError: if h or w is odd.
+        """
         partition = self.partition
         values = partition.empty(base, self.channels)
         for p in range(self.passes):

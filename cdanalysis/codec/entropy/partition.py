@@ -47,6 +47,7 @@ class Known(NamedTuple):
         """What lies at taps, (0..2, 0..2), of the window around each place of a cell's, and the most of each.
 
         Args:
+            cell: in whose places the window's middle lies.
             seen: taps, and which group of channels is seen there.
 
         Returns:
@@ -67,18 +68,38 @@ class Known(NamedTuple):
         return length if length % 64 else length + 8
 
     def without_border(self, x: Tensor) -> Tensor:
-        """Of outputs (channels, length), those in the photographs: (channels, N, rows, columns), a view."""
+        """The outputs that lie in the photographs.
+
+        Args:
+            x: outputs (channels, length), for what `around` gives.
+
+        Returns:
+            (channels, N, rows, columns), a view.
+        """
         return x[:, : math.prod(self.shape)].unflatten(1, self.shape)[:, :, : self.size[0], : self.size[1]]
 
 
 class CheckerboardPartition(NamedTuple):
-    """Who codes what, and when."""
+    """Who codes what, and when.
+
+    Attributes:
+        channels: of the latents, a multiple of the passes.
+        passes: 2 or 4.
+    """
 
     channels: int
     passes: int
 
     def turn(self, p: int, cell: Cell) -> int:
-        """The group of channels that a pass codes in a cell."""
+        """The group of channels that a pass codes in a cell.
+
+        Args:
+            p: number of the pass, from 0.
+            cell: parities of row and column.
+
+        Returns:
+            the group's number, below ``passes``.
+        """
         row, column = cell
         turn = (row + column) % 2 if self.passes == 2 else 2 * row + (row + column) % 2
         return (p - turn) % self.passes
@@ -89,19 +110,40 @@ class CheckerboardPartition(NamedTuple):
         return self.channels // self.passes
 
     def group(self, p: int, cell: Cell) -> slice:
-        """The channels that a pass codes in a cell."""
+        """The channels that a pass codes in a cell.
+
+        Args:
+            p: number of the pass, from 0.
+            cell: parities of row and column.
+        """
         first = self.turn(p, cell) * self.size
         return slice(first, first + self.size)
 
     def masks(self, height: int, width: int, device: torch.device | None = None) -> Tensor:
-        """(passes, C, h, w) bool: which symbols each pass codes; together they code each once."""
+        """Which symbols each pass codes; together they code each once.
+
+        Args:
+            height: rows h of the latents.
+            width: columns w of the latents.
+            device: of the result; by default torch's.
+
+        Returns:
+            (passes, C, h, w) bool.
+        """
         masks = torch.zeros((self.passes, self.channels, height, width), dtype=torch.bool, device=device)
         for p, (i, j) in itertools.product(range(self.passes), CELLS):
             masks[p, self.group(p, (i, j)), i::2, j::2] = True
         return masks
 
     def empty(self, like: Tensor, channels: int) -> Tensor:
-        """Room for laid-out integers beside a tensor (N, C, h, w): zeros, int16.
+        """Room for laid-out integers.
+
+        Args:
+            like: (N, C', h, w), for its batch, grid and device.
+            channels: to have room for.
+
+        Returns:
+            zeros (2, 2, channels, N, h/2, w/2), int16.
 
         Raises:
             ValueError: if there is an odd number of rows or columns.
@@ -113,12 +155,29 @@ class CheckerboardPartition(NamedTuple):
         return torch.zeros(shape, dtype=torch.int16, device=like.device)
 
     def coded(self, p: int, x: Tensor) -> Tensor:
-        """What a pass codes of (2, 2, channels of a group, N, h/2, w/2), in the order of the stream: (N, n)."""
+        """What a pass codes, in the order of the stream.
+
+        Args:
+            p: number of the pass, from 0.
+            x: laid out, with the channels of a group: (2, 2, size, N, h/2, w/2).
+
+        Returns:
+            (N, size * h * w).
+        """
         parts = [torch.stack([x[cell] for cell in self._cells(p, group)], 3) for group in range(self.passes)]
         return torch.cat(parts).transpose(0, 1).flatten(1)
 
     def placed(self, p: int, symbols: Tensor, like: Tensor) -> Tensor:
-        """What `coded` made an order of, laid out again as ``like``."""
+        """What `coded` made an order of, laid out again.
+
+        Args:
+            p: number of the pass, from 0.
+            symbols: (N, size * h * w).
+            like: laid out, (2, 2, size, N, h/2, w/2), for its shape.
+
+        Returns:
+            of that shape, and the symbols' dtype.
+        """
         count, rows, columns = like.shape[3:]
         x = symbols.reshape(count, self.channels, rows, -1, columns).transpose(0, 1)
         laid = torch.empty_like(like, dtype=symbols.dtype)
@@ -133,7 +192,15 @@ class CheckerboardPartition(NamedTuple):
         return [cell for cell in CELLS if self.turn(p, cell) == group]
 
     def inputs(self, p: int, cell: Cell) -> tuple[list[tuple[Cell, int]], tuple[int, ...]]:
-        """What a cell sees of earlier passes: (tap, group), and which of a network's inputs those are."""
+        """What a cell sees of earlier passes.
+
+        Args:
+            p: number of the pass that sees it, from 0.
+            cell: that of the window's middle.
+
+        Returns:
+            taps with the group that is seen at each, and which of a network's inputs these are, in its weights' order.
+        """
         return _inputs(self, p, cell)
 
 
@@ -150,18 +217,45 @@ def _inputs(partition: CheckerboardPartition, p: int, cell: Cell) -> tuple[list[
 
 
 def at(x: Tensor, cell: Cell, rows: slice = slice(None)) -> Tensor:
-    """A cell's part of (N, C, h, w), in some rows of the checkerboard: (C, N, rows, w/2), a view."""
+    """A cell's part of latents.
+
+    Args:
+        x: (N, C, h, w).
+        cell: parities of row and column.
+        rows: of the checkerboard, each two of x; by default all.
+
+    Returns:
+        (C, N, rows, w/2), a view.
+    """
     start, stop, _ = rows.indices(x.shape[2] // 2)
     return x[:, :, 2 * start + cell[0] : 2 * stop : 2, cell[1] :: 2].transpose(0, 1)
 
 
 def joined(x: Tensor) -> Tensor:
-    """Laid-out latents as (N, C, h, w), int32."""
+    """Laid-out latents as they were.
+
+    Args:
+        x: (2, 2, C, N, h/2, w/2).
+
+    Returns:
+        (N, C, h, w), int32.
+    """
     return x.permute(3, 2, 4, 0, 5, 1).flatten(4).flatten(2, 3).to(torch.int32)
 
 
 def known(x: Tensor, rows: slice, factor: int, limit: int, groups: int) -> Known:
-    """Some rows of laid-out latents, times a factor, within a limit; beyond the edge there is nothing."""
+    """Some rows of laid-out latents, times a factor, within a limit; beyond the edge there is nothing.
+
+    Args:
+        x: (2, 2, C, N, h/2, w/2), zeros where nothing is known yet.
+        rows: of the h/2, those whose neighbors are to be looked at.
+        factor: becomes the ``unit`` where all stays within the limit, else numbers are multiplied by it.
+        limit: that no magnitude exceeds.
+        groups: into which the channels are cut.
+
+    Returns:
+        their spans, ready for `Known.around`.
+    """
     count, height, width = x.shape[3:]
     whole = rows.start == 0 and rows.stop >= height
     tall = min(rows.stop, height) - rows.start

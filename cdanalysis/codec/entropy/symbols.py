@@ -31,7 +31,14 @@ class SymbolCoder:
         self.hyper = CdfTables(codec.detail.prior.table.cpu().numpy())
 
     def write(self, encoded: CodedLatents) -> list[list[bytes]]:
-        """For each photograph the bytes of each of its layers."""
+        """Entropy-code latents.
+
+        Args:
+            encoded: latents of N photographs, and the passes that code each of their layers.
+
+        Returns:
+            for each photograph the bytes of each of its layers.
+        """
         latents, passes = encoded
         layers: list[list[bytes]] = [[] for _ in range(len(latents))]
         for name, coded in zip(latents.layers, passes, strict=True):
@@ -57,7 +64,11 @@ class SymbolCoder:
         """Latents of streams of one size and quality.
 
         Args:
-            layers: how many to read.
+            streams: N of them, written by this codec.
+            layers: how many to read, 1 to 3, from the first on.
+
+        Returns:
+            a batch of N photographs, on the codec's device.
 
         Raises:
             StreamError: if a layer is missing, or its symbols do not fit its model.
@@ -154,6 +165,14 @@ def _described(stream: Stream) -> str:
 
 
 def same_kind(stream: Stream, layers: int = len(LAYERS)) -> tuple:
-    """Streams whose first ``layers`` layers are of equal kind can be read together."""
+    """What streams have alike that can be read together.
+
+    Args:
+        stream: any.
+        layers: how many to read, from the first on.
+
+    Returns:
+        hashable, equal for such streams: height, width, and level, working size and map of each layer.
+    """
     kinds = tuple((layer.level, layer.working, layer.mapped) for layer in stream.layers[:layers])
     return stream.height, stream.width, kinds

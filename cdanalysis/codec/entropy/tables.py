@@ -21,14 +21,28 @@ SYMBOL_BOUND = 255
 
 
 def gaussian_cdf_tables() -> Tensor:
-    """(64, 511) int32: probabilities of the symbols -255..255 for each scale."""
+    """The probabilities of symbols under a Gaussian of each scale.
+
+    Returns:
+        (64, 511) int32, in 2**-24, at least 1: symbols -255..255, scales from 0.11 to 64 steps.
+    """
     edges = torch.arange(-SYMBOL_BOUND, SYMBOL_BOUND + 2, dtype=torch.float64) - 0.5
     scales = SMALLEST_SCALE * torch.exp(torch.arange(SCALES, dtype=torch.float64) * LOG_SCALE_STEP)
     return _to_integers(torch.special.ndtr(edges / scales[:, None]).diff(dim=1))
 
 
 def logistic_mixture_cdf_tables(weights: Tensor, means: Tensor, scales: Tensor, symbol_bound: int) -> Tensor:
-    """(C, 2 reach + 1) int32 for C mixtures of K logistics, each parameter (C, K)."""
+    """The probabilities of symbols under mixtures of logistics.
+
+    Args:
+        weights: (C, K), rows that sum to 1.
+        means: (C, K), in steps.
+        scales: (C, K), in steps, above 0.
+        symbol_bound: the largest symbol R.
+
+    Returns:
+        (C, 2 R + 1) int32, in 2**-24, at least 1: symbols -R..R.
+    """
     edges = torch.arange(-symbol_bound, symbol_bound + 2, dtype=torch.float64) - 0.5
     z = (edges - means.double()[..., None]) / scales.double()[..., None]
     cdf = (weights.double()[..., None] * torch.sigmoid(z)).sum(1)

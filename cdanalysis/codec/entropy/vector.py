@@ -49,12 +49,15 @@ class VectorModel(nn.Module):
                 head.bias[size:] = -math.log(tables.SMALLEST_SCALE)
 
     def forward(self, y: Tensor, quality: Tensor, noisy: bool = True) -> tuple[Tensor, Tensor]:
-        """(y_hat, bits), both (N, C, 1, 1), differentiable.
+        """What decoders get, and what it costs.
 
         Args:
             y: (N, C, 1, 1), in steps.
             quality: (N, 1, 1, 1) in [0, 1].
             noisy: whether bits are those of y with uniform noise, as in training, or of y_hat itself.
+
+        Returns:
+            y_hat in steps and its bits, both (N, C, 1, 1), differentiable.
         """
         known, decoded, bits = [quality], [], []
         for mix, head, part in zip(self.mixes, self.heads, y.split(self.groups, 1), strict=True):
@@ -70,7 +73,15 @@ class VectorModel(nn.Module):
 
     @full_precision()
     def quantize(self, y: Tensor, level: int) -> Quantized:
-        """Quantize y (N, C, 1, 1), in steps, group by group, at a quality level 0..120."""
+        """Quantize vectors, group by group.
+
+        Args:
+            y: (N, C, 1, 1), in steps.
+            level: quality 0..120.
+
+        Returns:
+            values (N, C, 1, 1), and a pass for each group.
+        """
         values: list[Tensor] = []
         passes: list[Pass] = []
         for p, part in enumerate(y.flatten(1).double().split(self.groups, 1)):
@@ -81,11 +92,14 @@ class VectorModel(nn.Module):
         return Quantized(torch.cat(values, 1).to(torch.int32)[..., None, None], passes)
 
     def estimate(self, y: Tensor, quality: Tensor) -> Estimate:
-        """`quantize` of y (N, C) in ordinary floating point, in a fraction of the time: for searches among many y.
+        """`quantize` in ordinary floating point, in a fraction of the time: for searches among many y.
 
         Args:
-            y: in steps.
+            y: (N, C), in steps.
             quality: (N, 1) in [0, 1].
+
+        Returns:
+            values, symbols and log scales, each (N, C).
         """
         known, parts = [quality], []
         for mix, head, part in zip(self.mixes, self.heads, y.split(self.groups, 1), strict=True):
@@ -98,7 +112,17 @@ class VectorModel(nn.Module):
 
     @full_precision()
     def read(self, count: int, level: int, like: Tensor, pop: Pop) -> Tensor:
-        """Decode values (count, C, 1, 1) int32; ``pop`` reads a group's symbols from the streams."""
+        """Decode values.
+
+        Args:
+            count: of the vectors, N.
+            level: quality 0..120.
+            like: gives the device.
+            pop: reads a group's symbols from the streams.
+
+        Returns:
+            values (N, C, 1, 1) int32, in sixteenths of a step.
+        """
         values: list[Tensor] = []
         for p in range(len(self.groups)):
             found = self._parameters_of(p, values, level, like.new_empty(count, 1, 1, 1))

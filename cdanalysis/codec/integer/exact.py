@@ -74,7 +74,14 @@ def _ieee_products() -> Iterator[None]:
 
 
 def magnitudes(x: Tensor) -> Tensor:
-    """The largest magnitude in each row of a matrix, (rows,) float64."""
+    """The largest magnitude in each row of a matrix.
+
+    Args:
+        x: (rows, columns), at least one column.
+
+    Returns:
+        (rows,) float64.
+    """
     return torch.maximum(x.amax(1), -x.amin(1)).double()  # aminmax is ten times slower
 
 
@@ -156,6 +163,15 @@ class ExactConv2d(nn.Conv2d):
 
     ``forward`` takes and gives ordinary floats (for training); ``exact`` takes and gives tensors
     that hold integers (activations times 256).
+
+    Args:
+        channels: of the input.
+        out_channels: of the output.
+        kernel_size: side of the kernel, 1 or 3.
+        relu: whether outputs below 0 become 0.
+
+    Raises:
+        ValueError: for another kernel size, or more inputs than sums can be exact of.
     """
 
     def __init__(self, channels: int, out_channels: int, kernel_size: int = 1, relu: bool = True):
@@ -169,6 +185,14 @@ class ExactConv2d(nn.Conv2d):
         self._integers: Derived[dict[tuple[Some, Some], _Integers]] = Derived()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Evaluation in floating point.
+
+        Args:
+            x: (N, C, h, w).
+
+        Returns:
+            (N, out, h, w).
+        """
         y = super().forward(x)
         return F.relu(y) if self.relu else y
 
@@ -187,10 +211,16 @@ class ExactConv2d(nn.Conv2d):
 
     @full_precision()
     def exact(self, x: Tensor) -> Tensor:
-        """Integer evaluation: (N, C, h, w) integers of magnitudes up to ``LIMIT`` -> (N, out, h, w) likewise, float32.
+        """Integer evaluation.
 
         Written as matrix products, because a convolution routine may choose an algorithm
         (Winograd, FFT) whose intermediate values are not integers.
+
+        Args:
+            x: (N, C, h, w) integers of 1/256, of magnitudes up to ``LIMIT``.
+
+        Returns:
+            (N, out, h, w) likewise, float32.
         """
         integers, x = self._integer_parameters(), x.float()
         n, _, h, w = x.shape
@@ -227,7 +257,15 @@ class ExactConv2d(nn.Conv2d):
         return self._limited(integers.activations(columns, largest, unit))
 
     def exact_sums(self, columns: Tensor, inputs: Some = None) -> Tensor:
-        """What some inputs (inputs, cells) add to every output before it is rounded: (outputs, cells), float64."""
+        """What some inputs add to every output before it is rounded.
+
+        Args:
+            columns: (inputs, cells) integers, as of `exact_part`.
+            inputs: as of `exact_part`.
+
+        Returns:
+            (outputs, cells), float64.
+        """
         return self._integer_parameters(inputs).weight @ columns.double()
 
     def _limited(self, x: Tensor) -> Tensor:
@@ -247,13 +285,34 @@ class ExactConv2d(nn.Conv2d):
 
 
 class ExactUpsample(ExactConv2d):
-    """A pointwise exact convolution with ReLU, then a pixel shuffle to twice the rows and columns."""
+    """A pointwise exact convolution with ReLU, then a pixel shuffle to twice the rows and columns.
+
+    Args:
+        channels: of the input.
+        out_channels: of the output.
+    """
 
     def __init__(self, channels: int, out_channels: int):
         super().__init__(channels, 4 * out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Evaluation in floating point.
+
+        Args:
+            x: (N, C, h, w).
+
+        Returns:
+            (N, out, 2 h, 2 w).
+        """
         return F.pixel_shuffle(super().forward(x), 2)
 
     def exact(self, x: Tensor) -> Tensor:
+        """Integer evaluation, see `ExactConv2d.exact`.
+
+        Args:
+            x: (N, C, h, w) integers of 1/256, of magnitudes up to ``LIMIT``.
+
+        Returns:
+            (N, out, 2 h, 2 w) likewise, float32.
+        """
         return F.pixel_shuffle(super().exact(x), 2)
