@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .codec.budget import StreamWriter, budget_of, check_settings
+from .codec.budget import StreamWriter, budget_of, check_one_rate, check_settings
 from .codec.derived import Derived
 from .codec.entropy.symbols import SymbolCoder, same_kind
 from .codec.layered import CodecConfig, LayeredCodec
+from .codec.realism import check_realism
 from .data.cached import stream_files
 from .data.images import ImageLike, to_pixels, to_tensor
 from .faults import sentence
@@ -176,8 +177,7 @@ class Model(nn.Module):
             ModuleNotFoundError: as `encode`.
         """
         _check_list(images, "encode")
-        if sum(given is not None for given in (quality, bpp, max_bytes)) > 1:
-            raise ValueError("give one of quality, bpp and max_bytes")
+        check_one_rate(quality, bpp, max_bytes)
         count = layer_count(layers)
         levels = quality_levels(0.5 if quality is None else quality, count)
         tensors = [self._checked(image) for image in images]
@@ -391,8 +391,7 @@ class Model(nn.Module):
             ValueError: as `decode`, and for one stream in place of a list.
         """
         _check_list(streams, "decode")
-        if not 0 <= realism <= 1:
-            raise ValueError(f"realism must be in [0, 1], got {realism}")
+        check_realism(realism)
 
         def kind(stream: Stream) -> tuple:
             return (*same_kind(stream), preview and stream.layer("detail") is None)

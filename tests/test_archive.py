@@ -198,6 +198,9 @@ def test_classes_of_one_name_are_told_apart(three_tasks, streams, tmp_path):
     model.eval().save(tmp_path / "model")
     work = IndexWork(str(tmp_path / "model"), tasks=("classification", "detection"))
     index_streams(work, [str(streams)], tmp_path / "a.index", lambda count: in_process)
+    with pytest.raises(ValueError, match="no streams to index"):
+        index_streams(work, [], tmp_path / "none.index", lambda count: in_process)
+    assert not (tmp_path / "none.index").exists()
     kinds = set()
     for line in Archive(tmp_path / "a.index").store.all_lines():
         result = model.analyze(Path(line["file"]))

@@ -298,10 +298,12 @@ def test_a_folder_is_passed_on_whole_and_leaves_nothing_behind(model, small, tmp
 
 def test_parts_of_another_librarys_network_are_not_exported(model, tmp_path):
     pytest.importorskip("onnx", reason="needs the extra onnx")
-    from cdanalysis.integrations import export_onnx
+    from cdanalysis.integrations import export_onnx, write_streams
 
     with pytest.raises(ValueError, match="another library's network, which has no parts to export"):
         export_onnx(model, tmp_path)
+    with pytest.raises(ValueError, match="which has no parts to export"):
+        write_streams(model, (64, 96), {})
 
 
 def test_without_compressai_a_saved_model_says_what_to_install(model, tmp_path, monkeypatch):

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from cdanalysis.batch.work import DecodeWork, EncodeWork
 from cdanalysis.cli import main
 from cdanalysis.data.images import ImageSet
 from cdanalysis.outputs import LEDGER, FileState, Ledgers, Origin, check_outputs, write_result
@@ -389,6 +391,40 @@ def test_streams_of_other_teachers_are_made_again(desk, capsys):
     assert load("taught").fingerprint == model.fingerprint
     start = ["encode", "photos", "--workers", "1", "--model"]
     rerun([*start, "model"], [*start, "taught"], "out", capsys)
+
+
+@pytest.mark.parametrize("realism", [0.0, 1.0])
+def test_pictures_of_another_branch_for_realism_are_made_again(desk, capsys, realism):
+    """It is no part of the fingerprint, because streams do not depend on it; but pictures do, above a realism of 0."""
+    for number in (1, 2):
+        model = load("model")
+        model.codec.set_realism(1)
+        torch.nn.init.constant_(model.codec.synthesis.realism.out[0].bias, 0.1 * number)
+        model.save(f"branch{number}")
+    assert load("branch1").fingerprint == load("branch2").fingerprint == load("model").fingerprint
+    assert main(["encode", "photos", "-o", "s", "--model", "model"]) == 0
+    start = ["decode", "s", "--workers", "1", "--realism", str(realism), "--model"]
+    if realism:
+        return rerun([*start, "branch1"], [*start, "branch2"], "out", capsys)
+    assert main([*start, "branch1", "-o", "out"]) == 0
+    capsys.readouterr()
+    assert main([*start, "branch2", "-o", "out"]) == 0 and "4 of 4 were done before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("work", "says"),
+    [
+        (EncodeWork("model", quality=0.5, bpp=0.3), "give one of quality, bpp and max_bytes"),
+        (EncodeWork("model", effort=True), "effort is a number of steps"),
+        (EncodeWork("model", precision="float16"), "precision must be one of float32, bfloat16"),
+        (DecodeWork("model", precision="float16"), "precision must be one of float32, bfloat16"),
+        (DecodeWork("model", realism=1.5), r"realism must be in \[0, 1\]"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_settings_that_cannot_be_are_refused_before_the_first_file(desk, work, says):
+    with pytest.raises(ValueError, match=says):
+        work.check()
 
 
 @pytest.mark.parametrize("importance", ["0,0,20,20", "saliency"])

@@ -139,6 +139,8 @@ def index_streams(
             model, another command is writing to it; for the first failure, if ``strict``.
         ModuleNotFoundError: if FAISS is asked for, and not installed.
     """
+    if not inputs:
+        raise ValueError("there are no streams to index")
     work.check()
     check_place(folder)
     left_out = LeftOut() if left_out is None else left_out

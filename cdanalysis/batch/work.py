@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..model import Model
 
 
+PRECISIONS = ("float32", "bfloat16")
+"""In which networks of pixels may compute."""
 MASK = ".mask.png"
 """Suffix of a segmentation beside a file of predictions."""
 
@@ -36,6 +38,11 @@ def _precision(name: str, device: str) -> AbstractContextManager:
     import torch
 
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=name == "bfloat16")
+
+
+def _check_precision(name: str) -> None:
+    if name not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {name!r}")
 
 
 def _check_image(path: str) -> None:
@@ -136,9 +143,11 @@ class EncodeWork(ModelWork):
 
     def check(self) -> None:
         """As `Work.check`; settings are those of `Model.encode`."""
-        from ..codec.budget import budget_of, check_settings
+        from ..codec.budget import budget_of, check_one_rate, check_settings
 
         super().check()
+        check_one_rate(self.quality, self.bpp, self.max_bytes)
+        _check_precision(self.precision)
         self._levels()
         budget_of(1, self.bpp, self.max_bytes)
         for each in (self.bpp, self.max_bytes):
@@ -226,11 +235,21 @@ class DecodeWork(ModelWork):
         with opened(target) as image:
             return {"file": source, "image": target, "width": image.width, "height": image.height}
 
+    def check(self) -> None:
+        """As `Work.check`; settings are those of `Model.decode`."""
+        from ..codec.realism import check_realism
+
+        super().check()
+        check_realism(self.realism)
+        _check_precision(self.precision)
+
     def settings(self) -> dict[str, Any]:
         """As `Work.settings`."""
-        fingerprint = zoo.describe(zoo.find(self.model))["fingerprint"]
+        folder = zoo.find(self.model)
         asked = {name: getattr(self, name) for name in ("preview", "realism", "precision")}
-        return {"verb": "decode", "model": fingerprint, **asked}
+        # What adds realism is no part of the fingerprint: streams do not depend on it, but pictures do.
+        weights = file_digest(folder / zoo.WEIGHTS) if self.realism else None
+        return {"verb": "decode", "model": zoo.describe(folder)["fingerprint"], "weights": weights, **asked}
 
     def check_whole(self, path: str) -> None:
         """As `Work.check_whole`; the image is decoded."""

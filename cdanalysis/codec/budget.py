@@ -210,9 +210,22 @@ def check_effort(effort: int) -> int:
     Raises:
         ValueError: if it is not an integer from 0 to ``MOST_EFFORT``.
     """
-    if not isinstance(effort, Integral) or not 0 <= effort <= MOST_EFFORT:
+    if not isinstance(effort, Integral) or effort is True or not 0 <= effort <= MOST_EFFORT:
         raise ValueError(f"effort is a number of steps from 0 to {MOST_EFFORT:,}, got {effort!r}")
     return int(effort)
+
+
+def check_one_rate(quality: object, bpp: object, max_bytes: object) -> None:
+    """Refuse two answers to one question.
+
+    Args:
+        quality, bpp, max_bytes: see `Model.encode`; None where not given.
+
+    Raises:
+        ValueError: if more than one is given.
+    """
+    if sum(given is not None for given in (quality, bpp, max_bytes)) > 1:
+        raise ValueError("give one of quality, bpp and max_bytes")
 
 
 def check_settings(layers: int, importance: object, spatial_size: int | None, effort: int) -> None:

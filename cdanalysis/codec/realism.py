@@ -24,6 +24,19 @@ CELL = 8
 """Cells of noise in a cell of the latents, each way."""
 
 
+def check_realism(realism: float) -> None:
+    """Refuse what is no realism.
+
+    Args:
+        realism: see `Model.decode`.
+
+    Raises:
+        ValueError: if it is not in [0, 1].
+    """
+    if not 0 <= realism <= 1:
+        raise ValueError(f"realism must be in [0, 1], got {realism}")
+
+
 class RealismBranch(nn.Module):
     """Features of the decoder at stride 8 to what is added to its image.
 

@@ -152,8 +152,7 @@ def chosen_parts(model: Model, parts: Sequence[str] | None = None) -> list[str]:
     Raises:
         ValueError: for a name that is neither, or a model whose codec is another library's.
     """
-    if not isinstance(model.codec, LayeredCodec):
-        raise ValueError(f"{model.name}'s codec is another library's network, which has no parts to export")
+    _check_layered(model)
     every = part_names(model)
     found: list[str] = []
     for name in every if parts is None else parts:
@@ -162,6 +161,11 @@ def chosen_parts(model: Model, parts: Sequence[str] | None = None) -> list[str]:
             raise ValueError(f"unknown part {name!r}; there are {', '.join(every)}, and all of {', '.join(GROUPS)}")
         found += named
     return list(dict.fromkeys(found))
+
+
+def _check_layered(model: Model) -> None:
+    if not isinstance(model.codec, LayeredCodec):
+        raise ValueError(f"{model.name}'s codec is another library's network, which has no parts to export")
 
 
 def part_of(model: Model, name: str) -> Part:
@@ -196,8 +200,9 @@ def write_streams(
 
     Raises:
         ValueError: for latents that are not those of the first layers, or do not have the shapes that photographs of
-            that size have.
+            that size have; or a model whose codec is another library's.
     """
+    _check_layered(model)
     names = [name for name in LAYERS if name in latents]
     count = layer_count(names)
     levels = quality_levels(0.5 if quality is None else quality, count)
