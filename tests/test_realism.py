@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import SMALL, new_small_model
 from PIL import Image
+from skimage import data
 from torch import nn
 
 import cdanalysis as cda
@@ -221,28 +222,38 @@ def test_a_weave_is_no_grain():
 def test_what_repeats_itself_with_the_grid_is_told_from_grain():
     """By the observer and by the measure, wherever the grid begins; other periods are none of its business."""
     rng = torch.Generator().manual_seed(0)
-    grain = 0.05 * torch.randn(1, 3, 144, 144, generator=rng)
+    grain = 0.05 * torch.randn(1, 3, 140, 140, generator=rng)
 
     def woven(period: int) -> torch.Tensor:
-        return grain[..., :period, :period].repeat(1, 1, 144 // period, 144 // period)[..., :140, :140]
+        times = -(-140 // period)
+        return grain[..., :period, :period].repeat(1, 1, times, times)[..., :140, :140]
 
-    flat, grain = torch.full((1, 3, 140, 140), 0.5), grain[..., :140, :140]
-    observer = Checkerboard()
+    flat, observer = torch.full((1, 3, 140, 140), 0.5), Checkerboard()
     assert observer(flat, flat + 0.3).item() == pytest.approx(0, abs=1e-9)  # another brightness is no pattern
-    for moved in (0, 3):
-        assert observer(flat, flat + woven(8).roll(moved, -1)) > 20 * observer(flat, flat + grain)
+    for period, moved in ((16, 0), (16, 3), (8, 0), (4, 1)):  # whose multiple is the grid's
+        assert observer(flat, flat + woven(period).roll(moved, -1)) > 6 * observer(flat, flat + grain)
     assert observer(flat, flat + woven(9)) < 2 * observer(flat, flat + grain)
 
     def measured(added: torch.Tensor) -> float | None:
         return weave(((flat + added)[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
 
-    assert measured(grain) == pytest.approx(1, abs=0.2) and measured(woven(9)) < 0.1
-    assert measured(woven(8)) > 10 and measured(woven(4)) > 10 and measured(0.2 * woven(8) + grain) > 1.5
-    assert measured(torch.zeros_like(flat)) is None and weave(np.zeros((53, 200, 3), np.uint8)) is None
-    with pytest.raises(ValueError, match="squares of 48 pixels"):
-        observer(flat[..., :47, :], flat[..., :47, :])
+    assert measured(grain) == pytest.approx(1, abs=0.2) and measured(woven(15)) < 0.1
+    assert measured(woven(16)) > 10 and measured(woven(8)) > 10 and measured(0.3 * woven(16) + grain) > 1.5
+    assert measured(torch.zeros_like(flat)) is None and weave(np.zeros((101, 200, 3), np.uint8)) is None
+    with pytest.raises(ValueError, match="squares of 64 pixels"):
+        observer(flat[..., :63, :], flat[..., :63, :])
     with pytest.raises(ValueError, match="at least 2"):
         Checkerboard(period=1)
+
+
+@pytest.mark.parametrize("name", ["chelsea", "coffee"])
+def test_the_model_that_ships_adds_no_weave(photo, name):
+    """It did: what realism added to smooth surfaces was the same in every cell, and pictures were thrice as woven."""
+    image = getattr(data, name)()
+    for quality in (0.0, 0.2):
+        stream = photo.encode(image, (0.0, 0.0, quality))
+        plain, real = (weave(np.asarray(photo.decode(stream, realism=r))) for r in (0.0, 1.0))
+        assert real < 1.25 * max(plain, weave(image))
 
 
 def test_distances_of_unit_features_do_not_depend_on_their_length():

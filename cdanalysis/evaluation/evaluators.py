@@ -358,7 +358,7 @@ def ms_ssim(context: Context) -> Evaluator:
 
 
 def weave(context: Context) -> Evaluator:
-    """How much of decoded pictures repeats itself with a grid of 8 pixels: about 1 for photographs.
+    """How much of decoded pictures repeats itself with a grid of 16 pixels: about 1 for photographs.
 
     Args:
         context: does not count.

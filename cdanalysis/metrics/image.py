@@ -91,7 +91,7 @@ def ms_ssim(original: np.ndarray, reconstruction: np.ndarray) -> float | None:
     return float(multiscale_structural_similarity_index_measure(a, b, data_range=255.0))
 
 
-def weave(image: np.ndarray, period: int = 8, cells: int = 6) -> float | None:
+def weave(image: np.ndarray, period: int = 16, cells: int = 6) -> float | None:
     """How much of a picture repeats itself from cell to cell of a grid, beside what does so in cells a pixel smaller
     and larger: a regular texture that a decoder drew, or edges of blocks.
 
@@ -108,14 +108,14 @@ def weave(image: np.ndarray, period: int = 8, cells: int = 6) -> float | None:
         picture that has no whole square, or nothing that could repeat itself.
 
     >>> rng = np.random.default_rng(0)
-    >>> grain = rng.integers(0, 256, (96, 96, 3), np.uint8)
-    >>> woven = np.tile(grain[:8, :8], (12, 12, 1))
+    >>> grain = rng.integers(0, 256, (128, 128, 3), np.uint8)
+    >>> woven = np.tile(grain[:16, :16], (8, 8, 1))
     >>> bool(0.8 < weave(grain) < 1.25), bool(weave(woven) > 10)
     (True, True)
     """
     if min(image.shape[:2]) < (period + 1) * cells:
         return None
-    x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].double()
+    x = torch.from_numpy(image.astype(np.float64)).permute(2, 0, 1)[None]
     x = x - F.avg_pool2d(x, period + 1 - period % 2, 1, period // 2, count_include_pad=False)  # no slow shades
     found, *beside = (_repeated(x, length, cells) for length in (period, period - 1, period + 1))
     return found / float(np.mean(beside)) if all(beside) else None

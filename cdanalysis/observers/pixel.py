@@ -82,17 +82,18 @@ class MSSSIM(Observer):
 
 
 class Checkerboard(Observer):
-    """Squared error of what repeats itself from cell to cell of the decoder's grid, and so lies on it like a weave.
+    """Error of what repeats itself from cell to cell of the decoder's grid, and so lies on it like a weave.
 
     Where a decoder knows nothing of a surface it draws the same in every cell, and what is the same in every cell has
     the grid's period (Odena, Dumoulin, Olah, "Deconvolution and checkerboard artifacts", 2016), whatever it consists
     of. A weave of little contrast is hardly an error of pixels, and to a recognition network it is a texture like any
     other; eyes see it at once. Over a few cells the mean of each pixel of the grid tells it from grain, which is no
-    longer there.
+    longer there. Its squared contrast counts beside that of the photograph's surface (Weber's law).
 
     Args:
-        period: of the grid, in pixels.
+        period: of the grid, in pixels: that of the latents, where decoders work on coarser and finer grids.
         cells: over whose square, each way, means are taken; squares overlap by half.
+        least: contrast, in [0, 1], below which surfaces count as equally smooth.
 
     Raises:
         ValueError: for a period or a number of cells below 2.
@@ -105,11 +106,11 @@ class Checkerboard(Observer):
     True
     """
 
-    def __init__(self, period: int = 8, cells: int = 6):
+    def __init__(self, period: int = 16, cells: int = 4, least: float = 2 / 255):
         super().__init__()
         if period < 2 or cells < 2:
             raise ValueError(f"a checkerboard has a period and a number of cells of at least 2: got {period}, {cells}")
-        self.period, self.cells = period, cells
+        self.period, self.cells, self.least = period, cells, least
 
     def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
         """As `Observer.forward`.
@@ -120,12 +121,19 @@ class Checkerboard(Observer):
         side = self.period * self.cells
         if min(original.shape[-2:]) < side:
             raise ValueError(f"checkerboards are seen in squares of {side} pixels, got {tuple(original.shape[-2:])}")
-        whole = [length // self.period * self.period for length in original.shape[-2:]]
-        difference = (original - reconstruction)[..., : whole[0], : whole[1]]
-        places = F.pixel_unshuffle(difference, self.period)
-        means = F.avg_pool2d(places, self.cells, self.cells // 2).unflatten(1, (-1, self.period**2))
-        pattern = means - means.mean(2, keepdim=True)  # how bright a surface is, is no pattern
-        return weighted_mean(pattern.square().flatten(1, 2), weight)
+        cells, contrast = self._cells(original - reconstruction), self._cells(original).var(2, correction=0)
+        pattern = self._around(cells.flatten(1, 2)).unflatten(1, cells.shape[1:3]).var(2, correction=0)
+        # By the logarithm, so that an edge in one cell does not excuse a weave in all around it.
+        surface = self._around((contrast + self.least**2).log()).exp()
+        return weighted_mean(pattern / surface, weight)
+
+    def _cells(self, x: Tensor) -> Tensor:
+        """Whole cells of the grid, (N, 3, pixels of a cell, h, w)."""
+        height, width = (length // self.period * self.period for length in x.shape[-2:])
+        return F.pixel_unshuffle(x[..., :height, :width], self.period).unflatten(1, (-1, self.period**2))
+
+    def _around(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, self.cells, self.cells // 2)
 
 
 class Texture(Observer):

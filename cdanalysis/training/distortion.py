@@ -31,7 +31,7 @@ from ..teachers.imagenet import imagenet_classifier
 
 SIDES = ("both", "human", "machine", "realism")
 OPTIONS = {
-    "checkerboard": ("period", "cells"),
+    "checkerboard": ("period", "cells", "least"),
     "texture": ("window", "pooled", "least"),
     "wasserstein": ("window",),
 }
@@ -57,8 +57,8 @@ class ObserverConfig:
         layers: its modules whose outputs are compared.
         loss: of an adversary: "hinge" or "non_saturating".
         lr: learning rate of an adversary; it follows the stage's schedule.
-        options: further arguments: "window" of "wasserstein"; "window", "pooled" and "least" of "texture"; "period" and
-            "cells" of "checkerboard"; whatever observers of other packages take.
+        options: further arguments: "window" of "wasserstein"; "window", "pooled" and "least" of "texture"; "period",
+            "cells" and "least" of "checkerboard"; whatever observers of other packages take.
     """
 
     kind: str = "mse"
@@ -194,7 +194,7 @@ def checkerboard(config: ObserverConfig, spatial: int) -> Observer:
     """The observer "checkerboard": squared error of what repeats itself with the decoder's grid.
 
     Args:
-        config: ``period`` and ``cells`` of its ``options`` are used.
+        config: ``period``, ``cells`` and ``least`` of its ``options`` are used.
         spatial: channels of the spatial layer; not used.
 
     Raises:
