@@ -248,7 +248,7 @@ def test_what_repeats_itself_with_the_grid_is_told_from_grain():
 
 @pytest.mark.parametrize("name", ["chelsea", "coffee"])
 def test_the_model_that_ships_adds_no_weave(photo, name):
-    """It did: what realism added to smooth surfaces was the same in every cell, and pictures were thrice as woven."""
+    """It did: what realism added to smooth surfaces was the same in every cell, and pictures were twice as woven."""
     image = getattr(data, name)()
     for quality in (0.0, 0.2):
         stream = photo.encode(image, (0.0, 0.0, quality))

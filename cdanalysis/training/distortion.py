@@ -191,7 +191,7 @@ def texture(config: ObserverConfig, spatial: int) -> Observer:
 
 
 def checkerboard(config: ObserverConfig, spatial: int) -> Observer:
-    """The observer "checkerboard": squared error of what repeats itself with the decoder's grid.
+    """The observer "checkerboard": error of what repeats itself with the decoder's grid, beside its surface.
 
     Args:
         config: ``period``, ``cells`` and ``least`` of its ``options`` are used.
