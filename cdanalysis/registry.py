@@ -121,6 +121,7 @@ OBSERVERS = Registry(
         "features": "training.distortion:features",
         "unit_features": "training.distortion:unit_features",
         "wasserstein": "training.distortion:wasserstein",
+        "low_pass": "training.distortion:low_pass",
         "texture": "training.distortion:texture",
         "checkerboard": "training.distortion:checkerboard",
         "adversarial": "training.distortion:adversarial",

@@ -15,6 +15,7 @@ from cdanalysis.observers import (
     Adversary,
     Checkerboard,
     FeatureDistance,
+    LowPass,
     Observer,
     PatchDiscriminator,
     SquaredError,
@@ -43,11 +44,11 @@ def observers() -> dict[str, Observer]:
     unit = UnitFeatureDistance(net, ["blocks.2", "blocks.4"], half, half)
     statistical = WassersteinDistortion(net, ["bn1", "blocks.2"], half, half)
     simple = {"mse": SquaredError(), "ms-ssim": MSSSIM(), "two scales": small, "texture": Texture()}
-    simple["checkerboard"] = Checkerboard()
+    simple |= {"checkerboard": Checkerboard(), "low pass": LowPass()}
     return {**simple, "machine": machine, "unit": unit, "wasserstein": statistical}
 
 
-NAMES = ["mse", "ms-ssim", "two scales", "texture", "checkerboard", "machine", "unit", "wasserstein"]
+NAMES = ["mse", "ms-ssim", "two scales", "texture", "checkerboard", "low pass", "machine", "unit", "wasserstein"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -109,6 +110,23 @@ def test_pixel_observers_are_what_others_measure(observers, chelsea):
         assert observers["mse"](x, y)[i].item() == pytest.approx(mean_squared_error(x[i].numpy(), y[i].numpy()))
         theirs = multiscale_structural_similarity_index_measure(x[i : i + 1], y[i : i + 1], data_range=1.0)
         assert 1 - observers["ms-ssim"](x, y)[i].item() == pytest.approx(theirs.item(), abs=1e-4)
+
+
+def test_local_means_see_blotches_of_color_and_hardly_grain():
+    """Of equal squared error: a blotch counts most, in a color more than in gray, and grain next to nothing."""
+    rng = torch.Generator().manual_seed(5)
+    x, blotch = torch.full((1, 3, 96, 96), 0.5), torch.zeros(1, 1, 96, 96)
+    blotch[..., 20:60, 30:70] = 0.05
+    gray, violet = (blotch * torch.tensor(c)[:, None, None] for c in ((1.0, 1.0, 1.0), (0.5**0.5, -(2**0.5), 0.5**0.5)))
+    grain = torch.randn(x.shape, generator=rng) * gray.square().mean().sqrt()
+    in_gray, in_violet, fine = (LowPass()(x, x + error).item() for error in (gray, violet, grain))
+    assert in_violet == pytest.approx(3 * in_gray, rel=1e-3) and in_gray > 30 * fine
+    assert LowPass(chroma=1)(x, x + violet).item() == pytest.approx(in_gray, rel=1e-3)
+    for windows, chroma in (((), 3.0), ((7,), 3.0), ((8, 0), 3.0), ((8,), -1.0)):
+        with pytest.raises(ValueError, match="windows must be even"):
+            LowPass(windows, chroma)
+    with pytest.raises(ValueError, match="squares of 32 pixels"):
+        LowPass()(x[..., :31, :], x[..., :31, :])
 
 
 def test_lpips_is_torchmetrics_own(data_root, chelsea):

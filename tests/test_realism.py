@@ -23,7 +23,15 @@ from cdanalysis.evaluation.experiment import run_experiment
 from cdanalysis.evaluation.study import DECODED, REALISTIC, run_study
 from cdanalysis.metrics.image import weave
 from cdanalysis.model import Model
-from cdanalysis.observers import Checkerboard, FeatureDistance, Texture, UnitFeatureDistance, WassersteinDistortion
+from cdanalysis.observers import (
+    Checkerboard,
+    FeatureDistance,
+    LowPass,
+    SquaredError,
+    Texture,
+    UnitFeatureDistance,
+    WassersteinDistortion,
+)
 from cdanalysis.reports.demo import run_demo
 from cdanalysis.training import distortion as distortion_module
 from cdanalysis.training.auxiliary import CropBatch
@@ -151,10 +159,20 @@ def test_observers_of_realism_are_for_stages_that_train_it(trains, depth):
         StageLoss(model, stage)
 
 
-@pytest.mark.parametrize("kind", ["texture", "checkerboard", "wasserstein", "unit_features", "mse"])
+@pytest.mark.parametrize("kind", ["texture", "checkerboard", "low_pass", "wasserstein", "unit_features", "mse"])
 def test_options_that_an_observer_does_not_know_are_refused(kind):
     with pytest.raises(ValueError, match=f"observer '{kind}': unknown option 'sigma'"):
         WeightedDistortion([ObserverConfig(kind, options={"sigma": 3})])
+
+
+def test_observers_of_one_kind_count_each_by_its_weight():
+    """They are told apart by their layers, or their options."""
+    x, y = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    one = ObserverConfig("low_pass", 0.5, options={"windows": [8]})
+    two = ObserverConfig("low_pass", 3.0, options={"windows": [32]})
+    seen, each = WeightedDistortion([one, ObserverConfig(), two])(x, y, None)
+    assert list(each) == ["low_pass", "mse", "low_pass 2"]
+    assert torch.allclose(seen, 0.5 * LowPass([8])(x, y) + SquaredError()(x, y) + 3 * LowPass([32])(x, y))
 
 
 def test_realism_without_observers_is_no_training():

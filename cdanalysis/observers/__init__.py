@@ -1,7 +1,7 @@
 """Observers: differentiable distortions, each a function of (image, reconstruction).
 
 - `base`: `Observer`, the base class; `weighted_mean`
-- `pixel`: `SquaredError`, `MSSSIM`, `Checkerboard`, `Texture`
+- `pixel`: `SquaredError`, `MSSSIM`, `LowPass`, `Checkerboard`, `Texture`
 - `perceptual`: `LPIPS`, `LPIPSComp`
 - `semantic`: `FeatureDistance` and `UnitFeatureDistance`, in a recognition network, and `WassersteinDistortion`, of
   local statistics there
@@ -11,7 +11,7 @@
 from .adversarial import Adversary, PatchDiscriminator
 from .base import Observer, weighted_mean
 from .perceptual import LPIPS, LPIPSComp
-from .pixel import MSSSIM, Checkerboard, SquaredError, Texture
+from .pixel import MSSSIM, Checkerboard, LowPass, SquaredError, Texture
 from .semantic import FeatureDistance, UnitFeatureDistance, WassersteinDistortion
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Checkerboard",
     "FeatureDistance",
     "LPIPSComp",
+    "LowPass",
     "Observer",
     "PatchDiscriminator",
     "SquaredError",

@@ -1,6 +1,8 @@
-"""Observers that compare pixels: squared error, structural similarity, the decoder's grid, local power spectra."""
+"""Observers that compare pixels: squared error, structural similarity, local means, the decoder's grid, spectra."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +81,51 @@ class MSSSIM(Observer):
         window = self.window.to(x).repeat(x.shape[1], 1, 1, 1)
         x = F.conv2d(x, window.transpose(2, 3), groups=x.shape[1])
         return F.conv2d(x, window, groups=x.shape[1])
+
+
+class LowPass(Observer):
+    """Squared error of local means, in colors as eyes oppose them: blotches and casts.
+
+    Eyes see colors, and how bright a surface is, more coarsely than edges, and there they forgive least (Zhang,
+    Wandell, "A spatial extension of CIELAB for digital color image reproduction", 1996), where squared error of single
+    pixels hardly counts what is little everywhere.
+
+    Args:
+        windows: sides, in pixels, of the squares whose means are compared; squares overlap by half.
+        chroma: what an error of color counts, beside one of brightness.
+
+    Raises:
+        ValueError: without windows, for odd ones, or for a negative ``chroma``.
+
+    >>> gray = torch.full((1, 3, 32, 32), 0.5)
+    >>> checked = gray + 0.1 * (torch.arange(32) % 2 * 2 - 1)
+    >>> bool(LowPass()(gray, checked) < 1e-9), bool(LowPass()(gray, gray + 0.1) > 1e-3)
+    (True, True)
+    """
+
+    opponents: Tensor
+
+    def __init__(self, windows: Sequence[int] = (8, 16, 32), chroma: float = 3.0):
+        super().__init__()
+        if not windows or any(window < 2 or window % 2 for window in windows) or chroma < 0:
+            raise ValueError(f"windows must be even and at least 2 pixels, chroma at least 0: got {windows}, {chroma}")
+        self.windows = tuple(windows)
+        axes = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
+        axes = axes / axes.norm(dim=1, keepdim=True) * torch.tensor([1.0, chroma, chroma]).sqrt()[:, None]
+        self.register_buffer("opponents", axes[:, :, None, None], persistent=False)
+
+    def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
+        """As `Observer.forward`.
+
+        Raises:
+            ValueError: if the images are smaller than a window.
+        """
+        if min(original.shape[-2:]) < max(self.windows):
+            size = tuple(original.shape[-2:])
+            raise ValueError(f"means are taken in squares of {max(self.windows)} pixels, got {size}")
+        difference = F.conv2d(original - reconstruction, self.opponents.to(original))
+        means = (F.avg_pool2d(difference, window, window // 2) for window in self.windows)
+        return torch.stack([weighted_mean(mean.square(), weight) for mean in means]).mean(0)
 
 
 class Checkerboard(Observer):

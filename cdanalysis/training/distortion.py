@@ -17,6 +17,7 @@ from ..observers import (
     Adversary,
     Checkerboard,
     FeatureDistance,
+    LowPass,
     LPIPSComp,
     Observer,
     PatchDiscriminator,
@@ -32,6 +33,7 @@ from ..teachers.imagenet import imagenet_classifier
 SIDES = ("both", "human", "machine", "realism")
 OPTIONS = {
     "checkerboard": ("period", "cells", "least"),
+    "low_pass": ("windows", "chroma"),
     "texture": ("window", "pooled", "least"),
     "wasserstein": ("window",),
 }
@@ -43,7 +45,7 @@ class ObserverConfig:
     """One observer of the reconstruction.
 
     Attributes:
-        kind: "mse", "ms_ssim", "texture" and "checkerboard" (of pixels), "lpips", "lpips_comp", "features",
+        kind: "mse", "ms_ssim", "low_pass", "texture" and "checkerboard" (of pixels), "lpips", "lpips_comp", "features",
             "unit_features" and "wasserstein" (of an ImageNet classifier), "adversarial" (a discriminator, trained
             along, conditioned on the spatial layer where the codec is fused, else on the detail layer), or another of
             `registry.OBSERVERS`.
@@ -58,7 +60,8 @@ class ObserverConfig:
         loss: of an adversary: "hinge" or "non_saturating".
         lr: learning rate of an adversary; it follows the stage's schedule.
         options: further arguments: "window" of "wasserstein"; "window", "pooled" and "least" of "texture"; "period",
-            "cells" and "least" of "checkerboard"; whatever observers of other packages take.
+            "cells" and "least" of "checkerboard"; "windows" and "chroma" of "low_pass"; whatever observers of other
+            packages take.
     """
 
     kind: str = "mse"
@@ -180,6 +183,19 @@ def wasserstein(config: ObserverConfig, spatial: int) -> Observer:
     return _of_a_classifier(WassersteinDistortion, config)
 
 
+def low_pass(config: ObserverConfig, spatial: int) -> Observer:
+    """The observer "low_pass": squared error of local means.
+
+    Args:
+        config: ``windows`` and ``chroma`` of its ``options`` are used.
+        spatial: channels of the spatial layer; not used.
+
+    Raises:
+        ValueError: for windows or a ``chroma`` that cannot be.
+    """
+    return LowPass(**config.options)
+
+
 def texture(config: ObserverConfig, spatial: int) -> Observer:
     """The observer "texture": difference of local power spectra.
 
@@ -248,6 +264,9 @@ class WeightedDistortion(nn.Module):
             raise ValueError("no observer has a weight above 0: set the weight of one, or alpha between 0 and 1")
         self.counts = [shares[config.side] * config.weight for config in self.asked]
         self.observers = nn.ModuleList(new_observer(config, spatial) for config in self.asked)
+        kinds = [config.kind for config in self.asked]
+        earlier = [kinds[:place].count(kind) for place, kind in enumerate(kinds)]
+        self.names = [f"{kind} {n + 1}" if n else kind for kind, n in zip(kinds, earlier, strict=True)]
         self.networks = self._shared_networks()
 
     def _shared_networks(self) -> list[Layers]:
@@ -277,18 +296,19 @@ class WeightedDistortion(nn.Module):
             realism: of each reconstruction (N,); None for 0.
 
         Returns:
-            the weighted sum (N,), and each observer's unweighted distortion (N,) by its kind.
+            the weighted sum (N,), and each observer's unweighted distortion (N,) by its kind; the second of a kind
+            is "KIND 2", and so on.
         """
         each, exact, seen = {}, original.float(), reconstruction.float()
         with ExitStack() as looks:
             for network in self.networks:
                 looks.enter_context(network.once())
-            for config, observer in zip(self.asked, self.observers, strict=True):
+            for name, observer in zip(self.names, self.observers, strict=True):
                 if isinstance(observer, Adversary):
-                    each[config.kind] = observer(reconstruction, spatial, weight).float()
+                    each[name] = observer(reconstruction, spatial, weight).float()
                     continue
                 with torch.autocast(original.device.type, enabled=False):  # squares lose too much in less than single
-                    each[config.kind] = observer(exact, seen, weight)
+                    each[name] = observer(exact, seen, weight)
         parts = zip(self.asked, self.counts, each.values(), strict=True)
         shares = [_by_realism(config, count * one, realism) for config, count, one in parts]
         return torch.stack(shares).sum(0), each
@@ -328,8 +348,8 @@ class WeightedDistortion(nn.Module):
             the norm of the adversaries' gradient over that of the others', a scalar.
         """
         adverse = [
-            _by_realism(config, count * each[config.kind], realism).sum()
-            for config, count, observer in zip(self.asked, self.counts, self.observers, strict=True)
+            _by_realism(config, count * each[name], realism).sum()
+            for config, count, name, observer in zip(self.asked, self.counts, self.names, self.observers, strict=True)
             if isinstance(observer, Adversary)
         ]
         sums = (total.sum(), torch.stack(adverse).sum())
