@@ -26,7 +26,7 @@ from .gains import log_interpolate, quality_plane
 from .tiles import STRIDE, Place, tiles, to_unit
 
 LAMBDAS = 0.00032, 0.08
-"""What squared error, times 255^2, counts at quality 0 and at quality 1 against bits a pixel. More than in training: with
+"""What squared error, times 255^2, counts at quality 0 and at quality 1 against bits a pixel. More than in training: by
 what it counts there, the search saves bits that a lower quality saves at less cost."""
 STRUCTURE = 0.015
 """What 1 - MS-SSIM counts beside the mean squared error of numbers in [0, 1], as in training."""
