@@ -200,7 +200,7 @@ def test_a_panel_looks_in_single_precision(chelsea, dtype):
         (
             [ObserverConfig("sharpness")],
             0.5,
-            "unit_features, wasserstein, texture, checkerboard, adversarial",
+            "unit_features, wasserstein, low_pass, texture, checkerboard, adversarial",
         ),
         ([ObserverConfig("adversarial", loss="earth")], 0.5, "hinge, non_saturating"),
         ([ObserverConfig()], 1.5, "alpha must be in"),
