@@ -129,6 +129,7 @@ def encode(
     importance: Importance | None = None,
     spatial_size: int | None = None,
     effort: int = 0,
+    realism: float = 0.0,
     model: str = "photo",
 ) -> bytes:
     """Encode a photograph into a stream. The model is loaded once and kept.
@@ -143,19 +144,20 @@ def encode(
         importance: region of interest, see `Model.encode`.
         spatial_size: longer side at which the spatial layer sees the photograph, see `Model.encode`.
         effort: steps that fit the detail layer to the photograph, see `Model.encode`.
+        realism: at which pictures will be decoded, which effort serves, see `Model.encode`.
         model: zoo name or folder.
 
     Returns:
         the bytes of a ``.cda`` file.
 
     Raises:
-        ValueError: for an image, quality, layers, budget, importance, size or effort that cannot be used.
+        ValueError: for an image, quality, layers, budget, importance, size, effort or realism that cannot be used.
         FileNotFoundError: if there is no such model, or a file that is named is not there.
         ModuleNotFoundError: for a saliency model whose package is not installed (the extra ``saliency``).
     """
     return _loaded(model).encode(
         image, quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance, spatial_size=spatial_size,
-        effort=effort,
+        effort=effort, realism=realism,
     )  # fmt: skip
 
 

@@ -216,6 +216,12 @@ def _encode(sub) -> None:
         metavar="STEPS",
         help="steps that fit the detail layer to each photograph: 32 save 5 to 7 %% of its bits, in 35 s a megapixel",
     )
+    command.add_argument(
+        "--realism",
+        type=fraction,
+        default=0.0,
+        help="0 to 1, at which pictures will be decoded: effort then serves what machines see in them, too",
+    )
     _precision(command)
     _files(command)
 

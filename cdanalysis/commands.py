@@ -32,7 +32,7 @@ def encode(options: argparse.Namespace) -> int:
     from .batch.work import EncodeWork
 
     rate = {"quality": options.quality, "bpp": options.bpp, "max_bytes": options.max_bytes}
-    rate |= {name: getattr(options, name) for name in ("max_pixels", "spatial_size", "effort", "precision")}
+    rate |= {name: getattr(options, name) for name in ("max_pixels", "spatial_size", "effort", "realism", "precision")}
     work = EncodeWork(options.model, options.device, layers=options.layers, importance=options.importance, **rate)
     return _run(work, options)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -106,6 +107,7 @@ class Model(nn.Module):
         importance: Importance | None = None,
         spatial_size: int | None = None,
         effort: int = 0,
+        realism: float = 0.0,
     ) -> bytes:
         """Encode a photograph into a stream. Under torch's autocast the analysis of pixels is in its precision.
 
@@ -126,21 +128,23 @@ class Model(nn.Module):
                 anything.
             effort: steps, 0 to 10,000, by which the detail layer is fitted to the one photograph, after the analysis'
                 first look: more picture for the bits, in much more time. A dozen or more pay; 0, the default, is none.
+            realism: in [0, 1], at which pictures will be decoded, which effort then serves: what the model's classifier
+                sees in the picture counts as much as its pixels, and nothing is different for decoders.
 
         Returns:
             the bytes of a ``.cda`` file.
 
         Raises:
-            ValueError: for an image, quality, layer list, importance, size or effort that is none of these, or is of a
-                layer that is not written; for more than one of quality, bpp and max_bytes; and for a budget that the
-                model cannot meet, or of which even the highest quality would use less than 95 %: the message gives the
-                possible range.
+            ValueError: for an image, quality, layer list, importance, size, effort or realism that is none of these, or
+                is of a layer that is not written; for a realism without effort, or of a model that has none; for more
+                than one of quality, bpp and max_bytes; and for a budget that the model cannot meet, or of which even
+                the highest quality would use less than 95 %: the message gives the possible range.
             FileNotFoundError: if the image or the importance is the path of a file that is not there.
             ModuleNotFoundError: for a saliency model whose package is not installed (the extra ``saliency``).
         """
         streams = self.encode_batch(
             [image], quality, layers, bpp=bpp, max_bytes=max_bytes, importance=importance, spatial_size=spatial_size,
-            effort=effort,
+            effort=effort, realism=realism,
         )  # fmt: skip
         return streams[0]
 
@@ -155,6 +159,7 @@ class Model(nn.Module):
         importance: Importance | None = None,
         spatial_size: int | None = None,
         effort: int = 0,
+        realism: float = 0.0,
     ) -> list[bytes]:
         """`encode` for a list; images of one size are processed as a batch, where there is no budget.
 
@@ -167,6 +172,7 @@ class Model(nn.Module):
             importance: as of `encode`; one for all, so that a map or mask fits images of its own size alone.
             spatial_size: as of `encode`.
             effort: as of `encode`.
+            realism: as of `encode`.
 
         Returns:
             the bytes of a ``.cda`` file for each image, in the order of the images.
@@ -181,14 +187,13 @@ class Model(nn.Module):
         count = layer_count(layers)
         levels = quality_levels(0.5 if quality is None else quality, count)
         tensors = [self._checked(image) for image in images]
+        writer = partial(
+            self.writer, layers=count, importance=importance, spatial_size=spatial_size, effort=effort, realism=realism
+        )
         if bpp is None and max_bytes is None:
-            work = lambda group: self.writer(group, count, importance, spatial_size, effort).at(levels)  # noqa: E731
-            return grouped(tensors, lambda t: (t.shape, t.dtype), work)
+            return grouped(tensors, lambda t: (t.shape, t.dtype), lambda group: writer(group).at(levels))
         budgets = [budget_of(x[0].numel(), bpp, max_bytes) for x in tensors]
-        writers = (
-            self.writer([x], count, importance, spatial_size, effort) for x in tensors
-        )  # one photograph at a time
-        return [writer.within(budget, bpp) for writer, budget in zip(writers, budgets, strict=True)]
+        return [writer([x]).within(budget, bpp) for x, budget in zip(tensors, budgets, strict=True)]
 
     def analyze(self, stream: StreamBytes, tasks: Sequence[str] | None = None) -> Result:
         """Predict from a stream's latents. Never decodes the image.
@@ -483,6 +488,7 @@ class Model(nn.Module):
         importance: Importance | None = None,
         spatial_size: int | None = None,
         effort: int = 0,
+        realism: float = 0.0,
     ) -> StreamWriter:
         """Images of one size, analyzed once and ready to be written at any quality: see `StreamWriter`.
 
@@ -492,13 +498,14 @@ class Model(nn.Module):
             importance: as of `encode`, one for all images.
             spatial_size: as of `encode`.
             effort: as of `encode`.
+            realism: as of `encode`.
 
         Raises:
-            ValueError: for an image, importance, size or effort that cannot be used.
+            ValueError: for an image, importance, size, effort or realism that cannot be used.
             FileNotFoundError: if an image or the importance is the path of a file that is not there.
             ModuleNotFoundError: for a saliency model whose package is not installed (the extra ``saliency``).
         """
-        check_settings(layers, importance, spatial_size, effort)
+        check_settings(layers, importance, spatial_size, effort, realism)
         self.settle()
         group = [to_pixels(image) for image in images]
         if len({x.dtype for x in group}) > 1:
@@ -506,7 +513,7 @@ class Model(nn.Module):
         quality_offsets = None if importance is None else quality_offsets_of(importance, group)
         x = torch.stack(group) if len(group) > 1 else group[0][None]  # one alone is not copied
         return StreamWriter(
-            self.codec, self.symbols, self.fingerprint, x, layers, quality_offsets, spatial_size, effort
+            self.codec, self.symbols, self.fingerprint, x, layers, quality_offsets, spatial_size, effort, realism
         )
 
     @torch.inference_mode()

@@ -15,10 +15,14 @@ from skimage import data
 import cdanalysis as cda
 from cdanalysis.cli import main
 from cdanalysis.codec import latent_search
+from cdanalysis.codec.budget import searched_level
 from cdanalysis.codec.entropy.models import ContextModel
 from cdanalysis.codec.latent_search import LAMBDAS, STRUCTURE, LatentSearch
+from cdanalysis.codecs.base import level_at
+from cdanalysis.codecs.ours import ModelCodec
 from cdanalysis.data.images import to_tensor
 from cdanalysis.observers.pixel import MSSSIM, SCALES
+from cdanalysis.observers.semantic import UnitFeatureDistance
 from cdanalysis.stream.container import unpack
 from cdanalysis.structures.latents import LAYERS
 
@@ -45,11 +49,81 @@ def test_effort_pays(photo, chelsea):
     assert photo.encode(image, QUALITY, effort=np.int64(6)) == streams[1]
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 3), (21, 5)])
-def test_effort_serves_the_smallest_photographs(small, chelsea, size):
+@pytest.mark.parametrize("realism", [0.0, 1.0])
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 3), (21, 5), (33, 40)])
+def test_effort_serves_the_smallest_photographs(photo, chelsea, size, realism):
     image = np.ascontiguousarray(chelsea[: size[0], : size[1]])
-    stream = small.encode(image, 0.5, effort=2)
-    assert small.decode(stream).size == size[::-1]
+    stream = photo.encode(image, 0.5, effort=2, realism=realism)
+    assert photo.decode(stream).size == size[::-1]
+
+
+def seen(model, image: np.ndarray, stream: bytes, realism: float = 1.0) -> float:
+    """How far a picture is from the photograph by what the classifier sees."""
+    classifier = model.codec.classifier
+    mean, std = ((value / 255).flatten().tolist() for value in (classifier.mean, classifier.deviation))
+    observer = UnitFeatureDistance(classifier.net, classifier.stages, mean, std)
+    original, decoded = (to_tensor(np.asarray(x))[None] for x in (image, model.decode(stream, realism=realism)))
+    return float(observer(original, decoded))
+
+
+def test_effort_at_a_realism_serves_what_the_classifier_sees(photo, chelsea):
+    """At the bytes of no effort; and more than effort that serves pixels does."""
+    image = chelsea[40:167, 100:301]
+    plain = photo.encode(image, 0.3)
+    pixels, both = (photo.encode(image, max_bytes=len(plain), effort=8, realism=r) for r in (0.0, 1.0))
+    assert len(both) <= len(plain)
+    distances = [seen(photo, image, stream) for stream in (plain, pixels, both)]
+    assert distances[2] < 0.95 * min(distances[:2])
+    assert cost(photo, image, pixels) < cost(photo, image, both)
+
+
+def test_effort_at_a_realism_sees_no_tiles(photo, chelsea, monkeypatch):
+    image = chelsea[40:136, :384]
+    plain, whole = photo.encode(image, 0.3), photo.encode(image, 0.3, effort=4, realism=1.0)
+    monkeypatch.setattr(latent_search, "SHARE", 1 / 24)
+    tiled = photo.encode(image, 0.3, effort=4, realism=1.0)
+    away, seamless, seamed = (seen(photo, image, stream) for stream in (plain, whole, tiled))
+    assert tiled != whole and seamed - seamless < 0.5 * (away - seamless)
+
+
+def test_a_realism_that_effort_cannot_serve_is_refused(photo, small, image, monkeypatch):
+    with pytest.raises(ValueError, match="give effort, or no realism"):
+        photo.encode(image, realism=1.0)
+    with pytest.raises(ValueError, match=r"realism must be in \[0, 1\]"):
+        photo.encode(image, effort=1, realism=2.0)
+    with pytest.raises(ValueError, match="not trained for realism"):
+        small.encode(image, effort=1, realism=1.0)
+    monkeypatch.setattr(photo.codec.classifier, "size", (224, 224))
+    with pytest.raises(ValueError, match="takes no part of a photograph"):
+        photo.encode(image, effort=1, realism=1.0)
+
+
+@given(st.floats(0.8, 1.3), st.floats(0, 0.04), st.integers(100, 90_000), st.integers(0, 2**32 - 1))
+def test_few_searches_find_the_best_level(share, spread, budget, seed):
+    """Where sizes grow with the level, and a search takes about the same share more or fewer bytes everywhere."""
+    random, asked = np.random.default_rng(seed), set()
+    plain = 200 * 1.05 ** np.arange(121)
+    sizes = np.maximum.accumulate(plain * share * (1 + spread * random.uniform(-1, 1, 121)))
+
+    def size_at(level: int) -> float:
+        asked.add(level)
+        return float(sizes[level])
+
+    level = max((level for level in range(121) if plain[level] <= budget), default=0)
+    best = max((level for level in range(121) if sizes[level] <= budget), default=-1)
+    assert searched_level(size_at, lambda each: float(plain[each]), level, budget, 120) == best
+    assert len(asked) <= 5
+
+
+def test_codecs_with_effort_keep_a_wanted_size(photo, chelsea):
+    image = Image.fromarray(chelsea[40:136, 100:228])
+    codec = ModelCodec("effort", photo, 0.0, realism=1.0, effort=2)
+    assert codec.quick.facts() == codec.facts() | {"effort": 0}
+    size = len(codec.quick.encode(image, 40))
+    assert 0.9 * size < len(codec.encode_near(image, size)) <= size
+    rate = 8 * size / (image.width * image.height)
+    level = level_at(codec, [image], rate)
+    assert level is not None and len(codec.encode(image, level)) <= size < len(codec.encode(image, level + 1))
 
 
 def test_effort_pays_where_a_photograph_is_many_tiles(photo, chelsea, monkeypatch):

@@ -411,11 +411,22 @@ def test_pictures_of_another_branch_for_realism_are_made_again(desk, capsys, rea
     assert main([*start, "branch2", "-o", "out"]) == 0 and "4 of 4 were done before" in capsys.readouterr().err
 
 
+def test_streams_fitted_to_another_branch_for_realism_are_made_again(desk, capsys):
+    for number in (1, 2):
+        model = load("model")
+        model.codec.set_realism(1)
+        torch.nn.init.constant_(model.codec.synthesis.realism.out[0].bias, 0.1 * number)
+        model.save(f"branch{number}")
+    start = ["encode", "photos", "--workers", "1", "--effort", "1", "--realism", "1", "--model"]
+    rerun([*start, "branch1"], [*start, "branch2"], "out", capsys)
+
+
 @pytest.mark.parametrize(
     ("work", "says"),
     [
         (EncodeWork("model", quality=0.5, bpp=0.3), "give one of quality, bpp and max_bytes"),
         (EncodeWork("model", effort=True), "effort is a number of steps"),
+        (EncodeWork("model", realism=1.0), "give effort, or no realism"),
         (EncodeWork("model", precision="float16"), "precision must be one of float32, bfloat16"),
         (DecodeWork("model", precision="float16"), "precision must be one of float32, bfloat16"),
         (DecodeWork("model", realism=1.5), r"realism must be in \[0, 1\]"),

@@ -94,7 +94,7 @@ class EncodeWork(ModelWork):
     """A photograph to a stream.
 
     Attributes:
-        quality, layers, bpp, max_bytes, importance, spatial_size, effort: as `Model.encode` takes them.
+        quality, layers, bpp, max_bytes, importance, spatial_size, effort, realism: as `Model.encode` takes them.
         precision: in which networks of pixels compute, "float32" or "bfloat16".
     """
 
@@ -110,6 +110,7 @@ class EncodeWork(ModelWork):
     importance: Any = None
     spatial_size: int | None = None
     effort: int = 0
+    realism: float = 0.0
     precision: str = "float32"
 
     @property
@@ -128,7 +129,7 @@ class EncodeWork(ModelWork):
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
         from ..data.images import open_image
 
-        names = ("bpp", "max_bytes", "importance", "spatial_size", "effort")
+        names = ("bpp", "max_bytes", "importance", "spatial_size", "effort", "realism")
         model = self.loaded()
         rest = {name: getattr(self, name) for name in names}
         image = open_image(source, model.max_pixels)
@@ -154,7 +155,7 @@ class EncodeWork(ModelWork):
             if isinstance(each, tuple) and len(each) != len(self.layers):
                 raise ValueError(f"a budget is one number, or one for each of {', '.join(self.layers)}, got {each}")
         self._importance_file()
-        check_settings(len(self.layers), self.importance, self.spatial_size, self.effort)
+        check_settings(len(self.layers), self.importance, self.spatial_size, self.effort, self.realism)
 
     def settings(self) -> dict[str, Any]:
         """As `Work.settings`."""
@@ -170,6 +171,9 @@ class EncodeWork(ModelWork):
             "importance": file_digest(file) if file else self.importance,
             "spatial_size": self.spatial_size,
             "effort": self.effort,
+            "realism": self.realism,
+            # What adds realism is no part of the fingerprint, but effort that serves it depends on it.
+            "weights": file_digest(folder / zoo.WEIGHTS) if self.realism else None,
             "precision": self.precision,
         }
 

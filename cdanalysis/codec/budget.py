@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from numbers import Integral, Real
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,9 +16,17 @@ from ..structures.latents import LAYERS, QUALITY_LEVELS, QUALITY_OFFSET_STEP, Le
 from .entropy.models import Quantized
 from .entropy.symbols import SymbolCoder
 from .layered import AnalyzedImages, LayeredCodec
+from .realism import check_realism
 
 Budget = int | tuple[int, ...]
 """Bytes of a whole stream, or of the symbols of each layer."""
+
+
+class SizeAt(Protocol):
+    """Bytes at a level, of symbols that were searched for, or rounded."""
+
+    def __call__(self, level: int, search: bool) -> int: ...
+
 
 MOST_EFFORT = 10_000
 """Steps; hundreds gain hardly more than dozens."""
@@ -36,9 +45,10 @@ class StreamWriter:
         quality_offsets: how far the detail layer's quality lies below its level, place by place; see `Latents`.
         spatial_size: working size of the spatial layer, see `Model.encode`.
         effort: steps of the search for the detail layer's latents, see `Model.encode`.
+        realism: which the search serves, see `Model.encode`.
 
     Raises:
-        ValueError: if that is no working size, or no number of steps.
+        ValueError: if that is no working size, no number of steps, or no realism of the codec's decoder.
     """
 
     @torch.inference_mode()
@@ -52,6 +62,7 @@ class StreamWriter:
         quality_offsets: Tensor | None = None,
         spatial_size: int | None = None,
         effort: int = 0,
+        realism: float = 0.0,
     ):
         device = codec.device
         self.working = codec.config.working_sizes
@@ -62,7 +73,7 @@ class StreamWriter:
             quality_offsets.to(device) if quality_offsets is not None and quality_offsets.any() else None
         )
         self.size, self.layers = (x.shape[-2], x.shape[-1]), layers
-        self.analyzed = codec.analyze(x.to(device), layers, self.working[1], check_effort(effort))
+        self.analyzed = codec.analyze(x.to(device), layers, self.working[1], check_effort(effort), realism)
         self._embeddings: dict[int, Quantized] = {}
 
     @torch.inference_mode()
@@ -119,7 +130,7 @@ class StreamWriter:
         if isinstance(budget, int):
             in_bpp = None if bpp is None or isinstance(bpp, (tuple, list)) else (pixels, bpp)
             written = cache(lambda level, search: self.at((level,) * self.layers, search)[0])
-            level, search = self._best(lambda *asked: len(written(*asked)), budget, "a stream", in_bpp)
+            level, search = self._best(lambda level, search: len(written(level, search)), budget, "a stream", in_bpp)
             return written(level, search)
         if len(budget) != self.layers:
             names = ", ".join(LAYERS[: self.layers])
@@ -136,7 +147,7 @@ class StreamWriter:
 
     def _best(
         self,
-        size_at: Callable[[int, bool], int],
+        size_at: SizeAt,
         budget: int,
         what: str,
         in_bpp: tuple[int, float] | None,
@@ -144,23 +155,15 @@ class StreamWriter:
     ) -> tuple[int, bool]:
         """The best level within a budget, and whether it is with the search; arguments as `best_level`'s.
 
-        The level is found without it. Latents that were searched for take a few percent fewer bytes or more, so that
-        the levels around are tried one by one.
-
         Args:
             detail: whether the budget is for what the search is for.
         """
-        rounded = best_level(lambda level: size_at(level, False), budget, what, in_bpp)
+        plain = partial(size_at, search=False)
+        rounded = best_level(plain, budget, what, in_bpp)
         if not detail or self.analyzed.search is None:
             return rounded, False
-        level = rounded
-        while level >= 0 and size_at(level, True) > budget:
-            level -= 1
-        if level < 0:
-            return rounded, False
-        while rounded <= level < QUALITY_LEVELS and size_at(level + 1, True) <= budget:
-            level += 1
-        return level, True
+        level = searched_level(partial(size_at, search=True), plain, rounded, budget, QUALITY_LEVELS)
+        return (rounded, False) if level < 0 else (level, True)
 
 
 def packed(
@@ -228,15 +231,18 @@ def check_one_rate(quality: object, bpp: object, max_bytes: object) -> None:
         raise ValueError("give one of quality, bpp and max_bytes")
 
 
-def check_settings(layers: int, importance: object, spatial_size: int | None, effort: int) -> None:
+def check_settings(
+    layers: int, importance: object, spatial_size: int | None, effort: int, realism: float = 0.0
+) -> None:
     """Refuse what is asked of a layer that is not written.
 
     Args:
         layers: how many are written.
-        importance, spatial_size, effort: see `Model.encode`.
+        importance, spatial_size, effort, realism: see `Model.encode`.
 
     Raises:
-        ValueError: if one of them is given without its layer, or is no size or no number of steps.
+        ValueError: if one of them is given without its layer, or is no size, number of steps or realism; or for a
+            realism without effort.
     """
     if spatial_size is not None:
         check_working(spatial_size)
@@ -251,6 +257,9 @@ def check_settings(layers: int, importance: object, spatial_size: int | None, ef
         )
     if check_effort(effort) and not whole:
         raise ValueError("effort is spent on the detail layer, which is not written: drop effort, or write all layers")
+    check_realism(realism)
+    if realism and not effort:
+        raise ValueError("streams are the same for every realism, unless effort serves one: give effort, or no realism")
 
 
 def best_level(bytes_at: Callable[[int], int], budget: int, what: str, in_bpp: tuple[int, float] | None = None) -> int:
@@ -307,6 +316,35 @@ def highest_level(size_at: Callable[[int], float], budget: float, max_level: int
         sizes[level] = size_at(level)
         low, high = (level, high) if sizes[level] <= budget else (low, level)
     return low
+
+
+def searched_level(
+    size_at: Callable[[int], float], plain_at: Callable[[int], float], plain: int, budget: float, max_level: int
+) -> int:
+    """The highest level whose size is within a budget, where sizes take long, and those of something simpler do not.
+
+    A search for symbols takes a share of what rounding takes, about the same at neighboring levels: so few are made.
+
+    Args:
+        size_at: the size at a level.
+        plain_at: the size of the simpler at a level.
+        plain: the highest level within the budget for the simpler.
+        budget: in the unit of the sizes.
+        max_level: the last level there is.
+
+    Returns:
+        the level; -1 if even the size at level 0 exceeds the budget.
+    """
+    share, level = size_at(plain) / plain_at(plain), plain
+    while level > 0 and share * plain_at(level) > budget:
+        level -= 1
+    while level < max_level and share * plain_at(level + 1) <= budget:
+        level += 1
+    while level >= 0 and size_at(level) > budget:
+        level -= 1
+    while 0 <= level < max_level and size_at(level + 1) <= budget:
+        level += 1
+    return level
 
 
 def budget_of(pixels: int, bpp: float | tuple[float, ...] | None, max_bytes: Budget | None) -> Budget | None:

@@ -11,6 +11,10 @@ squared error is that of the mean and a variance's: p (1 - p), times what a step
 whole symbols all are exact. Samples, as the first paper draws them, need several times as many steps.
 
 Beside the squared error MS-SSIM counts, as it does in training: without it textures are the first to go.
+
+Where pictures will be decoded at a realism, the search is for what the decoder makes there, and it counts what the
+model's own classifier sees in it: a machine as the observer (Weber, Renggli, Grabner, Zhang, "Observer dependent lossy
+image compression", 2020), here of a single photograph, by an encoder, for decoders that know nothing of it.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..observers.pixel import MSSSIM, SCALES, WINDOW
+from ..observers.semantic import UnitFeatureDistance
+from ..teachers.classifier import Classifier
 from .detail import DetailLayer
 from .fusion import FusionDecoder
 from .gains import log_interpolate, quality_plane
@@ -30,6 +36,11 @@ LAMBDAS = 0.00032, 0.08
 what it counts there, the search saves bits that a lower quality saves at less cost."""
 STRUCTURE = 0.015
 """What 1 - MS-SSIM counts beside the mean squared error of numbers in [0, 1], as in training."""
+FEATURES, PIXELS = 0.003, 0.1
+"""At realism 1: what the distance between features of unit length counts beside that mean squared error; and what is
+left of the weight of squared error and MS-SSIM. Any more for features buys bits, any less for pixels hardly more."""
+LEAST_SIDE = 32
+"""Pixels; of smaller regions the classifier is not asked."""
 LEARNING_RATE, LAST_SHARE = 0.1, 0.1
 """In steps of the latents, at first; and what is left of it in the end."""
 BETAS = 0.5, 0.95
@@ -44,10 +55,22 @@ class LatentSearch:
         detail, synthesis: what codes and decodes them.
         images: (N, 3, H, W), uint8 or in [0, 1].
         steps: how often all latents move.
+        realism: in [0, 1], at which pictures will be decoded; above 0, the decoder has a branch for it.
+        classifier: counts above a realism of 0.
     """
 
-    def __init__(self, detail: DetailLayer, synthesis: FusionDecoder, images: Tensor, steps: int):
+    def __init__(
+        self,
+        detail: DetailLayer,
+        synthesis: FusionDecoder,
+        images: Tensor,
+        steps: int,
+        realism: float = 0.0,
+        classifier: Classifier | None = None,
+    ):
         self.detail, self.synthesis, self.images, self.steps = detail, synthesis, images, steps
+        self.realism = realism
+        self.observer = _features_of(classifier) if realism and classifier is not None else None
         kind = images.device.type
         self.precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
@@ -68,7 +91,7 @@ class LatentSearch:
         with torch.inference_mode(False), torch.enable_grad():
             better = y.clone()
             for number, image in enumerate(self.images):
-                for tile in tiles((y.shape[-2], y.shape[-1]), self.synthesis.receptive_radius, SHARE):
+                for tile in tiles((y.shape[-2], y.shape[-1]), self.synthesis.reach(self.realism), SHARE):
                     seen, core = ((slice(number, number + 1), slice(None), *part) for part in (tile.seen, tile.core))
                     region = _Region(
                         _pixels(image, tile.seen),
@@ -76,6 +99,9 @@ class LatentSearch:
                         base[seen].clone(),
                         quality[seen].clone(),
                         None if condition is None else condition[seen].clone(),
+                        (tile.seen[0].start, tile.seen[1].start),
+                        self.realism,
+                        self.observer,
                     )
                     better[core] = self._descended(region, tile.inner)
         return better
@@ -111,8 +137,9 @@ class LatentSearch:
     def _decoded(self, y: Tensor, region: _Region) -> Tensor:
         """The photograph's pixels, without those that pad it."""
         latents = self.detail.dequantize(y, region.quality)
+        realism = torch.full_like(latents[:, :1, :1, :1], self.realism) if self.realism else None
         with torch.autocast(y.device.type, self.precision, enabled=self.precision is not None):
-            x_hat = self.synthesis(latents, region.quality, region.condition)
+            x_hat = self.synthesis(latents, region.quality, region.condition, realism, region.corner)
         return x_hat[..., : region.pixels.shape[-2], : region.pixels.shape[-1]].float()
 
 
@@ -125,26 +152,53 @@ class _Region:
         base: what their entropy model is told.
         quality: of the detail layer, (1, 1, h, w).
         condition: the spatial layer on the same grid, where the codec is fused.
+        corner: row and column of its first cell in the photograph.
+        realism: at which it is decoded.
+        observer: of features; None for pixels alone.
 
     Attributes:
-        weight: what the squared error of a pixel costs, in bits: (1, 1, h, w).
+        weight: what the squared error of a pixel costs at realism 0, in bits: (1, 1, h, w).
     """
 
-    def __init__(self, pixels: Tensor, y: Tensor, base: Tensor, quality: Tensor, condition: Tensor | None):
+    def __init__(
+        self,
+        pixels: Tensor,
+        y: Tensor,
+        base: Tensor,
+        quality: Tensor,
+        condition: Tensor | None,
+        corner: tuple[int, int] = (0, 0),
+        realism: float = 0.0,
+        observer: UnitFeatureDistance | None = None,
+    ):
         self.pixels, self.y, self.base, self.quality, self.condition = pixels, y, base, quality, condition
+        self.corner = corner
         self.weight = 255**2 * log_interpolate(LAMBDAS, quality)
         cells = self.weight.repeat_interleave(STRIDE, 2).repeat_interleave(STRIDE, 3)
         self._weights = cells[..., : pixels.shape[-2], : pixels.shape[-1]]
+        self._shares = 1 - realism * (1 - PIXELS), realism * FEATURES
         self._structure = _structure(min(pixels.shape[-2:]) // 2)
         self._half = pixels if self._structure is None else F.avg_pool2d(pixels, 2)
+        self._observer = None if min(pixels.shape[-2:]) < LEAST_SIDE else observer
+        self._wanted = [] if self._observer is None else self._observer.wanted(pixels)
 
     def distortion(self, x_hat: Tensor) -> Tensor:
         """What all pixels of a reconstruction cost, in bits."""
-        error = (self._weights * (x_hat - self.pixels).square().mean(1, keepdim=True)).sum()
-        if self._structure is None:
-            return error
-        different = self._structure(self._half, F.avg_pool2d(x_hat, 2), self._weights)
-        return error + STRUCTURE * self._weights.sum() * different.sum()
+        total, (pixels, features) = self._weights.sum(), self._shares
+        cost = pixels * (self._weights * (x_hat - self.pixels).square().mean(1, keepdim=True)).sum()
+        if self._structure is not None:
+            different = self._structure(self._half, F.avg_pool2d(x_hat, 2), self._weights)
+            cost = cost + pixels * STRUCTURE * total * different.sum()
+        if self._observer is not None:
+            cost = cost + features * total * self._observer.distance(self._wanted, x_hat, self._weights).sum()
+        return cost
+
+
+def _features_of(classifier: Classifier) -> UnitFeatureDistance:
+    """The observer of what a classifier sees at each of its strides."""
+    mean, std = ((value / 255).flatten().tolist() for value in (classifier.mean, classifier.deviation))
+    with torch.inference_mode(False):  # what was made in it would let no gradients through
+        return UnitFeatureDistance(classifier.net, classifier.stages, mean, std).to(classifier.mean.device)
 
 
 def _structure(side: int) -> MSSSIM | None:

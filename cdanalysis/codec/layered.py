@@ -212,7 +212,14 @@ class LayeredCodec(nn.Module):
     # -- images to latents -------------------------------------------------------------------
 
     @torch.no_grad()
-    def analyze(self, x: Tensor, layers: int = 3, spatial_size: int | None = None, effort: int = 0) -> AnalyzedImages:
+    def analyze(
+        self,
+        x: Tensor,
+        layers: int = 3,
+        spatial_size: int | None = None,
+        effort: int = 0,
+        realism: float = 0.0,
+    ) -> AnalyzedImages:
         """What images are at any quality.
 
         Under autocast the detail layer's analysis, which takes most of the time, is in its precision; teachers are not.
@@ -222,10 +229,15 @@ class LayeredCodec(nn.Module):
             layers: how many to analyze, 1 to 3, from the first on.
             spatial_size: working size of the spatial layer, by default the configuration's.
             effort: steps of the search for the detail layer's latents, see `LatentSearch`.
+            realism: in [0, 1], at which the pictures that the search is for will be decoded.
 
         Returns:
             the embedding (N, E); y of the other layers before its gain, (N, C, h, w), each on its own grid; and the
             search, where there is effort.
+
+        Raises:
+            ValueError: for a realism above 0 where the decoder has none, or the classifier takes but one size of
+                photographs.
         """
         with full_precision():
             seen = self.teachers_see(x, layers, spatial_size)
@@ -233,7 +245,13 @@ class LayeredCodec(nn.Module):
         if layers < 3:
             return AnalyzedImages(seen.embedding, spatial, None)
         detail = tiled(self.detail.g_a, x, self.detail.g_a.receptive_radius).float()
-        search = LatentSearch(self.detail, self.synthesis, x, effort) if effort else None
+        search = None
+        if effort:
+            self._check_realism(realism)
+            if realism and (self.classifier.size or not self.classifier.stages):
+                name = self.classifier.name
+                raise ValueError(f"effort at a realism asks the classifier, and {name} takes no part of a photograph")
+            search = LatentSearch(self.detail, self.synthesis, x, effort, realism, self.classifier)
         return AnalyzedImages(seen.embedding, spatial, detail, search)
 
     def teachers_see(self, x: Tensor, layers: int = 2, spatial_size: int | None = None) -> Seen:
@@ -388,8 +406,7 @@ class LayeredCodec(nn.Module):
             ValueError: if there is no detail layer and the codec is not fused, so that there is nothing to show; or for
                 a realism above 0 of a codec whose decoder has none.
         """
-        if realism and self.synthesis.realism is None:
-            raise ValueError("this codec's decoder was not trained for realism: it decodes with realism 0 alone")
+        self._check_realism(realism)
         if latents.detail is None and not self.config.fused:
             raise ValueError("this codec's decoder does not see the semantic layers, and so has no previews")
         (height, width), like = latents.size, self.synthesis.stem.weight
@@ -410,6 +427,10 @@ class LayeredCodec(nn.Module):
             part = part[..., first : first + place.shape[-2], second : second + place.shape[-1]]
             place.copy_(part.mul(255).round_().clamp_(0, 255))
         return x
+
+    def _check_realism(self, realism: float) -> None:
+        if realism and self.synthesis.realism is None:
+            raise ValueError("this codec's decoder was not trained for realism: it decodes with realism 0 alone")
 
     def bit_maps(self, latents: Latents) -> dict[str, Tensor]:
         """Bits of each layer in each cell of its grid, as the entropy models' floating-point face has them.

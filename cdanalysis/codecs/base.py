@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
-from ..codec.budget import highest_level
+from ..codec.budget import highest_level, searched_level
 from ..metrics.image import bpp
 from ..registry import CODECS
 
@@ -78,11 +78,19 @@ class Codec:
         write, made = self.writer(image), dict[int, bytes]()
 
         def size_at(level: int) -> int:
-            made[level] = write(level)
+            made[level] = write(level) if level not in made else made[level]
             return len(made[level])
 
-        level = highest_level(size_at, size, self.max_level, straight=not nearest)
+        quick = self.quick
+        plain_at = size_at if quick is self else _sizes(quick.writer(image))
+        level = _level_within(size, size_at, plain_at, self.max_level, straight=not nearest)
         return min(made.values(), key=lambda data: abs(len(data) - size)) if nearest else made[max(0, level)]
+
+    @property
+    def quick(self) -> Codec:
+        """A codec whose files take about the same share more or fewer bytes at neighboring levels, in much less time:
+        a level is looked for with it first. Itself where there is none."""
+        return self
 
     def available(self) -> bool:
         """Whether the packages it needs are installed."""
@@ -139,5 +147,23 @@ def level_at(codec: Codec, images: Sequence[Image.Image], rate: float) -> int | 
     Returns:
         the level, or None if level 0 exceeds the rate.
     """
-    level = highest_level(lambda each: mean_bpp(codec, images, each), rate, codec.max_level)
+    mean, plain = (cache(partial(mean_bpp, each, images)) for each in (codec, codec.quick))
+    level = _level_within(rate, mean, mean if codec.quick is codec else plain, codec.max_level)
     return None if level < 0 else level
+
+
+def _level_within(
+    budget: float,
+    size_at: Callable[[int], float],
+    plain_at: Callable[[int], float],
+    max_level: int,
+    straight: bool = True,
+) -> int:
+    """The highest level within a budget, -1 for none: by the sizes of what is quick first, where that is another."""
+    level = highest_level(plain_at, budget, max_level, straight)
+    return level if plain_at is size_at else searched_level(size_at, plain_at, max(0, level), budget, max_level)
+
+
+def _sizes(write: Callable[[int], bytes]) -> Callable[[int], int]:
+    """What maps a level to the size of a file, which is made once."""
+    return cache(lambda level: len(write(level)))

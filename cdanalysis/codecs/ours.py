@@ -21,7 +21,7 @@ class ModelCodec(Codec):
         model: that encodes and decodes.
         semantic: quality in [0, 1] of both semantic layers; by default that of the detail layer.
         importance: where the detail layer's bits go, see `Model.encode`; by default everywhere alike.
-        realism: of what is decoded, see `Model.decode`.
+        realism: of what is decoded, see `Model.decode`; effort serves it.
         spatial_size: working size of the spatial layer, see `Model.encode`.
         effort: of the encoder, see `Model.encode`.
     """
@@ -67,10 +67,21 @@ class ModelCodec(Codec):
             ValueError: for an importance, size or effort that cannot be used.
         """
         writer = self.model.writer(
-            [image], importance=self.importance, spatial_size=self.spatial_size, effort=self.effort
+            [image],
+            importance=self.importance,
+            spatial_size=self.spatial_size,
+            effort=self.effort,
+            realism=self.realism if self.effort else 0.0,
         )
         fixed = None if self.semantic is None else quality_level(self.semantic)
         return lambda level: writer.at((*[level if fixed is None else fixed] * len(SEMANTIC), level))[0]
+
+    @property
+    def quick(self) -> Codec:
+        """As `Codec.quick`: the same without effort."""
+        return self if not self.effort else ModelCodec(
+            self.name, self.model, self.semantic, self.importance, self.realism, self.spatial_size
+        )  # fmt: skip
 
     def facts(self) -> dict[str, object]:
         """Its settings, but for importance, which has no name."""

@@ -153,6 +153,7 @@ class ExperimentConfig:
         semantic: quality in [0, 1] of both semantic layers in all files.
         bases: more rows: the base with another quality of the semantic layers, by name.
         realism: more rows: the base, decoded at a realism above 0, by name.
+        effort: steps of the encoder's effort for those rows, by name; it serves their realism. See `Model.encode`.
         weights: SqueezeNet's, for LPIPS and FID; empty to download them.
         saliency: U2-Net-P's ONNX file, for the evaluator of salient places; empty for spectral residuals.
         recipe: how variants are trained, but for what is the experiment's: name and ``init``.
@@ -169,6 +170,7 @@ class ExperimentConfig:
     semantic: float = 0.3
     bases: dict[str, float] = field(default_factory=dict)
     realism: dict[str, float] = field(default_factory=dict)
+    effort: dict[str, int] = field(default_factory=dict)
     weights: str = ""
     saliency: str = ""
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -234,6 +236,9 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         variant_recipe(config, name, where)
     _check_qualities(where, semantic=[config.semantic], bases=list(config.bases.values()))
     _check_qualities(where, realism=list(config.realism.values()))
+    check_known(f"{where}: effort", "row of realism", config.effort, config.realism)
+    for steps in config.effort.values():
+        check_effort(steps)
     variants = "variant", [*config.variants, BASE, *config.bases, *config.realism]
     for name, measure in config.measures.items():
         place = f"{where}: measures.{name}."

@@ -84,7 +84,8 @@ class Models(dict[str, Model]):
         """
         config, model = self.config, self[who if who in self.config.variants else BASE]
         semantic = config.bases.get(who, config.semantic)
-        return ModelCodec(who, model, semantic, importance, config.realism.get(who, 0.0), spatial_size)
+        realism, effort = config.realism.get(who, 0.0), config.effort.get(who, 0)
+        return ModelCodec(who, model, semantic, importance, realism, spatial_size, effort)
 
     def minutes(self, name: str) -> float:
         """What a variant's training took, or its last part.

@@ -435,13 +435,15 @@ class CompressAIModel(Model):
         importance: Importance | None = None,
         spatial_size: int | None = None,
         effort: int = 0,
+        realism: float = 0.0,
     ) -> _Writer:
         """As `Model.writer`.
 
         Raises:
-            ValueError: for an importance, a size of the spatial layer, or effort.
+            ValueError: for an importance, a size of the spatial layer, effort, or a realism.
         """
-        for name, given in (("importance", importance), ("spatial_size", spatial_size), ("effort", effort or None)):
+        asked = {"importance": importance, "spatial_size": spatial_size, "effort": effort or None}
+        for name, given in (asked | {"realism": realism or None}).items():
             if given is not None:
                 raise ValueError(f"{self.name} spends bits as its network has learned: leave out {name}")
         return _Writer(self, images)

@@ -22,7 +22,7 @@ from ..zoo import load, name_of
 SUFFIX, MIME = ".cda", "image/x-cda"
 LONGEST_HEADER = 64
 """Bytes; the format's headers are shorter."""
-OPTIONS = ("quality", "layers", "bpp", "max_bytes", "importance", "spatial_size", "effort")
+OPTIONS = ("quality", "layers", "bpp", "max_bytes", "importance", "spatial_size", "effort", "realism")
 """Of `Model.encode`, which ``image.save`` takes."""
 
 
@@ -73,7 +73,7 @@ def register_pillow(
 
     Opening reads a stream's header alone; pixels are decoded when they are asked for. ``image.save(path)`` takes
     ``quality`` (in [0, 1], or one for each layer; 0.5), ``layers``, ``bpp``, ``max_bytes``, ``importance``,
-    ``spatial_size`` and ``effort`` as `Model.encode` does, and ``model`` for another one than here.
+    ``spatial_size``, ``effort`` and ``realism`` as `Model.encode` does, and ``model`` for another one than here.
 
     Args:
         model: that writes, and reads its own streams: a model, a zoo name, a folder, or "hf-hub:owner/name"; loaded

@@ -119,8 +119,31 @@ class FeatureDistance(Observer):
 
     def forward(self, original: Tensor, reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
         """As `Observer.forward`."""
-        with torch.no_grad():
-            wanted = self._features(original)
+        return self.distance(self.wanted(original), reconstruction, weight)
+
+    @torch.no_grad()
+    def wanted(self, original: Tensor) -> list[Tensor]:
+        """What photographs are compared by: once for all of their reconstructions.
+
+        Args:
+            original: (N, 3, H, W) in [0, 1].
+
+        Returns:
+            features (N, C, h, w) at each layer.
+        """
+        return self._features(original)
+
+    def distance(self, wanted: Sequence[Tensor], reconstruction: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The distortion, where the photographs' features are known.
+
+        Args:
+            wanted: what `wanted` gave for the photographs.
+            reconstruction: (N, 3, H, W).
+            weight: as `forward` takes it.
+
+        Returns:
+            (N,), at least 0.
+        """
         distances = [
             weighted_mean(self.between(f, w), weight) / w.square().mean((1, 2, 3)).clamp_min(1e-8)
             for f, w in zip(self._features(reconstruction), wanted, strict=True)

@@ -34,6 +34,7 @@ class Classifier(Frozen):
     Attributes:
         embedding: length E of an embedding.
         size: (height, width) that photographs must have; None if any size will do.
+        stages: names of the network's modules whose outputs are its features, one a stride.
 
     Raises:
         ValueError: if timm has no such network, or its logits are not a linear map of its embedding of RGB images.
@@ -47,6 +48,7 @@ class Classifier(Frozen):
         self.name, self.net = name, net
         self.embedding: int = self.classifier_weights()[0].shape[1]
         self.size = input_size(net) if net.pretrained_cfg.get("fixed_input_size") else None
+        self.stages: list[str] = [stage["module"] for stage in getattr(net, "feature_info", None) or ()]
         self.folds = folds(name)
         if self.folds:
             fold_batch_norms(net)
