@@ -98,9 +98,10 @@ def test_a_realism_that_effort_cannot_serve_is_refused(photo, small, image, monk
         photo.encode(image, effort=1, realism=1.0)
 
 
-@given(st.floats(0.8, 1.3), st.floats(0, 0.04), st.integers(100, 90_000), st.integers(0, 2**32 - 1))
-def test_few_searches_find_the_best_level(share, spread, budget, seed):
-    """Where sizes grow with the level, and a search takes about the same share more or fewer bytes everywhere."""
+@given(st.floats(0.8, 1.3), st.just(0.0) | st.floats(0, 0.04), st.integers(100, 90_000), st.integers(0, 2**32 - 1))
+def test_few_searches_find_about_the_best_level(share, spread, budget, seed):
+    """Where sizes grow with the level, and a search takes about the same share more or fewer bytes everywhere: that, or
+    one nearby whose size the share did not tell."""
     random, asked = np.random.default_rng(seed), set()
     plain = 200 * 1.05 ** np.arange(121)
     sizes = np.maximum.accumulate(plain * share * (1 + spread * random.uniform(-1, 1, 121)))
@@ -111,7 +112,8 @@ def test_few_searches_find_the_best_level(share, spread, budget, seed):
 
     level = max((level for level in range(121) if plain[level] <= budget), default=0)
     best = max((level for level in range(121) if sizes[level] <= budget), default=-1)
-    assert searched_level(size_at, lambda each: float(plain[each]), level, budget, 120) == best
+    found = searched_level(size_at, lambda each: float(plain[each]), level, budget, 120)
+    assert (found == best) if best < 0 or spread < 1e-6 else (0 <= best - found <= 3)
     assert len(asked) <= 5
 
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cdanalysis.codecs.base import level_at, mean_bpp, open_codec
+from cdanalysis.codecs.base import Codec, level_at, mean_bpp, open_codec
 from cdanalysis.codecs.compressai import MODELS, CompressAI
 from cdanalysis.codecs.ours import ModelCodec, PreviewCodec, SemanticCodec
 from cdanalysis.codecs.pillow import BASELINES, MORE_BASELINES
@@ -40,7 +40,7 @@ EXPERIMENTS = sorted((ROOT / "configs" / "experiments").glob("*.yaml"))
 SQUEEZENET = "weights/squeezenet1_1.pth"
 
 
-class Steps:
+class Steps(Codec):
     """A coder whose rate is a given staircase."""
 
     name, max_level = "steps", 9

@@ -321,9 +321,10 @@ def highest_level(size_at: Callable[[int], float], budget: float, max_level: int
 def searched_level(
     size_at: Callable[[int], float], plain_at: Callable[[int], float], plain: int, budget: float, max_level: int
 ) -> int:
-    """The highest level whose size is within a budget, where sizes take long, and those of something simpler do not.
+    """A level whose size is within a budget, where sizes take long, and those of something simpler do not.
 
-    A search for symbols takes a share of what rounding takes, about the same at neighboring levels: so few are made.
+    A search for symbols takes a share of what rounding takes, about the same at neighboring levels. By that share the
+    level is the highest one; whether the next would fit after all is not tried.
 
     Args:
         size_at: the size at a level.
@@ -335,14 +336,20 @@ def searched_level(
     Returns:
         the level; -1 if even the size at level 0 exceeds the budget.
     """
-    share, level = size_at(plain) / plain_at(plain), plain
-    while level > 0 and share * plain_at(level) > budget:
+
+    def promised(level: int) -> float:
+        return size / plain_at(tried) * plain_at(level)
+
+    tried = level = plain
+    size = size_at(tried)
+    while level > 0 and promised(level) > budget:
         level -= 1
-    while level < max_level and share * plain_at(level + 1) <= budget:
+    while level < max_level and promised(level + 1) <= budget:
         level += 1
-    while level >= 0 and size_at(level) > budget:
+    while level >= 0 and (size := size_at(level)) > budget:
         level -= 1
-    while 0 <= level < max_level and size_at(level + 1) <= budget:
+    tried = level
+    while 0 <= level < max_level and promised(level + 1) <= budget and size_at(level + 1) <= budget:
         level += 1
     return level
 
