@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..observers.pixel import MSSSIM, SCALES, WINDOW
+from ..observers.pixel import MSSSIM, SCALES, WINDOW, Texture
 from ..observers.semantic import UnitFeatureDistance
 from ..teachers.classifier import Classifier
 from .detail import DetailLayer
@@ -36,9 +36,10 @@ LAMBDAS = 0.00032, 0.08
 what it counts there, the search saves bits that a lower quality saves at less cost."""
 STRUCTURE = 0.015
 """What 1 - MS-SSIM counts beside the mean squared error of numbers in [0, 1], as in training."""
-FEATURES, PIXELS = 0.003, 0.1
-"""At realism 1: what the distance between features of unit length counts beside that mean squared error; and what is
-left of the weight of squared error and MS-SSIM. Any more for features buys bits, any less for pixels hardly more."""
+FEATURES, TEXTURE, PIXELS = 0.003, 0.001, 0.1
+"""At realism 1: what the distance between features of unit length counts beside that mean squared error; what local
+power spectra count, without which features leave faint patterns on smooth surfaces; and what is left of the weight of
+squared error and MS-SSIM. Any more for features buys bits, any less for pixels hardly more."""
 LEAST_SIDE = 32
 """Pixels; of smaller regions the classifier is not asked."""
 LEARNING_RATE, LAST_SHARE = 0.1, 0.1
@@ -70,7 +71,7 @@ class LatentSearch:
     ):
         self.detail, self.synthesis, self.images, self.steps = detail, synthesis, images, steps
         self.realism = realism
-        self.observer = _features_of(classifier) if realism and classifier is not None else None
+        self.observers = _observers(classifier) if realism and classifier is not None else None
         kind = images.device.type
         self.precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
@@ -101,7 +102,7 @@ class LatentSearch:
                         None if condition is None else condition[seen].clone(),
                         (tile.seen[0].start, tile.seen[1].start),
                         self.realism,
-                        self.observer,
+                        self.observers,
                     )
                     better[core] = self._descended(region, tile.inner)
         return better
@@ -154,7 +155,7 @@ class _Region:
         condition: the spatial layer on the same grid, where the codec is fused.
         corner: row and column of its first cell in the photograph.
         realism: at which it is decoded.
-        observer: of features; None for pixels alone.
+        observers: of features and of texture; None for pixels alone.
 
     Attributes:
         weight: what the squared error of a pixel costs at realism 0, in bits: (1, 1, h, w).
@@ -169,36 +170,40 @@ class _Region:
         condition: Tensor | None,
         corner: tuple[int, int] = (0, 0),
         realism: float = 0.0,
-        observer: UnitFeatureDistance | None = None,
+        observers: tuple[UnitFeatureDistance, Texture] | None = None,
     ):
         self.pixels, self.y, self.base, self.quality, self.condition = pixels, y, base, quality, condition
         self.corner = corner
         self.weight = 255**2 * log_interpolate(LAMBDAS, quality)
         cells = self.weight.repeat_interleave(STRIDE, 2).repeat_interleave(STRIDE, 3)
         self._weights = cells[..., : pixels.shape[-2], : pixels.shape[-1]]
-        self._shares = 1 - realism * (1 - PIXELS), realism * FEATURES
+        self._pixels, self._realism = 1 - realism * (1 - PIXELS), realism
         self._structure = _structure(min(pixels.shape[-2:]) // 2)
         self._half = pixels if self._structure is None else F.avg_pool2d(pixels, 2)
-        self._observer = None if min(pixels.shape[-2:]) < LEAST_SIDE else observer
-        self._wanted = [] if self._observer is None else self._observer.wanted(pixels)
+        self._observers = None if min(pixels.shape[-2:]) < LEAST_SIDE else observers
+        self._wanted = [] if self._observers is None else self._observers[0].wanted(pixels)
 
     def distortion(self, x_hat: Tensor) -> Tensor:
         """What all pixels of a reconstruction cost, in bits."""
-        total, (pixels, features) = self._weights.sum(), self._shares
-        cost = pixels * (self._weights * (x_hat - self.pixels).square().mean(1, keepdim=True)).sum()
+        weights, total = self._weights, self._weights.sum()
+        cost = (weights * (x_hat - self.pixels).square().mean(1, keepdim=True)).sum()
         if self._structure is not None:
-            different = self._structure(self._half, F.avg_pool2d(x_hat, 2), self._weights)
-            cost = cost + pixels * STRUCTURE * total * different.sum()
-        if self._observer is not None:
-            cost = cost + features * total * self._observer.distance(self._wanted, x_hat, self._weights).sum()
-        return cost
+            cost = cost + STRUCTURE * total * self._structure(self._half, F.avg_pool2d(x_hat, 2), weights).sum()
+        if self._observers is None:
+            return self._pixels * cost
+        features, texture = self._observers
+        seen = FEATURES * features.distance(self._wanted, x_hat, weights) + TEXTURE * texture(
+            self.pixels, x_hat, weights
+        )
+        return self._pixels * cost + self._realism * total * seen.sum()
 
 
-def _features_of(classifier: Classifier) -> UnitFeatureDistance:
-    """The observer of what a classifier sees at each of its strides."""
+def _observers(classifier: Classifier) -> tuple[UnitFeatureDistance, Texture]:
+    """Observers of what a classifier sees at each of its strides, and of textures."""
     mean, std = ((value / 255).flatten().tolist() for value in (classifier.mean, classifier.deviation))
     with torch.inference_mode(False):  # what was made in it would let no gradients through
-        return UnitFeatureDistance(classifier.net, classifier.stages, mean, std).to(classifier.mean.device)
+        features, texture = UnitFeatureDistance(classifier.net, classifier.stages, mean, std), Texture()
+        return features.to(classifier.mean.device), texture.to(classifier.mean.device)
 
 
 def _structure(side: int) -> MSSSIM | None:
