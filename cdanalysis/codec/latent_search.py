@@ -177,7 +177,7 @@ class _Region:
         self.weight = 255**2 * log_interpolate(LAMBDAS, quality)
         cells = self.weight.repeat_interleave(STRIDE, 2).repeat_interleave(STRIDE, 3)
         self._weights = cells[..., : pixels.shape[-2], : pixels.shape[-1]]
-        self._pixels, self._realism = 1 - realism * (1 - PIXELS), realism
+        self._realism = realism
         self._structure = _structure(min(pixels.shape[-2:]) // 2)
         self._half = pixels if self._structure is None else F.avg_pool2d(pixels, 2)
         self._observers = None if min(pixels.shape[-2:]) < LEAST_SIDE else observers
@@ -190,12 +190,11 @@ class _Region:
         if self._structure is not None:
             cost = cost + STRUCTURE * total * self._structure(self._half, F.avg_pool2d(x_hat, 2), weights).sum()
         if self._observers is None:
-            return self._pixels * cost
+            return cost
         features, texture = self._observers
-        seen = FEATURES * features.distance(self._wanted, x_hat, weights) + TEXTURE * texture(
-            self.pixels, x_hat, weights
-        )
-        return self._pixels * cost + self._realism * total * seen.sum()
+        seen = FEATURES * features.distance(self._wanted, x_hat, weights)
+        seen = seen + TEXTURE * texture(self.pixels, x_hat, weights)
+        return (1 - self._realism * (1 - PIXELS)) * cost + self._realism * total * seen.sum()
 
 
 def _observers(classifier: Classifier) -> tuple[UnitFeatureDistance, Texture]:
