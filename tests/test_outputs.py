@@ -393,14 +393,19 @@ def test_streams_of_other_teachers_are_made_again(desk, capsys):
     rerun([*start, "model"], [*start, "taught"], "out", capsys)
 
 
-@pytest.mark.parametrize("realism", [0.0, 1.0])
-def test_pictures_of_another_branch_for_realism_are_made_again(desk, capsys, realism):
-    """It is no part of the fingerprint, because streams do not depend on it; but pictures do, above a realism of 0."""
+def save_two_branches() -> None:
+    """The same model with two branches for realism, in the folders ``branch1`` and ``branch2``."""
     for number in (1, 2):
         model = load("model")
         model.codec.set_realism(1)
         torch.nn.init.constant_(model.codec.synthesis.realism.out[0].bias, 0.1 * number)
         model.save(f"branch{number}")
+
+
+@pytest.mark.parametrize("realism", [0.0, 1.0])
+def test_pictures_of_another_branch_for_realism_are_made_again(desk, capsys, realism):
+    """It is no part of the fingerprint, because streams do not depend on it; but pictures do, above a realism of 0."""
+    save_two_branches()
     assert load("branch1").fingerprint == load("branch2").fingerprint == load("model").fingerprint
     assert main(["encode", "photos", "-o", "s", "--model", "model"]) == 0
     start = ["decode", "s", "--workers", "1", "--realism", str(realism), "--model"]
@@ -412,11 +417,7 @@ def test_pictures_of_another_branch_for_realism_are_made_again(desk, capsys, rea
 
 
 def test_streams_fitted_to_another_branch_for_realism_are_made_again(desk, capsys):
-    for number in (1, 2):
-        model = load("model")
-        model.codec.set_realism(1)
-        torch.nn.init.constant_(model.codec.synthesis.realism.out[0].bias, 0.1 * number)
-        model.save(f"branch{number}")
+    save_two_branches()
     start = ["encode", "photos", "--workers", "1", "--effort", "1", "--realism", "1", "--model"]
     rerun([*start, "branch1"], [*start, "branch2"], "out", capsys)
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from numbers import Integral, Real
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,13 +19,6 @@ from .realism import check_realism
 
 Budget = int | tuple[int, ...]
 """Bytes of a whole stream, or of the symbols of each layer."""
-
-
-class SizeAt(Protocol):
-    """Bytes at a level, of symbols that were searched for, or rounded."""
-
-    def __call__(self, level: int, search: bool) -> int: ...
-
 
 MOST_EFFORT = 10_000
 """Steps; hundreds gain hardly more than dozens."""
@@ -130,7 +122,7 @@ class StreamWriter:
         if isinstance(budget, int):
             in_bpp = None if bpp is None or isinstance(bpp, (tuple, list)) else (pixels, bpp)
             written = cache(lambda level, search: self.at((level,) * self.layers, search)[0])
-            level, search = self._best(lambda level, search: len(written(level, search)), budget, "a stream", in_bpp)
+            level, search = self._best(lambda *asked: len(written(*asked)), budget, "a stream", in_bpp)
             return written(level, search)
         if len(budget) != self.layers:
             names = ", ".join(LAYERS[: self.layers])
@@ -147,7 +139,7 @@ class StreamWriter:
 
     def _best(
         self,
-        size_at: SizeAt,
+        size_at: Callable[[int, bool], int],
         budget: int,
         what: str,
         in_bpp: tuple[int, float] | None,
@@ -158,11 +150,14 @@ class StreamWriter:
         Args:
             detail: whether the budget is for what the search is for.
         """
-        plain = partial(size_at, search=False)
-        rounded = best_level(plain, budget, what, in_bpp)
+
+        def plain_at(level: int) -> int:
+            return size_at(level, False)
+
+        rounded = best_level(plain_at, budget, what, in_bpp)
         if not detail or self.analyzed.search is None:
             return rounded, False
-        level = searched_level(partial(size_at, search=True), plain, rounded, budget, QUALITY_LEVELS)
+        level = searched_level(lambda level: size_at(level, True), plain_at, rounded, budget, QUALITY_LEVELS)
         return (rounded, False) if level < 0 else (level, True)
 
 
@@ -231,9 +226,7 @@ def check_one_rate(quality: object, bpp: object, max_bytes: object) -> None:
         raise ValueError("give one of quality, bpp and max_bytes")
 
 
-def check_settings(
-    layers: int, importance: object, spatial_size: int | None, effort: int, realism: float = 0.0
-) -> None:
+def check_settings(layers: int, importance: object, spatial_size: int | None, effort: int, realism: float) -> None:
     """Refuse what is asked of a layer that is not written.
 
     Args:
@@ -327,8 +320,8 @@ def searched_level(
     level is the highest one; whether the next would fit after all is not tried.
 
     Args:
-        size_at: the size at a level.
-        plain_at: the size of the simpler at a level.
+        size_at: the size at a level; kept, because it is asked for again.
+        plain_at: the size of the simpler at a level; kept, too.
         plain: the highest level within the budget for the simpler.
         budget: in the unit of the sizes.
         max_level: the last level there is.
@@ -336,20 +329,17 @@ def searched_level(
     Returns:
         the level; -1 if even the size at level 0 exceeds the budget.
     """
-
-    def promised(level: int) -> float:
-        return size / plain_at(tried) * plain_at(level)
-
-    tried = level = plain
-    size = size_at(tried)
-    while level > 0 and promised(level) > budget:
+    share, level = size_at(plain) / plain_at(plain), plain
+    while level > 0 and share * plain_at(level) > budget:
         level -= 1
-    while level < max_level and promised(level + 1) <= budget:
+    while level < max_level and share * plain_at(level + 1) <= budget:
         level += 1
-    while level >= 0 and (size := size_at(level)) > budget:
+    while level >= 0 and size_at(level) > budget:
         level -= 1
-    tried = level
-    while 0 <= level < max_level and promised(level + 1) <= budget and size_at(level + 1) <= budget:
+    if level < 0:
+        return level
+    share = size_at(level) / plain_at(level)
+    while level < max_level and share * plain_at(level + 1) <= budget and size_at(level + 1) <= budget:
         level += 1
     return level
 

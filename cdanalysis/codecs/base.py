@@ -73,12 +73,14 @@ class Codec:
             nearest: search for the file whose size is nearest to ``size``, also a larger one.
 
         Returns:
-            the largest file of at most ``size`` bytes, or the file of level 0 if all are larger.
+            the largest file of at most ``size`` bytes, or one of the largest where the codec has a quicker one; the file
+            of level 0 if all are larger.
         """
         write, made = self.writer(image), dict[int, bytes]()
 
         def size_at(level: int) -> int:
-            made[level] = write(level) if level not in made else made[level]
+            if level not in made:
+                made[level] = write(level)
             return len(made[level])
 
         quick = self.quick
@@ -147,8 +149,9 @@ def level_at(codec: Codec, images: Sequence[Image.Image], rate: float) -> int | 
     Returns:
         the level, or None if level 0 exceeds the rate.
     """
-    mean, plain = (cache(partial(mean_bpp, each, images)) for each in (codec, codec.quick))
-    level = _level_within(rate, mean, mean if codec.quick is codec else plain, codec.max_level)
+    quick, mean = codec.quick, cache(partial(mean_bpp, codec, images))
+    plain = mean if quick is codec else cache(partial(mean_bpp, quick, images))
+    level = _level_within(rate, mean, plain, codec.max_level)
     return None if level < 0 else level
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 
 import numpy as np
 from PIL import Image
@@ -79,9 +80,11 @@ class ModelCodec(Codec):
     @property
     def quick(self) -> Codec:
         """As `Codec.quick`: the same without effort."""
-        return self if not self.effort else ModelCodec(
-            self.name, self.model, self.semantic, self.importance, self.realism, self.spatial_size
-        )  # fmt: skip
+        if not self.effort:
+            return self
+        quick = copy(self)
+        quick.effort = 0
+        return quick
 
     def facts(self) -> dict[str, object]:
         """Its settings, but for importance, which has no name."""
