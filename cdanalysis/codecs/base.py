@@ -73,8 +73,8 @@ class Codec:
             nearest: search for the file whose size is nearest to ``size``, also a larger one.
 
         Returns:
-            the largest file of at most ``size`` bytes, or one of the largest where the codec has a quicker one; the file
-            of level 0 if all are larger.
+            the largest file of at most ``size`` bytes, or one of the largest where the codec has a quicker one; if all
+            are larger, the file of level 0.
         """
         write, made = self.writer(image), dict[int, bytes]()
 
