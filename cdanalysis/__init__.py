@@ -161,7 +161,7 @@ def encode(
     )  # fmt: skip
 
 
-def analyze(stream: StreamBytes, tasks: Sequence[str] | None = None, model: str = "photo") -> Result:
+def analyze(stream: StreamBytes, tasks: Sequence[str] | None = None, *, model: str = "photo") -> Result:
     """Predict from a stream's semantic layers, without decoding pixels. The model is loaded once and kept.
 
     Args:
@@ -181,7 +181,7 @@ def analyze(stream: StreamBytes, tasks: Sequence[str] | None = None, model: str 
     return _loaded(model).analyze(stream, tasks)
 
 
-def embed(stream: StreamBytes, model: str = "photo") -> Tensor:
+def embed(stream: StreamBytes, *, model: str = "photo") -> Tensor:
     """The vector that a stream's global layer holds, to search by. The model is loaded once and kept.
 
     Args:
@@ -198,14 +198,14 @@ def embed(stream: StreamBytes, model: str = "photo") -> Tensor:
     return _loaded(model).embed(stream)
 
 
-def decode(stream: StreamBytes, preview: bool = False, model: str = "photo", realism: float = 0.0) -> Image.Image:
+def decode(stream: StreamBytes, preview: bool = False, realism: float = 0.0, *, model: str = "photo") -> Image.Image:
     """Reconstruct the photograph of a stream. The model is loaded once and kept.
 
     Args:
         stream: the bytes of a ``.cda`` file, or its path.
         preview: accept a stream without detail layer, and return a rough picture, if the model makes such.
-        model: zoo name or folder of the model that wrote the stream.
         realism: in [0, 1], see `Model.decode`.
+        model: zoo name or folder of the model that wrote the stream.
 
     Returns:
         an RGB image of the original size.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -36,7 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         any_name()
         with shown(say):
-            return getattr(commands, options.command)(options)
+            status = getattr(commands, options.command)(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who reads the output, as `head` does, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the very end
+        return 1
     except KeyboardInterrupt:
         print(f"cdanalysis {options.command}: interrupted", file=sys.stderr)
         return 1

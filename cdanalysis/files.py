@@ -18,6 +18,10 @@ from typing import Any
 
 HIDDEN = "hidden"
 """Why a file is not worked on that a system hides."""
+LEDGER, LOCK = ".cdanalysis.jsonl", ".lock"
+"""What a folder of results was made from, and what keeps two commands from writing one archive."""
+OWN = {LEDGER, LOCK}
+"""Hidden files of this library's own, of which nobody is told."""
 SHOWN = 3
 """So many names stand for a kind of file in a sentence."""
 
@@ -36,7 +40,8 @@ def write_whole(path: str | Path, data: bytes | str, ready: Callable[[], None] =
             to, as `make_folder`.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
+    short = path.name.encode(errors="ignore")[:100].decode(errors="ignore")  # names have a limit in bytes
+    part = path.with_name(f".{short}.{secrets.token_hex(4)}")
     make_folder(path.parent)
     try:
         with open(part, "xb") as file:
@@ -253,14 +258,21 @@ def files_below(folder: str | Path, left_out: LeftOut) -> list[Path]:
             left_out.add("links to folders that were read already", place)
             continue
         seen.add((status.st_dev, status.st_ino))
-        for entry in entries:
+        for entry in (entry for entry in entries if entry.name not in OWN):
             path = place / entry.name
             if entry.name.startswith("."):
                 left_out.add(HIDDEN, path)
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(path)
-            elif entry.is_file() or entry.is_symlink():
+            elif entry.is_symlink() or entry.is_file():
                 found.append(path)
             else:
                 left_out.add("no files, but devices or pipes", path)
     return sorted(found)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # of a link that leads back to itself
+        return False

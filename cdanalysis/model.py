@@ -21,7 +21,7 @@ from .codec.realism import check_realism
 from .data.cached import stream_files
 from .data.images import ImageLike, to_pixels, to_tensor
 from .faults import sentence
-from .heads.base import Head, Heads, grouped, layers_of, made_head, predict, tasks_of
+from .heads.base import Head, Heads, check_list, grouped, layers_of, made_head, predict, tasks_of
 from .model_files import ReadTensors, write_model
 from .notices import notice
 from .reference import Reference
@@ -182,7 +182,7 @@ class Model(nn.Module):
             FileNotFoundError: as `encode`.
             ModuleNotFoundError: as `encode`.
         """
-        _check_list(images, "encode")
+        check_list(images, "encode_batch", "encode")
         check_one_rate(quality, bpp, max_bytes)
         count = layer_count(layers)
         levels = quality_levels(0.5 if quality is None else quality, count)
@@ -230,7 +230,7 @@ class Model(nn.Module):
             ValueError: for a task the model has no head for, or one stream in place of a list.
         """
         heads = {task: self.heads[task] for task in self.tasks(tasks)}
-        _check_list(streams, "analyze")
+        check_list(streams, "analyze_batch", "analyze")
         count = layers_of(heads.values())
         work = lambda group: predict(heads, self._features(group, count))  # noqa: E731
         return self._grouped(streams, count, work)
@@ -264,7 +264,7 @@ class Model(nn.Module):
             FileNotFoundError: as `embed`.
             ValueError: for one stream in place of a list.
         """
-        _check_list(streams, "embed")
+        check_list(streams, "embed_batch", "embed")
         rows = self._grouped(streams, 1, lambda group: list(self._features(group, 1).embedding))
         return torch.stack(rows) if rows else torch.empty(0, self.feature_spec.embedding, device=self.device)
 
@@ -395,7 +395,7 @@ class Model(nn.Module):
             FileNotFoundError: as `decode`.
             ValueError: as `decode`, and for one stream in place of a list.
         """
-        _check_list(streams, "decode")
+        check_list(streams, "decode_batch", "decode")
         check_realism(realism)
 
         def kind(stream: Stream) -> tuple:
@@ -508,6 +508,9 @@ class Model(nn.Module):
         check_settings(layers, importance, spatial_size, effort, realism)
         self.settle()
         group = [to_pixels(image) for image in images]
+        if len({x.shape for x in group}) != 1:
+            sizes = ", ".join(sorted({f"{x.shape[-1]}x{x.shape[-2]}" for x in group})) or "none"
+            raise ValueError(f"a writer takes one or more photographs of one size, got {sizes}")
         if len({x.dtype for x in group}) > 1:
             group = [to_tensor(image) for image in images]
         quality_offsets = None if importance is None else quality_offsets_of(importance, group)
@@ -683,12 +686,6 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         """Where the codec's weights are."""
         return self.codec.device
-
-
-def _check_list(items: Any, verb: str) -> None:
-    """Raise where one stream or photograph is given for a list of them: text would be read letter by letter."""
-    if isinstance(items, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image)):
-        raise ValueError(f"{verb}_batch takes a list, got one {type(items).__name__}: use {verb}, or [...]")
 
 
 def _tracked(items: Sequence[int], progress: bool) -> Iterable[int]:

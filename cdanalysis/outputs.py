@@ -15,9 +15,8 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import LeftOut, files_below, json_text, json_value, write_whole
+from .files import LEDGER, LeftOut, files_below, json_text, json_value, write_whole
 
-LEDGER = ".cdanalysis.jsonl"
 BESIDE = "made from what lies beside it"
 """Why a result is no photograph to work on."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .codec.layered import LayeredCodec
 from .data.images import ImageLike, to_pixels
-from .heads.base import Head, grouped, layers_of, predict, tasks_of
+from .heads.base import Head, check_list, grouped, layers_of, predict, tasks_of
 from .heads.classification import ClassificationHead
 from .heads.detection import DetectionHead
 from .heads.nanodet import NanoDet
@@ -158,6 +158,7 @@ class Reference:
             ValueError: for a task the model has no head for, or no counterpart; for an image, as `to_pixels`.
             FileNotFoundError: if an image is the path of a file that is not there.
         """
+        check_list(images, "analyze")
         heads = {task: self.head(task) for task in tasks_of(self.heads, tasks, self.name)}
         layers = layers_of(heads.values())
         work = lambda group: predict(heads, self.features(group, layers))  # noqa: E731

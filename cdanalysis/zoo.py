@@ -59,9 +59,13 @@ def find(name: str | Path) -> Path:
         a folder that holds ``model.safetensors``.
 
     Raises:
-        FileNotFoundError: if it is none of these; the message lists the known names.
+        FileNotFoundError: if it is none of these, or another library's network; the message says what there is.
     """
     hub, colon, there = str(name).partition(":")
+    if library := _library(name):
+        raise FileNotFoundError(
+            f"{name} is a network of {library}'s and has no folder; cda.load({str(name)!r}).save(FOLDER) makes one"
+        )
     if colon and hub in HUBS:
         return HUBS[hub].download(there)
     in_zoo = [zoo_folder() / str(name)] if Path(name).name == str(name) else []  # "./photo" is a folder here

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdanalysis.app.view import AVIF, Photograph, opened
+from cdanalysis.app.view import AVIF, Photograph, _labels, opened
 from cdanalysis.cli import main
 from cdanalysis.codecs.pillow import PillowCodec
 
@@ -116,3 +116,8 @@ def _see(tab, view) -> None:
     tab.get_by_text(next(iter(view.labels)), exact=True).first.wait_for()
     for caption, _ in view.pictures:
         tab.get_by_text(caption).first.wait_for()
+
+
+def test_classes_of_one_name_have_a_line_each():
+    labels = _labels([("crane", 0.5), ("crane", 0.2), ("heron, bird", 0.1)])
+    assert list(labels) == ["crane", "crane (another)", "heron"] and list(labels.values()) == [0.5, 0.2, 0.1]

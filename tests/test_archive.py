@@ -222,6 +222,13 @@ def test_a_photograph_finds_its_stream(index, three_tasks, chelsea, tmp_path):
         archive.search(tmp_path / "none.png")
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_an_archives_model_may_be_a_folder(index, three_tasks_folder, chelsea, kind):
+    _, archive = index()
+    other = Archive(archive.store.folder, kind(three_tasks_folder))
+    assert other.search(chelsea, 2) == archive.search(chelsea, 2)
+
+
 def test_only_what_is_new_or_changed_is_read_and_what_is_gone_is_dropped(index, streams, monkeypatch, three_tasks):
     first = content(index()[1])
     read = []

@@ -89,7 +89,7 @@ def test_effort_at_a_realism_sees_no_tiles(photo, chelsea, monkeypatch):
 def test_a_realism_that_effort_cannot_serve_is_refused(photo, small, image, monkeypatch):
     with pytest.raises(ValueError, match="give effort, or no realism"):
         photo.encode(image, realism=1.0)
-    with pytest.raises(ValueError, match=r"realism must be in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"realism must be a number in \[0, 1\]"):
         photo.encode(image, effort=1, realism=2.0)
     with pytest.raises(ValueError, match="not trained for realism"):
         small.encode(image, effort=1, realism=1.0)

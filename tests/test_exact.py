@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -133,6 +134,31 @@ def precisions():
     else:
         yield torch.get_float32_matmul_precision
         torch.set_float32_matmul_precision("highest")
+
+
+def test_full_precision_lasts_for_whoever_is_still_inside(precisions):
+    """One thread leaves while another is inside: the switches are those of the whole process."""
+    torch.set_float32_matmul_precision("medium")
+    before, inside, left = precisions(), threading.Event(), threading.Event()
+    x = torch.full((64, 64), 1 + 2.0**-20)  # no number of bfloat16 or TF32
+    found = []
+
+    def second():
+        with full_precision():
+            inside.set()
+            left.wait(60)
+            found.append((precisions(), x @ torch.eye(64)))
+
+    thread = threading.Thread(target=second)
+    with full_precision():
+        full = precisions()
+        thread.start()
+        assert inside.wait(60)
+    left.set()
+    thread.join()
+    assert found[0][0] == full != before
+    assert torch.equal(found[0][1], x)
+    assert precisions() == before
 
 
 @pytest.mark.parametrize("said", ["nothing", "to torch", "to a backend", "to all backends"])

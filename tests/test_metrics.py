@@ -88,3 +88,8 @@ def test_baselines_come_as_near_to_a_size_as_they_can(baseline, chelsea):
         found = len(baseline.encode_near(image, target, nearest=True))
         assert abs(found - target) <= min(abs(size - target) for size in sizes.values())
     assert baseline.decode(baseline.encode(image, 80)).shape == (130, 190, 3)
+
+
+def test_psnr_compares_equal_shapes_alone(pair):
+    with pytest.raises(ValueError, match="one shape"):
+        metrics.psnr(pair[0], pair[1][..., :1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -201,3 +203,31 @@ def test_an_adversary_learns_and_teaches(loss, chelsea):
     assert not torch.allclose(adversary(fake, semantic, weight), judged)
     with pytest.raises(ValueError, match="hinge, non_saturating"):
         Adversary(PatchDiscriminator(8), "wasserstein")
+
+
+class Interrupted(nn.Module):
+    """A layer in whose middle another thread looks at other images through the whole network."""
+
+    def __init__(self):
+        super().__init__()
+        self.net: list[nn.Module] = []
+        self.other: torch.Tensor | None = None
+
+    def forward(self, x):
+        other, self.other = self.other, None
+        if other is not None:
+            thread = threading.Thread(target=self.net[0], args=(other,))
+            thread.start()
+            thread.join()
+        return x
+
+
+def test_another_thread_may_use_the_network_meanwhile(chelsea):
+    interrupted = Interrupted()
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), interrupted, nn.Conv2d(4, 4, 3))
+    interrupted.net.append(net)
+    observer, (x, y) = UnitFeatureDistance(net, ["0", "2"]), images(chelsea, 64)
+    alone = observer(x, y)
+    interrupted.other = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(observer(x, y), alone, rtol=0, atol=0)
+    assert interrupted.other is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
@@ -16,6 +17,7 @@ import tarfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -33,7 +35,8 @@ from cdanalysis.data.labeled import LabeledSource
 from cdanalysis.data.labeled_crops import LabeledCrops
 from cdanalysis.data.segmentation import class_indices
 from cdanalysis.faults import sentence
-from cdanalysis.files import LeftOut, files_below, write_whole
+from cdanalysis.files import LEDGER, LeftOut, files_below, write_whole
+from cdanalysis.metrics.image import psnr
 from cdanalysis.notices import InputWarning, collected
 
 
@@ -336,6 +339,23 @@ def test_damaged_archives_are_told(image_folder, tmp_path, pack, small_folder, c
     assert "cut.tar.gz is a damaged tar archive" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("pack, suffix", [(gzip.compress, "gz"), (bz2.compress, "bz2"), (lzma.compress, "xz")])
+def test_archives_with_damage_in_their_middle_are_told(image_folder, tmp_path, pack, suffix):
+    rest = io.BytesIO()
+    with tarfile.open(fileobj=rest, mode="w") as archive:
+        archive.add(image_folder, arcname=".")
+        noise = np.random.default_rng(0).bytes(2**21)  # more than a block of any of these
+        archive.addfile(member := tarfile.TarInfo("noise"), io.BytesIO(noise))
+        member.size = len(noise)
+        archive.addfile(member, io.BytesIO(noise))
+    data = bytearray(pack(rest.getvalue()))
+    data[-len(data) // 4] ^= 0xFF
+    path = tmp_path / f"all.tar.{suffix}"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"all\.tar\.{suffix} is a damaged tar archive"):
+        ImageSet(path)
+
+
 # -- files left out are named -----------------------------------------------------------------------
 
 
@@ -409,6 +429,35 @@ def test_folders_that_cannot_be_read_are_failures(image_folder, small_folder, tm
     assert "dog: Permission denied" in capsys.readouterr().err
     left_out = LeftOut()
     assert len(files_below(image_folder, left_out)) == 2 and len(left_out.failures) == 1
+
+
+def test_a_link_that_leads_back_to_itself_fails_alone(image_folder, small_folder, tmp_path, capsys):
+    os.symlink("b", image_folder / "cat" / "a")
+    os.symlink("a", image_folder / "cat" / "b")
+    (image_folder / "cat" / "own").symlink_to("own.png")
+    os.symlink("own.png", image_folder / "cat" / "own.png")
+    words = ["encode", str(image_folder), "-o", str(tmp_path / "s"), "--model", str(small_folder), "--workers", "1"]
+    assert main(words) == 1
+    assert len(list((tmp_path / "s").rglob("*.cda"))) == 4
+    assert "own.png" in capsys.readouterr().err
+
+
+def test_nobody_is_told_of_the_librarys_own_files(image_folder, small_folder, tmp_path, capsys):
+    assert main(["encode", str(image_folder), "-o", str(tmp_path / "s"), "--model", str(small_folder)]) == 0
+    (tmp_path / "s" / ".other").touch()
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "s")]) == 0
+    told = capsys.readouterr().err
+    assert LEDGER not in told and ".other" in told
+
+
+@pytest.mark.parametrize("verb", ["encode", "decode", "analyze", "inspect", "strip", "evaluate"])
+def test_an_empty_name_is_not_the_working_directory(verb, image_folder, small_folder, monkeypatch, capsys):
+    monkeypatch.chdir(image_folder)
+    before = sorted(image_folder.rglob("*"))
+    more = {"inspect": [], "strip": ["-o", "small.cda"]}.get(verb, ["--model", str(small_folder)])
+    assert main([verb, "", *more]) == 1
+    assert "empty" in capsys.readouterr().err and sorted(image_folder.rglob("*")) == before
 
 
 def test_files_that_differ_in_their_suffix_alone_are_both_kept(photograph, small_folder, tmp_path):
@@ -604,3 +653,39 @@ def test_pillows_own_limit_of_pixels_holds_nowhere(small_folder, chelsea, tmp_pa
     sources = {path.name: path.read_text() for path in Path(cda.__file__).parent.rglob("*.py")}
     opens = {name for name, text in sources.items() if re.search(r"(?<!`)Image\.open\(", text)}
     assert opens == {"formats.py", "drawing.py"}, "the latter lies below the room that opens photographs"
+
+
+def test_names_are_as_long_as_the_disk_allows(photograph, small_folder, tmp_path):
+    name = 83 * "漢"  # 249 bytes of the 255 that a name may have
+    photograph.save(tmp_path / f"{name}.png")
+    words = ["encode", str(tmp_path / f"{name}.png"), "-o", str(tmp_path / f"{name}.cda"), "--model", str(small_folder)]
+    assert main(words) == 0 and (tmp_path / f"{name}.cda").is_file()
+
+
+def test_who_reads_no_further_ends_a_command_quietly(photograph, small_folder, tmp_path):
+    photograph.save(tmp_path / "a.png")
+    stream = tmp_path / "a.cda"
+    assert main(["encode", str(tmp_path / "a.png"), "-o", str(stream), "--model", str(small_folder)]) == 0
+    words = f"{sys.executable} -m cdanalysis.cli inspect {2000 * 'a.cda '} --json | head -c 5"
+    ran = subprocess.run(["bash", "-c", words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert len(ran.stdout) == 5 and ran.stderr == ""
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
+def test_decoded_pictures_lose_next_to_nothing_in_a_file_that_could(photograph, small, small_folder, tmp_path, suffix):
+    stream, picture = tmp_path / "a.cda", tmp_path / f"a{suffix}"
+    photograph.save(tmp_path / "a.png")
+    assert main(["encode", str(tmp_path / "a.png"), "-o", str(stream), "--model", str(small_folder)]) == 0
+    if suffix == ".avif" and "AVIF" not in Image.SAVE:
+        pytest.skip("this Pillow writes no AVIF")
+    assert main(["decode", str(stream), "-o", str(picture), "--model", str(small_folder)]) == 0
+    decoded, written = np.asarray(small.decode(stream)), np.asarray(Image.open(picture).convert("RGB"))
+    assert psnr(decoded, written) > (40 if suffix != ".webp" else 1000)
+
+
+@pytest.mark.parametrize("verb", ["encode", "index"])
+def test_commands_that_need_a_models_folder_say_so(verb, photograph, tmp_path, capsys):
+    photograph.save(tmp_path / "a.png")
+    words = [verb, str(tmp_path), "-o", str(tmp_path / "o"), "--model", "compressai:bmshj2018-hyperprior:3"]
+    assert main(words) == 1
+    assert "is a network of compressai's and has no folder" in capsys.readouterr().err

@@ -307,6 +307,9 @@ def test_parts_and_groups(three_tasks):
         part = part_of(three_tasks, name)
         assert list(part.inputs) == list(part.takes) == list(part.dynamic) and part.outputs
         assert all(axes[0] is BATCH for axes in part.dynamic.values())
+    for name in ("head", "head_counts", "decoder_pixels", "", "x_y"):
+        with pytest.raises(ValueError, match=f"unknown part {name!r}; there are encoder_global"):
+            part_of(three_tasks, name)
 
 
 @pytest.mark.parametrize("kind", ["faster_rcnn", "mask_rcnn"])

@@ -430,7 +430,7 @@ def test_streams_fitted_to_another_branch_for_realism_are_made_again(desk, capsy
         (EncodeWork("model", realism=1.0), "give effort, or no realism"),
         (EncodeWork("model", precision="float16"), "precision must be one of float32, bfloat16"),
         (DecodeWork("model", precision="float16"), "precision must be one of float32, bfloat16"),
-        (DecodeWork("model", realism=1.5), r"realism must be in \[0, 1\]"),
+        (DecodeWork("model", realism=1.5), r"realism must be a number in \[0, 1\]"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from PIL import Image
 
 import cdanalysis as cda
 from cdanalysis.codec.budget import best_level, budget_of
+from cdanalysis.roi import importance as importance_module
 from cdanalysis.roi.importance import DEPTH, importance_map, quality_offsets_of
 from cdanalysis.roi.saliency import Remembered
 from cdanalysis.stream.coder import SymbolReader, SymbolWriter
@@ -270,6 +273,24 @@ def test_u2netp_finds_the_astronaut(data_root):
     values = U2NetP(data_root / "weights" / "u2netp.onnx")(data.astronaut())
     assert values.shape == (512, 512) and values.min() >= 0 and values.max() <= 1
     assert values[50:250, 160:290].mean() > 0.8 > 0.3 > values[:150, 380:].mean()
+
+
+def test_a_saliency_network_is_loaded_once(tmp_path, small, scene, monkeypatch):
+    """However many photographs ask for it; again when its file has changed."""
+    (tmp_path / "net.onnx").write_bytes(b"a network")
+    loaded = []
+
+    def network(path):
+        loaded.append(path)
+        return lambda image: np.ones(image.shape[:2])
+
+    monkeypatch.setattr(importance_module, "U2NetP", network)
+    small.encode_batch([scene, scene], importance=str(tmp_path / "net.onnx"))
+    small.encode(scene, importance=tmp_path / "net.onnx")
+    assert len(loaded) == 1
+    os.utime(tmp_path / "net.onnx", (1, 1))
+    small.encode(scene, importance=str(tmp_path / "net.onnx"))
+    assert len(loaded) == 2
 
 
 def test_remembered_maps_are_asked_for_once():

@@ -92,9 +92,9 @@ def test_it_is_kept_with_the_model(realistic, image, tmp_path):
     assert np.abs(wanted - found).max() <= 1 and np.abs(found - np.asarray(again.decode(stream))).mean() > 0.1
 
 
-@pytest.mark.parametrize("realism", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("realism", [-0.1, 1.1, float("nan"), "1", None, [1.0]])
 def test_what_is_no_realism_is_refused(realistic, image, realism):
-    with pytest.raises(ValueError, match=r"realism must be in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"realism must be a number in \[0, 1\]"):
         realistic.decode(realistic.encode(image), realism=realism)
 
 

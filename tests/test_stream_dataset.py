@@ -491,6 +491,62 @@ def test_one_thing_is_no_list(small, streams, verb):
             getattr(small, verb)(one)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_one_photograph_is_no_list_of_its_rows(small, image, kind):
+    one = kind(image if kind is np.asarray else image.transpose(2, 0, 1).copy())
+    with pytest.raises(ValueError, match=r"encode_batch takes a list, got one \w+: use encode, or"):
+        small.encode_batch(one)
+    with pytest.raises(ValueError, match=r"analyze takes a list, got one \w+: write"):
+        small.reference.analyze(one)
+    assert small.encode_batch(one[None]) == [small.encode(image)]
+
+
+def test_one_row_of_a_batch_is_a_batch_of_one(small, image):
+    images = [image, image[::-1].copy()]
+    features, latents = small.reference.features(images), small.to_latents(small.encode_batch(images, 0.3))
+    for index in (0, 1, -1):
+        part = slice(index % 2, index % 2 + 1)
+        assert len(features[index]) == 1 and features[index].sizes == features.sizes[part]
+        assert torch.equal(features[index].embedding, features.embedding[part])
+        assert torch.equal(latents[index].detail, latents[part].detail) and len(latents[part]) == 1
+    assert len(latents[:]) == len(features[:]) == len(list(features)) == 2
+    for batch in (features, latents):
+        with pytest.raises(IndexError):
+            batch[2]
+
+
+def test_a_writer_wants_photographs_of_one_size(small, image):
+    height, width = image.shape[:2]
+    for images, sizes in (([], "none"), ([image, image[:-1]], f"{width}x{height - 1}, {width}x{height}")):
+        with pytest.raises(ValueError, match=rf"one or more photographs of one size, got {sizes}"):
+            small.writer(images)
+
+
+@pytest.mark.parametrize("layers", [2, None, object(), "global", (), ("detail",)])
+def test_layers_are_a_list_of_names(small, image, layers):
+    with pytest.raises(ValueError, match="layers must be the first one or more of global, spatial, detail"):
+        small.encode(image, layers=layers)
+
+
+def test_a_picture_that_pillow_has_opened_and_cannot_read_is_refused_like_its_file(small, image, tmp_path):
+    from PIL import Image
+
+    Image.fromarray(image).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:3000])
+    with pytest.raises(ValueError, match="the image cannot be read"):
+        small.encode(Image.open(tmp_path / "a.png"))
+
+
+def test_the_front_door_takes_a_model_by_name_alone(small, small_folder, image):
+    stream = cda.encode(image, 0.3, model=str(small_folder))
+    assert cda.decode(stream, model=str(small_folder)).tobytes() == small.decode(stream).tobytes()
+    with pytest.raises(ValueError, match="not trained for realism"):
+        cda.decode(stream, False, 0.5, model=str(small_folder))
+    for verb in (cda.analyze, cda.embed, cda.decode):
+        with pytest.raises(TypeError, match="positional"):
+            verb(stream, None, 0.0, str(small_folder))
+
+
 def test_the_front_door_imports_torch_only_when_asked(small):
     assert "StreamDataset" in cda.__all__ and cda.StreamDataset.__module__ == "cdanalysis.stream_dataset"
     with pytest.raises(AttributeError, match="no attribute 'StreamDatasets'"):

@@ -384,6 +384,14 @@ def test_a_checkpoint_that_was_cut_is_called_damaged(image_folder, tmp_path, sha
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [{}, {"recipe": {}}, [1], torch.zeros(2)])
+def test_a_checkpoint_of_something_else_is_refused(image_folder, tmp_path, content):
+    train(tmp_path, recipe_for(image_folder), stop_after=1)
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is no checkpoint of this library's"):
+        train(tmp_path, recipe_for(image_folder), resume=True)
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no weights at all", b"\x80\x02]q\x00."])
 def test_weights_that_are_none_are_called_damaged(tmp_path, content):
     path = tmp_path / "squeezenet.pth"

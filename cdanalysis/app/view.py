@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +82,7 @@ class Photograph:
         return View(
             stream,
             _layers(stream),
-            None if label is None else {name.split(",")[0]: score for name, score in label.top5},
+            None if label is None else _labels(label.top5),
             self._drawn(result, "detection"),
             self._drawn(result, "segmentation"),
             [
@@ -128,6 +129,15 @@ def opened(path: str | Path, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_
             f"the file has {size:,} bytes, more than the limit of {max_bytes:,}; raise it with --max-bytes"
         )
     return open_image(path, max_pixels, name=Path(path).name)
+
+
+def _labels(top: Sequence[tuple[str, float]]) -> dict[str, float]:
+    """Scores by the first name of each class; by more of them where two classes share it, as ImageNet's two cranes."""
+    labels: dict[str, float] = {}
+    for names, score in top:
+        first = names.split(",")[0]
+        labels[first if first not in labels else f"{names} (another)"] = score
+    return labels
 
 
 def _layers(stream: bytes) -> str:

@@ -80,10 +80,10 @@ class Archive:
         ValueError: if it is none, or is damaged; or for another model than its streams'.
     """
 
-    def __init__(self, folder: str | Path, model: Model | str | None = None, device: str = "cpu"):
+    def __init__(self, folder: str | Path, model: Model | str | Path | None = None, device: str = "cpu"):
         self.store, self.device = Store(folder), device
-        self._named = model if isinstance(model, str) else ""
-        self._model: Model | None = None if model is None or isinstance(model, str) else model
+        self._named = str(model) if isinstance(model, (str, Path)) else ""
+        self._model: Model | None = None if isinstance(model, (str, Path)) else model
         if self._model is not None:
             self._check(self._model)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import check_folder, json_text, json_value, make_folder, write_whole
+from ..files import LOCK, check_folder, json_text, json_value, make_folder, write_whole
 from .vectors import quantized
 
 MANIFEST, VERSION = "index.json", 1
@@ -404,7 +404,7 @@ def locked(folder: str | Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    with open(Path(folder) / ".lock", "w") as file:
+    with open(Path(folder) / LOCK, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -95,12 +95,15 @@ def jobs_of(
 
     Raises:
         FileNotFoundError: if an input does not exist.
-        ValueError: if a folder has no files to process, or two inputs would be written to the same file.
+        ValueError: for an empty name; if a folder has no files to process, or two inputs would be written to the same
+            file.
     """
     left_out = LeftOut() if left_out is None else left_out
     suffix = suffix or (work.writes if output is not None else work.writes_beside)
     to_file = names_a_file(inputs, output)
     places: dict[tuple[str, str], str] = {}  # (source, target without suffix) to target
+    if "" in inputs:  # a variable of the shell's that is not set; as a path it would be the working directory
+        raise ValueError("the name of an input is empty")
     for path in map(Path, inputs):
         if not path.exists():
             raise FileNotFoundError(f"no such file or folder: {path}")

@@ -45,6 +45,12 @@ def _check_precision(name: str) -> None:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {name!r}")
 
 
+def _realism_weights(folder: Path) -> str:
+    """Digits of what adds realism, which is no part of the fingerprint: pictures depend on it, and streams with effort
+    for it."""
+    return file_digest(folder / zoo.WEIGHTS)
+
+
 def _check_image(path: str) -> None:
     """Raise unless it is an image file whose head can be read and whose end is there."""
     from ..data.formats import opened
@@ -172,8 +178,7 @@ class EncodeWork(ModelWork):
             "spatial_size": self.spatial_size,
             "effort": self.effort,
             "realism": self.realism,
-            # What adds realism is no part of the fingerprint, but effort that serves it depends on it.
-            "weights": file_digest(folder / zoo.WEIGHTS) if self.realism else None,
+            "weights": _realism_weights(folder) if self.realism else None,
             "precision": self.precision,
         }
 
@@ -220,13 +225,13 @@ class DecodeWork(ModelWork):
     precision: str = "float32"
 
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
-        from ..data.formats import file_of
+        from ..data.formats import BEST, file_of
 
         kind, model = _image_format(Path(target)), self.loaded()
         with _precision(self.precision, self.device):
             image = model.decode(Path(source).read_bytes(), self.preview, self.realism)
         try:
-            data = file_of(image, kind)
+            data = file_of(image, kind, **BEST.get(kind, {}))
         except (OSError, ValueError) as error:  # such as WebP, which ends at 16,383 pixels a side
             raise ValueError(f"cannot write {target}: {error}; try another image format") from None
         write_result(target, data, origin)
@@ -251,8 +256,7 @@ class DecodeWork(ModelWork):
         """As `Work.settings`."""
         folder = zoo.find(self.model)
         asked = {name: getattr(self, name) for name in ("preview", "realism", "precision")}
-        # What adds realism is no part of the fingerprint: streams do not depend on it, but pictures do.
-        weights = file_digest(folder / zoo.WEIGHTS) if self.realism else None
+        weights = _realism_weights(folder) if self.realism else None
         return {"verb": "decode", "model": zoo.describe(folder)["fingerprint"], "weights": weights, **asked}
 
     def check_whole(self, path: str) -> None:
@@ -443,8 +447,9 @@ def _mask_of(target: str) -> Path:
 def _image_format(path: Path) -> str:
     from PIL import Image
 
-    from ..data.formats import STREAM_FORMAT
+    from ..data.formats import STREAM_FORMAT, load_plugins
 
+    load_plugins()
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind is None or kind == STREAM_FORMAT or kind not in Image.SAVE:
         raise ValueError(

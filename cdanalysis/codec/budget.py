@@ -126,7 +126,8 @@ class StreamWriter:
             return written(level, search)
         if len(budget) != self.layers:
             names = ", ".join(LAYERS[: self.layers])
-            raise ValueError(f"a budget is one number, or one for each layer that is written ({names}), got {budget}")
+            given = budget if bpp is None else bpp
+            raise ValueError(f"a budget is one number, or one for each layer that is written ({names}), got {given}")
         coded = cache(self._coded)
         levels: Levels = ()
         search = False

@@ -8,6 +8,7 @@ is the decoder's own image to the bit, and costs nothing.
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import numpy as np
 import torch
@@ -31,10 +32,10 @@ def check_realism(realism: float) -> None:
         realism: see `Model.decode`.
 
     Raises:
-        ValueError: if it is not in [0, 1].
+        ValueError: if it is not a number in [0, 1].
     """
-    if not 0 <= realism <= 1:
-        raise ValueError(f"realism must be in [0, 1], got {realism}")
+    if not isinstance(realism, Real) or not 0 <= realism <= 1:
+        raise ValueError(f"realism must be a number in [0, 1], got {realism!r}")
 
 
 class RealismBranch(nn.Module):

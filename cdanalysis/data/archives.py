@@ -61,7 +61,9 @@ class Archive:
             end = max((start + size for start, size in self._places.values()), default=0)
             if plain.stat().st_size < end:
                 raise EOFError("it is truncated")
-        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # bz2 and gzip raise some without a number
+                raise
             raise ValueError(f"{path} is a damaged tar archive: {error}") from None
 
     def _follow(self, link: tarfile.TarInfo) -> bool:

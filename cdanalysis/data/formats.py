@@ -129,6 +129,15 @@ def opened(file: str | Path | IO[bytes], formats: list[str] | None = None) -> It
         yield image
 
 
+BEST: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True},
+    "AVIF": {"quality": 95, "subsampling": "4:4:4"},
+    "HEIF": {"quality": 95},
+}
+"""By Pillow's names of formats that lose by default, how they are written so that nobody sees a loss."""
+
+
 def file_of(image: Image.Image, kind: str, **settings: Any) -> bytes:
     """The bytes of an image's file.
 

@@ -52,6 +52,8 @@ def data_path(name: str) -> Path:
     Raises:
         FileNotFoundError: if neither exists.
     """
+    if not name:
+        raise FileNotFoundError("the name of the data is empty")
     path = Path(name).expanduser()
     candidates = [path]
     if not path.is_absolute() and "CDANALYSIS_DATA" in os.environ:
@@ -176,7 +178,10 @@ def to_pixels(image: ImageLike, max_pixels: int = MAX_PIXELS) -> Tensor:
     if isinstance(image, (str, os.PathLike)):
         image = open_image(os.fspath(image), max_pixels)
     if isinstance(image, Image.Image):
-        image = np.asarray(to_rgb(image))
+        try:
+            image = np.asarray(to_rgb(image))
+        except OSError as error:  # of a file that Pillow has opened, and not read yet
+            raise ValueError(f"the image cannot be read: {error}") from None
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
             raise ValueError(f"an array must be uint8 (H, W, 3) or (H, W), got {image.dtype} {image.shape}")

@@ -130,15 +130,13 @@ class Table:
 
     def rows(self) -> Iterator[tuple[str, float | None, Callable[[], engine.Point]]]:
         """(variant or codec, wanted bpp or None for photographs themselves, what measures) of every row."""
-        known = [name for name in self.asked.evaluators if name in RECOGNIZERS]
-        if known:
-            case = lambda: engine.at_level(None, 0, self._evaluators(known, None))  # noqa: E731
-            yield engine.UNCOMPRESSED, None, partial(self._measured, engine.UNCOMPRESSED, lambda: None, case)
+        if any(name in RECOGNIZERS for name in self.asked.evaluators):
+            yield engine.UNCOMPRESSED, None, partial(self._measured, engine.UNCOMPRESSED, lambda: None)
         for who, make in self._codecs().items():
             for rate in self.asked.bpp:
-                yield who, rate, partial(self._measured, f"{who} {rate:g}", make, partial(self._case, make, rate))
+                yield who, rate, partial(self._measured, f"{who} {rate:g}", make, rate)
 
-    def _measured(self, title: str, make: Callable[[], Codec | None], case: Callable[[], engine.Case]) -> engine.Point:
+    def _measured(self, title: str, make: Callable[[], Codec | None], rate: float = 0) -> engine.Point:
         """Kept in a file for all that it depends on: the data, what codes them, and who evaluates what comes out."""
         config, models, codec = self.config, self.models, make()
         others = {"title": "", "bpp": 0, "variants": 0, "baselines": 0}  # titles aside, those have rows of their own
@@ -149,7 +147,7 @@ class Table:
         asked = {name: value for name, value in asdict(self.asked).items() if value is not None}
         key = key_of(engine.ROWS, __version__, self.contents, {**asked, **others}, *judged, own)
         path = models.folder / "rows" / f"{self.name} {title}-{key}.jsonl".replace(" ", "-")
-        return engine.measure(self.images, case, path, self.track)
+        return engine.measure(self.images, partial(self._case, codec, rate), path, self.track)
 
     @cached_property
     def contents(self) -> str:
@@ -189,9 +187,15 @@ class Table:
         config, rgb = self.config, self.models[BASE]
         return new_evaluators(names, Context(self.images, rgb, config.weights, codec, self.maps[config.saliency]))
 
-    def _case(self, make: Callable[[], Codec], rate: float) -> engine.Case:
-        """A codec at a rate: of every photograph, or of their mean. Nothing is measured where it cannot go so low."""
-        codec, asked = make(), self.asked
+    def _case(self, codec: Codec | None, rate: float) -> engine.Case:
+        """A codec at a rate: of every photograph, or of their mean. Nothing is measured where it cannot go so low.
+
+        Without a codec, photographs themselves, by those who know what is in them.
+        """
+        asked = self.asked
+        if codec is None:
+            known = [name for name in asked.evaluators if name in RECOGNIZERS]
+            return engine.at_level(None, 0, self._evaluators(known, None))
         facts: dict[str, Any] = {"level": None} | ({"variant": codec.name} if isinstance(codec, ModelCodec) else {})
         if asked.each:
             near = lambda index, image: codec.encode_near(image, int(rate * image.width * image.height / 8))  # noqa: E731

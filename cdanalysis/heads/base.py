@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, ItemsView, Iterable, Mapping, Sequence, ValuesView
 from typing import Any, ClassVar, TypeVar, cast
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ..data.labels import class_index
@@ -227,6 +230,23 @@ def layers_of(heads: Iterable[Head]) -> int:
         1 to 3, counted from the first layer on; 1 where there are no heads.
     """
     return max((layer_count(head.layers) for head in heads), default=1)
+
+
+def check_list(items: Any, name: str, single: str = "") -> None:
+    """Refuse one stream or photograph in place of a list of them: it would be read letter by letter, or row by row.
+
+    Args:
+        items: what is given.
+        name: of the function that takes a list.
+        single: name of that which takes one item, where there is one.
+
+    Raises:
+        ValueError: for text, bytes, a path, a picture, or an array or tensor of one.
+    """
+    one = isinstance(items, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image))
+    if one or (isinstance(items, (np.ndarray, Tensor)) and items.ndim <= 3):
+        instead = f"use {single}, or [...]" if single else "write [...]"
+        raise ValueError(f"{name} takes a list, got one {type(items).__name__}: {instead}")
 
 
 def grouped(items: Sequence[T], kind: Callable[[T], object], work: Callable[[list[T]], list[R]]) -> list[R]:

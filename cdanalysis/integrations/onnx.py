@@ -85,7 +85,7 @@ def export_onnx(
     folder: str | Path,
     parts: Sequence[str] | None = None,
     overwrite: bool = False,
-    progress: Callable[..., Any] = lambda items, total: items,
+    track: Callable[..., Any] = lambda items, total: items,
 ) -> list[Path]:
     """Write parts of a model as ONNX files, one each, and ``model.json``, which says what they take and give.
 
@@ -99,7 +99,7 @@ def export_onnx(
         folder: made where it does not exist.
         parts: names of parts, or of groups: "encoder", "decoder", "head"; by default all that can be exported.
         overwrite: also replace files that this library did not write.
-        progress: wraps the list of parts, as a progress bar does.
+        track: wraps the list of parts, and takes its length, to show progress.
 
     Returns:
         the paths of the ONNX files.
@@ -115,7 +115,7 @@ def export_onnx(
     weights = identity(model)
     described = _described_before(weights, folder)
     written: list[Path] = []
-    for name in progress(list(chosen), len(chosen)):
+    for name in track(list(chosen), len(chosen)):
         try:
             part = part_of(model, name)
         except NotExportable as error:
@@ -158,9 +158,13 @@ def chosen_parts(model: Model, parts: Sequence[str] | None = None) -> list[str]:
     for name in every if parts is None else parts:
         named = [each for each in every if each == name or (name in GROUPS and each.startswith(f"{name}_"))]
         if not named:
-            raise ValueError(f"unknown part {name!r}; there are {', '.join(every)}, and all of {', '.join(GROUPS)}")
+            raise ValueError(f"{_unknown(model, name)}, and all of {', '.join(GROUPS)}")
         found += named
     return list(dict.fromkeys(found))
+
+
+def _unknown(model: Model, name: str) -> str:
+    return f"unknown part {name!r}; there are {', '.join(part_names(model))}"
 
 
 def _check_layered(model: Model) -> None:
@@ -177,7 +181,11 @@ def part_of(model: Model, name: str) -> Part:
 
     Raises:
         NotExportable: if there is no graph of it.
+        ValueError: if the model has no such part.
     """
+    _check_layered(model)
+    if name not in part_names(model):
+        raise ValueError(_unknown(model, name))
     group, _, which = name.partition("_")
     if group == "head":
         return _head(model, model.heads[which])

@@ -61,12 +61,17 @@ def psnr(original: np.ndarray, reconstruction: np.ndarray) -> float:
     Returns:
         PSNR in dB, at a peak of 255; infinite if both are equal.
 
+    Raises:
+        ValueError: for two shapes.
+
     >>> black, gray = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 16, np.uint8)
     >>> round(psnr(black, gray), 2)
     24.05
     >>> psnr(gray, gray)
     inf
     """
+    if original.shape != reconstruction.shape:
+        raise ValueError(f"both images must have one shape, got {original.shape} and {reconstruction.shape}")
     mse = float(np.mean((original.astype(np.float64) - reconstruction.astype(np.float64)) ** 2))
     return float("inf") if mse == 0 else 10 * float(np.log10(255**2 / mse))
 

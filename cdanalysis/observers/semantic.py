@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from threading import get_ident
 
 import torch
 import torch.nn.functional as F
@@ -71,11 +73,13 @@ class Layers(nn.Module):
         return found
 
     def _outputs(self, x: Tensor) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-        hooks = [
-            self.net.get_submodule(name).register_forward_hook(lambda _, __, out, n=name: found.__setitem__(n, out))
-            for name in self.names
-        ]
+        found, asking = dict[str, Tensor](), get_ident()
+
+        def keep(name: str, _module: nn.Module, _inputs: object, out: Tensor) -> None:
+            if get_ident() == asking:  # another thread may look at images of its own through the same network
+                found[name] = out
+
+        hooks = [self.net.get_submodule(name).register_forward_hook(partial(keep, name)) for name in self.names]
         try:
             self.net(x)
         finally:

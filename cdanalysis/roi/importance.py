@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -86,12 +87,18 @@ def _named(name: str | Path) -> Image.Image | Callable:
     if path is None:
         return SpectralResidual()
     if path.suffix.lower() == ".onnx":
-        return U2NetP(path)
+        return _network(path, path.stat().st_mtime_ns)
     try:
         with opened(path) as image:
             return to_gray(image)
     except (OSError, ValueError) as error:
         raise ValueError(f"the mask {path} cannot be read: {error}") from None
+
+
+@lru_cache(maxsize=1)
+def _network(path: Path, _changed: int) -> U2NetP:
+    """U2-Net-P, which is loaded once for all photographs, until its file changes."""
+    return U2NetP(path)
 
 
 def saliency_model(name: str) -> Saliency:

@@ -237,11 +237,11 @@ def read_header(data: bytes) -> Stream:
     return _unpack_header(bytes(data), max_pixels=LARGEST_CLAIM)[0]
 
 
-def strip(data: StreamBytes, layers: Sequence[str] = SEMANTIC) -> bytes:
+def strip(stream: StreamBytes, layers: Sequence[str] = SEMANTIC) -> bytes:
     """Keep only the named layers of a stream. Loads no network, and does not decode anything.
 
     Args:
-        data: the bytes of a ``.cda`` file, or its path.
+        stream: the bytes of a ``.cda`` file, or its path.
         layers: the first one or more of ``("global", "spatial", "detail")``; a layer needs those before it.
 
     Returns:
@@ -253,9 +253,9 @@ def strip(data: StreamBytes, layers: Sequence[str] = SEMANTIC) -> bytes:
         FileNotFoundError: if it is the path of a file that is not there.
     """
     layer_count(layers)
-    stream = unpack(data, LARGEST_CLAIM)
-    with named_stream(data):
-        return pack(replace(stream, layers=tuple(stream.require(name) for name in layers)))
+    parsed = unpack(stream, LARGEST_CLAIM)
+    with named_stream(stream):
+        return pack(replace(parsed, layers=tuple(parsed.require(name) for name in layers)))
 
 
 def _unpack_header(data: bytes, max_pixels: int) -> tuple[Stream, int, bytes]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .latents import as_slice
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -126,8 +128,13 @@ class Features:
         inside_columns = STRIDES[level] * columns < sizes[:, 1:]
         return inside_rows[:, :, None] & inside_columns[:, None]
 
-    def __getitem__(self, rows: slice) -> Features:
-        """Features of some of the photographs."""
+    def __getitem__(self, index: int | slice) -> Features:
+        """Features of some of the photographs, or of one, still with a batch axis.
+
+        Raises:
+            IndexError: if there is none of that index.
+        """
+        rows = as_slice(index, len(self))
         workings = None if self.workings is None else self.workings[rows]
         return replace(self.map(lambda tensor: tensor[rows]), sizes=self.sizes[rows], workings=workings)
 

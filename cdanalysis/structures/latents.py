@@ -75,7 +75,8 @@ def layer_count(layers: Sequence[str]) -> int:
     >>> layer_count(["global", "spatial"])
     2
     """
-    if isinstance(layers, str) or not layers or tuple(layers) != LAYERS[: len(layers)]:
+    named = isinstance(layers, Sequence) and not isinstance(layers, str)
+    if not named or not layers or tuple(layers) != LAYERS[: len(layers)]:
         raise ValueError(f"layers must be the first one or more of {', '.join(LAYERS)}, got {layers!r}")
     return len(layers)
 
@@ -167,14 +168,14 @@ class Latents:
     def __len__(self) -> int:
         return self.embedding.shape[0]
 
-    def __getitem__(self, index: int) -> Latents:
-        """The latents of one photograph, still with a batch axis of length 1.
+    def __getitem__(self, index: int | slice) -> Latents:
+        """The latents of some photographs, or of one, still with a batch axis.
 
         Raises:
             IndexError: if there is none of that index.
         """
-        index = range(len(self))[index]
-        return self.map(lambda tensor: tensor[index : index + 1])
+        rows = as_slice(index, len(self))
+        return self.map(lambda tensor: tensor[rows])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Latents:
         """The latents with a function applied to every tensor.
@@ -197,6 +198,8 @@ class Latents:
         Raises:
             ValueError: for any other name.
         """
+        if layer not in LAYERS:
+            raise ValueError(f"there is no layer {layer!r}; there are {', '.join(LAYERS)}")
         count = 1 + LAYERS.index(layer)
         gone = (() if count == 3 else ("detail", "hyper", "quality_offsets")) + (("spatial",) if count == 1 else ())
         return replace(self, quality=self.quality[:count], **dict.fromkeys(gone))
@@ -213,6 +216,25 @@ class Latents:
 
     def _tensors(self) -> dict[str, Tensor | None]:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("size", "quality")}
+
+
+def as_slice(index: int | slice, count: int) -> slice:
+    """An index, or a slice, as a slice: of a batch, one photograph is a batch of one.
+
+    Args:
+        index: from 0, or below 0 from the end; or a slice.
+        count: how many there are.
+
+    Raises:
+        IndexError: if there is none of that index.
+
+    >>> as_slice(-1, 3), as_slice(slice(2), 3)
+    (slice(2, 3, None), slice(None, 2, None))
+    """
+    if isinstance(index, slice):
+        return index
+    row = range(count)[index]
+    return slice(row, row + 1)
 
 
 def lowered(level: int, quality_offsets: Tensor) -> Tensor:

@@ -328,6 +328,8 @@ class Trainer:
         if not path.is_file():
             raise FileNotFoundError(f"nothing to resume: no checkpoint {path}; train without --resume")
         state = read_tensors(path)
+        if not isinstance(state, dict) or not {"recipe", "stage", "model"} <= state.keys():
+            raise ValueError(f"{path} is no checkpoint of this library's")
         if not _same_beginning(state["recipe"], asdict(self.recipe), state["stage"]):
             raise ValueError(f"{path} is of another recipe; use another folder (-o), or train without --resume")
         for heads, described in ((self.model.heads, "heads"), (self.model.counterparts, "counterparts")):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -46,8 +47,30 @@ Some = tuple[int, ...] | None
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
     """Single precision is single precision in here, whatever autocast or a lower precision of products says outside."""
-    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), _ieee_products():
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), _products:
         yield
+
+
+class _Products(contextlib.ContextDecorator):
+    """Products of single precision in single precision, while any thread is in here: torch's switches are everybody's.
+
+    The first in turns them, the last out turns them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before.enter_context(_ieee_products())
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._before.close()
 
 
 @contextlib.contextmanager
@@ -71,6 +94,9 @@ def _ieee_products() -> Iterator[None]:
     finally:
         for switch, precision in zip(switches, found, strict=True):
             switch.fp32_precision = precision
+
+
+_products = _Products()
 
 
 def magnitudes(x: Tensor) -> Tensor:
