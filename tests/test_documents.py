@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import module_of
 from sybil import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 
@@ -73,6 +74,16 @@ def test_commands_that_train_name_keys_that_recipes_have():
             load_recipe(ROOT / recipe, [word for word in words if "=" in word])
             read += bool(words)
     assert read >= 2
+
+
+def test_every_command_and_option_is_documented():
+    """The page is what `python tools/commands.py` writes of the commands that there are."""
+    page = (ROOT / "docs" / "commands.md").read_text()
+    assert module_of(ROOT / "tools" / "commands.py").text() in page
+    project = (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]")[1].split("\n[")[0]
+    extras = re.findall(r"^(\w+) = \[", project, re.M)
+    listed = re.findall(r"^\| `(\w+)` \|", page.split("## What the extras install")[1], re.M)
+    assert sorted(listed) == sorted({*extras} - {"all"})
 
 
 def test_contributing_has_a_recipe_for_every_registry():

@@ -267,6 +267,7 @@ def run_experiment(
     return {
         "name": config.name,
         "question": config.question,
+        "model": {"name": models[BASE].name, "fingerprint": models[BASE].fingerprint},
         "command": command,
         "hardware": hardware(),
         "workers": workers,
