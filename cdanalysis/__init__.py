@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .archive import Archive
-    from .data.images import ImageLike
     from .model import Model
+    from .photographs.read import ImageLike
     from .roi.importance import Importance
     from .stream.container import StreamBytes
     from .stream_dataset import StreamDataset

@@ -415,7 +415,7 @@ def _check_sheet(options: argparse.Namespace, query: str | None) -> None:
 
 def _write_sheet(options: argparse.Namespace, archive: Archive, query: str | None, matches: list[Match]) -> None:
     from .archive.sheet import match_page, match_sheet, query_picture
-    from .data.formats import file_of
+    from .photographs.formats import file_of
 
     kind = SHEETS[Path(options.sheet).suffix.lower()]
     if kind != "HTML":

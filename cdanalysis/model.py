@@ -19,18 +19,19 @@ from .codec.entropy.symbols import SymbolCoder, same_kind
 from .codec.layered import CodecConfig, LayeredCodec
 from .codec.realism import check_realism
 from .data.cached import stream_files
-from .data.images import ImageLike, to_pixels, to_tensor
 from .faults import sentence
 from .heads.base import Head, Heads, check_list, grouped, layers_of, made_head, predict, tasks_of
 from .model_files import ReadTensors, write_model
 from .notices import notice
+from .photographs.limits import MAX_PIXELS
+from .photographs.read import ImageLike, to_pixels, to_tensor
 from .reference import Reference
 from .registry import HEADS, HUBS, LIBRARIES
 from .roi.importance import Importance, quality_offsets_of
 from .stream.container import Stream, StreamBytes, named_stream, padded_pixels, unpack
 from .stream.errors import StreamError, foreign_stream
 from .structures.features import Features, FeatureSpec
-from .structures.latents import LAYERS, MAX_PIXELS, Latents, Quality, layer_count, quality_levels, working_size
+from .structures.latents import LAYERS, Latents, Quality, layer_count, quality_levels, working_size
 from .structures.predictions import Result
 
 ERRORS = ("raise", "skip")

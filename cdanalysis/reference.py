@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from .codec.layered import LayeredCodec
-from .data.images import ImageLike, to_pixels
 from .heads.base import Head, check_list, grouped, layers_of, predict, tasks_of
 from .heads.classification import ClassificationHead
 from .heads.detection import DetectionHead
 from .heads.nanodet import NanoDet
+from .photographs.read import ImageLike, to_pixels
 from .structures.features import Features
 from .structures.predictions import Result
 from .teachers.nanodet import COCO_CLASSES, NanoDetPlus

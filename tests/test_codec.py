@@ -21,9 +21,9 @@ from cdanalysis.codec.gains import quality_plane
 from cdanalysis.codec.layered import LayeredCodec, resampled
 from cdanalysis.codec.spatial_layer import analysis_inputs
 from cdanalysis.codec.tiles import grid_of
-from cdanalysis.data.images import to_tensor
 from cdanalysis.data.samples import sample_images
 from cdanalysis.metrics.image import psnr
+from cdanalysis.photographs.read import to_tensor
 from cdanalysis.stream.container import pack, unpack
 from cdanalysis.structures.latents import LAYERS, QUALITY_OFFSET_STEP, SEMANTIC, Latents, working_size
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
-from cdanalysis.data.color import ADOBE_GAMMA, ADOBE_RGB, SRGB, matrix_profile
-from cdanalysis.data.images import open_image, to_gray, to_pixels, to_rgb
 from cdanalysis.notices import InputWarning, collected, notice, shown
+from cdanalysis.photographs.color import ADOBE_GAMMA, ADOBE_RGB, SRGB, matrix_profile
+from cdanalysis.photographs.read import open_image, to_gray, to_pixels, to_rgb
 from cdanalysis.roi.importance import importance_map
 
 DISPLAY_P3 = (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)

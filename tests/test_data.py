@@ -12,10 +12,11 @@ from PIL import Image
 
 from cdanalysis.data.cached import CachedStreams, cache_streams
 from cdanalysis.data.crops import Crops, Source
-from cdanalysis.data.images import ImageSet, data_path, open_image
+from cdanalysis.data.images import ImageSet, data_path
 from cdanalysis.data.labeled import LabeledSource, contents_digest, open_labeled
 from cdanalysis.data.labels import class_index
 from cdanalysis.files import run_name, write_whole
+from cdanalysis.photographs.read import open_image
 from cdanalysis.teachers.imagenet import imagenet_classes
 
 

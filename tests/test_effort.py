@@ -20,9 +20,9 @@ from cdanalysis.codec.entropy.models import ContextModel
 from cdanalysis.codec.latent_search import LAMBDAS, STRUCTURE, LatentSearch
 from cdanalysis.codecs.base import level_at
 from cdanalysis.codecs.ours import ModelCodec
-from cdanalysis.data.images import to_tensor
 from cdanalysis.observers.pixel import MSSSIM, SCALES
 from cdanalysis.observers.semantic import UnitFeatureDistance
+from cdanalysis.photographs.read import to_tensor
 from cdanalysis.stream.container import unpack
 from cdanalysis.structures.latents import LAYERS
 

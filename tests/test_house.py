@@ -17,8 +17,8 @@ PACKAGE = ROOT / "cdanalysis"
 
 # Rooms from the ground up; a room imports only from floors below its own (or from itself).
 TREE = (
-    "faults lean", "registry blocks configs files memory notices version", "structures processes outputs",
-    "stream data",
+    "faults lean", "registry blocks configs files memory notices version", "photographs",
+    "structures processes outputs", "stream data",
     "metrics teachers", "observers roi heads", "codec", "reference model_files", "model", "zoo",
     "codecs stream_dataset", "training", "benchmarks", "evaluation", "reports", "archive app", "", "batch",
     "integrations", "console", "commands", "cli",

@@ -27,10 +27,8 @@ import cdanalysis as cda
 from cdanalysis.batch.work import EncodeWork
 from cdanalysis.cli import main
 from cdanalysis.codecs.pillow import JPEG
-from cdanalysis.data import formats
 from cdanalysis.data.crops import Crops, Source
-from cdanalysis.data.formats import suffixes, unbounded, why_not
-from cdanalysis.data.images import ImageSet, header_of, open_image, to_rgb
+from cdanalysis.data.images import ImageSet
 from cdanalysis.data.labeled import LabeledSource
 from cdanalysis.data.labeled_crops import LabeledCrops
 from cdanalysis.data.segmentation import class_indices
@@ -38,6 +36,9 @@ from cdanalysis.faults import sentence
 from cdanalysis.files import LEDGER, LeftOut, files_below, write_whole
 from cdanalysis.metrics.image import psnr
 from cdanalysis.notices import InputWarning, collected
+from cdanalysis.photographs import formats
+from cdanalysis.photographs.formats import suffixes, unbounded, why_not
+from cdanalysis.photographs.read import header_of, open_image, to_rgb
 
 
 def saved(image: Image.Image, kind: str, **settings) -> bytes:
@@ -639,7 +640,7 @@ def test_encoding_reads_what_pillow_opens():
 
 
 def test_pillows_own_limit_of_pixels_holds_nowhere(small_folder, chelsea, tmp_path, monkeypatch):
-    """It is lower than this library's; what reads image files opens them by `cdanalysis.data.formats.opened`."""
+    """It is lower than this library's; what reads image files opens them by `cdanalysis.photographs.formats.opened`."""
     Image.fromarray(chelsea[:64, :96]).save(tmp_path / "a.png")
     Image.new("L", (96, 64), 255).save(tmp_path / "mask.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)

@@ -16,9 +16,10 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 import cdanalysis as cda
 from cdanalysis.batch import DecodeWork, EncodeWork
-from cdanalysis.data.formats import suffixes
-from cdanalysis.data.images import ImageSet, open_image
+from cdanalysis.data.images import ImageSet
 from cdanalysis.integrations import pillow, register_pillow
+from cdanalysis.photographs.formats import suffixes
+from cdanalysis.photographs.read import open_image
 from cdanalysis.stream.container import Layer, Stream, pack
 
 

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,6 +22,7 @@ from pycocotools.cocoeval import COCOeval
 
 from cdanalysis.data.coco import CocoImages
 from cdanalysis.metrics.tasks import DetectionScorer
+from cdanalysis.photographs.read import to_tensor
 from cdanalysis.structures import Classification, Detection, Result, Segmentation
 from cdanalysis.structures.drawing import SHOWN_ROWS, canvas_of
 
@@ -245,6 +247,31 @@ def test_plots_are_pictures_of_the_photograph(found, classes, threshold):
     assert (found.plot(photograph, threshold).tobytes() == before) == (len(kept) == 0)
     assert found.plot(threshold=2).tobytes() == canvas_of(None, SIZE).tobytes()
     assert result.plot().size == SIZE[::-1]
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "transparency", "gray", "palette", "text", "tensor", "floats"])
+def test_plots_read_pictures_as_encoding_does(kind, tmp_path):
+    rng, path = np.random.default_rng(0), tmp_path / "a.png"
+    ways: dict[str, object] = {
+        "16 bits": Image.fromarray(rng.integers(0, 2**16, SIZE, dtype=np.uint16)),
+        "transparency": Image.fromarray(rng.integers(0, 256, (*SIZE, 4), dtype=np.uint8)),
+        "gray": Image.fromarray(rng.integers(0, 256, SIZE, dtype=np.uint8)),
+        "palette": Image.fromarray(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).quantize(7),
+        "tensor": torch.from_numpy(rng.integers(0, 256, (3, *SIZE), dtype=np.uint8)),
+        "floats": torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(0)),
+    }
+    found = Detection(np.zeros((0, 4), np.float32), [], np.zeros(0), size=SIZE)
+    if kind == "text":
+        path.write_text("no picture")
+        with pytest.raises(ValueError, match=r"a\.png is not an image file that Pillow can open"):
+            found.plot(path)
+        return
+    picture = ways[kind]
+    if isinstance(picture, Image.Image):
+        picture.save(path)
+        picture = path
+    expected = (255 * to_tensor(picture)).round().byte().permute(1, 2, 0).numpy()
+    assert np.array_equal(np.asarray(found.plot(picture)), expected)
 
 
 def test_plots_of_files_are_upright(tmp_path):

@@ -16,7 +16,7 @@ from skimage import data
 import cdanalysis as cda
 from cdanalysis.codec import tiles
 from cdanalysis.codec.tiles import STRIDE, grid_of, padded, tiled, window
-from cdanalysis.data.images import to_tensor
+from cdanalysis.photographs.read import to_tensor
 from cdanalysis.structures.latents import LAYERS
 
 

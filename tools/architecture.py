@@ -29,11 +29,11 @@ from cdanalysis.benchmarks.macs import macs
 from cdanalysis.benchmarks.speed import least
 from cdanalysis.codec.shape import CodecConfig
 from cdanalysis.data.crops import Crops
-from cdanalysis.data.images import to_tensor
 from cdanalysis.data.samples import sample_of_size
 from cdanalysis.files import json_text, write_whole
 from cdanalysis.metrics.bjontegaard import Curve, bd_rate
 from cdanalysis.model import Model
+from cdanalysis.photographs.read import to_tensor
 from cdanalysis.reports.markdown import fill, table
 from cdanalysis.training.auxiliary import CropBatch
 from cdanalysis.training.averaging import WeightAverage

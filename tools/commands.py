@@ -13,8 +13,8 @@ from cdanalysis.cli import parser
 from cdanalysis.reports.markdown import fill
 
 PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
-COMMON = ("help", "json", "traceback", "model", "device", "workers", "runner", "strict", "overwrite", "max_pixels")
-"""Options that most commands have, and that are described once."""
+COMMON = ("json", "traceback", "model", "device", "workers", "runner", "strict", "overwrite", "max_pixels")
+"""Options that most commands have, and that are described once, where they mean the same."""
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
@@ -40,9 +40,9 @@ def sections() -> Iterator[str]:
     """The page, command by command; what many share at the end."""
     shared: dict[str, argparse.Action] = {}
     for name, command in commands().items():
-        own = [a for a in command._actions if a.dest not in COMMON]
-        common = [a for a in command._actions if a.dest in COMMON and a.dest != "help"]
-        shared |= {a.dest: a for a in common}
+        actions = [a for a in command._actions if a.dest != "help"]
+        common = [a for a in actions if a.dest in COMMON and shared.setdefault(a.dest, a).help == a.help]
+        own = [a for a in actions if a not in common]
         names = ", ".join(f"`--{a.dest.replace('_', '-')}`" for a in common)
         what = command.description or ""
         yield f"## cdanalysis {name}\n\n{what[:1].upper()}{what[1:]}."

@@ -25,12 +25,13 @@ from safetensors.torch import save_file
 from cdanalysis.benchmarks.hardware import hardware
 from cdanalysis.codecs.base import Codec, open_codec
 from cdanalysis.codecs.ours import ModelCodec
-from cdanalysis.data.images import ImageSet, data_path, to_tensor
+from cdanalysis.data.images import ImageSet, data_path
 from cdanalysis.data.preferences import Preference, read_preferences, write_preferences
 from cdanalysis.files import json_text, write_whole
 from cdanalysis.metrics import image as metrics
 from cdanalysis.metrics.preferences import Metric, agreements
 from cdanalysis.observers import LPIPS, LPIPSComp, Observer
+from cdanalysis.photographs.read import to_tensor
 from cdanalysis.reports.markdown import fill, table
 from cdanalysis.training.preferences import channel_distances, fit_weights
 from cdanalysis.zoo import load

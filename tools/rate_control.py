@@ -18,10 +18,11 @@ from skimage import data
 from cdanalysis import inspect
 from cdanalysis.codec.tiles import STRIDE
 from cdanalysis.codecs.ours import ModelCodec
-from cdanalysis.data.images import ImageSet, to_tensor
+from cdanalysis.data.images import ImageSet
 from cdanalysis.files import json_text, write_whole
 from cdanalysis.metrics.image import bpp
 from cdanalysis.model import Model
+from cdanalysis.photographs.read import to_tensor
 from cdanalysis.reports.contact_sheet import sheet
 from cdanalysis.reports.heat_maps import heat_map
 from cdanalysis.reports.markdown import fill, table

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from ..codecs.pillow import AVIF, JPEG, PillowCodec
-from ..data.images import open_image
 from ..metrics import image as metrics
+from ..photographs.read import open_image
 from ..reports.markdown import table
 from ..stream.container import SEMANTIC, strip
 from ..stream.info import inspect

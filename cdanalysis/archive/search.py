@@ -214,7 +214,7 @@ class Archive:
         if isinstance(query, Tensor) and query.ndim == 1:
             return query.detach().float().cpu().numpy()
         if isinstance(query, (str, Path)) and Path(query).suffix.lower() != ".cda":
-            from ..data.images import open_image
+            from ..photographs.read import open_image
 
             query = open_image(query, self.model.max_pixels)
         if isinstance(query, (bytes, str, Path)):

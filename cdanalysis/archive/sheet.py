@@ -105,7 +105,7 @@ def query_picture(model: Model, query: str | Path) -> Image.Image | None:
         FileNotFoundError: if there is no such file.
         ValueError: as `open_image`, for a photograph.
     """
-    from ..data.images import open_image
+    from ..photographs.read import open_image
 
     if Path(query).suffix.lower() != ".cda":
         return open_image(query, model.max_pixels)

@@ -53,7 +53,7 @@ def _realism_weights(folder: Path) -> str:
 
 def _check_image(path: str) -> None:
     """Raise unless it is an image file whose head can be read and whose end is there."""
-    from ..data.formats import opened
+    from ..photographs.formats import opened
 
     with opened(path) as image:
         image.load()
@@ -122,18 +122,18 @@ class EncodeWork(ModelWork):
     @property
     def reads(self) -> frozenset[str]:
         """Suffixes of the image files that can be opened."""
-        from ..data.images import suffixes
+        from ..photographs.formats import suffixes
 
         return suffixes()
 
     def why_not(self, suffix: str) -> str:
         """As `Work.why_not`."""
-        from ..data.images import why_not
+        from ..photographs.formats import why_not
 
         return why_not(suffix)
 
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
-        from ..data.images import open_image
+        from ..photographs.read import open_image
 
         names = ("bpp", "max_bytes", "importance", "spatial_size", "effort", "realism")
         model = self.loaded()
@@ -225,7 +225,7 @@ class DecodeWork(ModelWork):
     precision: str = "float32"
 
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
-        from ..data.formats import BEST, file_of
+        from ..photographs.formats import BEST, file_of
 
         kind, model = _image_format(Path(target)), self.loaded()
         with _precision(self.precision, self.device):
@@ -239,7 +239,7 @@ class DecodeWork(ModelWork):
 
     def done(self, source: str, target: str) -> dict[str, Any] | None:
         """As `Work.done`."""
-        from ..data.formats import opened
+        from ..photographs.formats import opened
 
         with opened(target) as image:
             return {"file": source, "image": target, "width": image.width, "height": image.height}
@@ -283,7 +283,7 @@ class AnalyzeWork(ModelWork):
     def __call__(self, source: str, target: str, origin: Origin) -> dict[str, Any]:
         from PIL import Image
 
-        from ..data.formats import file_of
+        from ..photographs.formats import file_of
 
         data = Path(source).read_bytes()
         result, info = self.loaded().analyze(data, self.tasks), inspect_stream(data)
@@ -361,7 +361,7 @@ class InspectWork(Work):
         data = Path(source).read_bytes()
         info = inspect_stream(data).to_dict()
         if self.model is not None:
-            from ..data.formats import file_of
+            from ..photographs.formats import file_of
             from ..reports.heat_maps import bits_picture
 
             maps = {name: bits.cpu().numpy() for name, bits in _model(self.model).bit_maps(data).items()}
@@ -447,7 +447,7 @@ def _mask_of(target: str) -> Path:
 def _image_format(path: Path) -> str:
     from PIL import Image
 
-    from ..data.formats import STREAM_FORMAT, load_plugins
+    from ..photographs.formats import STREAM_FORMAT, load_plugins
 
     load_plugins()
     kind = Image.registered_extensions().get(path.suffix.lower())

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..codecs.pillow import AVIF
-from ..data.images import open_image
 from ..data.samples import jpegs
+from ..photographs.read import open_image
 from ..processes import cores, each
 from ..stream.container import strip
 from ..structures.latents import LAYERS

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from ..codec.layered import resized
-from ..data.images import open_image, to_pixels
 from ..data.samples import jpegs
 from ..heads.base import Head
 from ..model import Model
+from ..photographs.read import open_image, to_pixels
 from ..structures.features import Features
 from ..structures.latents import SEMANTIC, layer_count
 from ..structures.targets import Instances, LabelMap

@@ -82,7 +82,7 @@ def memory(
 _PROCESS = f"""
 import re, sys
 import cdanalysis as cda
-from cdanalysis.data.images import open_image
+from cdanalysis.photographs.read import open_image
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("{STATUS}").read())[1]) / 1024
 name, verb, source, stream = sys.argv[1:]

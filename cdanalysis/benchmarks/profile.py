@@ -15,12 +15,12 @@ from ..codec.entropy.symbols import SymbolCoder
 from ..codec.layered import LayeredCodec
 from ..codec.spatial_layer import SpatialAnalysis, SpatialLayer, SpatialSynthesis
 from ..codec.vector_search import VectorSearch
-from ..data.images import open_image
 from ..data.samples import jpegs, sample_of_size
 from ..heads.classification import ClassificationHead
 from ..heads.detection import DetectionHead
 from ..heads.segmentation import SegmentationHead
 from ..model import Model
+from ..photographs.read import open_image
 from ..structures.latents import LAYERS
 from .speed import BATCH, LABEL_QUALITY, QUALITY, SIDE, SIZE, now
 

@@ -16,11 +16,12 @@ from ..codecs.base import Codec, level_at
 from ..codecs.compressai import RANDOM, CompressAI
 from ..codecs.ours import ModelCodec
 from ..codecs.pillow import BASELINES, MORE_BASELINES
-from ..data.images import ImageSet, open_image, to_pixels
+from ..data.images import ImageSet
 from ..data.samples import jpegs, sample_of_size
 from ..heads.base import layers_of
 from ..metrics.image import bpp
 from ..model import Model
+from ..photographs.read import open_image, to_pixels
 from ..structures.latents import LAYERS, SEMANTIC
 from ..teachers.deeplab import DeepLab
 from .macs import reads_pixels

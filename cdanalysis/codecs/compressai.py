@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..data.images import data_path, to_tensor
+from ..data.images import data_path
 from ..files import read_tensors
+from ..photographs.read import to_tensor
 from ..stream.errors import StreamError
 from .base import Codec
 

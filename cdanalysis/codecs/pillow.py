@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, features
 
-from ..data.formats import load_plugins, opened
+from ..photographs.formats import load_plugins, opened
 from .base import Codec
 
 

@@ -1,7 +1,6 @@
-"""Photographs and data sets: reading, labels, training crops, cached streams.
+"""Data sets: reading, labels, training crops, cached streams.
 
-- `images`: `ImageSet`, a folder or tar archive; `open_image`; `ImageLike`: `to_tensor`,
-  `to_pixels`, `to_rgb`; `data_path`
+- `images`: `ImageSet`, a folder or tar archive; `data_path`
 - `labeled`: `LabeledSet`, the protocol of data sets with targets; `LabeledSource`, where one lies; `open_labeled`;
   `ClassFolders`; `contents_digest` of all that figures depend on
 - `coco`: `CocoImages`, for detection
@@ -16,8 +15,6 @@
 - `preferences`: `Preference`, `read_preferences`, `write_preferences`: two-alternative forced choices
 - `samples`: `sample_images`, which come with scikit-image
 - `archives`: `Archive`, random access to tar files
-- `color`: bit depth and color profiles: `to_srgb`
-- `formats`: `suffixes` of the image files that can be opened
 - `readable`: which photographs can be decoded
 """
 

@@ -3,10 +3,8 @@ from .cached import CachedStreams, cache_streams
 from .coco import CocoImages
 from .coco_file import read_coco
 from .coco_masks import CocoMasks
-from .color import to_srgb
 from .crops import Crops, Source
-from .formats import suffixes
-from .images import ImageLike, ImageSet, data_path, open_image, to_pixels, to_rgb, to_tensor
+from .images import ImageSet, data_path
 from .labeled import ClassFolders, LabeledSet, LabeledSource, contents_digest, open_labeled
 from .labeled_crops import LabeledCrops
 from .labels import class_index
@@ -22,7 +20,6 @@ __all__ = [
     "CocoImages",
     "CocoMasks",
     "Crops",
-    "ImageLike",
     "ImageSet",
     "LabeledCrops",
     "LabeledPixels",
@@ -36,15 +33,9 @@ __all__ = [
     "contents_digest",
     "data_path",
     "find_layout",
-    "open_image",
     "open_labeled",
     "read_coco",
     "read_preferences",
     "sample_images",
-    "suffixes",
-    "to_pixels",
-    "to_rgb",
-    "to_srgb",
-    "to_tensor",
     "write_preferences",
 ]

@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
 from ..notices import notice
-from .images import ImageSet, header_of, note_turned
+from ..photographs.read import header_of
+from .images import ImageSet, note_turned
 
 Content = dict[str, Any]
 

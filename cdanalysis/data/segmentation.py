@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from ..photographs.formats import opened
+from ..photographs.read import header_of
 from ..structures.targets import IGNORE, LabelMap
-from .formats import opened
-from .images import Damaged, ImageSet, header_of, note_turned
+from .images import Damaged, ImageSet, note_turned
 
 LISTING = "classes.json"
 """The file that names the classes of label maps."""

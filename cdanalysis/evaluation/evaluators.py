@@ -14,7 +14,6 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from ..codecs.base import Codec
 from ..codecs.ours import ModelCodec
-from ..data.images import to_tensor
 from ..data.labeled import LabeledSet
 from ..heads.base import Head, layers_of
 from ..metrics import image as metrics
@@ -23,6 +22,7 @@ from ..model import Model
 from ..observers import LPIPS, UnitFeatureDistance
 from ..observers.base import weighted_mean
 from ..observers.perceptual import squeezenet
+from ..photographs.read import to_tensor
 from ..registry import EVALUATORS, METRICS
 from ..roi.saliency import Saliency, SpectralResidual
 from ..stream.container import strip

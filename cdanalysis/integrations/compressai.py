@@ -29,12 +29,12 @@ from ..codec.derived import Derived, fingerprint
 from ..codec.integer.exact import full_precision
 from ..codec.layered import Seen, resized
 from ..codecs.compressai import network_of, open_network
-from ..data.images import ImageLike, to_pixels
 from ..data.samples import sample_images
 from ..faults import named_line
 from ..model import Model
 from ..model_files import NETWORK
 from ..notices import notice
+from ..photographs.read import ImageLike, to_pixels
 from ..roi.importance import Importance
 from ..stream.container import Layer, Reader, Stream, StreamBytes, check_working, pack, varint
 from ..stream.errors import StreamError

@@ -12,8 +12,8 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-from ..data.formats import STREAM_FORMAT
 from ..model import Model
+from ..photographs.formats import STREAM_FORMAT
 from ..stream.container import MAGIC, VERSION, Stream, read_header, stream_bytes, unpack
 from ..stream.errors import StreamError
 from ..structures.latents import QUALITY_LEVELS

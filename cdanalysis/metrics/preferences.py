@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from ..data.images import open_image
 from ..data.preferences import Preference
+from ..photographs.read import open_image
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 """(original, distorted), both uint8 (H, W, 3), to a distance; lower is more similar."""

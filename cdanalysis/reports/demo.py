@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.formats import file_of
-from ..data.images import open_image
 from ..data.samples import sample_images
 from ..faults import sentence
 from ..metrics import image as metrics
 from ..model import Model
 from ..outputs import FileState, Origin, check_outputs, write_result
+from ..photographs.formats import file_of
+from ..photographs.read import open_image
 from ..stream.container import strip
 from ..structures.latents import LAYERS, Quality
 from ..structures.predictions import Result

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..data.formats import opened
-from ..data.images import data_path, to_gray
+from ..data.images import data_path
+from ..photographs.formats import opened
+from ..photographs.read import to_gray
 from ..structures.latents import PAD
 from .saliency import Saliency, SpectralResidual, U2NetP
 

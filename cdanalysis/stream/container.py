@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 
-from ..structures.latents import LAYERS, MAX_PIXELS, PAD, QUALITY_LEVELS, SEMANTIC, layer_count
+from ..photographs.limits import MAX_PIXELS
+from ..structures.latents import LAYERS, PAD, QUALITY_LEVELS, SEMANTIC, layer_count
 from .errors import StreamError
 
 MAGIC = 0xCDA

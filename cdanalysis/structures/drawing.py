@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
-Canvas = Image.Image | np.ndarray | str | os.PathLike
-"""What can be drawn on: a PIL image, a uint8 array (H, W, 3) or (H, W), or the path of an image file."""
+if TYPE_CHECKING:
+    from ..photographs.read import ImageLike
 
 BACKGROUND = "background"
 """The class of what is none of the others."""
@@ -28,30 +27,28 @@ SHOWN_SIDE = 480
 """Longest side of a picture in a notebook, in pixels."""
 
 
-def canvas_of(image: Canvas | None, size: tuple[int, int] | None) -> Image.Image:
+def canvas_of(image: ImageLike | None, size: tuple[int, int] | None) -> Image.Image:
     """The picture that predictions are drawn on, as upright RGB: ``image``, or a gray one where there is none.
 
     Args:
-        image: what to draw on.
+        image: what to draw on, of any kind that `Model.encode` takes.
         size: (height, width) of the photograph that the predictions are of, where it is known.
 
     Returns:
         a new image.
 
     Raises:
-        ValueError: if the image has another size than the photograph, or neither of them is known.
+        ValueError: if the image has another size than the photograph, or neither of them is known; for an image, as
+            `to_image`.
         FileNotFoundError: if it is the path of a file that does not exist.
     """
     if image is None:
         if size is None:
             raise ValueError("there is no picture to draw on: give plot an image")
         return Image.new("RGB", size[::-1], GRAY)
-    if isinstance(image, np.ndarray):
-        image = Image.fromarray(image)
-    elif isinstance(image, (str, os.PathLike)):
-        with Image.open(image) as file:
-            image = file.copy()
-    canvas = ImageOps.exif_transpose(image).convert("RGB")
+    from ..photographs.read import to_image
+
+    canvas = to_image(image)
     if size is not None and canvas.size != tuple(size[::-1]):
         raise ValueError(
             f"the image has {canvas.width}x{canvas.height} pixels and the photograph that the predictions are of "

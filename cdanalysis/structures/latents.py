@@ -25,9 +25,6 @@ PAD = 32
 QUALITY_LEVELS = 120
 """A layer's quality travels as an integer 0..120."""
 
-MAX_PIXELS = 2**28
-"""Photographs of more pixels, padded, are refused before anything is allocated, unless a caller allows more."""
-
 QUALITY_OFFSET_STEP = 8
 """One step of a quality map lowers the level of a place by this many levels."""
 MAX_QUALITY_OFFSET = 15

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from .drawing import Canvas
+    from ..photographs.read import ImageLike
 
 SURE = 0.35
 """Detections below this score are neither listed in one line nor drawn, unless another threshold is given."""
@@ -94,11 +94,11 @@ class Classification:
         """The most probable class, by its first name, and its score."""
         return f"{self.label.split(',')[0]} {self.score:.2f}"
 
-    def plot(self, image: Canvas | None = None) -> Image.Image:
+    def plot(self, image: ImageLike | None = None) -> Image.Image:
         """A copy of an image with label and score in its lower left corner.
 
         Args:
-            image: a PIL image, a uint8 array or the path of an image file.
+            image: of any kind that `Model.encode` takes.
 
         Raises:
             ValueError: if there is no image.
@@ -263,11 +263,11 @@ class Detection:
         """Number of objects per class, of those with a score of at least ``SURE``."""
         return ", ".join(f"{n} {label}" for label, n in Counter(self.above(SURE).labels).most_common()) or "-"
 
-    def plot(self, image: Canvas | None = None, threshold: float = SURE) -> Image.Image:
+    def plot(self, image: ImageLike | None = None, threshold: float = SURE) -> Image.Image:
         """A copy of an image with boxes, masks, labels and scores; the surest objects are on top.
 
         Args:
-            image: a PIL image, a uint8 array or the path of an image file, of the photograph's size; by default a
+            image: of any kind that `Model.encode` takes, of the photograph's size; by default a
                 gray picture.
             threshold: objects of a lower score are not drawn.
 
@@ -387,11 +387,11 @@ class Segmentation:
         """The four largest classes."""
         return ", ".join(f"{name} {share:.0%}" for name, share in list(self.shares().items())[:4])
 
-    def plot(self, image: Canvas | None = None) -> Image.Image:
+    def plot(self, image: ImageLike | None = None) -> Image.Image:
         """A copy of an image under the colors of the classes, but for the background, with names of the large ones.
 
         Args:
-            image: a PIL image, a uint8 array or the path of an image file, of the photograph's size; by default a
+            image: of any kind that `Model.encode` takes, of the photograph's size; by default a
                 gray picture.
 
         Raises:
@@ -513,11 +513,11 @@ class Result(Mapping[str, Any]):
         """Every task's prediction in one short line."""
         return {task: prediction.summary() for task, prediction in self.items()}
 
-    def plot(self, image: Canvas | None = None, threshold: float = SURE) -> Image.Image:
+    def plot(self, image: ImageLike | None = None, threshold: float = SURE) -> Image.Image:
         """A copy of an image with all predictions that can be drawn: classes of pixels below, then the others.
 
         Args:
-            image: a PIL image, a uint8 array or the path of an image file, of the photograph's size; by default a
+            image: of any kind that `Model.encode` takes, of the photograph's size; by default a
                 gray picture.
             threshold: objects of a lower score are not drawn.
 

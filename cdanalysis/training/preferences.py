@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.images import open_image, to_tensor
 from ..data.preferences import Preference
 from ..observers import LPIPS
+from ..photographs.read import open_image, to_tensor
 
 
 @torch.no_grad()

@@ -22,11 +22,12 @@ from torch import Tensor
 
 from ..codec.layered import LayeredCodec, resized
 from ..codec.vector_search import DISTORTIONS
-from ..data.images import ImageSet, to_pixels
+from ..data.images import ImageSet
 from ..data.labeled import contents_digest
 from ..faults import sentence
 from ..files import json_text, key_of, make_folder, read_tensors, write_whole
 from ..notices import notice
+from ..photographs.read import to_pixels
 from ..teachers.deeplab import DeepLab
 from ..teachers.nanodet import DetectorFeatures
 

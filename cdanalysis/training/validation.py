@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..codec.layered import LayeredCodec, to_real
 from ..codec.tiles import padded
-from ..data.images import ImageSet, to_tensor
+from ..data.images import ImageSet
+from ..photographs.read import to_tensor
 from ..structures.latents import quality_levels
 
 if TYPE_CHECKING:

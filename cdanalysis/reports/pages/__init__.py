@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from ...data.formats import file_of
+from ...photographs.formats import file_of
 
 __all__ = ["data_uri", "rendered"]
 
