@@ -388,7 +388,7 @@ def _zoo(sub) -> None:
     command = sub.add_parser(
         "zoo", help="list the models that ship, or show one", description="list the models that ship, or show one"
     )
-    command.add_argument("action", choices=("list", "show"))
+    command.add_argument("action", choices=("list", "show"), help="the names of all, or the card of one")
     command.add_argument("name", nargs="?", help="model to show")
     _traceback(command)
     command.add_argument("--json", action="store_true", help="print one JSON object to standard output")

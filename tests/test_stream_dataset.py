@@ -501,6 +501,18 @@ def test_one_photograph_is_no_list_of_its_rows(small, image, kind):
     assert small.encode_batch(one[None]) == [small.encode(image)]
 
 
+def test_an_empty_name_is_not_the_working_directory(small, streams, monkeypatch):
+    monkeypatch.chdir(streams)
+    with pytest.raises(FileNotFoundError, match="empty"):
+        cda.StreamDataset("", small)
+    assert len(cda.StreamDataset(".", small)) == len(SIZES)
+
+
+def test_names_may_be_an_array(small, streams):
+    paths = [str(streams / "cat" / "a.cda"), str(streams / "cat" / "b.cda")]
+    assert len(small.analyze_batch(np.array(paths))) == len(small.analyze_batch(paths)) == 2
+
+
 def test_one_row_of_a_batch_is_a_batch_of_one(small, image):
     images = [image, image[::-1].copy()]
     features, latents = small.reference.features(images), small.to_latents(small.encode_batch(images, 0.3))
@@ -542,9 +554,9 @@ def test_the_front_door_takes_a_model_by_name_alone(small, small_folder, image):
     assert cda.decode(stream, model=str(small_folder)).tobytes() == small.decode(stream).tobytes()
     with pytest.raises(ValueError, match="not trained for realism"):
         cda.decode(stream, False, 0.5, model=str(small_folder))
-    for verb in (cda.analyze, cda.embed, cda.decode):
+    for verb, before in ((cda.analyze, [None]), (cda.embed, []), (cda.decode, [False, 0.0])):
         with pytest.raises(TypeError, match="positional"):
-            verb(stream, None, 0.0, str(small_folder))
+            verb(stream, *before, str(small_folder))
 
 
 def test_the_front_door_imports_torch_only_when_asked(small):

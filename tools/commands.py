@@ -26,6 +26,8 @@ def row(action: argparse.Action) -> str:
     """A line of a table: what to write, and what it means."""
     value = action.metavar or (" ".join(action.choices) if action.choices else action.dest.upper())
     words = " / ".join(f"`{word}`" for word in action.option_strings) or f"`{action.metavar or action.dest}`"
+    if not action.option_strings and action.choices:
+        words = " / ".join(f"`{word}`" for word in action.choices)
     if action.option_strings and action.nargs != 0:
         words += f" {value}{' ...' if action.nargs in ('+', '*') else ''}"
     return f"| {words} | {(action.help or '').replace('%%', '%').replace('|', chr(92) + '|')} |"
@@ -41,7 +43,8 @@ def sections() -> Iterator[str]:
     shared: dict[str, argparse.Action] = {}
     for name, command in commands().items():
         actions = [a for a in command._actions if a.dest != "help"]
-        common = [a for a in actions if a.dest in COMMON and shared.setdefault(a.dest, a).help == a.help]
+        options = [a for a in actions if a.option_strings]
+        common = [a for a in options if a.dest in COMMON and shared.setdefault(a.dest, a).help == a.help]
         own = [a for a in actions if a not in common]
         names = ", ".join(f"`--{a.dest.replace('_', '-')}`" for a in common)
         what = command.description or ""

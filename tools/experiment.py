@@ -36,8 +36,10 @@ def write_page(path: Path, report: dict) -> None:
         path.write_text(f"# {report['name']}\n\n{report['question']}\n\n![]({path.stem}.png)\n\n{marks}\n")
     minutes = "; ".join(f"{name} {spent:g}" for name, spent in report["minutes"].items())
     apart = f", {report['workers']} processes of one thread each" if report["workers"] > 1 else ""
-    model = f"base: model `{report['model']['name']}` ({report['model']['fingerprint']})"
-    facts = f"`{report['command']}`, {model}, on {report['hardware']}{apart}. Minutes: {minutes}."
+    model = (
+        f", base: model `{report['model']['name']}` ({report['model']['fingerprint']})," if "model" in report else ""
+    )
+    facts = f"`{report['command']}`{model} on {report['hardware']}{apart}. Minutes: {minutes}."
     blocks = {"facts": facts}
     for name, rows in report["tables"].items():
         head = f"**{rows['title']}** {rows['data']}, {rows['photographs']} photographs."

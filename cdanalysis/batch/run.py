@@ -102,8 +102,8 @@ def jobs_of(
     suffix = suffix or (work.writes if output is not None else work.writes_beside)
     to_file = names_a_file(inputs, output)
     places: dict[tuple[str, str], str] = {}  # (source, target without suffix) to target
-    if "" in inputs:  # a variable of the shell's that is not set; as a path it would be the working directory
-        raise ValueError("the name of an input is empty")
+    if "" in (*inputs, output):  # a variable of the shell's that is not set; as a path it is the working directory
+        raise ValueError("the name of an input, or of the output, is empty")
     for path in map(Path, inputs):
         if not path.exists():
             raise FileNotFoundError(f"no such file or folder: {path}")

@@ -91,7 +91,7 @@ def stream_files(streams: str | os.PathLike | Iterable[str | os.PathLike]) -> li
             names; or one path; or several, which stay in their order.
 
     Raises:
-        FileNotFoundError: if the folder does not exist.
+        FileNotFoundError: if the folder does not exist, or its name is empty.
         ValueError: if it has no streams, or the list is empty or holds what is no path.
     """
     if not isinstance(streams, (str, os.PathLike)):
@@ -102,6 +102,8 @@ def stream_files(streams: str | os.PathLike | Iterable[str | os.PathLike]) -> li
             raise ValueError("the list of streams is empty")
         return [Path(path) for path in paths]
     folder = Path(streams)
+    if streams == "":  # as a path it would be the working directory
+        raise FileNotFoundError("the name of the folder of streams is empty")
     if not folder.is_dir():
         if not folder.exists():
             raise FileNotFoundError(f"no such file or folder: {folder}")

@@ -1,4 +1,4 @@
-"""Photographs from files, folders and tar archives."""
+"""The photographs of folders and tar archives."""
 
 from __future__ import annotations
 

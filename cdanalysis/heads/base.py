@@ -241,10 +241,11 @@ def check_list(items: Any, name: str, single: str = "") -> None:
         single: name of that which takes one item, where there is one.
 
     Raises:
-        ValueError: for text, bytes, a path, a picture, or an array or tensor of one.
+        ValueError: for text, bytes, a path, a picture, or numbers on at most three axes, as of a picture.
     """
     one = isinstance(items, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image))
-    if one or (isinstance(items, (np.ndarray, Tensor)) and items.ndim <= 3):
+    numbers = isinstance(items, Tensor) or (isinstance(items, np.ndarray) and items.dtype.kind in "biuf")
+    if one or (numbers and items.ndim <= 3):
         instead = f"use {single}, or [...]" if single else "write [...]"
         raise ValueError(f"{name} takes a list, got one {type(items).__name__}: {instead}")
 

@@ -131,11 +131,13 @@ def opened(file: str | Path | IO[bytes], formats: list[str] | None = None) -> It
 
 BEST: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
+    "MPO": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True},
     "AVIF": {"quality": 95, "subsampling": "4:4:4"},
-    "HEIF": {"quality": 95},
+    "HEIF": {"quality": 95, "chroma": 444},
+    "JXL": {"lossless": True},
 }
-"""By Pillow's names of formats that lose by default, how they are written so that nobody sees a loss."""
+"""By Pillow's names of formats that lose by default, but need not, how they are written so that nobody sees a loss."""
 
 
 def file_of(image: Image.Image, kind: str, **settings: Any) -> bytes:

@@ -141,7 +141,9 @@ def to_image(image: ImageLike) -> Image.Image:
     >>> to_image(torch.zeros(3, 4, 6)).size
     (6, 4)
     """
-    pixels = (255 * to_tensor(image)).round().byte()
+    pixels = to_pixels(image)
+    if pixels.dtype != torch.uint8:
+        pixels = (255 * pixels).round().byte()
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 

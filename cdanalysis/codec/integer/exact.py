@@ -51,7 +51,7 @@ def full_precision() -> Iterator[None]:
         yield
 
 
-class _Products(contextlib.ContextDecorator):
+class _Products(contextlib.AbstractContextManager):
     """Products of single precision in single precision, while any thread is in here: torch's switches are everybody's.
 
     The first in turns them, the last out turns them back.
