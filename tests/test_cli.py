@@ -43,7 +43,7 @@ def test_the_top_level_verbs_are_the_models(small, small_folder, image):
     stream, model = cda.encode(image, (0.3, 0.4, 0.5), model=str(small_folder)), str(small_folder)
     assert stream == small.encode(image, (0.3, 0.4, 0.5))
     first = cda.strip(stream, ("global",))
-    assert cda.embed(first, model).equal(small.embed(stream)) and cda.embed(first, model).ndim == 1
+    assert cda.embed(first, model=model).equal(small.embed(stream)) and cda.embed(first, model=model).ndim == 1
     assert cda.analyze(first, model=model).classification == small.analyze(stream).classification
     assert cda.decode(stream, model=model).tobytes() == small.decode(stream).tobytes()
 

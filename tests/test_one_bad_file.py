@@ -384,7 +384,8 @@ def test_what_is_missing_for_a_format_is_said(image_folder, small_folder, tmp_pa
         (tmp_path / "phone" / f"IMG_{number}.HEIC").write_bytes(b"...")
     (tmp_path / "phone" / "notes.txt").write_text("notes")
     less = frozenset(suffix for suffix in suffixes() if suffix not in formats.PLUGIN_SUFFIXES)
-    monkeypatch.setattr("cdanalysis.data.images.suffixes", lambda: less)
+    for room in ("data.images", "photographs.formats"):
+        monkeypatch.setattr(f"cdanalysis.{room}.suffixes", lambda: less)
     model = ["--model", str(small_folder)]
     for verb in ("encode", "evaluate"):
         assert main([verb, str(tmp_path / "phone"), *model]) == 1
